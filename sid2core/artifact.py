@@ -1,0 +1,191 @@
+"""Artifact folders: what a stage hands to the next, with a manifest that says what made it.
+
+A folder ``artifacts/<stage>/`` holds files and ``manifest.json``: the stage, its parameters, the
+manifests it was made from (by SHA-256), library versions, counts, and the SHA-256 of every file.
+A reader checks all of it before any work, so a truncated or swapped folder stops a stage at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path("artifacts")
+MANIFEST = "manifest.json"
+FORMAT = 1
+_VERSIONS = ("jax", "flax", "optax", "numpy")
+
+
+class ArtifactError(RuntimeError):
+    """An artifact is missing, damaged, or was not made from the inputs beside it."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A checked artifact folder."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    digest: str
+    """SHA-256 of the manifest file, hence of everything in the folder."""
+
+    @property
+    def stage(self) -> str:
+        """The stage that made it."""
+        return str(self.manifest["stage"])
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the stage wished its readers to know: counts, shapes, scores."""
+        return self.manifest["facts"]
+
+    def path(self, name: str) -> Path:
+        """The file ``name`` of this artifact.
+
+        Raises:
+            ArtifactError: the manifest lists no such file.
+        """
+        if name not in self.manifest["files"]:
+            msg = f"{self.folder} has no file {name}; it holds {sorted(self.manifest['files'])}"
+            raise ArtifactError(msg)
+        return self.folder / name
+
+
+def load(stage: str, *, root: Path | None = None, **inputs: Artifact) -> Artifact:
+    """Read the artifact of ``stage`` and check it whole.
+
+    Every file's size and SHA-256 must be the manifest's, and the manifest must name each of
+    ``inputs`` (stage → artifact, as loaded beside it) as what it was made from.
+
+    Raises:
+        ArtifactError: with what was found, what was expected and the command that cures it.
+    """
+    folder = (root or ROOT) / stage
+    cure = f"run `dvc repro {stage}` to make it again"
+    try:
+        raw = (folder / MANIFEST).read_bytes()
+        manifest = json.loads(raw)
+        files, made_from = manifest["files"], manifest["inputs"]
+        found = (manifest["format"], manifest["stage"])
+    except FileNotFoundError:
+        msg = f"{folder / MANIFEST} not found; {cure}"
+        raise ArtifactError(msg) from None
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{folder / MANIFEST} cannot be read ({error!r}); {cure}"
+        raise ArtifactError(msg) from None
+    if found != (FORMAT, stage):
+        msg = f"{folder} holds format {found[0]} of stage {found[1]}; expected {FORMAT} of {stage}"
+        raise ArtifactError(f"{msg}; {cure}")
+    for name, expected in files.items():
+        _check_file(folder / name, expected, cure)
+    for name, artifact in inputs.items():
+        if made_from.get(name) != artifact.digest:
+            msg = (
+                f"{folder} was made from {name} {_short(made_from.get(name))}, but "
+                f"{artifact.folder} is {_short(artifact.digest)}; one of them was swapped"
+            )
+            raise ArtifactError(f"{msg}; {cure}")
+    return Artifact(folder, manifest, hashlib.sha256(raw).hexdigest())
+
+
+def _check_file(path: Path, expected: Mapping[str, Any], cure: str) -> None:
+    if not path.is_file():
+        msg = f"{path} is listed in its manifest but missing; {cure}"
+        raise ArtifactError(msg)
+    size = path.stat().st_size
+    if size != expected["bytes"]:
+        msg = f"{path} has {size} bytes, its manifest says {expected['bytes']}; {cure}"
+        raise ArtifactError(msg)
+    digest = sha256(path)
+    if digest != expected["sha256"]:
+        found, wanted = _short(digest), _short(expected["sha256"])
+        msg = f"{path} has SHA-256 {found}, its manifest says {wanted}; {cure}"
+        raise ArtifactError(msg)
+
+
+@dataclass
+class Draft:
+    """An artifact under construction in a temporary folder."""
+
+    folder: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def path(self, name: str) -> Path:
+        """Where to write the file ``name``; folders on the way are made."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+@contextmanager
+def create(
+    stage: str, params: Mapping[str, Any], *, root: Path | None = None, **inputs: Artifact
+) -> Iterator[Draft]:
+    """Write the artifact of ``stage``: all of it, or nothing.
+
+    The body writes files through the draft and fills ``draft.facts`` (JSON values). On leaving,
+    the manifest is written and the folder takes the place of an earlier one; if the body raises,
+    the earlier one stays as it was.
+    """
+    base = root or ROOT
+    base.mkdir(parents=True, exist_ok=True)
+    target, draft = base / stage, Draft(base / f".{stage}.draft")
+    shutil.rmtree(draft.folder, ignore_errors=True)
+    draft.folder.mkdir()
+    try:
+        yield draft
+        paths = sorted(path for path in draft.folder.rglob("*") if path.is_file())
+        manifest = {
+            "format": FORMAT,
+            "stage": stage,
+            "params": dict(params),
+            "inputs": {name: artifact.digest for name, artifact in sorted(inputs.items())},
+            "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+            "facts": draft.facts,
+            "files": {
+                path.relative_to(draft.folder).as_posix(): {
+                    "bytes": path.stat().st_size,
+                    "sha256": sha256(path),
+                }
+                for path in paths
+            },
+        }
+        write_json(draft.folder / MANIFEST, manifest)
+        shutil.rmtree(target, ignore_errors=True)
+        draft.folder.rename(target)
+    finally:
+        shutil.rmtree(draft.folder, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON a person can read, atomically; NaN is refused (write ``None``)."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically: a reader sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _short(digest: str | None) -> str:
+    return "nothing" if digest is None else digest[:12]

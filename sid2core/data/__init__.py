@@ -1,0 +1,1 @@
+"""Sources, Parquet shards and the shuffled loader."""

@@ -1,0 +1,1 @@
+"""The method: schedule, parametrisation, weighting, losses, samplers and guidance as pure functions."""

@@ -1,0 +1,1 @@
+"""Moment-matching distillation (arXiv 2406.04103)."""

@@ -1,0 +1,1 @@
+"""The Residual U-ViT and what it costs."""

@@ -1,0 +1,107 @@
+"""The two blocks of the Residual U-ViT, and what they are made of.
+
+Every block maps [b, h, w, c] to the same shape and is the identity when freshly made: its last
+layer starts at zero. Dropout takes its key as an argument; no randomness hides in module state.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from sid2core.typing import Array, Float, Image
+
+_zeros = nnx.initializers.zeros_init()
+_MAX_GROUPS = 32
+
+Embedding = Float[Array, "b e"]
+"""Conditioning vector of each example."""
+
+
+def group_norm(channels: int, rngs: nnx.Rngs) -> nnx.GroupNorm:
+    """GroupNorm with the largest number of groups up to 32 that divides ``channels``."""
+    return nnx.GroupNorm(channels, num_groups=math.gcd(_MAX_GROUPS, channels), rngs=rngs)
+
+
+class FiLM(nnx.Module):
+    """h · (1 + scale) + shift, with scale and shift linear in swish(embedding); starts as identity.
+
+    Source: arXiv 1709.07871.
+    """
+
+    def __init__(self, emb_channels: int, channels: int, rngs: nnx.Rngs):
+        self.linear = nnx.Linear(emb_channels, 2 * channels, kernel_init=_zeros, rngs=rngs)
+
+    def __call__(self, h: Image, emb: Embedding) -> Image:
+        """Modulate ``h`` [b, h, w, c] by ``emb`` [b, e]."""
+        scale, shift = jnp.split(self.linear(nnx.swish(emb))[:, None, None, :], 2, axis=-1)
+        return h * (1 + scale) + shift
+
+
+class ResBlock(nnx.Module):
+    """x + conv(swish(FiLM(norm(conv(swish(norm(x))))))), both convolutions 3×3, the last from zero.
+
+    Source: SiD2 supplement B.3 (two 3×3 convolutions a block); layout of arXiv 2301.11093.
+    """
+
+    def __init__(self, channels: int, emb_channels: int, dropout: float, rngs: nnx.Rngs):
+        self.norm_in = group_norm(channels, rngs)
+        self.conv_in = nnx.Conv(channels, channels, (3, 3), rngs=rngs)
+        self.norm_out = group_norm(channels, rngs)
+        self.film = FiLM(emb_channels, channels, rngs)
+        self.conv_out = nnx.Conv(channels, channels, (3, 3), kernel_init=_zeros, rngs=rngs)
+        self.dropout = dropout
+
+    def __call__(self, x: Image, emb: Embedding, dropout_key: Array | None) -> Image:
+        """Apply the block; ``dropout_key`` None switches dropout off."""
+        h = self.conv_in(nnx.swish(self.norm_in(x)))
+        h = nnx.swish(self.film(self.norm_out(h), emb))
+        return x + self.conv_out(dropped(h, self.dropout, dropout_key))
+
+
+class TransformerBlock(nnx.Module):
+    """Self-attention over all positions, then an MLP of width 4c; FiLM before each, q and k normed.
+
+    12 c² multiply-adds a token in linear layers, as SiD2 supplement B.3 counts them.
+    """
+
+    def __init__(
+        self, channels: int, emb_channels: int, head_size: int, dropout: float, rngs: nnx.Rngs
+    ):
+        self.norm_attention = nnx.LayerNorm(channels, use_bias=False, use_scale=False, rngs=rngs)
+        self.film_attention = FiLM(emb_channels, channels, rngs)
+        self.qkv = nnx.Linear(channels, 3 * channels, rngs=rngs)
+        self.norm_q = nnx.RMSNorm(head_size, rngs=rngs)
+        self.norm_k = nnx.RMSNorm(head_size, rngs=rngs)
+        self.attention_out = nnx.Linear(channels, channels, kernel_init=_zeros, rngs=rngs)
+        self.norm_mlp = nnx.LayerNorm(channels, use_bias=False, use_scale=False, rngs=rngs)
+        self.film_mlp = FiLM(emb_channels, channels, rngs)
+        self.mlp_in = nnx.Linear(channels, 4 * channels, rngs=rngs)
+        self.mlp_out = nnx.Linear(4 * channels, channels, kernel_init=_zeros, rngs=rngs)
+        self.head_size = head_size
+        self.dropout = dropout
+
+    def __call__(self, x: Image, emb: Embedding, dropout_key: Array | None) -> Image:
+        """Apply the block; ``dropout_key`` None switches dropout off."""
+        x = x + self._attention(self.film_attention(self.norm_attention(x), emb))
+        h = nnx.gelu(self.mlp_in(self.film_mlp(self.norm_mlp(x), emb)))
+        return x + self.mlp_out(dropped(h, self.dropout, dropout_key))
+
+    def _attention(self, h: Image) -> Image:
+        b, height, width, c = h.shape
+        heads = c // self.head_size
+        qkv = self.qkv(h).reshape(b, height * width, 3, heads, self.head_size)
+        q, k, v = self.norm_q(qkv[:, :, 0]), self.norm_k(qkv[:, :, 1]), qkv[:, :, 2]
+        out = jax.nn.dot_product_attention(q, k, v)
+        return self.attention_out(out.reshape(b, height, width, c))
+
+
+def dropped(h: Image, rate: float, key: Array | None) -> Image:
+    """Inverted dropout: zero with probability ``rate``, scale the rest by 1/(1 − rate)."""
+    if key is None or rate == 0.0:
+        return h
+    kept = jax.random.bernoulli(key, 1.0 - rate, h.shape)
+    return jnp.where(kept, h / (1.0 - rate), jnp.zeros_like(h))

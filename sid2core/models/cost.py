@@ -1,0 +1,47 @@
+"""What a forward pass costs, by the supplement's own count (SiD2 supplement B.3).
+
+One multiply-add is one FLOP; only matrix products, convolutions and attention count; a training
+step costs three forward passes.
+"""
+
+from __future__ import annotations
+
+from sid2core.models.uvit import UViTConfig
+
+FORWARDS_PER_TRAINING_STEP = 3
+
+
+def transformer_gflops(tokens: int, channels: int, blocks: int) -> float:
+    """(12 c² n + 2 n² c) · blocks / 10⁹ for n tokens (SiD2 supplement B.3, n = size²)."""
+    return (12 * channels**2 * tokens + 2 * tokens**2 * channels) * blocks / 1e9
+
+
+def resblock_gflops(positions: int, channels: int, blocks: int) -> float:
+    """2 · 3² · c² · n · blocks / 10⁹ for n positions (SiD2 supplement B.3, n = size²)."""
+    return 2 * 3**2 * channels**2 * positions * blocks / 1e9
+
+
+def level_gflops(config: UViTConfig) -> list[float]:
+    """GFLOPs of each level's blocks for one image, finest level first."""
+    last = len(config.channels) - 1
+    counts = []
+    for level, (channels, kind) in enumerate(zip(config.channels, config.blocks, strict=True)):
+        depth = (
+            config.mid_depth
+            if level == last
+            else config.encoder_depth[level] + config.decoder_depth[level]
+        )
+        height, width = config.grid(level)
+        gflops = transformer_gflops if kind == "transformer" else resblock_gflops
+        counts.append(gflops(height * width, channels, depth))
+    return counts
+
+
+def forward_gflops(config: UViTConfig) -> float:
+    """GFLOPs of one forward pass of one image."""
+    return sum(level_gflops(config))
+
+
+def training_pflops(config: UViTConfig, images: int) -> float:
+    """PetaFLOPs of training on ``images`` images, each a forward pass times three."""
+    return forward_gflops(config) * FORWARDS_PER_TRAINING_STEP * images / 1e6

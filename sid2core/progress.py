@@ -1,0 +1,44 @@
+"""Progress of long work: a bar with rate and time left on a terminal, sparse lines in a log."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+_LOG_SECONDS = 15.0
+
+
+def bar(total: int, description: str, unit: str, initial: int = 0) -> tqdm:
+    """A progress bar over ``total`` units, of which ``initial`` were done by an earlier run.
+
+    Where standard error is no terminal it prints a line every 15 seconds instead of redrawing.
+    """
+    if sys.stderr.isatty():
+        return tqdm(
+            total=total, desc=description, unit=unit, initial=initial, dynamic_ncols=True
+        )
+    return _Lines(
+        total=total,
+        desc=description,
+        unit=unit,
+        initial=initial,
+        ncols=100,
+        ascii=True,
+        mininterval=_LOG_SECONDS,
+        maxinterval=_LOG_SECONDS,
+    )
+
+
+class _Lines(tqdm):
+    """tqdm that ends each report with a newline, for files and pipes."""
+
+    @staticmethod
+    def status_printer(file):  # noqa: ANN001, ANN205 (tqdm's own signature)
+        """Print each state on its own line."""
+
+        def write(text: str) -> None:
+            if text.strip():
+                print(text, file=file or sys.stderr, flush=True)
+
+        return write

@@ -1,0 +1,338 @@
+"""Figures as inline SVG that takes its colours and its font from the page.
+
+Text stays text and every colour is a CSS variable, so one figure serves a light screen, a dark
+one and paper. The bytes depend on the data alone.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
+
+from sid2core.report import formatting
+from sid2core.report.inputs import Sampler, Search, Setting
+
+INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"
+SERIES = ("#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04")
+_VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    RULE: "--rule",
+    PAPER: "--paper",
+    **{colour: f"--series-{number}" for number, colour in enumerate(SERIES, 1)},
+}
+"""Stand-ins that matplotlib draws with, and the CSS variable that replaces each."""
+
+WIDTH, HEIGHT = 4.6, 2.9
+"""Inches. So narrow that the text of a figure stays legible across a phone."""
+SMOOTHING = 0.08
+"""Width of the moving average over a curve, as a fraction of the run."""
+_POINTS = 1200
+_LOG_RATIO = 10.0
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sid2core",
+    "text.parse_math": False,
+    "font.family": ["DejaVu Sans"],
+    "font.size": 10.0,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "figure.facecolor": "none",
+    "legend.frameon": False,
+}
+
+
+def curve(
+    frame: pd.DataFrame, x: str, y: str, labels: Mapping[str, str], group: str | None = None
+) -> str:
+    """``y`` over ``x``: every logged value thin, their moving average over it.
+
+    Args:
+        frame: a row a logged step.
+        x: column of the horizontal axis.
+        y: column of the vertical axis; what is not finite is left out.
+        labels: ``x``, ``y`` and ``title`` in words; the title is read out to who cannot see.
+        group: column that tells apart several curves, or None.
+    """
+
+    def draw(axes: Axes) -> None:
+        parts = frame.groupby(group, sort=True) if group else [("", frame)]
+        drawn = []
+        for number, (name, part) in enumerate(parts):
+            finite = part[np.isfinite(part[y])]
+            drawn.extend(finite[y])
+            colour = SERIES[number % len(SERIES)]
+            smooth = _smooth(finite[y])
+            raw = finite.iloc[_extremes(finite[y].to_numpy())]
+            axes.plot(raw[x], raw[y], color=colour, linewidth=0.6, alpha=0.45)
+            kept = np.unique(np.linspace(0, len(smooth) - 1, min(len(smooth), 300)).astype(int))
+            axes.plot(
+                finite[x].iloc[kept], smooth.iloc[kept], color=colour, linewidth=1.8, label=name
+            )
+        if len(parts) > 1:
+            axes.legend()
+        if _wide(drawn):
+            _log(axes, "y")
+        axes.set(xlabel=labels["x"], ylabel=labels["y"])
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(FuncFormatter(_tick))
+
+    return _svg(f"curve-{x}-{y}", labels["title"], draw)
+
+
+def quality_cost(samplers: Sequence[Sampler], yardstick: Sampler) -> str:
+    """Distance to the eval split over the cost of an image, one mark a sampler."""
+    shown = [s for s in samplers if math.isfinite(s.fd_eval) and s.gflops_image > 0]
+    unit, name = formatting.flops_unit([s.gflops_image for s in shown])
+
+    def draw(axes: Axes) -> None:
+        for student, marker, colour in ((False, "o", SERIES[0]), (True, "D", SERIES[1])):
+            part = [s for s in shown if s.student is student]
+            costs = [s.gflops_image / unit for s in part]
+            axes.plot(costs, [s.fd_eval for s in part], marker, color=colour, markersize=7)
+        _log(axes, "x")
+        values = [s.fd_eval for s in shown]
+        if math.isfinite(yardstick.fd_eval):
+            values.append(yardstick.fd_eval)
+            axes.axhline(yardstick.fd_eval, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        axes.margins(0.18)
+        if _wide(values):
+            _log(axes, "y")
+        else:
+            axes.set_ylim(0, 1.15 * max(values, default=1.0))
+        axes.set(xlabel=f"{name} an image", ylabel="fd against eval")
+        _label_points(axes, [(s.gflops_image / unit, s.fd_eval, s.title) for s in shown])
+        if math.isfinite(yardstick.fd_eval):
+            axes.annotate(
+                yardstick.title,
+                (0.0, yardstick.fd_eval),
+                xycoords=("axes fraction", "data"),
+                xytext=(3, 3),
+                textcoords="offset points",
+                color=MUTED,
+                fontsize=9,
+            )
+
+    title = f"fd against eval over {name} an image, for {len(shown)} samplers"
+    return _svg("quality-cost", title, draw)
+
+
+def heat_map(search: Search) -> str:
+    """The guidance grid: a cell for each weight and interval, stronger where fd is lower."""
+    weights = sorted({setting.weight for setting in search.settings})
+    intervals = list(dict.fromkeys(setting.interval for setting in search.settings))
+    scores = {s: s.fd_train_mean for s in search.settings if math.isfinite(s.fd_train_mean)}
+    low, high = min(scores.values(), default=0.0), max(scores.values(), default=1.0)
+
+    def draw(axes: Axes) -> None:
+        for setting in search.settings:
+            corner = (weights.index(setting.weight) - 0.5, intervals.index(setting.interval) - 0.5)
+            strength = 0.06 + 0.46 * _closeness(scores.get(setting, high), low, high)
+            axes.add_patch(Rectangle(corner, 1, 1, color=SERIES[0], alpha=strength, linewidth=0))
+            _cell(axes, setting, corner, search)
+        axes.set(xlim=(-0.5, len(weights) - 0.5), ylim=(len(intervals) - 0.5, -0.5))
+        axes.set_xticks(range(len(weights)), [formatting.plain(weight) for weight in weights])
+        axes.set_yticks(range(len(intervals)), intervals)
+        axes.set(xlabel="guidance weight", ylabel="log-SNR interval")
+        axes.grid(visible=False)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+
+    title = (
+        f"Mean fd against train for {len(search.settings)} guidance settings; lowest at weight "
+        f"{formatting.plain(search.best.weight)}, {search.best.interval}"
+    )
+    size = max(WIDTH, 1.4 + 0.8 * len(weights)), max(1.8, 0.8 + 0.55 * len(intervals))
+    return _svg("guidance", title, draw, size)
+
+
+def _closeness(score: float, low: float, high: float) -> float:
+    """1 at the lowest score, 0 at the highest, in the logarithm where scores spread far."""
+    if high <= low:
+        return 1.0
+    if low > 0 and high / low > _LOG_RATIO:
+        score, low, high = math.log(score), math.log(low), math.log(high)
+    return (high - score) / (high - low)
+
+
+def _cell(axes: Axes, setting: Setting, corner: tuple[float, float], search: Search) -> None:
+    rank = {search.runner_up: "2nd", search.best: "best"}.get(setting)
+    if rank:
+        inner = (corner[0] + 0.03, corner[1] + 0.04)
+        style = "solid" if rank == "best" else (0, (3, 2))
+        axes.add_patch(
+            Rectangle(inner, 0.94, 0.92, fill=False, edgecolor=INK, linewidth=1.4, linestyle=style)
+        )
+    centre = (corner[0] + 0.5, corner[1] + 0.5)
+    weight = "bold" if rank == "best" else "normal"
+    mean = formatting.significant(setting.fd_train_mean)
+    decimals = formatting.decimals_for([setting.fd_train_mean])
+    spread = "± " + formatting.fixed(setting.fd_train_std, decimals)
+    note = f"{spread}  {rank}" if rank else spread
+    for text, offset, size in ((mean, 6, 10), (note, -7, 8)):
+        axes.annotate(
+            text,
+            centre,
+            xytext=(0, offset),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=size,
+            fontweight=weight,
+        )
+
+
+def distances(samples: NDArray[np.float64], held_out: NDArray[np.float64]) -> str:
+    """Distances to the nearest training image: of samples, and of held-out images."""
+    names = ("samples", "held-out images")
+    fewest = min(len(samples), len(held_out))
+    bins = int(np.clip(math.sqrt(fewest), 8, 30))
+    edges = np.histogram_bin_edges(np.concatenate([samples, held_out]), bins)
+
+    def draw(axes: Axes) -> None:
+        for values, name, colour in zip((samples, held_out), names, SERIES, strict=False):
+            shares = np.histogram(values, edges)[0] / len(values)
+            middle = float(np.median(values))
+            label = f"{name}, median {formatting.significant(middle)}"
+            axes.stairs(shares, edges, color=colour, linewidth=1.6, label=label)
+            axes.stairs(shares, edges, color=colour, fill=True, alpha=0.15)
+            axes.axvline(middle, color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.set(xlabel="L2 distance to the nearest training image", ylabel="share of images")
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0, fontsize=9)
+
+    title = "Histograms of the distance to the nearest training image, of " + " and ".join(names)
+    return _svg("nearest-distances", title, draw)
+
+
+def _smooth(values: pd.Series) -> pd.Series:
+    window = max(1, round(SMOOTHING * len(values)))
+    return values.rolling(window, center=True, min_periods=1).mean()
+
+
+def _extremes(values: np.ndarray) -> np.ndarray:
+    """Indices of the lowest and highest value of each short stretch: no spike is lost."""
+    if len(values) <= _POINTS:
+        return np.arange(len(values))
+    stretches = np.array_split(np.arange(len(values)), _POINTS // 2)
+    ends = [part[pick(values[part])] for part in stretches for pick in (np.argmin, np.argmax)]
+    return np.unique(ends)
+
+
+def _wide(values: Sequence[float]) -> bool:
+    """Whether positive values spread so far that a logarithmic axis reads better."""
+    return bool(len(values)) and min(values) > 0 and max(values) / min(values) > _LOG_RATIO
+
+
+def _log(axes: Axes, name: str) -> None:
+    """A logarithmic axis with ticks at 1, 2, 5 and numbers in plain writing."""
+    getattr(axes, f"set_{name}scale")("log")
+    axis = getattr(axes, f"{name}axis")
+    low, high = axis.get_data_interval()
+    steps = (1, 2, 5) if high / low < 1e3 else (1,)
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(_tick))
+
+
+def _tick(value: float, _position: int | None) -> str:
+    if abs(value) >= 1e4:
+        return f"{value / 1e3:,.6g}k" if abs(value) < 1e6 else f"{value / 1e6:,.6g}M"
+    return f"{value:g}".replace("-", "\N{MINUS SIGN}")
+
+
+def _label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write each point's name beside it, at the first place free of marks and other names."""
+    axes.figure.canvas.draw()
+    corners = [axes.transData.transform(point[:2]) for point in points]
+    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in corners]
+    places = [(dx, dy) for dy in (0, 9, -9, 18, -18, 27, -27) for dx in (8, -8)]
+    for x, y, name in points:
+        for dx, dy in places:
+            label = axes.annotate(
+                name,
+                (x, y),
+                xytext=(dx, dy),
+                textcoords="offset points",
+                ha="left" if dx > 0 else "right",
+                va="center",
+                fontsize=9,
+            )
+            extent = label.get_window_extent()
+            inside = axes.bbox.x0 <= extent.x0 and extent.x1 <= axes.bbox.x1
+            if inside and not extent.count_overlaps(taken):
+                break
+            label.remove()
+        else:
+            label = axes.annotate(
+                name, (x, y), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9
+            )
+            extent = label.get_window_extent()
+        taken.append(extent)
+
+
+def _svg(
+    name: str,
+    title: str,
+    draw: Callable[[Axes], None],
+    size: tuple[float, float] = (WIDTH, HEIGHT),
+) -> str:
+    """Draw on fresh axes, untouched by the user's matplotlib settings; the inline element."""
+    with matplotlib.style.context(_STYLE, after_reset=True):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        draw(figure.add_subplot())
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return _inline(buffer.getvalue(), name, title)
+
+
+def _inline(document: str, name: str, title: str) -> str:
+    """The ``<svg>`` element alone: sized by CSS, its ids unique in the page, no address in it."""
+    view = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', document)
+    body = re.search(r"<svg[^>]*>(.*)</svg>", document, re.DOTALL)
+    if view is None or body is None:
+        msg = "matplotlib wrote an SVG file without viewBox or content; is its version supported?"
+        raise RuntimeError(msg)
+    text = re.sub(r"<(metadata|style).*?</\1>|<!--.*?-->", "", body[1], flags=re.DOTALL)
+    text = re.sub("<[^>]*>", lambda tag: _tag(tag[0], name), text)
+    width = float(view[1])
+    return (
+        f'<svg class="figure" role="img" viewBox="0 0 {view[1]} {view[2]}" '
+        f'style="--natural: {width:.0f}">\n'
+        f"<title>{html.escape(title)}</title>{text}</svg>"
+    )
+
+
+def _tag(tag: str, name: str) -> str:
+    """One tag of the figure ``name`` as the page needs it; the text between tags stays as is."""
+    tag = re.sub(r'\bid="', f'id="{name}-', tag)
+    tag = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", tag)
+    for colour, variable in _VARIABLES.items():
+        tag = tag.replace(colour, f"var({variable})")
+    return tag

@@ -1,0 +1,80 @@
+"""Numbers as a reader wants them: few digits, one unit a column, a dash for what is not known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+NOTHING = "–"
+_FLOPS = ((1e9, "EFLOPs"), (1e6, "PFLOPs"), (1e3, "TFLOPs"), (1.0, "GFLOPs"), (1e-3, "MFLOPs"))
+_MAX_DECIMALS = 6
+
+
+def fixed(value: float, decimals: int) -> str:
+    """``value`` with so many decimals, thousands marked; a dash where it is not finite."""
+    if not math.isfinite(value):
+        return NOTHING
+    text = f"{value:,.{decimals}f}"
+    if float(text.replace(",", "")) == 0:
+        text = text.removeprefix("-")
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """``value`` to so many significant digits: 1,234 and 12.3 and 0.0123."""
+    return fixed(value, decimals_for([value], digits))
+
+
+def column(values: Sequence[float], digits: int = 3) -> list[str]:
+    """A column of numbers with one count of decimals, so that their points align."""
+    decimals = decimals_for(values, digits)
+    return [fixed(value, decimals) for value in values]
+
+
+def decimals_for(values: Sequence[float], digits: int = 3) -> int:
+    """The decimals that show the middle one of ``values`` to so many significant digits."""
+    sizes = [abs(value) for value in values if math.isfinite(value) and value != 0]
+    if not sizes:
+        return 0
+    exponent = math.floor(math.log10(median(sizes)))
+    return min(max(digits - 1 - exponent, 0), _MAX_DECIMALS)
+
+
+def count(value: float) -> str:
+    """A whole number with thousands marked."""
+    return fixed(value, 0)
+
+
+def plain(value: float) -> str:
+    """A parameter as it was written: 0.5, 1, −3."""
+    if math.isnan(value):
+        return NOTHING
+    return f"{value:g}".replace("-", "\N{MINUS SIGN}").replace("inf", "\N{INFINITY}")
+
+
+def percent(value: float) -> str:
+    """A fraction as a percentage with one decimal."""
+    return f"{fixed(100 * value, 1)}%" if math.isfinite(value) else NOTHING
+
+
+def flops_unit(gflops: Sequence[float]) -> tuple[float, str]:
+    """The unit in which the largest of ``gflops`` is at least one: (its size in GFLOPs, name)."""
+    largest = max((value for value in gflops if math.isfinite(value)), default=1.0)
+    return next(((size, name) for size, name in _FLOPS if largest >= size), _FLOPS[-1])
+
+
+def flops(gflops: float) -> str:
+    """A cost given in GFLOPs, with the unit that suits its size."""
+    if not math.isfinite(gflops):
+        return NOTHING
+    size, name = flops_unit([gflops])
+    return f"{significant(gflops / size)} {name}"
+
+
+def interval(low: float, high: float) -> str:
+    """A log-SNR interval: ``(−3, 5)``, or the whole range where neither end is given."""
+    if math.isnan(low) and math.isnan(high):
+        return "whole range"
+    low, high = (-math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high)
+    return f"({plain(low)}, {plain(high)})"

@@ -1,0 +1,70 @@
+"""The memorisation check: samples and held-out images, each against the training images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sid2core.report import neighbours
+from sid2core.report.images import Pixels
+from sid2core.report.inputs import Inputs, Sampler, samples_of
+from sid2core.report.neighbours import Found
+
+NEIGHBOURS = 3
+LARGEST_SET = 50_000
+"""At most so many training images are searched, evenly spaced over the split (time)."""
+LARGEST_QUERY = 1000
+"""At most so many samples and held-out images look for neighbours (time)."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Nearest training images of one sampler's images, and of the eval split's beside them."""
+
+    sampler: Sampler
+    images: Pixels
+    labels: NDArray[np.int32]
+    nearest: Found
+    """Its indices count in the whole train split."""
+    held_out: NDArray[np.float64]
+    """Distance of each eval image to its nearest training image."""
+    shown: list[int]
+    """Rows that nobody picked: the first of each class."""
+    closest: int
+    """The row with the smallest distance of all."""
+    searched: int
+    """How many training images were searched."""
+    reduced: tuple[int, int] | None
+    """The size to which images were averaged down before they were compared, if they were."""
+
+
+def check(inputs: Inputs, sampler: Sampler) -> Check:
+    """Search the training images for neighbours of what ``sampler`` drew."""
+    images, labels = samples_of(inputs, sampler.name)
+    images, labels = images[:LARGEST_QUERY], labels[:LARGEST_QUERY]
+    held_out = inputs.held_out.images[:: _stride(len(inputs.held_out), LARGEST_QUERY)]
+    stride = _stride(len(inputs.train), LARGEST_SET)
+    pool = inputs.train.images[::stride]
+    both = np.concatenate([images, held_out])
+    found = neighbours.nearest(both, pool, min(NEIGHBOURS, len(pool)))
+    own = Found(found.distance[: len(images)], found.index[: len(images)] * stride)
+    height, width = images.shape[1:3]
+    factor = neighbours.box(height, width)
+    return Check(
+        sampler=sampler,
+        images=images,
+        labels=labels,
+        nearest=own,
+        held_out=found.distance[len(images) :, 0],
+        shown=neighbours.first_of_each_class(labels, inputs.params.report.neighbours).tolist(),
+        closest=int(np.argmin(own.distance[:, 0])),
+        searched=len(pool),
+        reduced=(height // factor, width // factor) if factor > 1 else None,
+    )
+
+
+def _stride(length: int, limit: int) -> int:
+    """The smallest step that keeps at most ``limit`` of ``length``."""
+    return -(-length // limit)

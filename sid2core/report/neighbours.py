@@ -1,0 +1,84 @@
+"""Which pictures of a set are nearest to given ones, pixel by pixel."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sid2core.report.images import Pixels
+
+LARGEST_EDGE = 64
+"""Larger images are averaged down to this edge before they are compared (time and memory)."""
+_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Found:
+    """The nearest images of each query, nearest first; both arrays are ``[queries, count]``."""
+
+    distance: NDArray[np.float64]
+    index: NDArray[np.int64]
+
+
+def nearest(queries: Pixels, pool: Pixels, count: int) -> Found:
+    """``d(a, b) = ||a - b||_2`` over pixels in [0, 1], the ``count`` smallest of each query.
+
+    Computed as ``sqrt(a.a - 2 a.b + b.b)`` on whole numbers in float64, where every sum is exact:
+    the result does not depend on the order of summation, and equal images are at exactly 0. Of
+    equally near images the one that comes first in the pool is named.
+
+    Args:
+        queries: ``[n, h, w, c]``.
+        pool: ``[m, h, w, c]``, the images searched.
+        count: how many neighbours of each query.
+
+    Raises:
+        ValueError: the pool holds fewer than ``count`` images.
+    """
+    if len(pool) < count:
+        msg = f"{len(pool)} images to search, {count} neighbours wanted"
+        raise ValueError(msg)
+    factor = box(*queries.shape[1:3])
+    wanted = _flat(queries, factor)
+    norms = np.sum(wanted**2, 1, keepdims=True)
+    distance = np.empty((len(queries), 0))
+    index = np.empty((len(queries), 0), np.int64)
+    for start in range(0, len(pool), _BLOCK):
+        block = _flat(pool[start : start + _BLOCK], factor)
+        indices = np.arange(start, start + len(block))
+        squared = norms - 2 * wanted @ block.T + np.sum(block**2, 1)
+        distance = np.concatenate([distance, squared], 1)
+        index = np.concatenate([index, np.broadcast_to(indices, squared.shape)], 1)
+        order = np.argsort(distance, 1, kind="stable")[:, :count]
+        distance = np.take_along_axis(distance, order, 1)
+        index = np.take_along_axis(index, order, 1)
+    return Found(np.sqrt(distance) / (255 * factor**2), index)
+
+
+def box(height: int, width: int) -> int:
+    """The edge of the blocks that are averaged, so that no edge exceeds :data:`LARGEST_EDGE`.
+
+    It divides both edges; where no divisor suffices it is the largest common one.
+    """
+    common = math.gcd(height, width)
+    divisors = [value for value in range(1, common + 1) if common % value == 0]
+    fitting = (value for value in divisors if max(height, width) // value <= LARGEST_EDGE)
+    return next(fitting, common)
+
+
+def _flat(images: Pixels, factor: int) -> NDArray[np.float64]:
+    """Sums over blocks of ``factor``² pixels, one row an image: whole numbers in float64."""
+    n, height, width, channels = images.shape
+    blocks = images.reshape(n, height // factor, factor, width // factor, factor, channels)
+    return blocks.sum((2, 4), dtype=np.float64).reshape(n, -1)
+
+
+def first_of_each_class(labels: NDArray[np.int32], count: int) -> NDArray[np.int64]:
+    """``count`` indices that nobody picked: the first of every class, then the second ones."""
+    order = np.argsort(labels, kind="stable")
+    ordered = labels[order]
+    rank = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
+    return order[np.lexsort((ordered, rank))][:count]

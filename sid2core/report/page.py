@@ -1,0 +1,195 @@
+"""The page: one HTML file that holds all it shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from sid2core.report import figures, formatting, images, provenance, scores
+from sid2core.report.inputs import Inputs, Sampler
+from sid2core.report.memorisation import Check, check
+
+TEMPLATES = Path(__file__).parent / "templates"
+MOST_ROWS = 12
+"""At most so many classes have a row in the grids, evenly spaced: a page stays a few megabytes."""
+
+
+def build(inputs: Inputs) -> str:
+    """The whole page as HTML; the same inputs give the same bytes."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        name: getattr(formatting, name)
+        for name in ("count", "significant", "percent", "flops", "fixed", "plain")
+    }
+    return environment.get_template("page.html.j2").render(context(inputs))
+
+
+def context(inputs: Inputs) -> dict[str, Any]:
+    """What the template names, by section of the page."""
+    best = scores.lowest([s for s in inputs.samplers if not s.student])
+    found = _memorisation(inputs)
+    return {
+        "css": Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        "title": inputs.params.report.title,
+        "data": _data(inputs),
+        "best": best,
+        "students": [s for s in inputs.samplers if s.student],
+        "yardstick": inputs.yardstick,
+        "training": inputs.training,
+        "extractor": scores.accuracies(inputs.reference),
+        "grids": _grids(inputs),
+        "table": scores.sampler_table(inputs.samplers, inputs.yardstick),
+        "quality_cost": Markup(figures.quality_cost(inputs.samplers, inputs.yardstick)),
+        "curves": _curves(inputs),
+        "search": scores.search_table(inputs.search),
+        "heat_map": Markup(figures.heat_map(inputs.search)),
+        "neighbours": None if found is None else _neighbours(inputs, found),
+        "distilled": scores.distilled_table(inputs.distill),
+        "provenance": provenance.collect(inputs),
+    }
+
+
+def _data(inputs: Inputs) -> dict[str, Any]:
+    height, width, channels = inputs.prepare.facts["shape"]
+    return {
+        "name": inputs.params.data.source,
+        "shape": f"{height} × {width}",
+        "channels": "grey" if channels == 1 else "colour",
+        "classes": len(inputs.class_names),
+        "train": len(inputs.train),
+        "eval": len(inputs.held_out),
+    }
+
+
+def _grids(inputs: Inputs) -> dict[str, Any]:
+    """One grid a sampler and one of real images, all with the same rows."""
+    names = inputs.class_names
+    rows = np.unique(np.linspace(0, len(names) - 1, min(MOST_ROWS, len(names))).astype(int))
+    shown = [names[row] for row in rows]
+    columns = next(iter(inputs.grids.values())).shape[1]
+    height, width = inputs.prepare.facts["shape"][:2]
+    size = images.shown_size(height, width)
+    items = [
+        {
+            "id": sampler.name,
+            "title": sampler.title,
+            "note": _grid_note(sampler),
+            "alt": _grid_alt(f"samples of {sampler.title}", shown, columns),
+            "uri": images.grid_uri(inputs.grids[sampler.name][rows]),
+        }
+        for sampler in inputs.samplers
+    ]
+    held_out = inputs.held_out
+    cells, present = images.first_of_classes(held_out.images, held_out.labels, rows, columns)
+    real = {
+        "id": "real",
+        "title": "Real images",
+        "note": "the first of each class in the eval split",
+        "alt": _grid_alt("real images", shown, columns),
+        "uri": images.grid_uri(cells, present),
+    }
+    return {
+        "items": [*items, real],
+        "rows": shown,
+        "classes": len(names),
+        "columns": columns,
+        "reduced": f"{size[0]} × {size[1]}" if size != (height, width) else None,
+    }
+
+
+def _grid_note(sampler: Sampler) -> str:
+    parts = [f"{formatting.count(sampler.steps)} steps", scores.guidance_of(sampler)]
+    return ", ".join([*parts, f"fd {formatting.significant(sampler.fd_eval)} against eval"])
+
+
+def _grid_alt(what: str, rows: list[str], columns: int) -> str:
+    return f"Grid of {what}: one row a class ({', '.join(rows)}), {columns} images a row"
+
+
+def _curves(inputs: Inputs) -> dict[str, Any]:
+    frame = inputs.curve
+    dropped = int((~np.isfinite(frame[["loss", "grad_norm"]])).any(axis=1).sum())
+    train = [
+        figures.curve(frame, "step", y, {"x": "step", "y": label, "title": f"{label} over steps"})
+        for y, label in (("loss", "training loss"), ("grad_norm", "gradient norm"))
+    ]
+    distill = []
+    if inputs.distill_curve is not None:
+        labels = {
+            "loss_auxiliary": "auxiliary loss",
+            "loss_student": "student loss",
+            "grad_norm_student": "student gradient norm",
+        }
+        for y, label in labels.items():
+            words = {"x": "iteration", "y": label, "title": f"{label} over iterations"}
+            frame = inputs.distill_curve
+            distill.append(figures.curve(frame, "iteration", y, words, group="student"))
+    return {
+        "train": [Markup(svg) for svg in train],
+        "distill": [Markup(svg) for svg in distill],
+        "dropped": dropped,
+        "window": formatting.plain(100 * figures.SMOOTHING) + "%",
+        "points": len(inputs.curve),
+    }
+
+
+def _memorisation(inputs: Inputs) -> Check | None:
+    """The check of the best guided sampler; of the best one where none is guided."""
+    base = [s for s in inputs.samplers if not s.student]
+    chosen = scores.lowest([s for s in base if s.guidance_weight > 0]) or scores.lowest(base)
+    return None if chosen is None else check(inputs, chosen)
+
+
+def _neighbours(inputs: Inputs, found: Check) -> dict[str, Any]:
+    train, names = inputs.train, inputs.class_names
+
+    def card(row: int) -> Mapping[str, Any]:
+        near = found.nearest.index[row], found.nearest.distance[row]
+        return {
+            "label": names[int(found.labels[row])],
+            "uri": images.data_uri(found.images[row]),
+            "near": [
+                {
+                    "uri": images.data_uri(train.images[index]),
+                    "label": names[train.labels[index]],
+                    "distance": formatting.significant(float(distance)),
+                }
+                for index, distance in zip(*near, strict=True)
+            ],
+        }
+
+    samples, held_out = found.nearest.distance[:, 0], found.held_out
+    threshold = float(np.quantile(held_out, 0.05))
+    return {
+        "sampler": found.sampler,
+        "cards": [card(row) for row in found.shown],
+        "closest": card(found.closest),
+        "samples": len(samples),
+        "held_out": len(held_out),
+        "median_samples": float(np.median(samples)),
+        "median_held_out": float(np.median(held_out)),
+        "ratio": _ratio(float(np.median(samples)), float(np.median(held_out))),
+        "below": float(np.mean(samples < threshold)),
+        "threshold": threshold,
+        "copies": int(np.sum(samples == 0)),
+        "searched": found.searched,
+        "train": len(train),
+        "reduced": found.reduced,
+        "figure": Markup(figures.distances(samples, held_out)),
+    }
+
+
+def _ratio(above: float, below: float) -> float:
+    return above / below if below > 0 else math.nan

@@ -1,0 +1,187 @@
+"""Tables of scores, ready to be laid out: text in cells, the best of each column marked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sid2core.report import formatting
+from sid2core.report.inputs import Sampler, Search
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The text of a cell, and whether it is its column's best."""
+
+    text: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: its name, its cells, and what sets it apart, if anything."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: a heading for the row names, one for each column, the rows."""
+
+    corner: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def lowest(samplers: Sequence[Sampler]) -> Sampler | None:
+    """The sampler with the lowest distance to the eval split; None where none was measured."""
+    measured = [sampler for sampler in samplers if math.isfinite(sampler.fd_eval)]
+    return min(measured, key=lambda sampler: sampler.fd_eval, default=None)
+
+
+def guidance_of(sampler: Sampler) -> str:
+    """Guidance in words: none, or the weight and its interval of log-SNR."""
+    if sampler.student:
+        return "guidance distilled into it"
+    if not sampler.guidance_weight > 0:
+        return "no guidance"
+    where = formatting.interval(sampler.logsnr_min, sampler.logsnr_max)
+    place = "everywhere" if where == "whole range" else f"on {where}"
+    return f"guidance {formatting.plain(sampler.guidance_weight)} {place}"
+
+
+def sampler_table(samplers: Sequence[Sampler], yardstick: Sampler) -> Table:
+    """All samplers and, last, real training images measured as samples are."""
+    rows = [*samplers, yardstick]
+    unit, name = formatting.flops_unit([row.gflops_image for row in samplers])
+    columns: list[tuple[str, list[str], set[int]]] = [
+        ("fd eval", *_column(rows, lambda row: row.fd_eval, min)),
+        ("fd train", *_column(rows, lambda row: row.fd_train, min)),
+        ("class agreement", *_column(rows, lambda row: 100 * row.agreement, max, suffix="%")),
+        ("samples", [formatting.count(row.samples) for row in rows], set()),
+        ("steps", [formatting.count(row.steps) for row in rows], set()),
+        ("guidance weight", [_weight(row) for row in rows], set()),
+        ("log-SNR interval", [_where(row) for row in rows], set()),
+        ("NFE", *_column(rows, lambda row: row.nfe, digits=0)),
+        ("GFLOPs a forward", *_column(rows, lambda row: row.gflops_forward)),
+        (f"{name} an image", *_column(rows, lambda row: row.gflops_image / unit, min)),
+    ]
+    return Table(
+        "sampler",
+        tuple(heading for heading, _, _ in columns),
+        tuple(
+            Row(
+                row.title,
+                tuple(Cell(texts[i], i in best) for _, texts, best in columns),
+                "yardstick" if row is yardstick else "",
+            )
+            for i, row in enumerate(rows)
+        ),
+    )
+
+
+def _column(
+    rows: Sequence[Sampler],
+    value: Callable[[Sampler], float],
+    better: Callable[[list[float]], float] | None = None,
+    digits: int = 3,
+    suffix: str = "",
+) -> tuple[list[str], set[int]]:
+    """The texts of a column, and which samplers have its best value (the last row never)."""
+    values = [value(row) for row in rows]
+    texts = formatting.column(values, digits) if digits else [formatting.count(v) for v in values]
+    texts = [text if text == formatting.NOTHING else text + suffix for text in texts]
+    finite = [entry for entry in values[:-1] if math.isfinite(entry)]
+    if better is None or not finite:
+        return texts, set()
+    best = better(finite)
+    return texts, {i for i, entry in enumerate(values[:-1]) if entry == best}
+
+
+def _weight(sampler: Sampler) -> str:
+    return "none" if sampler.guidance_weight == 0 else formatting.plain(sampler.guidance_weight)
+
+
+def _where(sampler: Sampler) -> str:
+    if not sampler.guidance_weight > 0:
+        return formatting.NOTHING
+    return formatting.interval(sampler.logsnr_min, sampler.logsnr_max)
+
+
+def search_table(search: Search) -> Mapping[str, Any]:
+    """The guidance grid from best to worst, and how firm the order of the first two is."""
+    ordered = sorted(search.settings, key=lambda s: (math.isnan(s.fd_train_mean), s.fd_train_mean))
+    means = formatting.column([s.fd_train_mean for s in ordered])
+    decimals = formatting.decimals_for([s.fd_train_mean for s in ordered])
+    agreement = formatting.column([100 * s.agreement for s in ordered])
+    kinds = {id(search.best): "best", id(search.runner_up): "runner-up"}
+    rows = [
+        Row(
+            formatting.plain(s.weight),
+            (
+                Cell(s.interval),
+                Cell(means[i], s is search.best),
+                Cell(formatting.fixed(s.fd_train_std, decimals)),
+                Cell(agreement[i] + "%" if math.isfinite(s.agreement) else formatting.NOTHING),
+                Cell(formatting.count(s.nfe)),
+                Cell(kinds.get(id(s), "")),
+            ),
+            kinds.get(id(s), ""),
+        )
+        for i, s in enumerate(ordered)
+    ]
+    headings = ("log-SNR interval", "fd train", "± seeds", "class agreement", "NFE", "rank")
+    gap = search.runner_up.fd_train_mean - search.best.fd_train_mean
+    error = search.noise * math.sqrt(2 / search.best.repeats)
+    return {
+        "table": Table("weight", headings, tuple(rows)),
+        "best": search.best,
+        "runner_up": search.runner_up,
+        "noise": search.noise,
+        "gap": gap,
+        "error": error,
+        "settled": gap > 2 * error,
+        "unguided_once": sum(s.weight == 0 for s in search.settings) == 1,
+    }
+
+
+def distilled_table(metrics: Mapping[str, Mapping[str, float]]) -> Table | None:
+    """What ``distill`` measured of the teacher and its students, or None where it did not run."""
+    names = list(dict.fromkeys(name for values in metrics.values() for name in values))
+    if not names:
+        return None
+    texts = {
+        name: formatting.column([metrics[model].get(name, math.nan) for model in metrics])
+        for name in names
+    }
+    return Table(
+        "model",
+        tuple(_words(name) for name in names),
+        tuple(
+            Row(model.replace("_", " "), tuple(Cell(texts[name][i]) for name in names))
+            for i, model in enumerate(metrics)
+        ),
+    )
+
+
+def accuracies(metrics: Mapping[str, float]) -> list[tuple[str, int, float]]:
+    """(split, images, accuracy) of the data set's own extractor: ``accuracy_<split>_<images>``."""
+    found = []
+    for name, value in metrics.items():
+        match = re.fullmatch(r"accuracy_(\w+?)_(\d+)", name)
+        if match:
+            found.append((match[1], int(match[2]), value))
+    return found
+
+
+def _words(name: str) -> str:
+    """A metric's name in words: ``fd_train_512`` is fd train, 512 samples."""
+    match = re.fullmatch(r"(.+)_(\d+)", name)
+    if match:
+        return f"{match[1].replace('_', ' ')}, {formatting.count(int(match[2]))} samples"
+    return name.replace("_", " ")

@@ -1,0 +1,114 @@
+"""Images from a trained model: which network, how guided, by which sampler, from which keys."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from sid2core import rng
+from sid2core.data.pixels import to_uint8
+from sid2core.diffusion import parametrisation, samplers
+from sid2core.diffusion.guidance import Guidance
+from sid2core.diffusion.schedule import Schedule
+from sid2core.models import cost
+from sid2core.models.network import Network, Parameters
+from sid2core.typing import Array, Image, Labels, LogSnr
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """x_hat from a network of any prediction."""
+
+    network: Network
+    prediction: parametrisation.Prediction
+
+    def __call__(
+        self, params: Mapping[str, Array], z: Image, logsnr: LogSnr, labels: Labels
+    ) -> Image:
+        """The network's estimate of the clean images [b, h, w, c]; not clipped."""
+        output = self.network.apply(params, z, logsnr, labels)
+        return parametrisation.x_from(self.prediction, z, output, logsnr)
+
+    def unconditional(self, params: Mapping[str, Array], z: Image, logsnr: LogSnr) -> Image:
+        """The same for the null class."""
+        null = jnp.full((len(z),), self.network.config.num_classes, jnp.int32)
+        return self(params, z, logsnr, null)
+
+
+@dataclass(frozen=True)
+class Method:
+    """How images are drawn from a denoiser: everything but its weights."""
+
+    denoiser: Denoiser
+    schedule: Schedule
+    sampler: samplers.Sampler
+    guidance: Guidance
+    steps: int
+    clip: bool
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations an image costs, counted exactly."""
+        return self.guidance.nfe(self.schedule, self.steps)
+
+    @property
+    def gflops_image(self) -> float:
+        """GFLOPs an image costs (SiD2 supplement B.3)."""
+        return self.nfe * cost.forward_gflops(self.denoiser.network.config)
+
+
+class Generator:
+    """Draws labelled images; image i depends on the seed's stream and on i alone."""
+
+    def __init__(self, method: Method, params: Parameters, batch_size: int):
+        self._params, self._batch_size = params, batch_size
+        self._draw = jax.jit(partial(_draw, method))
+
+    def images(self, stream: Array, indices: Labels, labels: Labels) -> NDArray[np.uint8]:
+        """Images [n, h, w, c] of ``labels`` [n], each from the key (``stream``, its index).
+
+        Drawn in batches of one size, the last one padded, so one compilation serves all.
+        """
+        count = len(labels)
+        padded = math.ceil(count / self._batch_size) * self._batch_size
+        place = np.arange(padded) % count
+        keys, wanted = rng.keys(stream, np.asarray(indices)[place]), np.asarray(labels)[place]
+        drawn = [
+            np.asarray(
+                self._draw(
+                    self._params,
+                    keys[start : start + self._batch_size],
+                    wanted[start : start + self._batch_size],
+                )
+            )
+            for start in range(0, padded, self._batch_size)
+        ]
+        return np.concatenate(drawn)[:count]
+
+
+def _draw(method: Method, params: Parameters, keys: Array, labels: Labels) -> Array:
+    denoiser = method.denoiser
+    images = samplers.sample_guided(
+        keys,
+        lambda z, logsnr: denoiser(params, z, logsnr, labels),
+        lambda z, logsnr: denoiser.unconditional(params, z, logsnr),
+        denoiser.network.config.image_shape,
+        guidance=method.guidance,
+        schedule=method.schedule,
+        sampler=method.sampler,
+        steps=method.steps,
+        clip=method.clip,
+    )
+    return to_uint8(images)
+
+
+def balanced_labels(count: int, num_classes: int) -> NDArray[np.int32]:
+    """0, 1, …, k − 1, 0, 1, …: every class as often as any other, to within one."""
+    return np.arange(count, dtype=np.int32) % num_classes

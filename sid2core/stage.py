@@ -1,0 +1,31 @@
+"""How a stage script starts and how it fails: parameters first, logging, errors with their cure."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+
+from sid2core import config
+from sid2core.artifact import ArtifactError
+from sid2core.work import WorkError
+
+_log = logging.getLogger(__name__)
+
+
+def run(name: str, main: Callable[[config.Params], None]) -> None:
+    """Read ``params.yaml``, run the stage; an error a user can cure ends it in a few lines.
+
+    Anything else keeps its traceback: it is a defect of the program.
+    """
+    logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s", stream=sys.stderr)
+    for library in ("absl", "orbax", "jax", "fontTools", "matplotlib"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    try:
+        main(config.read())
+    except (config.ParamsError, ArtifactError, WorkError, StageError) as error:
+        sys.exit(f"{name}: {error}")
+
+
+class StageError(RuntimeError):
+    """A stage cannot go on; the message says what was found, what was expected and the cure."""

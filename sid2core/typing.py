@@ -1,0 +1,37 @@
+"""Names of array shapes, so that signatures read like the paper.
+
+``b`` batch, ``h w`` height and width, ``c`` channels, ``n d`` samples and features.
+"""
+
+from jaxtyping import Array, Float, Int, Key, UInt8
+
+__all__ = [
+    "Array",
+    "Features",
+    "Float",
+    "Image",
+    "Int",
+    "Key",
+    "Labels",
+    "LogSnr",
+    "Pixels",
+    "Samples",
+    "Scalar",
+    "Time",
+]
+
+Image = Float[Array, "b h w c"]
+"""A batch of images in [-1, 1]."""
+Samples = Float[Array, "b ..."]
+"""A batch of examples of any rank: images or video."""
+Pixels = UInt8[Array, "b h w c"]
+"""A batch of raw images, 0 to 255."""
+Labels = Int[Array, "b"]
+"""Class indices."""
+LogSnr = Float[Array, "b"]
+"""Log signal-to-noise ratio of each example, in nats."""
+Time = Float[Array, "b"]
+"""Diffusion time of each example: 0 is data, 1 is noise."""
+Features = Float[Array, "n d"]
+"""Feature vectors of n images."""
+Scalar = Float[Array, ""]

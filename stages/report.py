@@ -1,0 +1,19 @@
+"""report: the page that shows what the pipeline made, in one self-contained file."""
+
+from pathlib import Path
+
+from sid2core import config, stage
+from sid2core.artifact import write_text
+from sid2core.report import inputs, page
+
+PAGE = Path("reports") / "index.html"
+
+
+def main(params: config.Params) -> None:
+    """Read what the other stages wrote and write ``reports/index.html``."""
+    write_text(PAGE, page.build(inputs.read(params, Path())))
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    stage.run("report", main)

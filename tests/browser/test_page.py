@@ -1,0 +1,256 @@
+"""The built page in a real browser: no request but itself, no console message, all of it visible.
+
+Chromium is driven through its own debugging pipe, so the tests need no package but the browser.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import io
+import json
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sid2core.report import inputs, page
+from tests.report import synthetic
+
+pytestmark = pytest.mark.browser
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-sync",
+    "--disable-component-update",
+    "--disable-extensions",
+    "--no-first-run",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+]
+# 1280 x 900 is a laptop's window, 390 x 844 a phone's.
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+
+
+class Browser:
+    """A headless Chromium: commands go down one pipe, replies and events come up another."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        down, self._down = os.pipe()
+        self._up, up = os.pipe()
+        # The browser reads file descriptor 3 and writes 4; the shell puts the pipes there.
+        line = 'exec "$0" "$@" 3<&"$SID2_DOWN" 4>&"$SID2_UP"'
+        self._process = subprocess.Popen(
+            ["bash", "-c", line, program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            env={**os.environ, "SID2_DOWN": str(down), "SID2_UP": str(up)},
+            pass_fds=(down, up),
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(down)
+        os.close(up)
+        self._buffer, self._number, self._session = b"", 0, None
+        self.events: list[dict[str, Any]] = []
+        target = next(
+            entry["targetId"]
+            for entry in self.send("Target.getTargets")["targetInfos"]
+            if entry["type"] == "page"
+        )
+        attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Network", "Log", "Runtime"):
+            self.send(f"{domain}.enable")
+
+    def send(self, method: str, **values: Any) -> dict[str, Any]:
+        """Send a command and return its result; events on the way are kept."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": values}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._down, json.dumps(message).encode() + b"\0")
+        while (reply := self._receive()).get("id") != self._number:
+            self.events.append(reply)
+        assert "error" not in reply, reply
+        return reply["result"]
+
+    def open(self, address: str, width: int, height: int, scheme: str = "light") -> None:
+        """Load an address in a window of this size and wait until all of it is there."""
+        self.events.clear()
+        self.send(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        media = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.send("Emulation.setEmulatedMedia", features=media)
+        self.send("Page.navigate", url=address)
+        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+            self.events.append(self._receive())
+
+    def evaluate(self, script: str) -> Any:
+        """The value of a script's expression in the open page."""
+        reply = self.send("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in reply, reply
+        return reply["result"]["value"]
+
+    def screenshot(self) -> Image.Image:
+        """The whole open page."""
+        shot = self.send("Page.captureScreenshot", captureBeyondViewport=True)
+        return Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
+
+    def close(self) -> None:
+        """End the browser."""
+        self._session = None
+        self.send("Browser.close")
+        self._process.wait(30)
+        os.close(self._down)
+        os.close(self._up)
+
+    def _receive(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            part = os.read(self._up, 1 << 20)
+            assert part, "Chromium closed its pipe"
+            self._buffer += part
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        return json.loads(message)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("no chromium on PATH; on Debian: apt-get install chromium")
+    started = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = synthetic.write(tmp_path_factory.mktemp("project"))
+    path = root / "index.html"
+    path.write_text(page.build(inputs.read(synthetic.params(), root)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(params=SIZES)
+def opened(request: pytest.FixtureRequest, browser: Browser, built: Path) -> Browser:
+    browser.open(built.as_uri(), *SIZES[request.param])
+    return browser
+
+
+def requests(browser: Browser) -> list[str]:
+    return [
+        event["params"]["request"]["url"]
+        for event in browser.events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+
+
+def test_it_asks_for_nothing_and_complains_of_nothing(opened: Browser, built: Path) -> None:
+    fetched = [url for url in requests(opened) if not url.startswith("data:")]
+    assert fetched == [built.as_uri()]
+    complaints = {"Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"}
+    assert [event for event in opened.events if event["method"] in complaints] == []
+
+
+def test_a_server_is_asked_for_the_page_alone(browser: Browser, built: Path) -> None:
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            asked.append(self.path)
+
+    handler = partial(Handler, directory=str(built.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        browser.open(f"http://127.0.0.1:{server.server_port}/index.html", *SIZES["desktop"])
+        browser.evaluate("document.title")
+        server.shutdown()
+        thread.join()
+    assert asked == ["/index.html"]
+
+
+def test_every_picture_and_figure_is_there(opened: Browser) -> None:
+    sizes = opened.evaluate(
+        "[...document.images].map(i => [i.complete ? i.naturalWidth : 0, i.clientWidth])"
+    )
+    assert len(sizes) > 10
+    assert min(min(pair) for pair in sizes) > 0
+    boxes = opened.evaluate(
+        "[...document.querySelectorAll('svg')].map(s => {"
+        "const b = s.getBoundingClientRect(); return [b.width, b.height, s.getBBox().width]})"
+    )
+    assert len(boxes) == 8
+    assert min(min(box) for box in boxes) > 100
+
+
+def test_nothing_is_wider_than_the_window(opened: Browser) -> None:
+    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_figures_keep_text_legible(opened: Browser) -> None:
+    script = (
+        "Math.min(...[...document.querySelectorAll('svg text')].map(t => "
+        "parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a))"
+    )
+    assert opened.evaluate(script) >= 7
+
+
+def test_rows_stand_beside_their_names(opened: Browser) -> None:
+    script = (
+        "[...document.querySelectorAll('.rows')].map(r => "
+        "[r.querySelector('ol').clientHeight, r.querySelector('img').clientHeight])"
+    )
+    for names, picture in opened.evaluate(script):
+        assert names == pytest.approx(picture, abs=2)
+
+
+def test_ids_are_unique(opened: Browser) -> None:
+    script = "[...document.querySelectorAll('[id]')].map(e => e.id)"
+    found = opened.evaluate(script)
+    assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_it_follows_a_dark_screen(browser: Browser, built: Path, width: int) -> None:
+    means = {}
+    for scheme in ("light", "dark"):
+        browser.open(built.as_uri(), width, 900, scheme)
+        means[scheme] = np.asarray(browser.screenshot()).mean()
+        ink = browser.evaluate("getComputedStyle(document.querySelector('svg text')).fill")
+        paper = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert contrast(ink, paper) > 7
+    assert means["light"] > 200
+    assert means["dark"] < 60
+
+
+def contrast(first: str, second: str) -> float:
+    """WCAG 2 contrast of two colours written ``rgb(r, g, b)``."""
+    levels = []
+    for colour in (first, second):
+        values = np.array([float(v) for v in colour[4:-1].split(",")]) / 255
+        linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+        levels.append(float(linear @ [0.2126, 0.7152, 0.0722]))
+    return (max(levels) + 0.05) / (min(levels) + 0.05)
+
+
+def test_it_prints(browser: Browser, built: Path) -> None:
+    browser.open(built.as_uri(), *SIZES["desktop"])
+    printed = browser.send("Page.printToPDF", preferCSSPageSize=True)
+    document = base64.b64decode(printed["data"])
+    assert document.startswith(b"%PDF")
+    assert document.count(b"/Type /Page\n") >= 2

@@ -1,0 +1,108 @@
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sid2core.data import shards
+from sid2core.data.errors import DataError
+from sid2core.data.shards import Layout
+from sid2core.data.sources import Record
+
+LAYOUT = Layout((4, 5, 3), ("cat", "dog"), "train")
+
+
+def records_of(count, shape=(4, 5, 3), seed=0):
+    images = np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
+    return [Record(f"r/{index:03d}", image, index % 2) for index, image in enumerate(images)]
+
+
+def write(folder, records, layout=LAYOUT, shard_records=8, row_group_records=3):
+    folder.mkdir(exist_ok=True)
+    names = shards.write(
+        folder, layout, records, shard_records=shard_records, row_group_records=row_group_records
+    )
+    return [folder / name for name in names]
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 24, 25])
+@pytest.mark.parametrize("shape", [(4, 5, 3), (1, 1, 1), (2, 4, 4, 3)])
+def test_round_trip(tmp_path, count, shape):
+    layout = Layout(shape, ("cat", "dog"), "eval")
+    records = records_of(count, shape)
+    rows = shards.read(write(tmp_path, records, layout), layout)
+    np.testing.assert_array_equal(rows.images, np.stack([record.image for record in records]))
+    assert rows.images.dtype == np.uint8
+    assert rows.labels.dtype == np.int32
+    assert rows.labels.tolist() == [record.label for record in records]
+    assert rows.keys == tuple(record.key for record in records)
+
+
+def test_names_sizes_and_row_groups(tmp_path):
+    paths = write(tmp_path, records_of(19))
+    assert [path.name for path in paths] == [
+        "train-00000-of-00003.parquet",
+        "train-00001-of-00003.parquet",
+        "train-00002-of-00003.parquet",
+    ]
+    sizes = []
+    for path in paths:
+        metadata = pq.ParquetFile(path).metadata
+        sizes.append([metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)])
+    assert sizes == [[3, 3, 2], [3, 3, 2], [3]]
+
+
+def test_columns_are_plain_to_any_parquet_reader(tmp_path):
+    (path,) = write(tmp_path, records_of(5))
+    table = pq.read_table(path)
+    assert table.schema.field("image").type == pa.binary(60)
+    assert table.column("image")[4].as_py() == records_of(5)[4].image.tobytes()
+    assert table.column("label").to_pylist() == [0, 1, 0, 1, 0]
+    assert b'"channels": 3' in table.schema.metadata[b"sid2"]
+
+
+def test_bytes_depend_on_the_records_alone(tmp_path):
+    one, other = write(tmp_path / "a", records_of(19)), write(tmp_path / "b", records_of(19))
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in other]
+    changed = write(tmp_path / "c", records_of(19, seed=1))
+    assert changed[0].read_bytes() != one[0].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("expected", "message"),
+    [
+        (Layout((5, 4, 3), ("cat", "dog"), "train"), r"has shape \(4, 5, 3\).*says \(5, 4, 3\)"),
+        (Layout((4, 5, 3), ("dog", "cat"), "train"), "has class_names"),
+        (Layout((4, 5, 3), ("cat", "dog"), "eval"), "has split 'train'.*says 'eval'"),
+    ],
+)
+def test_a_shard_of_another_layout_is_refused(tmp_path, expected, message):
+    paths = write(tmp_path, records_of(5))
+    with pytest.raises(DataError, match=message):
+        shards.read(paths, expected)
+
+
+def test_one_strange_shard_among_good_ones_is_refused(tmp_path):
+    good = write(tmp_path / "a", records_of(5))
+    strange = write(tmp_path / "b", records_of(5), Layout((4, 5, 3), ("cat", "cow"), "train"))
+    with pytest.raises(DataError, match="b/train-00000-of-00001.parquet has class_names"):
+        shards.read([*good, *strange], LAYOUT)
+
+
+def test_other_files_are_refused(tmp_path):
+    foreign = tmp_path / "foreign.parquet"
+    pq.write_table(pa.table({"image": [b"x"]}), foreign)
+    with pytest.raises(DataError, match="no shard of this project.*dvc repro --force prepare"):
+        shards.read([foreign], LAYOUT)
+    foreign.write_bytes(b"not parquet")
+    with pytest.raises(DataError, match="no shard of this project"):
+        shards.read([foreign], LAYOUT)
+    with pytest.raises(DataError, match="no shard of this project"):
+        shards.read([tmp_path / "missing.parquet"], LAYOUT)
+
+
+def test_columns_that_belie_the_metadata_are_refused(tmp_path):
+    schema = pa.schema([pa.field("image", pa.binary(7))], LAYOUT.schema().metadata)
+    path = tmp_path / "strange.parquet"
+    pq.write_table(pa.table({"image": pa.array([b"1234567"], pa.binary(7))}, schema=schema), path)
+    with pytest.raises(DataError, match="has columns"):
+        shards.read([path], LAYOUT)

@@ -1,0 +1,223 @@
+"""Losses: identities between their forms, invariance to the schedule, gradients at the ends."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import integrate
+from scipy.special import expit
+
+from sid2core.diffusion import parametrisation as par
+from sid2core.diffusion import weighting as wt
+from sid2core.diffusion.haar import from_subbands, subbands
+from sid2core.diffusion.losses import power_loss, sigmoid_loss, weighted_mse
+from sid2core.diffusion.schedule import Cosine, CosineInterpolated, ShiftedCosine
+from sid2core.diffusion.times import antithetic_times
+
+WEIGHTINGS = [
+    wt.SigmoidWeighting(-3.0),
+    wt.EdmWeighting(),
+    wt.EdmMonotonicWeighting(),
+    wt.ElboWeighting(),
+    wt.LowBitWeighting(4),
+]
+
+
+def draw(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    low=st.floats(-20, 20),
+    bias=st.floats(-8, 3),
+    slope=st.floats(1, 1000),
+)
+def test_the_sigmoid_loss_in_x_eps_and_v(seed, low, bias, slope):
+    """The printed form, the eps-weighted form and the v-form, in float64 from one (x, eps, v_hat).
+
+    The predictions share one z, so x_hat and eps_hat follow from v_hat.
+    """
+    lam = np.linspace(low, 20.0, 8).astype(np.float32)
+    exact = lam.astype(np.float64)[:, None]
+    alpha, sigma = np.sqrt(expit(exact)), np.sqrt(expit(-exact))
+    x, eps, v_error = (np.asarray(draw(seed + i, 8, 12), np.float64) for i in range(3))
+    v = alpha * eps - sigma * x
+    v_hat = v + v_error
+    x_hat, eps_hat = x - sigma * v_error, eps + alpha * v_error
+    expected = 0.5 * slope * expit(bias - exact[:, 0]) * np.mean((eps - eps_hat) ** 2, axis=1)
+    form_in_v = 0.5 * slope * expit(bias - exact[:, 0]) * expit(exact[:, 0])
+    np.testing.assert_allclose(expected, form_in_v * np.mean((v - v_hat) ** 2, axis=1), rtol=1e-9)
+
+    logsnr, neg = jnp.asarray(lam), jnp.full(8, slope, jnp.float32)
+    weight = wt.sigmoid(logsnr, bias)
+    # Only the error matters; given against zero it is not lost in rounding x or eps.
+    for space, error in (("x", x - x_hat), ("v", v - v_hat), ("eps", eps - eps_hat)):
+        error = jnp.asarray(error, jnp.float32)
+        found = weighted_mse(error, jnp.zeros_like(error), logsnr, neg, weight, space)
+        np.testing.assert_allclose(found, expected, rtol=2e-5)
+    error = jnp.asarray(x - x_hat, jnp.float32)
+    printed = sigmoid_loss(error, jnp.zeros_like(error), logsnr, neg, bias)
+    np.testing.assert_allclose(printed, expected, rtol=2e-5)
+
+
+def test_the_v_form_from_a_network_output():
+    """Through the float32 conversions of the package itself, at noise levels where x is exact."""
+    logsnr = jnp.linspace(-12.0, 4.0, 16)
+    x, eps, v_hat = (draw(i, 16, 8, 8, 3) for i in range(3))
+    z = par.diffuse(x, eps, logsnr)
+    neg, weight = jnp.full(16, 7.0), wt.edm(logsnr)
+    in_x = weighted_mse(x, par.x_from_v(z, v_hat, logsnr), logsnr, neg, weight)
+    in_v = weighted_mse(par.v_from_x(z, x, logsnr), v_hat, logsnr, neg, weight, "v")
+    in_eps = weighted_mse(eps, par.eps_from_v(z, v_hat, logsnr), logsnr, neg, weight, "eps")
+    np.testing.assert_allclose(in_v, in_x, rtol=1e-4)
+    np.testing.assert_allclose(in_eps, in_x, rtol=1e-4)
+
+
+def test_large_log_snr_does_not_overflow():
+    logsnr = jnp.array([-80.0, 0.0, 80.0])
+    error, neg = jnp.ones((3, 4)), jnp.ones(3)
+    found = weighted_mse(error, jnp.zeros((3, 4)), logsnr, neg, wt.sigmoid(logsnr, -3.0))
+    expected = 0.5 * np.exp(-3.0) * expit(np.array([-77.0, 3.0, 83.0]))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert float(weighted_mse(error, error, logsnr, neg, jnp.zeros(3))[2]) == 0.0
+
+
+MEAN, STD = 0.4, 0.5
+
+
+def imperfect_eps(z, logsnr):
+    """The exact eps of N(MEAN, STD²) data, then 20 % too large and 0.1 off."""
+    alpha, sigma = par.alpha_sigma(logsnr)
+    return 1.2 * sigma * (z - alpha * MEAN) / (STD**2 * alpha**2 + sigma**2) + 0.1
+
+
+def expected_eps_error(lam):
+    """E[(eps - imperfect_eps)²] in closed form: eps given z is Gaussian."""
+    alpha2, sigma2 = expit(lam), expit(-lam)
+    share = sigma2 / (STD**2 * alpha2 + sigma2)  # variance of E[eps | z]
+    return (1 - share) + 0.2**2 * share + 0.1**2
+
+
+# End points 10 and -15.545 all three, by quite different roads.
+END = -10.0 + 2.0 * math.log(32 / 512)
+SHIFT = 2.0 * math.log(32 / 64)
+ROADS = [
+    CosineInterpolated(512),
+    Cosine(END, 10.0),
+    ShiftedCosine(64, 32, END - SHIFT, 10.0 - SHIFT),
+    CosineInterpolated(512, 32, 64, END - 2 * math.log(32 / 512), 10.0 - 2 * math.log(64 / 512)),
+]
+
+
+@pytest.mark.parametrize(
+    "weighting", [w for w in WEIGHTINGS if not isinstance(w, wt.EdmWeighting)], ids=str
+)
+def test_the_expected_loss_is_the_same_on_every_schedule(weighting):
+    """E_t L = ½ ∫ w(lam) E[(eps - eps_hat)²] dlam, whatever the road from one end to the other.
+
+    Dropping -dlam/dt makes it depend on the road.
+    """
+
+    def integrand(lam):
+        return 0.5 * float(weighting(jnp.float32(lam), 0)) * expected_eps_error(lam)
+
+    grid = np.linspace(END, 10.0, 801)
+    expected = integrate.simpson([integrand(lam) for lam in grid], x=grid)
+
+    @jax.jit
+    def estimates(t, logsnr, neg, x, eps):
+        z = par.diffuse(x, eps, logsnr)
+        x_hat = par.x_from_eps(z, imperfect_eps(z, logsnr[:, None]), logsnr)
+        weight = weighting(logsnr, 0)
+        honest = weighted_mse(x, x_hat, logsnr, neg, weight)
+        careless = weighted_mse(x, x_hat, logsnr, jnp.full_like(neg, 25.0), weight)
+        return jnp.mean(honest), jnp.mean(careless)
+
+    b = 2**15
+    t = antithetic_times(jax.random.key(0), b)
+    x, eps = MEAN + STD * draw(1, b, 8), draw(2, b, 8)
+    honest, careless = zip(
+        *(estimates(t, s.logsnr(t), -s.dlogsnr_dt(t), x, eps) for s in ROADS), strict=True
+    )
+    np.testing.assert_allclose(honest, expected, rtol=0.02)
+    assert np.ptp(careless) > 0.08 * np.mean(careless)
+
+
+def test_the_roads_share_their_ends():
+    for schedule in ROADS:
+        ends = schedule.logsnr_exact(np.array([0.0, 1.0]))
+        np.testing.assert_allclose(ends, [10.0, END], atol=1e-9)
+    middles = [float(schedule.logsnr(0.5)) for schedule in ROADS]
+    assert np.ptp(middles) > 1.0
+
+
+@pytest.mark.parametrize("levels", [0, 1, 2, 3])
+def test_power_loss_with_equal_weights_is_the_plain_squared_error(levels):
+    """At log-SNR 60 every sub-band weighs one."""
+    error = draw(0, 2, 16, 24, 3)
+    found = power_loss(error, jnp.full(2, 60.0), jnp.array([1.0, 5.0]), 1.0, levels)
+    plain = jnp.mean(jnp.square(error), axis=(1, 2, 3)) * jnp.array([1.0, 5.0])
+    np.testing.assert_allclose(found, plain, rtol=1e-5)
+
+
+LOW_PASSES = {"LLLL": 4, "LLLH": 3, "LLHL": 3, "LLHH": 2, "LH": 1, "HL": 1, "HH": 0}
+
+
+@pytest.mark.parametrize("name", LOW_PASSES)
+@pytest.mark.parametrize("bias", [-3.0, 0.0])
+def test_each_sub_band_has_its_weight(name, bias):
+    bands = subbands(draw(1, 3, 8, 8, 2), 2)
+    alone = {key: band if key == name else jnp.zeros_like(band) for key, band in bands.items()}
+    lam, slope = np.array([-9.0, -1.0, 4.0]), np.array([30.0, 6.0, 12.0])
+    found = power_loss(
+        from_subbands(alone), jnp.asarray(lam), jnp.asarray(slope), bias, levels=2
+    )
+    weight = expit(lam + np.log(2) * LOW_PASSES[name] - bias) * slope
+    squares = np.sum(np.square(np.asarray(bands[name], np.float64)), axis=(1, 2, 3))
+    np.testing.assert_allclose(found, weight * squares / (8 * 8 * 2), rtol=1e-4)
+
+
+def test_power_loss_without_levels_is_proportional_to_the_sigmoid_loss():
+    error, lam, neg = draw(0, 4, 8, 8, 3), jnp.linspace(-9.0, 9.0, 4), jnp.full(4, 3.0)
+    sigmoid = sigmoid_loss(error, jnp.zeros_like(error), lam, neg, -3.0)
+    power = power_loss(error, lam, neg, -3.0, 0)
+    np.testing.assert_allclose(power, 2.0 * math.exp(3.0) * sigmoid, rtol=1e-5)
+
+
+def test_power_loss_transforms_video_per_frame():
+    error, lam, neg = draw(0, 2, 5, 8, 8, 3), jnp.array([-2.0, 1.0]), jnp.array([4.0, 6.0])
+    video = power_loss(error, lam, neg, -1.0, 2)
+    frames = [power_loss(error[:, f], lam, neg, -1.0, 2) for f in range(5)]
+    np.testing.assert_allclose(video, np.mean(frames, axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("prediction", ["v", "eps", "x"])
+@pytest.mark.parametrize("loss", [*WEIGHTINGS, "sigmoid", "power"], ids=str)
+def test_gradients_are_finite_at_both_ends(loss, prediction, dtype):
+    schedule = CosineInterpolated(512)
+    t = jnp.array([0.0, 1e-4, 0.5, 1.0])
+    logsnr, neg = schedule.logsnr(t), -schedule.dlogsnr_dt(t)
+    x, eps, raw = (draw(i, 4, 4, 4, 3) for i in range(3))
+    z = par.diffuse(x, eps, logsnr)
+
+    def objective(scale):
+        output = scale * raw.astype(dtype)
+        x_hat = par.x_from(prediction, z.astype(dtype), output, logsnr)
+        if loss == "sigmoid":
+            return jnp.mean(sigmoid_loss(x, x_hat, logsnr, neg, -3.0))
+        if loss == "power":
+            return jnp.mean(power_loss(x_hat - x, logsnr, neg, -3.0, 2))
+        return jnp.mean(weighted_mse(x, x_hat, logsnr, neg, loss(logsnr, 0)))
+
+    value, slope = jax.value_and_grad(objective)(jnp.ones((), dtype))
+    assert value.dtype == jnp.float32
+    assert np.isfinite(float(value))
+    assert np.isfinite(float(slope))
+    assert float(slope) != 0.0

@@ -1,0 +1,133 @@
+"""Conversions between x, eps and v against float64, over log-SNR -20 … 20."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit
+
+from sid2core.diffusion import parametrisation as par
+from sid2core.diffusion.parametrisation import Prediction, per_example
+
+LOGSNR = np.linspace(-20.0, 20.0, 401).astype(np.float32)
+
+
+def exact_alpha_sigma(logsnr):
+    lam = np.asarray(logsnr, np.float64)
+    return np.sqrt(expit(lam)), np.sqrt(expit(-lam))
+
+
+def draw(seed, shape=(401, 3, 2)):
+    first, second = jax.random.split(jax.random.key(seed))
+    return jax.random.normal(first, shape), jax.random.normal(second, shape)
+
+
+def exact_columns(logsnr, ndim):
+    return (c.reshape(-1, *(1,) * (ndim - 1)) for c in exact_alpha_sigma(logsnr))
+
+
+def test_alpha_and_sigma():
+    alpha, sigma = par.alpha_sigma(jnp.asarray(LOGSNR))
+    expected = exact_alpha_sigma(LOGSNR)
+    np.testing.assert_allclose(alpha, expected[0], rtol=1e-6)
+    np.testing.assert_allclose(sigma, expected[1], rtol=1e-6)
+    np.testing.assert_allclose(alpha**2 + sigma**2, 1.0, rtol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31))
+@pytest.mark.parametrize(
+    ("convert", "terms"),
+    [
+        (par.diffuse, lambda a, s, x, eps: (a * x, s * eps)),
+        (par.x_from_v, lambda a, s, z, v: (a * z, -s * v)),
+        (par.eps_from_v, lambda a, s, z, v: (s * z, a * v)),
+        (par.x_from_eps, lambda a, s, z, eps: (z / a, -s * eps / a)),
+        (par.v_from_eps, lambda a, s, z, eps: (eps / a, -s * z / a)),
+        (par.eps_from_x, lambda a, s, z, x: (z / s, -a * x / s)),
+        (par.v_from_x, lambda a, s, z, x: (a * z / s, -x / s)),
+    ],
+    ids=lambda f: f.__name__ if hasattr(f, "__name__") and f.__name__ != "<lambda>" else "",
+)
+def test_as_exact_as_promised(convert, terms, seed):
+    """Within 1e-5 of the size of the two terms, on the same float32 inputs."""
+    first, second = draw(seed)
+    found = np.asarray(convert(first, second, jnp.asarray(LOGSNR)), np.float64)
+    alpha, sigma = exact_columns(LOGSNR, 3)
+    inputs = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    one, two = terms(alpha, sigma, *inputs)
+    assert np.all(np.abs(found - (one + two)) <= 1e-5 * (np.abs(one) + np.abs(two)))
+
+
+def test_the_three_predictions_agree():
+    """One (x, eps) pair, z and v from the definitions: every conversion finds the third."""
+    logsnr = jnp.linspace(-4.0, 4.0, 401)
+    x, eps = draw(7)
+    alpha, sigma = exact_columns(logsnr, 3)
+    z = jnp.asarray(alpha * np.asarray(x, np.float64) + sigma * np.asarray(eps, np.float64))
+    v = jnp.asarray(alpha * np.asarray(eps, np.float64) - sigma * np.asarray(x, np.float64))
+    np.testing.assert_allclose(par.diffuse(x, eps, logsnr), z, atol=2e-6)
+    for convert, given_, expected in [
+        (par.x_from_v, v, x),
+        (par.eps_from_v, v, eps),
+        (par.x_from_eps, eps, x),
+        (par.v_from_eps, eps, v),
+        (par.eps_from_x, x, eps),
+        (par.v_from_x, x, v),
+    ]:
+        np.testing.assert_allclose(convert(z, given_, logsnr), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("recover", "convert", "scale"),
+    [
+        (par.x_from_v, par.v_from_x, lambda a, s: a + s),
+        (par.x_from_eps, par.eps_from_x, lambda a, s: 1 / a),
+        (par.eps_from_x, par.x_from_eps, lambda a, s: 1 / s),
+        (par.eps_from_v, par.v_from_eps, lambda a, s: 1 / s + 1 / a),
+    ],
+    ids=["x-v-x", "x-eps-x", "eps-x-eps", "eps-v-eps"],
+)
+def test_round_trips(recover, convert, scale):
+    """There and back again, up to the amplification each pair has by nature."""
+    z, start = draw(11)
+    logsnr = jnp.asarray(LOGSNR)
+    back = np.asarray(recover(z, convert(z, start, logsnr), logsnr))
+    alpha, sigma = exact_columns(LOGSNR, 3)
+    size = np.abs(np.asarray(z)) + np.abs(np.asarray(start))
+    assert np.all(np.abs(back - np.asarray(start)) <= 1e-5 * scale(alpha, sigma) * size)
+
+
+@pytest.mark.parametrize("prediction", [*Prediction, "v", "eps", "x"])
+def test_dispatch(prediction):
+    z, output = draw(3)
+    logsnr = jnp.linspace(-4.0, 4.0, 401)
+    expected = {
+        "v": par.x_from_v(z, output, logsnr),
+        "eps": par.x_from_eps(z, output, logsnr),
+        "x": output,
+    }[str(prediction)]
+    np.testing.assert_array_equal(par.x_from(prediction, z, output, logsnr), expected)
+
+
+def test_refuses_an_unknown_prediction():
+    z, output = draw(3)
+    with pytest.raises(ValueError, match="score"):
+        par.x_from("score", z, output, jnp.asarray(LOGSNR))
+
+
+def test_half_precision_is_widened():
+    z, v = (a.astype(jnp.bfloat16) for a in draw(5))
+    found = par.x_from("v", z, v, jnp.asarray(LOGSNR))
+    assert found.dtype == jnp.float32
+    wide = par.x_from_v(z.astype(jnp.float32), v.astype(jnp.float32), jnp.asarray(LOGSNR))
+    np.testing.assert_array_equal(found, wide)
+
+
+def test_per_example_wants_one_value_an_example():
+    assert per_example(jnp.arange(3.0), jnp.zeros((3, 2, 2, 1))).shape == (3, 1, 1, 1)
+    for values in (jnp.zeros(1), jnp.zeros(()), jnp.zeros((3, 2))):
+        with pytest.raises(ValueError, match="one value an example"):
+            per_example(values, jnp.zeros((3, 2)))

@@ -1,0 +1,255 @@
+"""A small, plausible set of everything the page reads, written below a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from ruamel.yaml import YAML
+
+from sid2core import artifact, config
+from sid2core.data import shards
+from sid2core.data.sources import Record
+
+DVC = """\
+stages:
+  prepare:
+    cmd: python -m stages.prepare
+  train:
+    cmd: python -m stages.train
+  student:
+    foreach: [8]
+    do:
+      cmd: python -m stages.distill ${item}
+  report:
+    cmd:
+      - python -m stages.report
+      - echo done
+"""
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+_SAMPLER_NUMBERS = (
+    "steps",
+    "guidance_weight",
+    "logsnr_min",
+    "logsnr_max",
+    "samples",
+    "fd_eval",
+    "fd_train",
+    "agreement",
+    "nfe",
+    "gflops_forward",
+    "gflops_image",
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """What is written; tests replace single fields."""
+
+    class_names: Sequence[str] = NAMES
+    shape: tuple[int, int, int] = (8, 8, 1)
+    train_records: int = 120
+    eval_records: int = 40
+    shard_records: int = 50
+    columns: int = 4
+    kept: int = 30
+    samplers: pd.DataFrame = field(default_factory=lambda: samplers())
+    curve: pd.DataFrame = field(default_factory=lambda: curve())
+
+
+def params() -> config.Params:
+    """The project's own parameters."""
+    return config.read(Path(__file__).parents[2] / "params.yaml")
+
+
+def images(seed: int, labels: NDArray[np.int64], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Noisy blobs whose place tells the class."""
+    random = np.random.default_rng(seed)
+    height, width, channels = shape
+    y, x = np.mgrid[:height, :width]
+    angle = labels * 2.4
+    centre_y = (0.5 + 0.25 * np.sin(angle)) * height + random.normal(0, 0.4, len(labels))
+    centre_x = (0.5 + 0.25 * np.cos(angle)) * width + random.normal(0, 0.4, len(labels))
+    squared = (y - centre_y[:, None, None]) ** 2 + (x - centre_x[:, None, None]) ** 2
+    values = 230 * np.exp(-squared / (0.06 * height * width))
+    values = values[..., None] + random.normal(0, 12, (*values.shape, channels))
+    return np.clip(values, 0, 255).astype(np.uint8)
+
+
+def samplers() -> pd.DataFrame:
+    """Rows of ``samplers.csv``, the yardstick last; None is an empty cell."""
+    columns = ["sampler", "title", *_SAMPLER_NUMBERS]
+    rows = [
+        ("base", "Base", 64, 0, None, None, 1000, 3.514, 2.91, 0.953, 64, 0.0281, 1.798),
+        ("constant", "Constant guidance", 64, 1, None, None, 1000, 5.208, 4.77, 0.998, 128)
+        + (0.0281, 3.597),
+        ("interval", "Guidance in an interval", 64, 1, -3, 5, 1000, 2.871, 2.33, 0.991, 91)
+        + (0.0281, 2.557),
+        ("student_8", "Student, 8 steps", 8, None, None, None, 1000, 4.12, 3.63, 0.993, 8)
+        + (0.0281, 0.2248),
+        ("train_images", "Real training images", None, None, None, None, 1000, 1.204, 0, 0.999)
+        + (None, None, None),
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def curve() -> pd.DataFrame:
+    """A training curve that falls."""
+    step = np.arange(50, 3001, 50)
+    random = np.random.default_rng(3)
+    noise = np.exp(random.normal(0, 0.08, (2, len(step))))
+    loss, norm = (0.9 * (step / 50) ** -0.35, 1.4 * (step / 50) ** -0.2) * noise
+    return pd.DataFrame(
+        {"step": step, "loss": loss, "grad_norm": norm, "learning_rate": 1e-3 * (1 - step / 3000)}
+    )
+
+
+def grid() -> pd.DataFrame:
+    """A guidance search over three weights and two intervals beside the whole range."""
+    random = np.random.default_rng(4)
+    rows = [(0.0, None, None, "whole range", 64)]
+    for weight in (0.5, 1.0, 2.0):
+        rows += [(weight, None, None, "whole range", 128), (weight, -3.0, 5.0, "(-3, 5)", 91)]
+        rows += [(weight, -1.0, 7.0, "(-1, 7)", 90)]
+    frame = pd.DataFrame(rows, columns=["weight", "logsnr_min", "logsnr_max", "interval", "nfe"])
+    bowl = 2.4 + (frame.weight - 0.8) ** 2 + 0.5 * frame.logsnr_min.isna()
+    return frame.assign(
+        fd_train_mean=bowl + random.normal(0, 0.02, len(frame)),
+        fd_train_std=np.abs(random.normal(0, 0.05, len(frame))),
+        agreement=np.minimum(0.95 + 0.03 * frame.weight, 0.999),
+        repeats=2,
+        samples=512,
+    )
+
+
+def write(root: Path, world: World | None = None) -> Path:
+    """Write everything below ``root`` and return it."""
+    world = world or World()
+    artifacts = root / artifact.ROOT
+    reports = root / "reports"
+    prepare = _prepare(artifacts, world)
+    search_grid = grid()
+    with artifact.create("guidance_search", {}, root=artifacts, prepare=prepare) as draft:
+        ordered = search_grid.sort_values("fd_train_mean").replace({np.nan: None})
+        best, runner_up = ordered.head(2).to_dict("records")
+        artifact.write_json(
+            draft.path("best.json"),
+            {
+                "best": best,
+                "runner_up": runner_up,
+                "noise": 0.0613,
+                "samples": 512,
+                "repeats": 2,
+            },
+        )
+    search = artifact.load("guidance_search", root=artifacts)
+    _evaluate(artifacts, world, prepare, search)
+    for name, frame in {
+        "evaluate/samplers": world.samplers,
+        "train/curve": world.curve,
+        "guidance_search/grid": search_grid,
+        "distill/curve": _distill_curve(),
+    }.items():
+        (reports / name).parent.mkdir(parents=True, exist_ok=True)
+        frame.to_csv(reports / f"{name}.csv", index=False)
+    for name, metrics in _metrics().items():
+        artifact.write_json(reports / name / "metrics.json", metrics)
+    (root / "dvc.yaml").write_text(DVC, encoding="utf-8")
+    return root
+
+
+def _prepare(artifacts: Path, world: World) -> artifact.Artifact:
+    with artifact.create("prepare", {}, root=artifacts) as draft:
+        splits = {}
+        for seed, (split, number) in enumerate(
+            {"train": world.train_records, "eval": world.eval_records}.items()
+        ):
+            labels = np.arange(number) * 7 % len(world.class_names)
+            pixels = images(seed, labels, world.shape)
+            records = [
+                Record(f"{split}-{row:04d}", picture, int(label))
+                for row, (picture, label) in enumerate(zip(pixels, labels, strict=True))
+            ]
+            names = shards.write(
+                draft.folder,
+                shards.Layout(world.shape, tuple(world.class_names), split),
+                records,
+                shard_records=world.shard_records,
+                row_group_records=16,
+            )
+            counts = np.bincount(labels, minlength=len(world.class_names)).tolist()
+            splits[split] = {"records": number, "per_class": counts, "shards": names}
+        draft.facts.update(
+            shape=list(world.shape), class_names=list(world.class_names), splits=splits
+        )
+    return artifact.load("prepare", root=artifacts)
+
+
+def _evaluate(
+    artifacts: Path, world: World, prepare: artifact.Artifact, search: artifact.Artifact
+) -> None:
+    names = world.samplers.sampler.tolist()[:-1]
+    classes = len(world.class_names)
+    made = {"prepare": prepare, "guidance_search": search}
+    with artifact.create("evaluate", {}, root=artifacts, **made) as draft:
+        grids = {}
+        for seed, name in enumerate(names, 10):
+            labels = np.arange(world.kept) % classes
+            np.savez(
+                draft.path(f"{name}.npz"),
+                images=images(seed, labels, world.shape),
+                labels=labels.astype(np.int32),
+            )
+            rows = np.repeat(np.arange(classes), world.columns)
+            cells = images(seed + 100, rows, world.shape)
+            grids[name] = cells.reshape(classes, world.columns, *world.shape)
+        np.savez(draft.path("grids.npz"), **grids)
+        draft.facts["samplers"] = names
+
+
+def _distill_curve() -> pd.DataFrame:
+    random = np.random.default_rng(5)
+    iteration = np.arange(25, 1501, 25)
+    return pd.DataFrame(
+        {
+            "student": "student_8",
+            "iteration": iteration,
+            "loss_auxiliary": 0.4 + random.normal(0, 0.02, len(iteration)),
+            "loss_student": random.normal(0, 0.05, len(iteration)),
+            "grad_norm_student": np.abs(random.normal(0.5, 0.1, len(iteration))),
+        }
+    )
+
+
+def _metrics() -> dict[str, dict[str, object]]:
+    return {
+        "train": {
+            "loss": 0.2174,
+            "steps": 3000,
+            "parameters": 1_243_777,
+            "gflops_forward": 0.0281,
+            "training_pflops": 0.03237,
+        },
+        "distill": {"teacher": {"fd_train_512": 2.41}, "student_8": {"fd_train_512": 3.77}},
+        "reference": {"accuracy_eval_270": 0.9815, "steps": 600},
+    }
+
+
+def with_sampler(name: str, **values: object) -> World:
+    """The usual world with some cells of one sampler's row changed."""
+    table = samplers().astype(object)
+    for column, value in values.items():
+        table.loc[table.sampler == name, column] = value
+    return replace(World(), samplers=table)
+
+
+def raw_params() -> dict[str, object]:
+    """``params.yaml`` as a mapping, to change and parse again."""
+    path = Path(__file__).parents[2] / "params.yaml"
+    return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))

@@ -1,0 +1,95 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sid2core import artifact, config
+from sid2core.artifact import ArtifactError
+from sid2core.data.dataset import Dataset
+from sid2core.metrics import statistics
+from sid2core.metrics.extractor import Extractor
+from sid2core.metrics.quality import measure
+from sid2core.metrics.statistics import Moments
+from stages import prepare, reference
+
+PARAMS = config.read(Path(__file__).parents[2] / "params.yaml")
+TINY = {"channels": [8], "feature_size": 6, "steps": 12, "batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A project's root in which both stages have run, small."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        prepare.main(PARAMS)
+        reference.main(params())
+    return folder
+
+
+@pytest.fixture
+def _inside(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+def params():
+    return PARAMS.model_copy(update={"reference": PARAMS.reference.model_copy(update=TINY)})
+
+
+@pytest.mark.usefixtures("_inside")
+def test_artifact_is_whole_and_reports_agree():
+    made_from = artifact.load("prepare")
+    made = artifact.load("reference", prepare=made_from)
+    extractor = Extractor.load(made)
+    assert made.facts["extractor"] == "classifier"
+    assert made.facts["extractor_digest"] == extractor.digest
+    assert made.facts["feature_size"] == 6
+    moments, datasets = {}, {}
+    for split in ("train", "eval"):
+        dataset = datasets[split] = Dataset.open(made_from, split)
+        features, logits = extractor.features(dataset.images)
+        accuracy = (logits.argmax(axis=-1) == dataset.labels).mean()
+        assert made.facts[f"accuracy_{split}"] == pytest.approx(accuracy)
+        found = moments[split] = Moments.load(made.path(f"{split}.npz"))
+        assert found.n == len(dataset)
+        assert found.provenance["split"] == split
+        np.testing.assert_allclose(found.mu, features.mean(axis=0, dtype=np.float64), rtol=1e-9)
+        expected = np.cov(features.astype(np.float64), rowvar=False)
+        np.testing.assert_allclose(found.sigma, expected, rtol=1e-7, atol=1e-12)
+    metrics = json.loads(reference.METRICS.read_text())
+    assert metrics == {
+        "accuracy_eval_269": round(made.facts["accuracy_eval"], 5),
+        "accuracy_train_1528": round(made.facts["accuracy_train"], 5),
+        "fd_train_1528_eval_269": round(statistics.distance(*moments.values()), 5),
+    }
+    held_out = datasets["eval"]
+    quality = measure(extractor, *moments.values(), held_out.images, held_out.labels)
+    assert quality.fd_eval == pytest.approx(0.0, abs=1e-9)
+    assert quality.fd_train == pytest.approx(metrics["fd_train_1528_eval_269"], abs=1e-5)
+    assert quality.agreement == pytest.approx(made.facts["accuracy_eval"])
+
+
+@pytest.mark.usefixtures("_inside")
+def test_curve_has_a_row_for_each_step():
+    with reference.CURVE.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == [str(step) for step in range(1, 13)]
+    assert set(rows[0]) == {"step", "loss", "accuracy"}
+    assert all(0 <= float(row["accuracy"]) <= 1 for row in rows)
+
+
+@pytest.mark.usefixtures("_inside")
+def test_a_second_run_gives_the_same_bytes():
+    before = artifact.load("reference").digest
+    reports = [path.read_bytes() for path in (reference.METRICS, reference.CURVE)]
+    reference.main(params())
+    assert artifact.load("reference").digest == before
+    assert [path.read_bytes() for path in (reference.METRICS, reference.CURVE)] == reports
+
+
+def test_without_prepare_the_cure_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArtifactError, match="dvc repro prepare"):
+        reference.main(params())
