@@ -18,13 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sid2core.errors import Sid2Error
+
 ROOT = Path("artifacts")
 MANIFEST = "manifest.json"
 FORMAT = 1
 _VERSIONS = ("jax", "flax", "optax", "numpy")
 
 
-class ArtifactError(RuntimeError):
+class ArtifactError(Sid2Error):
     """An artifact is missing, damaged, or was not made from the inputs beside it."""
 
 
@@ -127,7 +129,11 @@ class Draft:
 
 @contextmanager
 def create(
-    stage: str, params: Mapping[str, Any], *, root: Path | None = None, **inputs: Artifact
+    stage: str,
+    params: Mapping[str, Any],
+    inputs: Mapping[str, Artifact] | None = None,
+    *,
+    root: Path | None = None,
 ) -> Iterator[Draft]:
     """Write the artifact of ``stage``: all of it, or nothing.
 
@@ -147,7 +153,7 @@ def create(
             "format": FORMAT,
             "stage": stage,
             "params": dict(params),
-            "inputs": {name: artifact.digest for name, artifact in sorted(inputs.items())},
+            "inputs": {name: artifact.digest for name, artifact in sorted((inputs or {}).items())},
             "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
             "facts": draft.facts,
             "files": {

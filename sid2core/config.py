@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from sid2core.errors import Sid2Error
+
 PARAMS_FILE = Path("params.yaml")
 
 Positive = Annotated[int, Field(gt=0)]
@@ -26,7 +28,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 
 
-class ParamsError(ValueError):
+class ParamsError(Sid2Error):
     """``params.yaml`` cannot be used as it stands; the message names each key and its cure."""
 
 
@@ -195,7 +197,9 @@ class Distill(Section):
     iterations: Positive
     batch_size: Positive
     ema_decay: Fraction
+    max_weight: PositiveFloat
     optimiser: Optimiser
+    score_samples: Annotated[int, Field(ge=2)]
 
     @model_validator(mode="after")
     def _distinct(self) -> Distill:
@@ -233,6 +237,16 @@ class Runtime(Section):
 
     log_every: Positive
     checkpoint_every: Positive
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Runtime:
+        if self.checkpoint_every % self.log_every:
+            msg = (
+                f"checkpoint_every {self.checkpoint_every} must be a multiple of "
+                f"log_every {self.log_every}: a resumed log then continues without a gap"
+            )
+            raise ValueError(msg)
+        return self
 
 
 class Params(Section):

@@ -15,9 +15,7 @@ def bar(total: int, description: str, unit: str, initial: int = 0) -> tqdm:
     Where standard error is no terminal it prints a line every 15 seconds instead of redrawing.
     """
     if sys.stderr.isatty():
-        return tqdm(
-            total=total, desc=description, unit=unit, initial=initial, dynamic_ncols=True
-        )
+        return tqdm(total=total, desc=description, unit=unit, initial=initial, dynamic_ncols=True)
     return _Lines(
         total=total,
         desc=description,

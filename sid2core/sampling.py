@@ -21,6 +21,10 @@ from sid2core.models import cost
 from sid2core.models.network import Network, Parameters
 from sid2core.typing import Array, Image, Labels, LogSnr
 
+STUDENT_SAMPLER = samplers.DDPM(logvar_fraction=0.0)
+"""A distilled student's step: a draw from q(z_s | z_t, x_hat), the lower variance bound
+(arXiv 2406.04103); what it was trained for."""
+
 
 @dataclass(frozen=True)
 class Denoiser:
@@ -71,7 +75,9 @@ class Generator:
         self._params, self._batch_size = params, batch_size
         self._draw = jax.jit(partial(_draw, method))
 
-    def images(self, stream: Array, indices: Labels, labels: Labels) -> NDArray[np.uint8]:
+    def images(
+        self, stream: Array, indices: NDArray[np.integer], labels: NDArray[np.int32]
+    ) -> NDArray[np.uint8]:
         """Images [n, h, w, c] of ``labels`` [n], each from the key (``stream``, its index).
 
         Drawn in batches of one size, the last one padded, so one compilation serves all.
@@ -79,7 +85,7 @@ class Generator:
         count = len(labels)
         padded = math.ceil(count / self._batch_size) * self._batch_size
         place = np.arange(padded) % count
-        keys, wanted = rng.keys(stream, np.asarray(indices)[place]), np.asarray(labels)[place]
+        keys, wanted = rng.keys(stream, indices[place]), labels[place]
         drawn = [
             np.asarray(
                 self._draw(

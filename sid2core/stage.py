@@ -7,10 +7,7 @@ import sys
 from collections.abc import Callable
 
 from sid2core import config
-from sid2core.artifact import ArtifactError
-from sid2core.work import WorkError
-
-_log = logging.getLogger(__name__)
+from sid2core.errors import Sid2Error
 
 
 def run(name: str, main: Callable[[config.Params], None]) -> None:
@@ -23,9 +20,5 @@ def run(name: str, main: Callable[[config.Params], None]) -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
     try:
         main(config.read())
-    except (config.ParamsError, ArtifactError, WorkError, StageError) as error:
+    except Sid2Error as error:
         sys.exit(f"{name}: {error}")
-
-
-class StageError(RuntimeError):
-    """A stage cannot go on; the message says what was found, what was expected and the cure."""

@@ -21,12 +21,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sid2core.artifact import Artifact, write_json
+from sid2core.errors import Sid2Error
 
 FORMAT = 1
 _log = logging.getLogger(__name__)
 
 
-class WorkError(RuntimeError):
+class WorkError(Sid2Error):
     """Another process already does this very work."""
 
 

@@ -21,7 +21,7 @@ def main(params: config.Params) -> None:
     datasets = {split: Dataset.open(prepare, split) for split in SPLITS}
     extractor, curve = classifier_training.train(datasets["train"], params.reference, params.seed)
     made_by = {"seed": params.seed, "reference": params.reference.model_dump()}
-    with artifact.create("reference", made_by, prepare=prepare) as draft:
+    with artifact.create("reference", made_by, {"prepare": prepare}) as draft:
         extractor.save(draft)
         moments, accuracy = {}, {}
         for split, dataset in datasets.items():

@@ -1,7 +1,7 @@
 """The one error that this package raises for data it cannot use."""
 
-from sid2core.stage import StageError
+from sid2core.errors import Sid2Error
 
 
-class DataError(StageError):
+class DataError(Sid2Error):
     """Images, labels or shards cannot be used as they stand; the message tells the cure."""

@@ -1,1 +1,1 @@
-"""The method: schedule, parametrisation, weighting, losses, samplers and guidance as pure functions."""
+"""The method: from schedule to samplers and guidance, as pure functions."""

@@ -273,3 +273,8 @@ def _check_keys(keys: Keys) -> None:
             f"keys have dtype {keys.dtype} and shape {keys.shape}, expected a vector of typed "
             "keys, one an image: jax.random.split(jax.random.key(seed), images)"
         )
+    if "rbg" in str(jax.random.key_impl(keys)):
+        raise ValueError(
+            f"keys are of kind {jax.random.key_impl(keys)}, whose draws depend on the whole batch "
+            "of keys; expected threefry keys: jax.random.key(seed, impl='threefry2x32')"
+        )

@@ -28,17 +28,13 @@ from sid2core.data.loader import Loader
 from sid2core.data.pixels import to_unit
 from sid2core.diffusion import parametrisation
 from sid2core.diffusion.guidance import Guidance, guided_x
-from sid2core.diffusion.samplers import DDPM
 from sid2core.diffusion.schedule import Schedule
 from sid2core.diffusion.times import antithetic_times
 from sid2core.models.network import Parameters
-from sid2core.sampling import Denoiser
+from sid2core.sampling import STUDENT_SAMPLER, Denoiser
 from sid2core.training import optimiser
 from sid2core.training.loop import Run
 from sid2core.typing import Array, Image, Labels, LogSnr, Pixels, Scalar
-
-STUDENT_SAMPLER = DDPM(logvar_fraction=0.0)
-"""The student's step is the exact posterior q(z_s | z_t, x~): the lower variance bound."""
 
 
 class Step(NamedTuple):
@@ -59,12 +55,15 @@ class MomentMatching:
         schedule: the teacher's noise schedule.
         guidance: the teacher's guidance, evaluated at each example's own log-SNR.
         steps: k, the number of steps the student will take.
+        max_weight: cap of w(s) = min(1 + SNR(s), max_weight); 1 + SNR makes an error in x one in
+            v, and the cap keeps the nearly clean images from outweighing all others.
     """
 
     denoiser: Denoiser
     schedule: Schedule
     guidance: Guidance
     steps: int
+    max_weight: float
 
     def draw(self, student: Parameters, x: Image, labels: Labels, key: Array) -> Step:
         """z_t from data, x~ from the student, z_s from the posterior; differentiable in x~ only."""
@@ -90,16 +89,96 @@ class MomentMatching:
         mean = self.denoiser(auxiliary, step.z_s, step.logsnr_s, step.labels)
         target = self.teacher(teacher, step)
         error = jnp.square(step.x_tilde - mean) + jnp.square(target - mean)
-        return jnp.mean(_weighted(error, step.logsnr_s))
+        return self._mean(error, step.logsnr_s)
 
     def student_loss(self, auxiliary: Parameters, teacher: Parameters, step: Step) -> Scalar:
         """w(s) x~ᵀ stopgrad(g_phi − g_theta), a mean over pixels and examples."""
         mean = self.denoiser(auxiliary, step.z_s, step.logsnr_s, step.labels)
         direction = jax.lax.stop_gradient(mean - self.teacher(teacher, step))
-        return jnp.mean(_weighted(step.x_tilde * direction, step.logsnr_s))
+        return self._mean(step.x_tilde * direction, step.logsnr_s)
+
+    def _mean(self, values: Image, logsnr: LogSnr) -> Scalar:
+        weight = jnp.minimum(1.0 + jnp.exp(logsnr), self.max_weight)
+        return jnp.mean(parametrisation.per_example(weight, values) * values)
 
 
-def _weighted(values: Image, logsnr: LogSnr) -> Image:
-    """Times w = 1 + SNR clipped: the weight that makes an x error a v error."""
-    weight = jnp.minimum(1.0 + jnp.exp(logsnr), MAX_WEIGHT)
-    return parametrisation.per_example(weight, values) * values
+def update(
+    state: Mapping[str, Any],
+    teacher: Parameters,
+    batches: tuple[tuple[Pixels, Labels], tuple[Pixels, Labels]],
+    key: Array,
+    *,
+    matching: MomentMatching,
+    optimiser: optax.GradientTransformation,
+    ema_decay: float,
+) -> tuple[dict[str, Any], dict[str, Scalar]]:
+    """One iteration: an update of the auxiliary on one batch, of the student on the next."""
+    keys = jax.random.split(jax.random.fold_in(key, state["step"]))
+    (images_a, labels_a), (images_s, labels_s) = batches
+    seen = matching.draw(state["student"], to_unit(images_a), labels_a, keys[0])
+    loss_a, gradient_a = jax.value_and_grad(matching.auxiliary_loss)(
+        state["auxiliary"], teacher, seen
+    )
+    change, optimiser_a = optimiser.update(gradient_a, state["optimiser_auxiliary"])
+    auxiliary = optax.apply_updates(state["auxiliary"], change)
+
+    def student_loss(student: Parameters) -> Scalar:
+        step = matching.draw(student, to_unit(images_s), labels_s, keys[1])
+        return matching.student_loss(auxiliary, teacher, step)
+
+    loss_s, gradient_s = jax.value_and_grad(student_loss)(state["student"])
+    change, optimiser_s = optimiser.update(gradient_s, state["optimiser_student"])
+    student = optax.apply_updates(state["student"], change)
+    new = {
+        "step": state["step"] + 1,
+        "student": student,
+        "ema": optax.incremental_update(student, state["ema"], 1.0 - ema_decay),
+        "auxiliary": auxiliary,
+        "optimiser_student": optimiser_s,
+        "optimiser_auxiliary": optimiser_a,
+    }
+    norm = optax.global_norm(gradient_s)
+    scalars = {"loss": loss_a, "loss_student": loss_s, "grad_norm_student": norm}
+    return new, scalars
+
+
+def initial_state(teacher: Parameters, optimiser: optax.GradientTransformation) -> dict[str, Any]:
+    """Student, its EMA and auxiliary all start from the teacher."""
+    return {
+        "step": jnp.zeros((), jnp.int32),
+        "student": jax.tree.map(jnp.copy, teacher),
+        "ema": jax.tree.map(jnp.copy, teacher),
+        "auxiliary": jax.tree.map(jnp.copy, teacher),
+        "optimiser_student": optimiser.init(teacher),
+        "optimiser_auxiliary": optimiser.init(teacher),
+    }
+
+
+def distillation_run(
+    settings: config.Distill,
+    matching: MomentMatching,
+    teacher: Parameters,
+    loader: Loader,
+    seed: int,
+) -> Run:
+    """The distillation of ``teacher`` into a student of ``matching.steps`` steps."""
+    name = f"student_{matching.steps}"
+    adam = optimiser.build(settings.optimiser, settings.iterations)
+    jitted = jax.jit(
+        partial(update, matching=matching, optimiser=adam, ema_decay=settings.ema_decay),
+        donate_argnums=0,
+    )
+    key = rng.key(seed, f"distill/{name}")
+
+    def step(state: Any, index: int) -> tuple[Any, dict[str, Scalar]]:
+        batches = tuple(tuple(loader.batch(2 * index + which)) for which in range(2))
+        return jitted(state, teacher, batches, key)
+
+    return Run(
+        name=name,
+        steps=settings.iterations,
+        init=lambda: initial_state(teacher, adam),
+        step=step,
+        images_per_step=2 * settings.batch_size,
+        cure="lower distill.optimiser.learning_rate or distill.max_weight",
+    )

@@ -1,7 +1,7 @@
 """The one error that this package raises for what it cannot measure."""
 
-from sid2core.stage import StageError
+from sid2core.errors import Sid2Error
 
 
-class MetricsError(StageError):
+class MetricsError(Sid2Error):
     """Something cannot be measured or compared; the message tells the cure."""

@@ -18,6 +18,7 @@ from flax import nnx
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from sid2core.errors import Sid2Error
 from sid2core.models.uvit import ResidualUViT, UViTConfig
 from sid2core.typing import Array, Image, Labels, LogSnr
 
@@ -28,7 +29,7 @@ Parameters = dict[str, Array]
 """Flat name → array."""
 
 
-class WeightsError(RuntimeError):
+class WeightsError(Sid2Error):
     """A weights file does not fit its configuration."""
 
 
@@ -97,7 +98,7 @@ def load(folder: Path) -> tuple[Network, Parameters, dict[str, Any]]:
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        fields = {
+        fields: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in config["network"].items()
         }

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from sid2core.errors import Sid2Error
 from sid2core.models.blocks import Embedding, ResBlock, TransformerBlock, group_norm
 from sid2core.models.conditioning import Conditioning
 from sid2core.typing import Array, Image, Labels, LogSnr
@@ -25,7 +26,7 @@ from sid2core.typing import Array, Image, Labels, LogSnr
 _zeros = nnx.initializers.zeros_init()
 
 
-class ModelError(ValueError):
+class ModelError(Sid2Error):
     """The network does not fit the images it is asked to model."""
 
 

@@ -1,69 +1,26 @@
-"""Figures as inline SVG that takes its colours and its font from the page.
-
-Text stays text and every colour is a CSS variable, so one figure serves a light screen, a dark
-one and paper. The bytes depend on the data alone.
-"""
+"""The figures of the page, each as one inline SVG element."""
 
 from __future__ import annotations
 
-import html
-import io
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from sid2core.report import formatting
+from sid2core.report import formatting, svg
 from sid2core.report.inputs import Sampler, Search, Setting
+from sid2core.report.svg import INK, MUTED, SERIES, WIDTH
 
-INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"
-SERIES = ("#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04")
-_VARIABLES = {
-    INK: "--ink",
-    MUTED: "--muted",
-    RULE: "--rule",
-    PAPER: "--paper",
-    **{colour: f"--series-{number}" for number, colour in enumerate(SERIES, 1)},
-}
-"""Stand-ins that matplotlib draws with, and the CSS variable that replaces each."""
-
-WIDTH, HEIGHT = 4.6, 2.9
-"""Inches. So narrow that the text of a figure stays legible across a phone."""
 SMOOTHING = 0.08
 """Width of the moving average over a curve, as a fraction of the run."""
 _POINTS = 1200
 _LOG_RATIO = 10.0
-_STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "sid2core",
-    "text.parse_math": False,
-    "font.family": ["DejaVu Sans"],
-    "font.size": 10.0,
-    "text.color": INK,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.6,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "figure.facecolor": "none",
-    "legend.frameon": False,
-}
 
 
 def curve(
@@ -88,7 +45,7 @@ def curve(
             colour = SERIES[number % len(SERIES)]
             smooth = _smooth(finite[y])
             raw = finite.iloc[_extremes(finite[y].to_numpy())]
-            axes.plot(raw[x], raw[y], color=colour, linewidth=0.6, alpha=0.45)
+            axes.plot(raw[x], raw[y], color=colour, linewidth=0.7, alpha=0.55)
             kept = np.unique(np.linspace(0, len(smooth) - 1, min(len(smooth), 300)).astype(int))
             axes.plot(
                 finite[x].iloc[kept], smooth.iloc[kept], color=colour, linewidth=1.8, label=name
@@ -96,12 +53,12 @@ def curve(
         if len(parts) > 1:
             axes.legend()
         if _wide(drawn):
-            _log(axes, "y")
+            svg.log_axis(axes, "y")
         axes.set(xlabel=labels["x"], ylabel=labels["y"])
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.xaxis.set_major_formatter(FuncFormatter(_tick))
+        axes.xaxis.set_major_formatter(FuncFormatter(svg.tick))
 
-    return _svg(f"curve-{x}-{y}", labels["title"], draw)
+    return svg.render(f"curve-{x}-{y}", labels["title"], draw)
 
 
 def quality_cost(samplers: Sequence[Sampler], yardstick: Sampler) -> str:
@@ -114,14 +71,15 @@ def quality_cost(samplers: Sequence[Sampler], yardstick: Sampler) -> str:
             part = [s for s in shown if s.student is student]
             costs = [s.gflops_image / unit for s in part]
             axes.plot(costs, [s.fd_eval for s in part], marker, color=colour, markersize=7)
-        _log(axes, "x")
+        if shown:
+            svg.log_axis(axes, "x")
         values = [s.fd_eval for s in shown]
         if math.isfinite(yardstick.fd_eval):
             values.append(yardstick.fd_eval)
             axes.axhline(yardstick.fd_eval, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.margins(0.18)
         if _wide(values):
-            _log(axes, "y")
+            svg.log_axis(axes, "y")
         else:
             axes.set_ylim(0, 1.15 * max(values, default=1.0))
         axes.set(xlabel=f"{name} an image", ylabel="fd against eval")
@@ -138,7 +96,7 @@ def quality_cost(samplers: Sequence[Sampler], yardstick: Sampler) -> str:
             )
 
     title = f"fd against eval over {name} an image, for {len(shown)} samplers"
-    return _svg("quality-cost", title, draw)
+    return svg.render("quality-cost", title, draw)
 
 
 def heat_map(search: Search) -> str:
@@ -167,7 +125,7 @@ def heat_map(search: Search) -> str:
         f"{formatting.plain(search.best.weight)}, {search.best.interval}"
     )
     size = max(WIDTH, 1.4 + 0.8 * len(weights)), max(1.8, 0.8 + 0.55 * len(intervals))
-    return _svg("guidance", title, draw, size)
+    return svg.render("guidance", title, draw, size)
 
 
 def _closeness(score: float, low: float, high: float) -> float:
@@ -227,7 +185,7 @@ def distances(samples: NDArray[np.float64], held_out: NDArray[np.float64]) -> st
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0, fontsize=9)
 
     title = "Histograms of the distance to the nearest training image, of " + " and ".join(names)
-    return _svg("nearest-distances", title, draw)
+    return svg.render("nearest-distances", title, draw)
 
 
 def _smooth(values: pd.Series) -> pd.Series:
@@ -247,23 +205,6 @@ def _extremes(values: np.ndarray) -> np.ndarray:
 def _wide(values: Sequence[float]) -> bool:
     """Whether positive values spread so far that a logarithmic axis reads better."""
     return bool(len(values)) and min(values) > 0 and max(values) / min(values) > _LOG_RATIO
-
-
-def _log(axes: Axes, name: str) -> None:
-    """A logarithmic axis with ticks at 1, 2, 5 and numbers in plain writing."""
-    getattr(axes, f"set_{name}scale")("log")
-    axis = getattr(axes, f"{name}axis")
-    low, high = axis.get_data_interval()
-    steps = (1, 2, 5) if high / low < 1e3 else (1,)
-    axis.set_major_locator(LogLocator(subs=steps))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(_tick))
-
-
-def _tick(value: float, _position: int | None) -> str:
-    if abs(value) >= 1e4:
-        return f"{value / 1e3:,.6g}k" if abs(value) < 1e6 else f"{value / 1e6:,.6g}M"
-    return f"{value:g}".replace("-", "\N{MINUS SIGN}")
 
 
 def _label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
@@ -294,45 +235,3 @@ def _label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> Non
             )
             extent = label.get_window_extent()
         taken.append(extent)
-
-
-def _svg(
-    name: str,
-    title: str,
-    draw: Callable[[Axes], None],
-    size: tuple[float, float] = (WIDTH, HEIGHT),
-) -> str:
-    """Draw on fresh axes, untouched by the user's matplotlib settings; the inline element."""
-    with matplotlib.style.context(_STYLE, after_reset=True):
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasAgg(figure)
-        draw(figure.add_subplot())
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return _inline(buffer.getvalue(), name, title)
-
-
-def _inline(document: str, name: str, title: str) -> str:
-    """The ``<svg>`` element alone: sized by CSS, its ids unique in the page, no address in it."""
-    view = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', document)
-    body = re.search(r"<svg[^>]*>(.*)</svg>", document, re.DOTALL)
-    if view is None or body is None:
-        msg = "matplotlib wrote an SVG file without viewBox or content; is its version supported?"
-        raise RuntimeError(msg)
-    text = re.sub(r"<(metadata|style).*?</\1>|<!--.*?-->", "", body[1], flags=re.DOTALL)
-    text = re.sub("<[^>]*>", lambda tag: _tag(tag[0], name), text)
-    width = float(view[1])
-    return (
-        f'<svg class="figure" role="img" viewBox="0 0 {view[1]} {view[2]}" '
-        f'style="--natural: {width:.0f}">\n'
-        f"<title>{html.escape(title)}</title>{text}</svg>"
-    )
-
-
-def _tag(tag: str, name: str) -> str:
-    """One tag of the figure ``name`` as the page needs it; the text between tags stays as is."""
-    tag = re.sub(r'\bid="', f'id="{name}-', tag)
-    tag = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", tag)
-    for colour, variable in _VARIABLES.items():
-        tag = tag.replace(colour, f"var({variable})")
-    return tag

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from sid2core import artifact
 from sid2core.artifact import Artifact, ArtifactError
 from sid2core.config import Params
 from sid2core.data.dataset import Dataset
-from sid2core.report import formatting
+from sid2core.report import files, formatting
+from sid2core.report.files import InputError
 from sid2core.report.images import Pixels
 
 YARDSTICK = "train_images"
@@ -49,10 +46,6 @@ _SETTING_NUMBERS = (
     "repeats",
     "samples",
 )
-
-
-class InputError(ArtifactError):
-    """An input of the page is missing or is not what its stage promises."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +156,8 @@ def read(params: Params, root: Path) -> Inputs:
         samplers=samplers,
         yardstick=yardstick,
         grids=_grids(evaluate, [sampler.name for sampler in samplers], prepare),
-        curve=_table(reports / "train" / "curve.csv", "train", ("step", "loss", "grad_norm")),
-        training=_numbers(
+        curve=files.table(reports / "train" / "curve.csv", "train", ("step", "loss", "grad_norm")),
+        training=files.numbers(
             reports / "train" / "metrics.json",
             "train",
             ("loss", "steps", "parameters", "gflops_forward", "training_pflops"),
@@ -172,8 +165,8 @@ def read(params: Params, root: Path) -> Inputs:
         search=_search(reports / "guidance_search" / "grid.csv", guidance_search),
         distill_curve=distill_curve,
         distill=distill,
-        reference=_numbers(reports / "reference" / "metrics.json", "reference"),
-        commands=_commands(root / "dvc.yaml"),
+        reference=files.numbers(reports / "reference" / "metrics.json", "reference"),
+        commands=files.commands(root / "dvc.yaml"),
     )
 
 
@@ -183,13 +176,13 @@ def samples_of(inputs: Inputs, name: str) -> tuple[Pixels, NDArray[np.int32]]:
     with np.load(path, allow_pickle=False) as arrays:
         missing = {"images", "labels"} - set(arrays)
         if missing:
-            raise InputError(_malformed(path, "evaluate", f"no array {sorted(missing)}"))
+            raise files.malformed(path, "evaluate", f"no array {sorted(missing)}")
         images, labels = arrays["images"], arrays["labels"]
     shape = tuple(inputs.prepare.facts["shape"])
     if images.dtype != np.uint8 or images.shape != (len(labels), *shape):
         found = f"images are {images.dtype}{list(images.shape)} for {len(labels)} labels"
         wanted = f"expected uint8 [n, {', '.join(map(str, shape))}]"
-        raise InputError(_malformed(path, "evaluate", f"{found}; {wanted}"))
+        raise files.malformed(path, "evaluate", f"{found}; {wanted}")
     return images, labels
 
 
@@ -217,13 +210,13 @@ def _check_origin(made: Artifact, origins: Sequence[Artifact]) -> None:
 def _samplers(
     path: Path, params: Params, evaluate: Artifact
 ) -> tuple[tuple[Sampler, ...], Sampler]:
-    table = _table(path, "evaluate", _SAMPLER_NUMBERS, ("sampler", "title"))
+    table = files.table(path, "evaluate", _SAMPLER_NUMBERS, ("sampler", "title"))
     students = {f"student_{steps}" for steps in params.distill.steps}
     rows = [_sampler(row, students) for row in table.to_dict("records")]
     found = [row.name for row in rows]
     expected = [*evaluate.facts["samplers"], YARDSTICK]
     if found != expected:
-        raise InputError(_malformed(path, "evaluate", f"rows are {found}, expected {expected}"))
+        raise files.malformed(path, "evaluate", f"rows are {found}, expected {expected}")
     return tuple(rows[:-1]), rows[-1]
 
 
@@ -238,7 +231,7 @@ def _grids(evaluate: Artifact, names: Sequence[str], prepare: Artifact) -> dict[
     with np.load(path, allow_pickle=False) as arrays:
         missing = [name for name in names if name not in arrays]
         if missing:
-            raise InputError(_malformed(path, "evaluate", f"no grid of {missing}"))
+            raise files.malformed(path, "evaluate", f"no grid of {missing}")
         grids = {name: arrays[name] for name in names}
     classes, shape = len(prepare.facts["class_names"]), list(prepare.facts["shape"])
     for name, grid in grids.items():
@@ -246,21 +239,21 @@ def _grids(evaluate: Artifact, names: Sequence[str], prepare: Artifact) -> dict[
         if grid.dtype != np.uint8 or not fits:
             found = f"{name} is {grid.dtype}{list(grid.shape)}"
             wanted = f"uint8 [{classes}, columns, {', '.join(map(str, shape))}]"
-            raise InputError(_malformed(path, "evaluate", f"{found}, expected {wanted}"))
+            raise files.malformed(path, "evaluate", f"{found}, expected {wanted}")
     return grids
 
 
 def _search(path: Path, search: Artifact) -> Search:
-    table = _table(path, "guidance_search", _SETTING_NUMBERS)
+    table = files.table(path, "guidance_search", _SETTING_NUMBERS)
     settings = tuple(_setting(row) for row in table.to_dict("records"))
     best_path = search.path("best.json")
-    best = _json(best_path, "guidance_search")
+    best = files.mapping(best_path, "guidance_search")
     try:
         first, second = (_find(settings, best[rank]) for rank in ("best", "runner_up"))
-        return Search(settings, first, second, _number(best["noise"]))
-    except (KeyError, TypeError, StopIteration) as error:
+        return Search(settings, first, second, files.number(best["noise"]))
+    except (KeyError, TypeError, ValueError) as error:
         reason = f"{error!r}: it must name best, runner_up and noise, the first two rows of {path}"
-        raise InputError(_malformed(best_path, "guidance_search", reason)) from None
+        raise files.malformed(best_path, "guidance_search", reason) from None
 
 
 def _setting(row: Mapping[Any, Any]) -> Setting:
@@ -269,108 +262,26 @@ def _setting(row: Mapping[Any, Any]) -> Setting:
 
 
 def _find(settings: Sequence[Setting], row: Mapping[str, Any]) -> Setting:
-    """The setting of the grid that ``row`` names; StopIteration where none does."""
-    wanted = [_number(row[name]) for name in ("weight", "logsnr_min", "logsnr_max")]
-    return next(
-        setting
-        for setting in settings
-        if np.allclose(
-            [setting.weight, setting.logsnr_min, setting.logsnr_max], wanted, equal_nan=True
-        )
-    )
+    """The setting of the grid that ``row`` names; a ValueError where none does."""
+    wanted = [files.number(row[name]) for name in ("weight", "logsnr_min", "logsnr_max")]
+    for setting in settings:
+        found = [setting.weight, setting.logsnr_min, setting.logsnr_max]
+        if np.allclose(found, wanted, equal_nan=True):
+            return setting
+    msg = f"no row with weight, logsnr_min, logsnr_max {wanted}"
+    raise ValueError(msg)
 
 
 def _distill(folder: Path) -> tuple[pd.DataFrame | None, dict[str, dict[str, float]]]:
     if not folder.exists():
         return None, {}
     numbers = ("iteration", "loss_auxiliary", "loss_student", "grad_norm_student")
-    curve = _table(folder / "curve.csv", "distill", numbers, ("student",))
+    curve = files.table(folder / "curve.csv", "distill", numbers, ("student",))
     path = folder / "metrics.json"
-    raw = _json(path, "distill")
+    raw = files.mapping(path, "distill")
     if not all(isinstance(value, dict) for value in raw.values()):
-        raise InputError(_malformed(path, "distill", "expected one mapping a model"))
+        raise files.malformed(path, "distill", "expected one mapping a model")
     return curve, {
-        name: {key: _number(value) for key, value in metrics.items() if _is_number(value)}
+        name: {key: files.number(value) for key, value in metrics.items() if files.is_number(value)}
         for name, metrics in raw.items()
     }
-
-
-def _commands(path: Path) -> dict[str, str]:
-    """Stage → the command it runs, as ``dvc.yaml`` writes it."""
-    cure = "it belongs to the project: run from the project's root, or restore it from git"
-    try:
-        raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-        stages = {name: stage.get("do", stage)["cmd"] for name, stage in raw["stages"].items()}
-    except FileNotFoundError:
-        msg = f"{path} not found; {cure}"
-        raise InputError(msg) from None
-    except (YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        msg = f"{path} cannot be read as stages with commands ({error!r}); {cure}"
-        raise InputError(msg) from None
-    return {
-        name: command if isinstance(command, str) else "\n".join(command)
-        for name, command in stages.items()
-    }
-
-
-def _table(
-    path: Path, stage: str, numbers: Sequence[str], texts: Sequence[str] = ()
-) -> pd.DataFrame:
-    """A CSV file with these columns, in its row order; an empty number is NaN."""
-    try:
-        raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(_missing(path, stage)) from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(_malformed(path, stage, f"not a CSV table: {error}")) from None
-    absent = [name for name in (*texts, *numbers) if name not in raw]
-    if absent:
-        raise InputError(_malformed(path, stage, f"no column {absent}; it has {list(raw)}"))
-    if raw.empty:
-        raise InputError(_malformed(path, stage, "it has no rows"))
-    columns = {name: raw[name].astype(object) for name in texts}
-    for name in numbers:
-        try:
-            columns[name] = np.array([float(value or "nan") for value in raw[name]])
-        except ValueError as error:
-            raise InputError(_malformed(path, stage, f"column {name}: {error}")) from None
-    return pd.DataFrame(columns)
-
-
-def _numbers(path: Path, stage: str, required: Sequence[str] = ()) -> dict[str, float]:
-    """A flat JSON file of numbers; null is NaN, what is no number is left out."""
-    raw = _json(path, stage)
-    found = {name: _number(value) for name, value in raw.items() if _is_number(value)}
-    absent = [name for name in required if name not in found]
-    if absent:
-        raise InputError(_malformed(path, stage, f"no number {absent}; it has {sorted(found)}"))
-    return found
-
-
-def _json(path: Path, stage: str) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(_missing(path, stage)) from None
-    except ValueError as error:
-        raise InputError(_malformed(path, stage, f"not JSON: {error}")) from None
-    if not isinstance(value, dict):
-        found = type(value).__name__
-        raise InputError(_malformed(path, stage, f"found a {found}, expected a mapping"))
-    return value
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _missing(path: Path, stage: str) -> str:
-    return f"{path} not found; run `dvc repro {stage}` to make it"
-
-
-def _malformed(path: Path, stage: str, reason: str) -> str:
-    return f"{path} is malformed: {reason}; run `dvc repro -f -s {stage}` to make it again"

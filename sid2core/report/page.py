@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -111,7 +110,7 @@ def _grids(inputs: Inputs) -> dict[str, Any]:
 
 def _grid_note(sampler: Sampler) -> str:
     parts = [f"{formatting.count(sampler.steps)} steps", scores.guidance_of(sampler)]
-    return ", ".join([*parts, f"fd {formatting.significant(sampler.fd_eval)} against eval"])
+    return ", ".join([*parts, f"fd eval {formatting.significant(sampler.fd_eval)}"])
 
 
 def _grid_alt(what: str, rows: list[str], columns: int) -> str:
@@ -191,5 +190,5 @@ def _neighbours(inputs: Inputs, found: Check) -> dict[str, Any]:
     }
 
 
-def _ratio(above: float, below: float) -> float:
-    return above / below if below > 0 else math.nan
+def _ratio(above: float, below: float) -> float | None:
+    return above / below if below > 0 else None

@@ -46,13 +46,12 @@ def lowest(samplers: Sequence[Sampler]) -> Sampler | None:
 
 def guidance_of(sampler: Sampler) -> str:
     """Guidance in words: none, or the weight and its interval of log-SNR."""
-    if sampler.student:
-        return "guidance distilled into it"
     if not sampler.guidance_weight > 0:
-        return "no guidance"
+        return "no guidance of its own" if sampler.student else "no guidance"
     where = formatting.interval(sampler.logsnr_min, sampler.logsnr_max)
     place = "everywhere" if where == "whole range" else f"on {where}"
-    return f"guidance {formatting.plain(sampler.guidance_weight)} {place}"
+    inside = " inside" if sampler.student else ""
+    return f"guidance {formatting.plain(sampler.guidance_weight)} {place}{inside}"
 
 
 def sampler_table(samplers: Sequence[Sampler], yardstick: Sampler) -> Table:

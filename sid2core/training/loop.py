@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,16 @@ import jax
 import pandas as pd
 
 from sid2core import config, progress
-from sid2core.stage import StageError
+from sid2core.errors import Sid2Error
 from sid2core.training.checkpoints import Checkpoints
 from sid2core.typing import Scalar
 
 _log = logging.getLogger(__name__)
+
+
+class TrainingError(Sid2Error):
+    """Training cannot go on."""
+
 
 Step = Callable[[Any, int], tuple[Any, Mapping[str, Scalar]]]
 """(state, index) → (state, scalars): one update; ``index`` counts from 0."""
@@ -59,8 +64,8 @@ class Run:
 class Log:
     """Rows of scalars, and the rate at which they came, apart: the rate is never reproducible."""
 
-    rows: list[dict[str, float]] = field(default_factory=list)
-    speed: list[dict[str, float]] = field(default_factory=list)
+    rows: list[dict[Hashable, Any]] = field(default_factory=list)
+    speed: list[dict[Hashable, Any]] = field(default_factory=list)
 
     def flush(self, folder: Path) -> None:
         """Write both tables, each replaced whole."""
@@ -84,7 +89,7 @@ def fit(run: Run, folder: Path, runtime: config.Runtime) -> tuple[Any, Log]:
         The final state, on the device, and the whole log.
 
     Raises:
-        StageError: the loss or a gradient norm is no longer finite.
+        TrainingError: the loss or a gradient norm is no longer finite.
     """
     checkpoints = Checkpoints(folder / "checkpoints")
     start, state, log = _resume(run, checkpoints, folder)
@@ -124,7 +129,7 @@ def _resume(run: Run, checkpoints: Checkpoints, folder: Path) -> tuple[int, Any,
     return newest, checkpoints.restore(newest, like), Log.read(folder, newest)
 
 
-def _means(pending: list[Mapping[str, Any]]) -> dict[str, float]:
+def _means(pending: list[Mapping[str, Any]]) -> dict[Hashable, float]:
     """Mean of each scalar, in float64, rounded to what float32 can tell."""
     return {
         name: float(f"{math.fsum(float(scalars[name]) for scalars in pending) / len(pending):.7g}")
@@ -132,9 +137,9 @@ def _means(pending: list[Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def _check(run: Run, row: Mapping[str, float], step: int, newest: int | None) -> None:
+def _check(run: Run, row: Mapping[Hashable, float], step: int, newest: int | None) -> None:
     wrong = {name: value for name, value in row.items() if not math.isfinite(value)}
     if wrong:
         kept = "none was written" if newest is None else f"the last good one is of step {newest}"
         msg = f"{run.name}: {wrong} at step {step} ({kept}); {run.cure}"
-        raise StageError(msg)
+        raise TrainingError(msg)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import base64
 import http.server
 import io
+import itertools
 import json
 import os
+import select
 import shutil
 import subprocess
 import threading
@@ -39,6 +41,8 @@ FLAGS = [
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 ]
+# Seconds within which Chromium must say something; a loaded machine is slow to start it.
+PATIENCE = 120
 # 1280 x 900 is a laptop's window, 390 x 844 a phone's.
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
@@ -120,6 +124,7 @@ class Browser:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
+            assert select.select([self._up], [], [], PATIENCE)[0], "Chromium does not answer"
             part = os.read(self._up, 1 << 20)
             assert part, "Chromium closed its pipe"
             self._buffer += part
@@ -204,10 +209,25 @@ def test_nothing_is_wider_than_the_window(opened: Browser) -> None:
 
 def test_figures_keep_text_legible(opened: Browser) -> None:
     script = (
-        "Math.min(...[...document.querySelectorAll('svg text')].map(t => "
-        "parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a))"
+        "Math.min(...[...document.querySelectorAll('svg text')].map(t => {"
+        "const m = t.getScreenCTM();"
+        "return parseFloat(getComputedStyle(t).fontSize) * Math.hypot(m.a, m.b)}))"
     )
-    assert opened.evaluate(script) >= 7
+    assert opened.evaluate(script) >= 8
+
+
+def test_no_text_of_a_figure_lies_on_another(opened: Browser) -> None:
+    script = (
+        "[...document.querySelectorAll('svg')].map(s => [...s.querySelectorAll('text')].map(t => {"
+        "const b = t.getBoundingClientRect();"
+        "return [t.textContent.trim(), b.left, b.top, b.right, b.bottom]}))"
+    )
+    for figure in opened.evaluate(script):
+        for first, second in itertools.combinations(figure, 2):
+            wide = min(first[3], second[3]) - max(first[1], second[1])
+            high = min(first[4], second[4]) - max(first[2], second[2])
+            # Boxes hold the space above and below letters: 3 pixels of it may be shared.
+            assert min(wide, high) <= 3, (first[0], second[0])
 
 
 def test_rows_stand_beside_their_names(opened: Browser) -> None:
@@ -231,9 +251,14 @@ def test_it_follows_a_dark_screen(browser: Browser, built: Path, width: int) -> 
     for scheme in ("light", "dark"):
         browser.open(built.as_uri(), width, 900, scheme)
         means[scheme] = np.asarray(browser.screenshot()).mean()
-        ink = browser.evaluate("getComputedStyle(document.querySelector('svg text')).fill")
         paper = browser.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert contrast(ink, paper) > 7
+        inks = browser.evaluate(
+            "[...document.querySelectorAll('svg text')].map(t => getComputedStyle(t).fill)"
+            ".concat([...document.querySelectorAll('p, td, th, dt, dd, figcaption, a')]"
+            ".map(t => getComputedStyle(t).color))"
+        )
+        # WCAG 2 asks 4.5 of text of this size (level AA).
+        assert min(contrast(ink, paper) for ink in set(inks)) > 4.5
     assert means["light"] > 200
     assert means["dark"] < 60
 

@@ -1,6 +1,7 @@
 """Samplers on data whose exact denoiser is known, against recursions written from the formulas."""
 
 import functools
+import itertools
 import math
 
 import jax
@@ -12,11 +13,11 @@ from scipy import stats
 from scipy.special import expit
 
 from sid2core.diffusion.samplers import ADDIM, DDIM, DDPM, sample
-from sid2core.diffusion.schedule import CosineInterpolated, ShiftedCosine
+from sid2core.diffusion.schedule import CosineInterpolated
 
 SCHEDULE = CosineInterpolated(128)
 MEAN, STD = 0.3, 0.4
-IMAGES, SIDE = 2048, 32
+IMAGES, SIDE = 4096, 32
 
 
 def columns(array, like):
@@ -34,27 +35,34 @@ def mixture_denoiser(z, logsnr, centres=(-0.6, 0.5), masses=(0.3, 0.7), width=0.
     a2, s2 = jax.nn.sigmoid(columns(logsnr, z)), jax.nn.sigmoid(-columns(logsnr, z))
     spread = width**2 * a2 + s2
     offsets = [z - jnp.sqrt(a2) * centre for centre in centres]
-    means = [c + width**2 * jnp.sqrt(a2) * o / spread for c, o in zip(centres, offsets)]
-    logits = [math.log(m) - 0.5 * o**2 / spread for m, o in zip(masses, offsets)]
+    means = [
+        c + width**2 * jnp.sqrt(a2) * o / spread for c, o in zip(centres, offsets, strict=True)
+    ]
+    logits = [math.log(m) - 0.5 * o**2 / spread for m, o in zip(masses, offsets, strict=True)]
     second = jax.nn.sigmoid(logits[1] - logits[0])
     return (1.0 - second) * means[0] + second * means[1]
 
 
-@functools.partial(
-    jax.jit, static_argnames=("denoise", "shape", "sampler", "steps", "clip", "schedule", "t_start")
-)
-def draw(keys, denoise, shape, sampler, steps, clip=False, schedule=SCHEDULE, init=None, t_start=1):
+def run(keys, denoise, shape, sampler, steps, clip=False, init=None, t_start=1.0):
     return sample(
         keys,
         denoise,
         shape,
-        schedule=schedule,
+        schedule=SCHEDULE,
         sampler=sampler,
         steps=steps,
         clip=clip,
         init=init,
-        t_start=float(t_start),
+        t_start=t_start,
     )
+
+
+STATIC = ("denoise", "shape", "sampler", "steps", "clip", "t_start")
+draw = jax.jit(run, static_argnames=STATIC)
+# Small programs spend their time in the compiler: this one compiles three times faster.
+draw_few = jax.jit(
+    run, static_argnames=STATIC, compiler_options={"xla_backend_optimization_level": 0}
+)
 
 
 def split(seed, count):
@@ -139,14 +147,14 @@ def test_ddpm_has_the_moments_of_its_recursion(fraction, steps):
 
 @pytest.mark.parametrize("steps", [16, 128, 512])
 def test_ddim_has_the_moments_of_its_recursion(steps):
-    images = draw(split(steps, IMAGES), gaussian_denoiser, (SIDE,), DDIM(), steps)
+    images = draw_few(split(steps, IMAGES), gaussian_denoiser, (SIDE,), DDIM(), steps)
     assert_moments(images, *recursion(steps, lambda t, s, *_: ddim_coefficients(t, s)))
 
 
 @pytest.mark.parametrize("steps", [16, 128])
 def test_addim_has_the_moments_of_its_recursion(steps):
     """Images of 8192 elements, where the norm is its expectation to two per cent or better."""
-    images = draw(split(steps, 16), gaussian_denoiser, (64, 128), ADDIM(), steps)
+    images = draw_few(split(steps, 16), gaussian_denoiser, (64, 128), ADDIM(), steps)
     assert_moments(images, *recursion(steps, addim_coefficients))
     without = recursion(steps, lambda t, s, *_: ddim_coefficients(t, s))
     assert abs(recursion(steps, addim_coefficients)[1] / without[1] - 1) > 0.005
@@ -159,29 +167,33 @@ def test_the_recursions_tell_the_samplers_apart():
     ]
     ends.append(recursion(16, lambda t, s, *_: ddim_coefficients(t, s))[1])
     ends.sort()
-    assert min(b / a for a, b in zip(ends, ends[1:])) > 1.05
+    assert min(b / a for a, b in itertools.pairwise(ends)) > 1 + 5 * math.sqrt(2 / (IMAGES * SIDE))
 
 
 def test_ddim_transports_gaussian_quantiles():
-    """In the limit x = m + s (z - alpha_1 m) / sqrt(alpha_1² s² + sigma_1²); the error halves
-    with every doubling of the steps."""
+    """In the limit x = m + s (z - alpha_1 m) / sqrt(alpha_1² s² + sigma_1²).
+
+    The error halves with every doubling of the steps.
+    """
     z = jnp.linspace(-3.0, 3.0, 61)[:, None]
     alpha, sigma, _ = grid(1)
     scale = math.sqrt(alpha[0] ** 2 * STD**2 + sigma[0] ** 2)
     expected = MEAN + STD * (np.asarray(z, np.float64) - alpha[0] * MEAN) / scale
     errors = []
-    for steps in (256, 512, 1024, 2048):
-        x = draw(split(0, 61), gaussian_denoiser, (1,), DDIM(), steps, init=z)
+    for steps in (512, 1024, 2048):
+        x = draw_few(split(0, 61), gaussian_denoiser, (1,), DDIM(), steps, init=z)
         errors.append(float(np.max(np.abs(np.asarray(x) - expected))))
-    assert errors[-1] < 1.5e-3
-    for coarse, fine in zip(errors, errors[1:]):
+    assert errors[-1] < 2e-3
+    for coarse, fine in itertools.pairwise(errors):
         assert fine / coarse == pytest.approx(0.5, abs=0.1)
 
 
 def test_ddim_transports_mixture_quantiles():
     """A flow in one dimension keeps the order, hence the quantiles."""
     z = jnp.linspace(-2.5, 2.5, 101)[:, None]
-    x = np.asarray(draw(split(0, 101), mixture_denoiser, (1,), DDIM(), 2048, init=z), np.float64)
+    x = np.asarray(
+        draw_few(split(0, 101), mixture_denoiser, (1,), DDIM(), 2048, init=z), np.float64
+    )
     reached = 0.3 * stats.norm.cdf(x, -0.6, 0.1) + 0.7 * stats.norm.cdf(x, 0.5, 0.1)
     np.testing.assert_allclose(reached, stats.norm.cdf(np.asarray(z)), atol=0.01)
 
@@ -229,7 +241,7 @@ def test_addim_norm_is_each_examples_own_and_alpha_is_that_of_s():
 
 
 def test_addim_without_eta_is_ddim_and_without_noise_is_finite():
-    z, x_hat = jax.random.normal(jax.random.key(0), (2, 3, 4, 4))
+    z, x_hat = (jnp.asarray(a) for a in np.random.default_rng(0).normal(size=(2, 3, 4, 4)))
     lam_t, lam_s = jnp.array([-3.0, 0.0, 2.0]), jnp.array([-1.0, 0.5, 9.0])
     ddim = DDIM().step(z, x_hat, z, lam_t, lam_s)
     np.testing.assert_allclose(ADDIM(0.0).step(z, x_hat, z, lam_t, lam_s), ddim, atol=1e-5)
@@ -247,7 +259,9 @@ def test_ddpm_step_is_the_posterior_for_each_examples_own_levels():
     precision = ratio**2 / var_ts + 1 / var_s
     z, x = 0.7, -0.4
     mean = (ratio * z / var_ts + alpha_s * x / var_s) / precision
-    step = functools.partial(DDPM(0.0).step, logsnr_t=jnp.asarray(lam_t), logsnr_s=jnp.asarray(lam_s))
+    step = functools.partial(
+        DDPM(0.0).step, logsnr_t=jnp.asarray(lam_t), logsnr_s=jnp.asarray(lam_s)
+    )
     args = jnp.full((3, 1), z), jnp.full((3, 1), x)
     found = step(*args, jnp.zeros((3, 1)))[:, 0]
     np.testing.assert_allclose(found, mean, rtol=1e-5)
@@ -264,12 +278,12 @@ def mixing_denoiser(z, logsnr):
 @pytest.mark.parametrize("sampler", [DDPM(), ADDIM()], ids=str)
 def test_an_image_depends_on_its_key_alone(sampler):
     keys = split(5, 8)
-    together = draw(keys, mixing_denoiser, (6, 6, 3), sampler, 8)
+    together = draw_few(keys, mixing_denoiser, (6, 6, 3), sampler, 8)
     order = jnp.array([3, 0, 7, 5])
     np.testing.assert_allclose(
-        draw(keys[order], mixing_denoiser, (6, 6, 3), sampler, 8), together[order], atol=1e-6
+        draw_few(keys[order], mixing_denoiser, (6, 6, 3), sampler, 8), together[order], atol=1e-6
     )
-    alone = draw(keys[6:7], mixing_denoiser, (6, 6, 3), sampler, 8)
+    alone = draw_few(keys[6:7], mixing_denoiser, (6, 6, 3), sampler, 8)
     np.testing.assert_allclose(alone[0], together[6], atol=1e-6)
     assert np.min(np.abs(np.diff(np.asarray(together).reshape(8, -1), axis=0)).max(axis=1)) > 0.1
 
@@ -279,20 +293,14 @@ def test_sharding_over_two_devices_changes_nothing():
     mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     keys = split(5, 8)
     spread = jax.device_put(keys, NamedSharding(mesh, PartitionSpec("data")))
-    one = draw(keys, mixing_denoiser, (6, 6, 3), DDPM(), 8)
-    two = draw(spread, mixing_denoiser, (6, 6, 3), DDPM(), 8)
+    one = draw_few(keys, mixing_denoiser, (6, 6, 3), DDPM(), 8)
+    two = draw_few(spread, mixing_denoiser, (6, 6, 3), DDPM(), 8)
     assert len(two.sharding.device_set) == 2
     np.testing.assert_allclose(np.asarray(two), np.asarray(one), atol=1e-6)
 
 
 def test_the_start_does_not_depend_on_the_number_of_steps():
     """Few-step and many-step images of one key start from one noise."""
-
-    def remember(z, logsnr):
-        return z
-
-    first, second = (draw(split(0, 2), remember, (3,), DDPM(), 1, init=None) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
     starts = []
     for steps in (2, 5):
         seen = []
@@ -301,7 +309,7 @@ def test_the_start_does_not_depend_on_the_number_of_steps():
             jax.debug.callback(lambda z, lam: seen.append((float(lam[0]), np.array(z))), z, logsnr)
             return z
 
-        jax.block_until_ready(draw(split(0, 2), probe, (3,), DDPM(), steps))
+        jax.block_until_ready(draw_few(split(0, 2), probe, (3,), DDPM(), steps))
         jax.effects_barrier()
         assert len(seen) == steps
         starts.append(min(seen, key=lambda call: call[0])[1])
@@ -312,7 +320,7 @@ def test_the_last_step_returns_the_prediction_itself():
     def constant(z, logsnr):
         return jnp.full_like(z, 0.25)
 
-    images = draw(split(0, 4), constant, (2, 2, 1), DDPM(1.0), 7)
+    images = draw_few(split(0, 4), constant, (2, 2, 1), DDPM(1.0), 7)
     np.testing.assert_array_equal(images, np.full((4, 2, 2, 1), 0.25, np.float32))
 
 
@@ -323,9 +331,9 @@ def test_the_network_sees_the_grid_and_each_image_its_level():
         jax.debug.callback(lambda lam: levels.append(np.array(lam)), logsnr)
         return z
 
-    jax.block_until_ready(draw(split(0, 3), probe, (2,), DDIM(), 4, schedule=ShiftedCosine(64)))
+    jax.block_until_ready(draw_few(split(0, 3), probe, (2,), DDIM(), 4))
     jax.effects_barrier()
-    expected = ShiftedCosine(64).logsnr_exact(np.array([1.0, 0.75, 0.5, 0.25]))
+    expected = SCHEDULE.logsnr_exact(np.array([1.0, 0.75, 0.5, 0.25]))
     found = np.stack(sorted(levels, key=lambda lam: lam[0]))
     np.testing.assert_allclose(found, np.repeat(expected[:, None], 3, axis=1), rtol=1e-6)
 
@@ -334,42 +342,51 @@ def test_clip():
     def far(z, logsnr):
         return 3.0 * z
 
-    assert float(jnp.max(jnp.abs(draw(split(0, 4), far, (8,), DDIM(), 4, clip=True)))) <= 1.0
-    assert float(jnp.max(jnp.abs(draw(split(0, 4), far, (8,), DDIM(), 4, clip=False)))) > 1.0
+    assert float(jnp.max(jnp.abs(draw_few(split(0, 4), far, (8,), DDIM(), 4, clip=True)))) <= 1.0
+    assert float(jnp.max(jnp.abs(draw_few(split(0, 4), far, (8,), DDIM(), 4, clip=False)))) > 1.0
 
 
 def test_starting_from_a_noised_image():
-    """From t = 1/2 with z drawn from q(z | x), the exact denoiser ends at the data's moments."""
-    alpha, sigma, _ = grid(2)
-    x = MEAN + STD * jax.random.normal(jax.random.key(1), (IMAGES, SIDE))
-    z = alpha[1] * x + sigma[1] * jax.random.normal(jax.random.key(2), x.shape)
+    """From t = 1/4 with z drawn from q(z | x), DDPM draws from the posterior of x given z.
+
+    Its images have the data's moments and are as correlated with x as two such draws are.
+    """
+    alpha, sigma = (float(c[3]) for c in grid(4)[:2])
+    x = MEAN + STD * np.random.default_rng(1).normal(size=(IMAGES, SIDE))
+    z = alpha * x + sigma * np.random.default_rng(2).normal(size=x.shape)
     keys = split(3, IMAGES)
-    images = draw(keys, gaussian_denoiser, (SIDE,), DDPM(0.0), 256, init=z, t_start=0.5)
+    images = draw(
+        keys, gaussian_denoiser, (SIDE,), DDPM(0.0), 256, init=jnp.asarray(z), t_start=0.25
+    )
     assert float(jnp.mean(images)) == pytest.approx(MEAN, abs=0.01)
-    assert float(jnp.std(images)) == pytest.approx(STD, rel=0.01)
+    assert float(jnp.std(images)) == pytest.approx(STD, rel=0.02)
     correlation = np.corrcoef(np.asarray(images).ravel(), np.asarray(x).ravel())[0, 1]
-    assert correlation > 0.2
+    kept = STD**2 * alpha**2 / (STD**2 * alpha**2 + sigma**2)
+    assert correlation == pytest.approx(kept, abs=0.02)
+    assert kept > 0.3
 
 
 def test_half_precision_networks_are_sampled_in_float32():
     def half(z, logsnr):
         return gaussian_denoiser(z, logsnr).astype(jnp.bfloat16)
 
-    images = draw(split(0, 256), half, (SIDE,), DDPM(0.0), 32)
+    images = draw_few(split(0, 256), half, (SIDE,), DDPM(0.0), 32)
     assert images.dtype == jnp.float32
     assert float(jnp.mean(images)) == pytest.approx(MEAN, abs=0.03)
 
 
 def test_refusals():
-    run = functools.partial(
+    images = functools.partial(
         sample, denoise=mixing_denoiser, shape=(2,), schedule=SCHEDULE, sampler=DDIM(), steps=2
     )
     with pytest.raises(ValueError, match="vector of typed keys"):
-        run(jnp.zeros((2, 2), jnp.uint32))
+        images(jnp.zeros((2, 2), jnp.uint32))
     with pytest.raises(ValueError, match="vector of typed keys"):
-        run(jax.random.key(0))
+        images(jax.random.key(0))
+    with pytest.raises(ValueError, match="whole batch of keys"):
+        images(jax.random.split(jax.random.key(0, impl="rbg"), 2))
     with pytest.raises(ValueError, match=r"init has shape \(3, 2\), expected \(4, 2\)"):
-        run(split(0, 4), init=jnp.zeros((3, 2)))
+        images(split(0, 4), init=jnp.zeros((3, 2)))
     with pytest.raises(ValueError, match="logvar_fraction is 1.5"):
         DDPM(1.5)
     with pytest.raises(ValueError, match="eta is -1"):

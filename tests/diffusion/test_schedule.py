@@ -113,7 +113,7 @@ def test_inverse(schedule):
     assert float(jnp.max(jnp.abs(found - t))) <= 1e-6
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     size=st.sampled_from([32, 64, 128, 256, 512, 1024]),
     low=st.floats(8, 64),

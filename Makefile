@@ -1,0 +1,51 @@
+# Two commands do everything on a fresh machine with Python 3.11 or 3.12, pip and make:
+#   make repro   set up, then train, search, distil, evaluate and report
+#   make test    set up, then run the tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: setup repro test check deps format pipeline-test browser-test clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# A checkout without git (an unpacked archive) is made a DVC repository of its own.
+.dvc/config:
+	$(BIN)/dvc init --quiet || $(BIN)/dvc init --quiet --no-scm
+
+repro: setup .dvc/config
+	@git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/dvc config --local core.no_scm true
+	$(BIN)/dvc repro
+	@echo "The page: $(abspath reports/index.html)"
+
+test: setup
+	$(BIN)/python -m pytest
+
+# Checks of a finished run and of its page; both need `make repro` first.
+pipeline-test: setup
+	$(BIN)/python -m pytest -m pipeline
+
+browser-test: setup
+	$(BIN)/python -m pytest -m browser
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# Write every stage's code dependencies (its import closure) into dvc.yaml.
+deps: setup
+	$(BIN)/python tests/import_closure.py
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .sid2 .pytest_cache .mypy_cache .ruff_cache .hypothesis

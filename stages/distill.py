@@ -1,0 +1,94 @@
+"""distill: the guided base model into students of few steps."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+
+from sid2core import artifact, config, recipe, rng, stage, work
+from sid2core.data.dataset import Dataset
+from sid2core.data.loader import Loader
+from sid2core.diffusion.guidance import NoGuidance
+from sid2core.distillation import moment_matching
+from sid2core.guidance_search import chosen
+from sid2core.metrics.judge import Judge
+from sid2core.metrics.names import count_name
+from sid2core.models import network
+from sid2core.models.network import Parameters
+from sid2core.sampling import STUDENT_SAMPLER, Generator, Method, balanced_labels
+from sid2core.trained import Trained
+from sid2core.training import loop
+
+REPORTS = Path("reports/distill")
+_log = logging.getLogger(__name__)
+
+
+def main(params: config.Params) -> None:
+    """Score the teacher, distil each student, write ``artifacts/distill`` and the curves."""
+    prepare = artifact.load("prepare")
+    reference = artifact.load("reference", prepare=prepare)
+    train = artifact.load("train", prepare=prepare)
+    search = artifact.load("guidance_search", prepare=prepare, reference=reference, train=train)
+    inputs = {"prepare": prepare, "reference": reference, "train": train, "guidance_search": search}
+    settings, sampling = params.distill, params.sampling
+    made_by = {
+        "seed": params.seed,
+        "sampling": sampling.model_dump(),
+        "distill": settings.model_dump(),
+    }
+    dataset, teacher = Dataset.open(prepare, "train"), Trained.load(train.folder)
+    verdict = json.loads(search.path("best.json").read_text(encoding="utf-8"))
+    guidance = chosen(verdict).guidance
+    judge, count = Judge.load(reference), settings.score_samples
+
+    def score(name: str, method: Method, weights: Parameters) -> dict[str, float]:
+        labels = balanced_labels(count, dataset.num_classes)
+        stream = rng.key(params.seed, "distill/score")
+        images = Generator(method, weights, count).images(stream, np.arange(count), labels)
+        quality = judge.quality(images, labels)
+        _log.info("%s: fd_train %.4f, agreement %.4f", name, quality.fd_train, quality.agreement)
+        return {
+            f"fd_train_{count_name(count)}": round(quality.fd_train, 5),
+            f"agreement_{count_name(count)}": round(quality.agreement, 5),
+            "nfe": method.nfe,
+        }
+
+    with work.claim("distill", made_by, **inputs) as folder:
+        guided = teacher.method(
+            recipe.sampler(sampling), guidance, sampling.steps, clip=sampling.clip
+        )
+        metrics = {"teacher": score("teacher", guided, teacher.params)}
+        curves, speeds = [], []
+        with artifact.create("distill", made_by, inputs) as draft:
+            for steps in settings.steps:
+                name = f"student_{steps}"
+                matching = moment_matching.MomentMatching(
+                    teacher.denoiser, teacher.schedule, guidance, steps, settings.max_weight
+                )
+                loader = Loader(dataset, settings.batch_size, params.seed)
+                run = moment_matching.distillation_run(
+                    settings, matching, teacher.params, loader, params.seed
+                )
+                state, log = loop.fit(run, folder / name, params.runtime)
+                extra = {"diffusion": teacher.config["diffusion"], "student_steps": steps}
+                student = jax.device_get(state["ema"])
+                network.save(draft.folder / name, teacher.denoiser.network, student, extra)
+                few = teacher.method(STUDENT_SAMPLER, NoGuidance(), steps, clip=sampling.clip)
+                metrics[name] = score(name, few, student)
+                curves.append(pd.DataFrame(log.rows).assign(student=name))
+                speeds.append(pd.DataFrame(log.speed).assign(student=name))
+            draft.facts |= {"students": [f"student_{steps}" for steps in settings.steps]}
+        names = {"step": "iteration", "loss": "loss_auxiliary"}
+        for table, parts in (("curve.csv", curves), ("speed.csv", speeds)):
+            joined = pd.concat(parts).rename(columns=names)
+            artifact.write_text(REPORTS / table, joined.to_csv(index=False))
+        artifact.write_json(REPORTS / "metrics.json", metrics)
+
+
+if __name__ == "__main__":
+    stage.run("distill", main)

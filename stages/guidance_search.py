@@ -1,0 +1,80 @@
+"""guidance_search: which guidance, and on which interval of log-SNR."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sid2core import artifact, config, guidance_search, progress, recipe, rng, stage, work
+from sid2core.guidance_search import Cell, Score
+from sid2core.metrics.judge import Judge
+from sid2core.metrics.names import count_name
+from sid2core.sampling import Generator, balanced_labels
+from sid2core.trained import Trained
+
+REPORTS = Path("reports/guidance_search")
+_log = logging.getLogger(__name__)
+
+
+def main(params: config.Params) -> None:
+    """Score the grid, then write ``artifacts/guidance_search/best.json`` and the heat map."""
+    prepare = artifact.load("prepare")
+    reference = artifact.load("reference", prepare=prepare)
+    train = artifact.load("train", prepare=prepare)
+    settings, sampling = params.guidance_search, params.sampling
+    made_by = {
+        "seed": params.seed,
+        "sampling": sampling.model_dump(),
+        "guidance_search": settings.model_dump(),
+    }
+    inputs = {"prepare": prepare, "reference": reference, "train": train}
+    model, judge = Trained.load(train.folder), Judge.load(reference)
+    labels = balanced_labels(settings.samples, model.denoiser.network.config.num_classes)
+    cells = guidance_search.grid(settings)
+    total = len(cells) * settings.repeats * settings.samples
+    stream = rng.key(params.seed, "guidance_search")
+
+    with (
+        work.claim("guidance_search", made_by, **inputs) as folder,
+        progress.bar(total, "guidance_search", "image") as bar,
+    ):
+
+        def evaluate(cell: Cell) -> Score:
+            sampler = recipe.sampler(sampling)
+            method = model.method(sampler, cell.guidance, sampling.steps, clip=sampling.clip)
+            generator = Generator(method, model.params, settings.samples)
+            qualities = []
+            for repeat in range(settings.repeats):
+                first = repeat * settings.samples
+                images = generator.images(
+                    stream, np.arange(first, first + settings.samples), labels
+                )
+                qualities.append(judge.quality(images, labels))
+                bar.update(settings.samples)
+            return guidance_search.score(cell, method.nfe, qualities)
+
+        scores, found = guidance_search.search(cells, evaluate, folder)
+        _log.info("%d of %d cells were found from an earlier run", found, len(cells))
+        verdict = guidance_search.verdict(scores)
+        with artifact.create("guidance_search", made_by, inputs) as draft:
+            artifact.write_json(draft.path("best.json"), verdict)
+        table = pd.DataFrame([asdict(one) for one in scores])
+        artifact.write_text(REPORTS / "grid.csv", table.to_csv(index=False))
+        name = f"fd_train_{count_name(settings.samples)}"
+        metrics = {
+            "weight": verdict["best"]["weight"],
+            "logsnr_min": verdict["best"]["logsnr_min"],
+            "logsnr_max": verdict["best"]["logsnr_max"],
+            name: round(verdict["best"]["fd_train_mean"], 5),
+            f"{name}_runner_up": round(verdict["runner_up"]["fd_train_mean"], 5),
+            f"{name}_noise": round(verdict["noise"], 5),
+        }
+        artifact.write_json(REPORTS / "metrics.json", metrics)
+
+
+if __name__ == "__main__":
+    stage.run("guidance_search", main)

@@ -1,0 +1,53 @@
+"""train: the base model."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import jax
+
+from sid2core import artifact, config, recipe, stage, work
+from sid2core.data.dataset import Dataset
+from sid2core.data.loader import Loader
+from sid2core.models import cost, network
+from sid2core.training import base, loop
+
+REPORTS = Path("reports/train")
+
+
+def main(params: config.Params) -> None:
+    """Train, then write ``artifacts/train`` (EMA weights), the curve and the metrics."""
+    prepare = artifact.load("prepare")
+    dataset = Dataset.open(prepare, "train")
+    shape = recipe.network(params.model, dataset.shape, dataset.num_classes)
+    net = network.Network(shape)
+    made_by = {
+        "seed": params.seed,
+        "diffusion": params.diffusion.model_dump(),
+        "model": params.model.model_dump(),
+        "train": params.train.model_dump(),
+    }
+    loader = Loader(dataset, params.train.batch_size, params.seed)
+    with work.claim("train", made_by, prepare=prepare) as folder:
+        state, log = loop.fit(base.base_run(params, net, loader), folder, params.runtime)
+        with artifact.create("train", made_by, {"prepare": prepare}) as draft:
+            weights = jax.device_get(state["ema"])
+            network.save(draft.folder, net, weights, {"diffusion": made_by["diffusion"]})
+            draft.facts |= {"steps": params.train.steps}
+        REPORTS.mkdir(parents=True, exist_ok=True)
+        for table in ("curve.csv", "speed.csv"):
+            shutil.copyfile(folder / table, REPORTS / table)
+        images = params.train.steps * params.train.batch_size
+        metrics = {
+            "loss": round(log.rows[-1]["loss"], 5),
+            "steps": params.train.steps,
+            "parameters": sum(array.size for array in weights.values()),
+            "gflops_forward": round(cost.forward_gflops(shape), 6),
+            "training_pflops": round(cost.training_pflops(shape, images), 4),
+        }
+        artifact.write_json(REPORTS / "metrics.json", metrics)
+
+
+if __name__ == "__main__":
+    stage.run("train", main)

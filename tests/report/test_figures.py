@@ -1,0 +1,132 @@
+"""Figures as SVG: legible in any colours, the same bytes, nothing from outside."""
+
+import math
+import re
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+
+from sid2core.report import figures
+from sid2core.report.inputs import Sampler, Search, Setting
+
+NAN = math.nan
+
+
+def sampler(title: str, fd: float, cost: float, student: bool = False) -> Sampler:
+    return Sampler(title, title, student, 8, 0, NAN, NAN, 10, fd, fd, 1, 8, 1, cost)
+
+
+def search(*scores: float) -> Search:
+    rows = tuple(
+        Setting(float(i % 2), NAN, float(i // 2), score, 0.1, 1, 8, 2, 10)
+        for i, score in enumerate(scores)
+    )
+    return Search(rows, rows[0], rows[1], 0.1)
+
+
+REAL = sampler("Real images", 1.0, NAN)
+LABELS = {"x": "step", "y": "loss", "title": "loss over steps"}
+
+
+def texts(svg: str) -> list[str]:
+    return ["".join(node.itertext()).strip() for node in ElementTree.fromstring(svg).iter("text")]
+
+
+def all_figures() -> dict[str, str]:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"step": np.arange(50), "loss": random.random(50) + 0.1})
+    return {
+        "curve": figures.curve(frame, "step", "loss", LABELS),
+        "cost": figures.quality_cost([sampler("A", 2, 1), sampler("B", 3, 9, True)], REAL),
+        "heat": figures.heat_map(search(1, 2, 3, 4)),
+        "distances": figures.distances(random.random(40), random.random(30)),
+    }
+
+
+def test_they_take_every_colour_from_the_page() -> None:
+    for name, svg in all_figures().items():
+        colours = set(re.findall(r"#[0-9a-f]{6}\b", svg))
+        # Black is matplotlib's clip path fill, which is never painted.
+        assert colours <= {"#000000", "#ffffff"}, name
+        assert "var(--ink)" in svg, name
+
+
+def test_they_hold_no_address_and_no_date() -> None:
+    for svg in all_figures().values():
+        assert "http" not in svg
+        assert "<metadata" not in svg
+        assert "<!--" not in svg
+        for target in re.findall(r'href="([^"]*)"|url\(([^)]*)\)', svg):
+            assert "".join(target).startswith("#")
+
+
+def test_every_reference_leads_somewhere() -> None:
+    for svg in all_figures().values():
+        ids = re.findall(r'\bid="([^"]*)"', svg)
+        assert len(ids) == len(set(ids))
+        assert set(re.findall(r'(?:href="#|url\(#)([^")]*)', svg)) <= set(ids)
+
+
+def test_the_users_matplotlib_settings_do_not_matter() -> None:
+    usual = all_figures()
+    with mpl.rc_context({"font.size": 20, "axes.grid": False, "svg.fonttype": "path"}):
+        assert all_figures() == usual
+
+
+def test_a_curve_leaves_out_what_is_not_finite() -> None:
+    frame = pd.DataFrame({"step": [1, 2, 3, 4], "loss": [1.0, NAN, math.inf, 0.5]})
+    figures.curve(frame, "step", "loss", LABELS)
+    figures.curve(frame.assign(loss=NAN), "step", "loss", LABELS)
+
+
+def test_a_long_curve_stays_short_and_keeps_its_spike() -> None:
+    values = np.random.default_rng(1).random(50_000) + 1
+    values[31_234] = 9.0
+    kept = figures._extremes(values)
+    assert 31_234 in kept
+    assert len(kept) <= 1200
+    frame = pd.DataFrame({"step": np.arange(50_000), "loss": values})
+    assert len(figures.curve(frame, "step", "loss", LABELS)) < 60_000
+
+
+def test_several_students_are_told_apart() -> None:
+    frame = pd.DataFrame(
+        {"step": [1, 2, 1, 2], "loss": [1.0, 2, 3, 4], "student": ["a", "a", "b", "b"]}
+    )
+    assert {"a", "b"} <= set(texts(figures.curve(frame, "step", "loss", LABELS, "student")))
+
+
+@pytest.mark.parametrize("title", [r"$\frac{", "<b>&", 'id="x" #010101 url(#y)', "]]>"])
+def test_a_name_is_shown_as_it_is(title: str) -> None:
+    svg = figures.quality_cost([sampler(title, 2, 1)], REAL)
+    assert title in texts(svg)
+
+
+def test_quality_without_any_measurement() -> None:
+    svg = figures.quality_cost([sampler("A", NAN, 1)], sampler("Real", NAN, NAN))
+    assert "A" not in texts(svg)
+
+
+def test_the_grid_prints_every_score_and_marks_two() -> None:
+    found = texts(figures.heat_map(search(1.25, 2.5, 3.75, 10)))
+    assert {"1.25", "2.50", "3.75", "10.0"} <= set(found)
+    assert sum("best" in text for text in found) == 1
+    assert sum("2nd" in text for text in found) == 1
+
+
+def test_lower_scores_are_stronger() -> None:
+    svg = figures.heat_map(search(1, 2, 3, 4))
+    strengths = [float(v) for v in re.findall(r"--series-1\); (?:fill-)?opacity: ([\d.]+)", svg)]
+    assert len(strengths) == 4
+    assert strengths == sorted(strengths, reverse=True)
+
+
+def test_a_grid_without_scores_is_drawn() -> None:
+    assert "–" in texts(figures.heat_map(search(NAN, NAN)))
+
+
+def test_equal_distances_are_drawn() -> None:
+    figures.distances(np.zeros(3), np.zeros(2))

@@ -1,0 +1,215 @@
+"""Reading: what is missing or malformed is named, with the command that makes it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sid2core import artifact
+from sid2core.report import inputs
+from tests.report import synthetic
+
+REPORTS = {
+    "reports/evaluate/samplers.csv": "evaluate",
+    "reports/train/curve.csv": "train",
+    "reports/train/metrics.json": "train",
+    "reports/guidance_search/grid.csv": "guidance_search",
+    "reports/distill/curve.csv": "distill",
+    "reports/distill/metrics.json": "distill",
+    "reports/reference/metrics.json": "reference",
+}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic.write(tmp_path_factory.mktemp("written"))
+
+
+@pytest.fixture
+def root(written: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(written, tmp_path / "project")
+
+
+def read(root: Path) -> inputs.Inputs:
+    return inputs.read(synthetic.params(), root)
+
+
+def refused(root: Path, *words: str, by: type[Exception] = artifact.ArtifactError) -> None:
+    with pytest.raises(by, match=".*".join(re.escape(word) for word in words)):
+        read(root)
+
+
+def test_it_reads_everything(root: Path) -> None:
+    found = read(root)
+    assert [s.name for s in found.samplers] == ["base", "constant", "interval", "student_8"]
+    assert [s.student for s in found.samplers] == [False, False, False, True]
+    assert found.yardstick.name == "train_images"
+    assert (len(found.train), len(found.held_out)) == (120, 40)
+    assert found.search.best.fd_train_mean == min(s.fd_train_mean for s in found.search.settings)
+    assert found.search.best.fd_train_mean < found.search.runner_up.fd_train_mean
+    assert found.commands["student"] == "python -m stages.distill ${item}"
+    assert found.commands["report"] == "python -m stages.report\necho done"
+    assert found.distill["student_8"] == {"fd_train_512": 3.77}
+
+
+def test_samples_are_read(root: Path) -> None:
+    images, labels = inputs.samples_of(read(root), "base")
+    assert images.shape == (30, 8, 8, 1)
+    assert labels.tolist() == [*range(10)] * 3
+
+
+@pytest.mark.parametrize(("name", "stage"), REPORTS.items())
+def test_a_missing_report_is_named(root: Path, name: str, stage: str) -> None:
+    (root / name).unlink()
+    refused(root, name, "not found", f"dvc repro {stage}")
+
+
+@pytest.mark.parametrize(("name", "stage"), REPORTS.items())
+@pytest.mark.parametrize("content", ["", '{"a": ', "[1]", "a,b\n1,2\n", "\x00"])
+def test_a_malformed_report_is_named(root: Path, name: str, stage: str, content: str) -> None:
+    (root / name).write_text(content, encoding="utf-8")
+    refused(root, name, "malformed", f"dvc repro -f -s {stage}")
+
+
+@pytest.mark.parametrize("stage", ["prepare", "guidance_search", "evaluate"])
+def test_a_missing_artifact_is_named(root: Path, stage: str) -> None:
+    shutil.rmtree(root / "artifacts" / stage)
+    refused(root, stage, "not found", f"dvc repro {stage}")
+
+
+def test_a_swapped_artifact_is_refused(root: Path) -> None:
+    with artifact.create("guidance_search", {"other": 1}, root=root / "artifacts") as draft:
+        best = root / "artifacts/guidance_search/best.json"
+        draft.path("best.json").write_bytes(best.read_bytes())
+    refused(root, "evaluate was made from guidance_search", "dvc repro evaluate")
+
+
+def test_nothing_distilled_is_no_error(root: Path) -> None:
+    shutil.rmtree(root / "reports/distill")
+    found = read(root)
+    assert (found.distill_curve, found.distill) == (None, {})
+
+
+@pytest.mark.parametrize(
+    "content", [None, "stages: [1]", "a: b", "stages: {x: {deps: []}}", "\tstages: {"]
+)
+def test_stages_must_be_readable(root: Path, content: str | None) -> None:
+    path = root / "dvc.yaml"
+    path.unlink()
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    refused(root, "dvc.yaml")
+
+
+def change(path: Path, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    edit(pd.read_csv(path)).to_csv(path, index=False)
+
+
+def test_rows_must_be_the_samplers_of_evaluate(root: Path) -> None:
+    change(root / "reports/evaluate/samplers.csv", lambda table: table.iloc[::-1])
+    refused(root, "samplers.csv is malformed", "rows are ['train_images'", "dvc repro")
+
+
+def test_a_word_among_numbers_is_named(root: Path) -> None:
+    change(
+        root / "reports/train/curve.csv",
+        lambda table: table.astype({"loss": object}).replace({"loss": {table.loss[3]: "much"}}),
+    )
+    refused(root, "curve.csv is malformed: column loss", "'much'")
+
+
+def test_a_lost_column_is_named(root: Path) -> None:
+    change(root / "reports/evaluate/samplers.csv", lambda table: table.drop(columns="nfe"))
+    refused(root, "samplers.csv is malformed: no column ['nfe']")
+
+
+def test_a_lost_number_is_named(root: Path) -> None:
+    artifact.write_json(root / "reports/train/metrics.json", {"loss": 1, "steps": "many"})
+    refused(root, "train/metrics.json is malformed", "'steps'")
+
+
+def test_null_is_not_known(root: Path) -> None:
+    path = root / "reports/train/metrics.json"
+    artifact.write_json(path, json.loads(path.read_text()) | {"training_pflops": None})
+    assert np.isnan(read(root).training["training_pflops"])
+
+
+def rewrite(root: Path, stage: str, name: str, content: bytes | None) -> None:
+    """Replace a file of an artifact, or drop it, and make the artifact whole again."""
+    made = artifact.load(stage, root=root / "artifacts")
+    origins = {
+        name: artifact.load(name, root=root / "artifacts") for name in made.manifest["inputs"]
+    }
+    files = {file: made.path(file).read_bytes() for file in made.manifest["files"]}
+    files.pop(name)
+    if content is not None:
+        files[name] = content
+    with artifact.create(stage, {}, root=root / "artifacts", **origins) as draft:
+        draft.facts |= made.facts
+        for file, old in files.items():
+            draft.path(file).write_bytes(old)
+
+
+def arrays(tmp_path: Path, **values: np.ndarray) -> bytes:
+    np.savez(tmp_path / "made.npz", **values)
+    return (tmp_path / "made.npz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        np.zeros((10, 4, 8, 8, 1), np.float32),
+        np.zeros((9, 4, 8, 8, 1), np.uint8),
+        np.zeros((10, 4, 8, 9, 1), np.uint8),
+        np.zeros((10, 8, 8, 1), np.uint8),
+    ],
+)
+def test_grids_must_fit_the_data(root: Path, tmp_path: Path, grid: np.ndarray) -> None:
+    names = ["base", "constant", "interval", "student_8"]
+    rewrite(root, "evaluate", "grids.npz", arrays(tmp_path, **dict.fromkeys(names, grid)))
+    refused(root, "grids.npz is malformed: base is", "expected uint8 [10, columns, 8, 8, 1]")
+
+
+def test_a_lost_grid_is_named(root: Path, tmp_path: Path) -> None:
+    grid = np.zeros((10, 4, 8, 8, 1), np.uint8)
+    rewrite(root, "evaluate", "grids.npz", arrays(tmp_path, base=grid))
+    refused(root, "grids.npz is malformed: no grid of ['constant', 'interval', 'student_8']")
+
+
+def test_samples_must_fit_the_data(root: Path, tmp_path: Path) -> None:
+    wrong = arrays(tmp_path, images=np.zeros((3, 4, 4, 1), np.uint8), labels=np.zeros(3, np.int32))
+    rewrite(root, "evaluate", "base.npz", wrong)
+    rewrite(root, "evaluate", "interval.npz", arrays(tmp_path, images=np.zeros(1)))
+    found = read(root)
+    with pytest.raises(inputs.InputError, match=r"base\.npz is malformed.*expected uint8"):
+        inputs.samples_of(found, "base")
+    with pytest.raises(inputs.InputError, match=r"interval\.npz is malformed.*labels"):
+        inputs.samples_of(found, "interval")
+
+
+@pytest.mark.parametrize(
+    "content", [b"{}", b"not", b'{"best": {"weight": 9, "logsnr_min": 0, "logsnr_max": 1}}']
+)
+def test_the_best_must_be_of_the_grid(root: Path, content: bytes) -> None:
+    rewrite(root, "guidance_search", "best.json", content)
+    shutil.rmtree(root / "artifacts/evaluate")
+    synthetic._evaluate(
+        root / "artifacts",
+        synthetic.World(),
+        artifact.load("prepare", root=root / "artifacts"),
+        artifact.load("guidance_search", root=root / "artifacts"),
+    )
+    refused(root, "best.json is malformed", "dvc repro")
+
+
+def test_films_are_not_pictures(root: Path) -> None:
+    with artifact.create("prepare", {}, root=root / "artifacts") as draft:
+        draft.facts |= {"shape": [16, 8, 8, 3], "class_names": [], "splits": {}}
+    refused(root, "records of shape [16, 8, 8, 3]", "the page shows images")

@@ -1,0 +1,308 @@
+"""The page as a document: whole, self-contained, escaped, the same bytes each time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sid2core.report import inputs, page
+from tests.report import synthetic
+from tests.report.test_images import cells_of, decode
+from tests.report.test_neighbours import brute_force
+
+SECTIONS = ["samples", "samplers", "training", "guidance", "memorisation", "costs", "provenance"]
+VOID = {"meta", "link", "img", "br", "path", "use", "rect"}
+
+
+class Document(HTMLParser):
+    """Tags with their attributes and the section they stand in, and the text of each section."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None], str]] = []
+        self.text: dict[str, str] = {}
+        self._sections = ["head"]
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        if tag == "section":
+            self._sections.append(attributes["id"] or "")
+        self.tags.append((tag, attributes, self._sections[-1]))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "section":
+            self._sections.pop()
+
+    def handle_data(self, data: str) -> None:
+        section = self._sections[-1]
+        self.text[section] = self.text.get(section, "") + data
+
+    def all(self, *tags: str) -> Iterator[tuple[dict[str, str | None], str]]:
+        return ((attributes, section) for tag, attributes, section in self.tags if tag in tags)
+
+    def words(self, section: str) -> str:
+        return " ".join(self.text[section].split())
+
+
+def build(root: Path) -> str:
+    return page.build(inputs.read(synthetic.params(), root))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic.write(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def text(root: Path) -> str:
+    return build(root)
+
+
+@pytest.fixture(scope="module")
+def document(text: str) -> Document:
+    return Document(text)
+
+
+def test_the_sections_stand_in_order(document: Document) -> None:
+    assert [attributes["id"] for attributes, _ in document.all("section")] == SECTIONS
+    linked = [a["href"] for a, section in document.all("a") if section == "head"]
+    assert linked == [f"#{name}" for name in SECTIONS]
+
+
+def test_headings_descend_by_one(document: Document) -> None:
+    levels = [int(tag[1]) for tag, _, _ in document.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+
+
+def test_every_figure_is_there(document: Document) -> None:
+    where = [section for _, section in document.all("svg")]
+    assert where == ["samplers", *["training"] * 5, "guidance", "memorisation"]
+
+
+def test_every_sampler_is_in_every_place(document: Document) -> None:
+    table = synthetic.samplers()
+    for name, title in zip(table.sampler[:-1], table.title[:-1], strict=True):
+        assert f"grid-{name}" in [attributes.get("id") for attributes, _ in document.all("figure")]
+        assert title in document.words("samples")
+        # In the table and in the figure.
+        assert document.words("samplers").count(title) >= 2
+    assert "Real training images" in document.words("samplers")
+
+
+def test_the_summary_holds_the_headline_numbers(document: Document) -> None:
+    words = document.words("head")
+    for part in (
+        "120 training images of ",
+        "40 were held back",
+        "Guidance in an interval, takes 64 steps and reaches fd 2.87",
+        "n = 1,000 samples",
+        "fd 4.12",
+        "at 8.8% of the best sampler’s cost",
+        "score 1.20",
+        "not FID",
+        "98.2% on 270 eval images",
+    ):
+        assert part in words
+
+
+def test_the_same_inputs_give_the_same_bytes(root: Path, text: str) -> None:
+    program = (
+        "import hashlib, sys; from pathlib import Path\n"
+        "from sid2core.report import inputs, page; from tests.report import synthetic\n"
+        "text = page.build(inputs.read(synthetic.params(), Path(sys.argv[1])))\n"
+        "assert 'jax' not in sys.modules, 'the report needs no jax'\n"
+        "print(hashlib.sha256(text.encode()).hexdigest())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(root)],
+        env={**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_nothing_comes_from_outside(document: Document, text: str) -> None:
+    for tag, attributes, _ in document.tags:
+        assert tag not in {"script", "iframe", "object", "embed", "base", "form"}
+        for name, value in attributes.items():
+            if name in {"src", "href", "xlink:href", "srcset", "poster", "action", "data"}:
+                assert value is not None
+                assert value.startswith(("#", "data:")), (tag, name, value)
+            assert not name.startswith("on"), (tag, name)
+    assert not re.search(
+        r"https?://|//[a-z]|@import|url\((?!#)", re.sub(r"base64,[^\"]*", "", text)
+    )
+    policies = [a for a, _ in document.all("meta") if "http-equiv" in a]
+    assert policies[0]["content"].startswith("default-src 'none'")
+
+
+def test_references_lead_to_ids_that_are_unique(document: Document, text: str) -> None:
+    ids = [attributes["id"] for _, attributes, _ in document.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', text)) <= set(ids)
+
+
+def test_pictures_and_tables_speak(document: Document) -> None:
+    assert all(attributes["alt"] for attributes, _ in document.all("img"))
+    roles = [attributes.get("role") for attributes, _ in document.all("svg")]
+    assert set(roles) == {"img"}
+    assert len(list(document.all("title"))) == len(roles) + 1
+    assert all(attributes.get("scope") for attributes, _ in document.all("th"))
+
+
+def test_tags_are_closed(text: str) -> None:
+    class Checker(HTMLParser):
+        open: list[str] = []
+
+        def handle_starttag(self, tag: str, _: list) -> None:
+            if tag not in VOID:
+                self.open.append(tag)
+
+        def handle_startendtag(self, tag: str, _: list) -> None:
+            pass
+
+        def handle_endtag(self, tag: str) -> None:
+            if tag not in VOID:
+                assert self.open.pop() == tag, self.getpos()
+
+    checker = Checker()
+    checker.feed(text)
+    assert checker.open == []
+
+
+def uris(document: Document, section: str) -> list[str]:
+    return [attributes["src"] for attributes, s in document.all("img") if s == section]
+
+
+def test_grids_show_the_stored_cells(document: Document, root: Path) -> None:
+    found = uris(document, "samples")
+    with np.load(root / "artifacts/evaluate/grids.npz") as stored:
+        for uri, name in zip(found, ["base", "constant", "interval", "student_8"], strict=False):
+            cells = cells_of(decode(uri), 10, 4, 8, 8)
+            np.testing.assert_array_equal(cells[..., :1], stored[name])
+    held_out = inputs.read(synthetic.params(), root).held_out
+    real = cells_of(decode(found[-1]), 10, 4, 8, 8)
+    for label in range(10):
+        expected = held_out.images[held_out.labels == label][:4]
+        np.testing.assert_array_equal(real[label, :, :, :, :1], expected)
+
+
+def test_neighbours_are_the_nearest(document: Document, root: Path) -> None:
+    found = inputs.read(synthetic.params(), root)
+    images, _ = inputs.samples_of(found, "interval")
+    distance, index = brute_force(images, found.train.images, 3)
+    held_out, _ = brute_force(found.held_out.images, found.train.images, 1)
+    words = document.words("memorisation")
+    assert f"lies {np.median(distance[:, 0]):.3f} from its nearest training image" in words
+    assert f"lies {np.median(held_out):.3f} from its own" in words
+    pictures = [decode(uri)[..., :1] for uri in uris(document, "memorisation")]
+    closest = int(distance[:, 0].argmin())
+    # The closest of all comes first, then the first sample of each class: rows 0 to 7 here.
+    assert len(pictures) == 4 * 9
+    for place, row in enumerate([closest, *range(8)]):
+        np.testing.assert_array_equal(pictures[4 * place], images[row])
+        for rank in range(3):
+            expected = found.train.images[index[row, rank]]
+            np.testing.assert_array_equal(pictures[4 * place + 1 + rank], expected)
+            assert f"{distance[row, rank]:.3f}" in words
+
+
+def test_provenance_tells_what_made_it(document: Document, root: Path) -> None:
+    words = document.words("provenance")
+    assert "log_every" not in words
+    for part in ("python -m stages.train", "make repro", "dvc metrics diff", "jax"):
+        assert part in words
+    found = inputs.read(synthetic.params(), root)
+    assert f"train_fraction: {found.params.data.train_fraction}" in words
+    for made in (found.prepare, found.guidance_search, found.evaluate):
+        assert made.digest in words
+
+
+HOSTILE = '<script>alert("x")</script>'
+BREAKOUT = "\"'><img src=x onerror=alert(1)>&amp;{{ 7 * 7 }} $\\frac{"
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    world = synthetic.with_sampler("interval", title=BREAKOUT)
+    names = (HOSTILE, BREAKOUT, *synthetic.NAMES[2:])
+    root = synthetic.write(tmp_path, replace(world, class_names=names))
+    raw = synthetic.raw_params()
+    raw["report"]["title"] = HOSTILE
+    text = page.build(inputs.read(synthetic.config.parse(raw), root))
+    document = Document(text)
+    assert not list(document.all("script"))
+    assert all("onerror" not in attributes for _, attributes, _ in document.tags)
+    assert HOSTILE in document.words("head")
+    for section in ("samples", "samplers"):
+        assert " ".join(BREAKOUT.split()) in document.words(section)
+
+
+def test_what_is_not_finite_is_said(tmp_path: Path) -> None:
+    curve = synthetic.curve()
+    curve.loc[[3, 5], "loss"] = np.nan
+    curve.loc[5, "grad_norm"] = np.inf
+    world = synthetic.with_sampler("interval", fd_eval=None, agreement=None)
+    root = synthetic.write(tmp_path, replace(world, curve=curve))
+    document = Document(build(root))
+    assert "2 logged steps hold a loss or a gradient norm that is not finite" in document.words(
+        "training"
+    )
+    assert "Its best sampler, Base, takes 64 steps" in document.words("head")
+    # The only guided sampler that is left is the one to check.
+    assert "samples of Constant guidance" in document.words("memorisation")
+    assert re.findall(r"\b(?:nan|inf|None)\b", " ".join(document.text.values())) == []
+
+
+def test_a_page_without_any_score_is_still_a_page(tmp_path: Path) -> None:
+    table = synthetic.samplers().astype(object)
+    table[["fd_eval", "fd_train", "agreement"]] = None
+    root = synthetic.write(tmp_path, replace(synthetic.World(), samplers=table))
+    shutil.rmtree(root / "reports/distill")
+    document = Document(build(root))
+    assert "No sampler of it has a finite distance" in document.words("head")
+    assert "no best one to check" in document.words("memorisation")
+    assert "Distillation" not in document.words("training")
+
+
+def test_many_classes_and_colours(tmp_path: Path) -> None:
+    names = tuple(f"class {i}" for i in range(40))
+    world = replace(
+        synthetic.World(), class_names=names, shape=(16, 16, 3), columns=2, train_records=80
+    )
+    document = Document(build(synthetic.write(tmp_path, world)))
+    assert "12 of 40 classes are shown, evenly spaced" in document.words("samples")
+    picture = decode(uris(document, "samples")[0])
+    assert picture.shape == (12 * 17 - 1, 2 * 17 - 1, 4)
+    with np.load(tmp_path / "artifacts/evaluate/grids.npz") as stored:
+        cells = cells_of(picture, 12, 2, 16, 16)
+        np.testing.assert_array_equal(cells[[0, -1], ..., :3], stored["base"][[0, 39]])
+    # 40 held-out images, one of each class: a second column of real images stays empty.
+    real = cells_of(decode(uris(document, "samples")[-1]), 12, 2, 16, 16)
+    assert real[:, 0, ..., 3].all()
+    assert not real[:, 1, ..., 3].any()
+
+
+def test_no_guided_sampler(tmp_path: Path) -> None:
+    table = synthetic.samplers()
+    table = table[table.sampler.isin(["base", "train_images"])]
+    root = synthetic.write(tmp_path, replace(synthetic.World(), samplers=table))
+    document = Document(build(root))
+    assert "samples of Base lies" in document.words("memorisation")
+    assert len(uris(document, "samples")) == 2

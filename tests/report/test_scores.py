@@ -1,0 +1,106 @@
+"""Tables: order, marks, words."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from sid2core.report import scores
+from sid2core.report.inputs import Sampler, Search, Setting
+
+NAN = math.nan
+BASE = Sampler("base", "Base", False, 64, 0, NAN, NAN, 100, 3, 2, 0.9, 64, 0.5, 32)
+GUIDED = replace(BASE, name="interval", title="Guided", guidance_weight=1, logsnr_min=-3)
+GUIDED = replace(GUIDED, logsnr_max=5, fd_eval=2, fd_train=2.5, agreement=0.99, gflops_image=45)
+REAL = Sampler("train_images", "Real", False, *[NAN] * 4, 100, 1, 0, 1, NAN, NAN, NAN)
+
+
+def marked(table: scores.Table) -> dict[str, list[str]]:
+    return {
+        name: [row.name for row in table.rows if row.cells[i].best]
+        for i, name in enumerate(table.columns)
+        if any(row.cells[i].best for row in table.rows)
+    }
+
+
+def test_the_best_of_each_column_is_marked_and_the_yardstick_never() -> None:
+    table = scores.sampler_table([BASE, GUIDED], REAL)
+    assert marked(table) == {
+        "fd eval": ["Guided"],
+        "fd train": ["Base"],
+        "class agreement": ["Guided"],
+        "GFLOPs an image": ["Base"],
+    }
+    assert [row.kind for row in table.rows] == ["", "", "yardstick"]
+
+
+def test_what_is_not_known_is_a_dash_and_not_best() -> None:
+    broken = replace(GUIDED, fd_eval=NAN, agreement=NAN)
+    table = scores.sampler_table([BASE, broken], REAL)
+    cells = dict(zip(table.columns, table.rows[1].cells, strict=True))
+    assert cells["fd eval"] == scores.Cell("–")
+    assert cells["class agreement"] == scores.Cell("–")
+    assert marked(table)["fd eval"] == ["Base"]
+
+
+def test_equal_scores_are_both_best() -> None:
+    table = scores.sampler_table([BASE, replace(BASE, title="Again")], REAL)
+    assert marked(table)["fd eval"] == ["Base", "Again"]
+
+
+def test_costs_take_a_larger_unit() -> None:
+    heavy = replace(BASE, gflops_image=10444.8)
+    table = scores.sampler_table([heavy], REAL)
+    assert (
+        dict(zip(table.columns, table.rows[0].cells, strict=True))["TFLOPs an image"].text == "10.4"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sampler", "words"),
+    [
+        (BASE, "no guidance"),
+        (GUIDED, "guidance 1 on (−3, 5)"),
+        (replace(GUIDED, logsnr_min=NAN, logsnr_max=NAN), "guidance 1 everywhere"),
+        (replace(BASE, student=True, guidance_weight=NAN), "no guidance of its own"),
+        (replace(GUIDED, student=True), "guidance 1 on (−3, 5) inside"),
+    ],
+)
+def test_guidance_in_words(sampler: Sampler, words: str) -> None:
+    assert scores.guidance_of(sampler) == words
+
+
+def test_lowest_skips_what_is_not_measured() -> None:
+    assert scores.lowest([replace(BASE, fd_eval=NAN), GUIDED, BASE]) is GUIDED
+    assert scores.lowest([replace(BASE, fd_eval=NAN)]) is None
+
+
+def setting(weight: float, score: float) -> Setting:
+    return Setting(weight, NAN, NAN, score, 0.1, 0.9, 64, 2, 512)
+
+
+@pytest.mark.parametrize(("second", "settled"), [(2.1, False), (2.5, True)])
+def test_search_says_whether_the_order_is_settled(second: float, settled: bool) -> None:
+    # Two repeats each with a deviation of 0.1: the difference of means has an error of 0.1.
+    rows = (setting(0, NAN), setting(2, second), setting(1, 2.0))
+    found = scores.search_table(Search(rows, rows[2], rows[1], 0.1))
+    assert found["error"] == pytest.approx(0.1)
+    assert found["settled"] is settled
+    assert [row.name for row in found["table"].rows] == ["1", "2", "0"]
+    assert [row.kind for row in found["table"].rows] == ["best", "runner-up", ""]
+
+
+def test_distilled_models_share_columns() -> None:
+    table = scores.distilled_table({"teacher": {"fd_train_512": 2.0}, "student_8": {"loss": 1.0}})
+    assert table is not None
+    assert table.columns == ("fd train, 512 samples", "loss")
+    assert [[cell.text for cell in row.cells] for row in table.rows] == [
+        ["2.00", "–"],
+        ["–", "1.00"],
+    ]
+    assert scores.distilled_table({}) is None
+
+
+def test_accuracies_carry_their_counts() -> None:
+    metrics = {"accuracy_eval_270": 0.98, "loss": 0.1}
+    assert scores.accuracies(metrics) == [("eval", 270, 0.98)]

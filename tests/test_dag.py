@@ -1,0 +1,69 @@
+"""dvc.yaml says what depends on what; here that is kept true."""
+
+import fnmatch
+
+import pytest
+from ruamel.yaml import YAML
+
+from sid2core import config
+from tests.import_closure import ROOT, dependencies, is_code
+
+DAG = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+STAGES = sorted(DAG["stages"])
+
+
+def outputs(stage):
+    entries = [one for kind in ("outs", "metrics", "plots") for one in stage.get(kind, [])]
+    return [next(iter(one)) if isinstance(one, dict) else one for one in entries]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_code_dependencies_are_the_import_closure(name):
+    named = {one for one in DAG["stages"][name]["deps"] if is_code(one)}
+    assert named == dependencies(name), "run `make deps`"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_parameters_are_sections(name):
+    sections = set(config.Params.model_fields) - {"runtime"}
+    assert set(DAG["stages"][name].get("params", [])) <= sections
+
+
+def test_every_section_but_runtime_is_tracked():
+    tracked = {one for name in STAGES for one in DAG["stages"][name].get("params", [])}
+    assert tracked == set(config.Params.model_fields) - {"runtime"}
+
+
+def test_every_dependency_is_a_file_or_an_output():
+    made = {one for stage in DAG["stages"].values() for one in outputs(stage)}
+    for stage in DAG["stages"].values():
+        for one in stage["deps"]:
+            assert one in made or (ROOT / one).exists(), one
+
+
+def test_cached_outputs_are_ignored_by_git():
+    lines = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    patterns = [line.strip("/") for line in lines if line and not line.startswith("#")]
+    for stage in DAG["stages"].values():
+        for one in stage.get("outs", []):
+            path = next(iter(one)) if isinstance(one, dict) else one
+            assert any(fnmatch.fnmatch(path, p) or path.startswith(f"{p}/") for p in patterns), path
+
+
+def test_nothing_persists_and_no_plain_output_skips_the_cache():
+    """Either would lose DVC's run cache for the stage; the params check has nothing to cache."""
+    for name in set(STAGES) - {"params"}:
+        for one in DAG["stages"][name].get("outs", []):
+            assert not isinstance(one, dict), f"{name}: {one}"
+
+
+def test_the_schema_has_no_default():
+    """Values live in params.yaml, where DVC tracks them; so no stage depends on the schema."""
+
+    def check(model, path):
+        for name, field in model.model_fields.items():
+            assert field.is_required(), f"{path}{name} has a default"
+            if isinstance(field.annotation, type) and issubclass(field.annotation, config.Section):
+                check(field.annotation, f"{path}{name}.")
+
+    check(config.Params, "")
