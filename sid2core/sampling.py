@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sid2core import rng
 from sid2core.data.pixels import to_uint8
 from sid2core.diffusion import parametrisation, samplers
-from sid2core.diffusion.guidance import Guidance
+from sid2core.diffusion.guidance import Guidance, NoGuidance
 from sid2core.diffusion.schedule import Schedule
 from sid2core.models import cost
 from sid2core.models.network import Network, Parameters
@@ -73,7 +73,8 @@ class Generator:
 
     def __init__(self, method: Method, params: Parameters, batch_size: int):
         self._params, self._batch_size = params, batch_size
-        self._draw = jax.jit(partial(_draw, method))
+        self._weight = np.float32(method.guidance.weight)
+        self._method = replace(method, guidance=_of_unit_weight(method.guidance))
 
     def images(
         self, stream: Array, indices: NDArray[np.integer], labels: NDArray[np.int32]
@@ -88,8 +89,10 @@ class Generator:
         keys, wanted = rng.keys(stream, indices[place]), labels[place]
         drawn = [
             np.asarray(
-                self._draw(
+                _draw(
+                    self._method,
                     self._params,
+                    self._weight,
                     keys[start : start + self._batch_size],
                     wanted[start : start + self._batch_size],
                 )
@@ -99,7 +102,14 @@ class Generator:
         return np.concatenate(drawn)[:count]
 
 
-def _draw(method: Method, params: Parameters, keys: Array, labels: Labels) -> Array:
+def _of_unit_weight(guidance: Guidance) -> Guidance:
+    """The same guidance at weight 1: what a compiled sampler is shared by."""
+    acts = guidance.weight != 0.0
+    return replace(guidance, weight=1.0) if acts else NoGuidance()  # type: ignore[type-var]
+
+
+@partial(jax.jit, static_argnums=0)
+def _draw(method: Method, params: Parameters, weight: Array, keys: Array, labels: Labels) -> Array:
     denoiser = method.denoiser
     images = samplers.sample_guided(
         keys,
@@ -111,6 +121,7 @@ def _draw(method: Method, params: Parameters, keys: Array, labels: Labels) -> Ar
         sampler=method.sampler,
         steps=method.steps,
         clip=method.clip,
+        weight=weight,
     )
     return to_uint8(images)
 

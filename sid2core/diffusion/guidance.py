@@ -13,7 +13,7 @@ import itertools
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +45,7 @@ class Negative(StrEnum):
     WORSE_MODEL = "worse_model"
 
 
+@runtime_checkable
 class Guidance(Protocol):
     """How strongly, where and away from what a sample is pushed."""
 

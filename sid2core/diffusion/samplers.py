@@ -5,10 +5,11 @@ A sampler is one step, z_t → z_s with s < t, as a frozen dataclass; the loop a
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from sid2core.diffusion.guidance import Guidance, NoGuidance, combine, segments
 from sid2core.diffusion.parametrisation import alpha_sigma, eps_from_x, per_example, widen
@@ -23,6 +24,7 @@ Keys = Key[Array, "b"]
 """Typed PRNG keys, one an image."""
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """One step of a sampler."""
 
@@ -167,6 +169,7 @@ def sample_guided(
     clip: bool = True,
     t_start: float = 1.0,
     init: Samples | None = None,
+    weight: ArrayLike | None = None,
 ) -> Samples:
     """Images from a uniform grid of ``steps`` times, t_start down to 0 (SiD2 supplement B.4, B.6).
 
@@ -174,7 +177,7 @@ def sample_guided(
     is clipped, and moves z on; the last step returns x_hat itself, without noise. The negative is
     not evaluated outside the interval: the steps fall into runs known before compilation, each a
     scan of its own. The function is traceable and meant to be called inside one jit, with all
-    keyword arguments but ``init`` static.
+    keyword arguments but ``init`` and ``weight`` static.
 
     Image i depends on keys[i] alone: its initial noise on fold_in(key, 0) and the noise of step i
     on fold_in(key, i + 1), so neither the batch, nor its order, nor its sharding matters.
@@ -193,6 +196,8 @@ def sample_guided(
             without it the start is standard normal noise all the same, which is right only where
             almost no signal is left.
         init: z at t_start, [b, …].
+        weight: the strength as a traced number, in place of ``guidance.weight``, which then only
+            says (by being zero or not) whether guidance acts: one compilation serves all weights.
 
     Returns:
         Images [b, …], float32.
@@ -208,11 +213,12 @@ def sample_guided(
             f"{guidance} acts but there is no negative model: pass the {guidance.negative} one "
             "as negative, or NoGuidance() as guidance"
         )
+    strength = guidance.weight if weight is None else weight
     logsnr = jnp.asarray(schedule.logsnr_exact(step_times(steps, t_start)), jnp.float32)
     z = _start(keys, shape, init)
     x_hat = jnp.zeros_like(z)
     for run in runs:
-        denoise = _predict(positive, negative if run.guided else None, guidance.weight, clip)
+        denoise = _predict(positive, negative if run.guided else None, strength, clip)
         advance = _advance(denoise, sampler, keys, shape)
         index = jnp.arange(run.start, run.stop)
         levels = logsnr[run.start : run.stop], logsnr[run.start + 1 : run.stop + 1]
@@ -220,7 +226,7 @@ def sample_guided(
     return x_hat
 
 
-def _predict(positive: Denoise, negative: Denoise | None, weight: float, clip: bool) -> Denoise:
+def _predict(positive: Denoise, negative: Denoise | None, weight: ArrayLike, clip: bool) -> Denoise:
     """The x_hat of a step: guided if there is a negative, then clipped."""
 
     def denoise(z: Samples, logsnr: LogSnr) -> Samples:

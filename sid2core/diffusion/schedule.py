@@ -7,7 +7,7 @@ dataclass, hashable, so it can be a static argument of a compiled function.
 import math
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,7 @@ _BISECTIONS = 30
 """Halvings of [0, 1]: 2^-30 is finer than a float32 step anywhere the inverse can be told."""
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """What training, sampling and guidance ask of a noise schedule."""
 

@@ -7,7 +7,7 @@ E_t[1/2 (-lam'(t)) w(lam) mean((eps - eps_hat)^2)], and the ELBO is w = 1.
 import functools
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -141,6 +141,7 @@ class TimeShiftedBias:
         return self.start + (self.end - self.start) * progress
 
 
+@runtime_checkable
 class Weighting(Protocol):
     """The weight on the eps error as a function of log-SNR [b] and the training step."""
 

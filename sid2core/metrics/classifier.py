@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from flax import nnx
@@ -65,8 +66,20 @@ class Stage(nnx.Module):
 # Full float32 everywhere: an accelerator's shortened float32 would move the features by 5e-4.
 def _conv(width: int, out: int, stride: int, rngs: nnx.Rngs) -> nnx.Conv:
     return nnx.Conv(
-        width, out, (3, 3), strides=stride, precision=jax.lax.Precision.HIGHEST, rngs=rngs
+        width,
+        out,
+        (3, 3),
+        strides=stride,
+        precision=jax.lax.Precision.HIGHEST,
+        kernel_init=_kernel,
+        rngs=rngs,
     )
+
+
+def _kernel(key: Array, shape: Sequence[int], *arguments: Any, **options: Any) -> Array:
+    """LeCun normal, drawn as a matrix: XLA needs seconds to compile a four-dimensional draw."""
+    matrix = (math.prod(shape[:-1]), shape[-1])
+    return nnx.initializers.lecun_normal()(key, matrix, *arguments, **options).reshape(shape)
 
 
 def _linear(width: int, out: int, rngs: nnx.Rngs) -> nnx.Linear:
