@@ -190,7 +190,7 @@ class _TiltedCosine:
         logsnr = _as_float(logsnr)
         target = jax.lax.stop_gradient(logsnr)
 
-        def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        def halve(_: int | Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
             low, high = bracket
             middle = 0.5 * (low + high)
             later = self.logsnr(middle) > target  # still too little noise: the root lies later
