@@ -25,6 +25,7 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # JAX keeps 32 bits of it
 OpenFraction = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 
 
@@ -252,7 +253,7 @@ class Runtime(Section):
 class Params(Section):
     """The whole of ``params.yaml``."""
 
-    seed: NonNegative
+    seed: Seed
     data: Data
     reference: Reference
     diffusion: Diffusion
@@ -334,6 +335,8 @@ def _model_at(path: Any) -> type[BaseModel] | None:
 
 def _expected(path: Any) -> str:
     """The type of the key at ``path`` in the words of a YAML author."""
+    if not path:
+        return "a section"
     *parents, last = path
     while isinstance(last, int) and parents:
         *parents, last = parents

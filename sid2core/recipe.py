@@ -26,17 +26,25 @@ def network(model: config.Model, shape: tuple[int, ...], num_classes: int) -> UV
 
 
 def noise_schedule(settings: config.Schedule, image_size: int) -> schedule.Schedule:
-    """The noise schedule for images ``image_size`` pixels high."""
+    """The noise schedule for images ``image_size`` pixels high.
+
+    Raises:
+        ParamsError: log-SNR would rise somewhere in time.
+    """
     if settings.name == "cosine":
         return schedule.Cosine(settings.logsnr_min, settings.logsnr_max)
-    return schedule.CosineInterpolated(
-        image_size,
-        settings.noise_res_low,
-        settings.noise_res_high,
-        settings.logsnr_min,
-        settings.logsnr_max,
-        settings.shift,
-    )
+    try:
+        return schedule.CosineInterpolated(
+            image_size,
+            settings.noise_res_low,
+            settings.noise_res_high,
+            settings.logsnr_min,
+            settings.logsnr_max,
+            settings.shift,
+        )
+    except ValueError as error:
+        msg = f"diffusion.schedule: {error}"
+        raise config.ParamsError(msg) from None
 
 
 def loss_weighting(settings: config.Loss) -> weighting.Weighting:

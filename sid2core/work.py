@@ -61,14 +61,14 @@ def claim(stage: str, params: Mapping[str, Any], **inputs: Artifact) -> Iterator
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_suffix(".lock"))
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         msg = (
             f"{stage} with these parameters is already running in another process "
             f"(its lock is {folder.with_suffix('.lock')}); wait for it, or stop that process"
         )
         raise WorkError(msg) from None
-    with lock:
+    with held:
         if os.environ.get("SID2_FRESH") == "1":
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(exist_ok=True)

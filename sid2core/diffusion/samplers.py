@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sid2core.diffusion.guidance import Guidance, NoGuidance, combine, segments
+from sid2core.diffusion.noise import standard_normal
 from sid2core.diffusion.parametrisation import alpha_sigma, eps_from_x, per_example, widen
 from sid2core.diffusion.schedule import Schedule, step_times
 from sid2core.typing import Array, Key, LogSnr, Samples
@@ -268,7 +269,7 @@ def _noise(keys: Keys, index: int | Array, shape: tuple[int, ...]) -> Samples:
     """Standard normal noise [b, …]: image i's from its own key and the index alone."""
 
     def draw(key: Array) -> Array:
-        return jax.random.normal(jax.random.fold_in(key, index), shape, jnp.float32)
+        return standard_normal(jax.random.fold_in(key, index), shape)
 
     return jax.vmap(draw)(keys)
 

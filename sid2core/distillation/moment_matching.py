@@ -28,6 +28,7 @@ from sid2core.data.loader import Loader
 from sid2core.data.pixels import to_unit
 from sid2core.diffusion import parametrisation
 from sid2core.diffusion.guidance import Guidance, guided_x
+from sid2core.diffusion.noise import standard_normal
 from sid2core.diffusion.schedule import Schedule
 from sid2core.diffusion.times import antithetic_times
 from sid2core.models.network import Parameters
@@ -71,9 +72,9 @@ class MomentMatching:
         t = antithetic_times(key_t, len(x))
         gap = jax.random.uniform(key_gap, t.shape) / self.steps
         logsnr_t, logsnr_s = self.schedule.logsnr(t), self.schedule.logsnr(jnp.maximum(t - gap, 0))
-        z_t = parametrisation.diffuse(x, jax.random.normal(key_eps, x.shape), logsnr_t)
+        z_t = parametrisation.diffuse(x, standard_normal(key_eps, x.shape), logsnr_t)
         x_tilde = self.denoiser(student, z_t, logsnr_t, labels)
-        noise = jax.random.normal(key_noise, x.shape)
+        noise = standard_normal(key_noise, x.shape)
         fixed = jax.lax.stop_gradient(x_tilde)
         z_s = STUDENT_SAMPLER.step(z_t, fixed, noise, logsnr_t, logsnr_s)
         return Step(x_tilde, z_s, logsnr_s, labels)
@@ -137,7 +138,7 @@ def update(
         "optimiser_student": optimiser_s,
         "optimiser_auxiliary": optimiser_a,
     }
-    norm = optax.global_norm(gradient_s)
+    norm = optax.tree.norm(gradient_s)
     scalars = {"loss": loss_a, "loss_student": loss_s, "grad_norm_student": norm}
     return new, scalars
 

@@ -7,6 +7,7 @@ layer starts at zero. Dropout takes its key as an argument; no randomness hides 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +15,28 @@ from flax import nnx
 
 from sid2core.typing import Array, Float, Image
 
-_zeros = nnx.initializers.zeros_init()
+ZEROS = nnx.initializers.zeros_init()
 _MAX_GROUPS = 32
+_TRUNCATED_DEVIATION = 0.87962566103423978
+"""Standard deviation of a standard normal cut at ±2."""
 
 Embedding = Float[Array, "b e"]
 """Conditioning vector of each example."""
+
+
+def lecun_normal(key: Array, shape: tuple[int, ...], dtype: Any = None, **_: Any) -> Array:
+    """Truncated normal of variance 1 / fan-in, drawn flat.
+
+    The distribution is flax's default; a flat draw compiles many times faster on CPU.
+    """
+    deviation = math.prod(shape[:-1]) ** -0.5 / _TRUNCATED_DEVIATION
+    flat = jax.random.truncated_normal(key, -2.0, 2.0, (math.prod(shape),), jnp.float32)
+    return (deviation * flat).reshape(shape).astype(dtype or jnp.float32)
+
+
+def linear(channels: int, channels_out: int, rngs: nnx.Rngs, **options: Any) -> nnx.Linear:
+    """A linear layer over the last axis, LeCun-normal unless ``kernel_init`` says otherwise."""
+    return nnx.Linear(channels, channels_out, rngs=rngs, **{"kernel_init": lecun_normal, **options})
 
 
 def group_norm(channels: int, rngs: nnx.Rngs) -> nnx.GroupNorm:
@@ -33,7 +51,7 @@ class FiLM(nnx.Module):
     """
 
     def __init__(self, emb_channels: int, channels: int, rngs: nnx.Rngs):
-        self.linear = nnx.Linear(emb_channels, 2 * channels, kernel_init=_zeros, rngs=rngs)
+        self.linear = nnx.Linear(emb_channels, 2 * channels, kernel_init=ZEROS, rngs=rngs)
 
     def __call__(self, h: Image, emb: Embedding) -> Image:
         """Modulate ``h`` [b, h, w, c] by ``emb`` [b, e]."""
@@ -49,10 +67,10 @@ class ResBlock(nnx.Module):
 
     def __init__(self, channels: int, emb_channels: int, dropout: float, rngs: nnx.Rngs):
         self.norm_in = group_norm(channels, rngs)
-        self.conv_in = nnx.Conv(channels, channels, (3, 3), rngs=rngs)
+        self.conv_in = nnx.Conv(channels, channels, (3, 3), kernel_init=lecun_normal, rngs=rngs)
         self.norm_out = group_norm(channels, rngs)
         self.film = FiLM(emb_channels, channels, rngs)
-        self.conv_out = nnx.Conv(channels, channels, (3, 3), kernel_init=_zeros, rngs=rngs)
+        self.conv_out = nnx.Conv(channels, channels, (3, 3), kernel_init=ZEROS, rngs=rngs)
         self.dropout = dropout
 
     def __call__(self, x: Image, emb: Embedding, dropout_key: Array | None) -> Image:
@@ -73,14 +91,14 @@ class TransformerBlock(nnx.Module):
     ):
         self.norm_attention = nnx.LayerNorm(channels, use_bias=False, use_scale=False, rngs=rngs)
         self.film_attention = FiLM(emb_channels, channels, rngs)
-        self.qkv = nnx.Linear(channels, 3 * channels, rngs=rngs)
+        self.qkv = linear(channels, 3 * channels, rngs=rngs)
         self.norm_q = nnx.RMSNorm(head_size, rngs=rngs)
         self.norm_k = nnx.RMSNorm(head_size, rngs=rngs)
-        self.attention_out = nnx.Linear(channels, channels, kernel_init=_zeros, rngs=rngs)
+        self.attention_out = linear(channels, channels, kernel_init=ZEROS, rngs=rngs)
         self.norm_mlp = nnx.LayerNorm(channels, use_bias=False, use_scale=False, rngs=rngs)
         self.film_mlp = FiLM(emb_channels, channels, rngs)
-        self.mlp_in = nnx.Linear(channels, 4 * channels, rngs=rngs)
-        self.mlp_out = nnx.Linear(4 * channels, channels, kernel_init=_zeros, rngs=rngs)
+        self.mlp_in = linear(channels, 4 * channels, rngs=rngs)
+        self.mlp_out = linear(4 * channels, channels, kernel_init=ZEROS, rngs=rngs)
         self.head_size = head_size
         self.dropout = dropout
 
@@ -103,5 +121,5 @@ def dropped(h: Image, rate: float, key: Array | None) -> Image:
     """Inverted dropout: zero with probability ``rate``, scale the rest by 1/(1 − rate)."""
     if key is None or rate == 0.0:
         return h
-    kept = jax.random.bernoulli(key, 1.0 - rate, h.shape)
+    kept = jax.random.bernoulli(key, 1.0 - rate, (h.size,)).reshape(h.shape)
     return jnp.where(kept, h / (1.0 - rate), jnp.zeros_like(h))

@@ -7,7 +7,7 @@ import math
 import jax.numpy as jnp
 from flax import nnx
 
-from sid2core.models.blocks import Embedding
+from sid2core.models.blocks import Embedding, linear
 from sid2core.typing import Array, Labels, LogSnr
 
 LOGSNR_SCALE = 20.0
@@ -30,8 +30,8 @@ class Conditioning(nnx.Module):
     """MLP(features(logsnr)) + embedding[label]; the label ``num_classes`` means no class."""
 
     def __init__(self, num_classes: int, emb_channels: int, rngs: nnx.Rngs):
-        self.linear_in = nnx.Linear(emb_channels, emb_channels, rngs=rngs)
-        self.linear_out = nnx.Linear(emb_channels, emb_channels, rngs=rngs)
+        self.linear_in = linear(emb_channels, emb_channels, rngs)
+        self.linear_out = linear(emb_channels, emb_channels, rngs)
         self.classes = nnx.Embed(
             num_classes + 1,
             emb_channels,

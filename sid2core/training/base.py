@@ -15,6 +15,7 @@ from sid2core import config, recipe, rng
 from sid2core.data.loader import Loader
 from sid2core.data.pixels import to_unit
 from sid2core.diffusion import losses, parametrisation
+from sid2core.diffusion.noise import standard_normal
 from sid2core.diffusion.schedule import Schedule
 from sid2core.diffusion.times import antithetic_times
 from sid2core.diffusion.weighting import Weighting
@@ -44,7 +45,7 @@ class Objective:
         key_t, key_eps, key_label, key_dropout = jax.random.split(key, 4)
         t = antithetic_times(key_t, len(x))
         logsnr = self.schedule.logsnr(t)
-        eps = jax.random.normal(key_eps, x.shape)
+        eps = standard_normal(key_eps, x.shape)
         z = parametrisation.diffuse(x, eps, logsnr)
         dropped = jax.random.bernoulli(key_label, self.label_dropout, labels.shape)
         null = jnp.full_like(labels, self.network.config.num_classes)
@@ -90,7 +91,7 @@ def update(
         "ema": optax.incremental_update(params, state["ema"], 1.0 - ema_decay),
         "optimiser": optimiser_state,
     }
-    return new, {"loss": loss, "grad_norm": optax.global_norm(gradient)}
+    return new, {"loss": loss, "grad_norm": optax.tree.norm(gradient)}
 
 
 def initial_state(params: Parameters, optimiser: optax.GradientTransformation) -> dict[str, Any]:

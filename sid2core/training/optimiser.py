@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import optax
 
 from sid2core import config
@@ -18,7 +21,7 @@ def learning_rate(settings: config.Optimiser, steps: int) -> optax.Schedule:
 
 def build(settings: config.Optimiser, steps: int) -> optax.GradientTransformation:
     """Clip by global norm, then Adam (no weight decay), for a run of ``steps`` updates."""
-    return optax.chain(
+    adam = optax.chain(
         optax.clip_by_global_norm(settings.clip_norm),
         optax.adam(
             learning_rate(settings, steps),
@@ -27,3 +30,9 @@ def build(settings: config.Optimiser, steps: int) -> optax.GradientTransformatio
             eps=settings.adam_eps,
         ),
     )
+
+    def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
+            return adam.update(gradient, state, params)
+
+    return optax.GradientTransformation(adam.init, update)

@@ -104,7 +104,7 @@ def imperfect_eps(z, logsnr):
 
 def expected_eps_error(lam):
     """E[(eps - imperfect_eps)²] in closed form: eps given z is Gaussian."""
-    alpha2, sigma2 = expit(lam), expit(-lam)
+    alpha2, sigma2 = 1 / (1 + np.e**-lam), 1 / (1 + np.e**lam)
     share = sigma2 / (STD**2 * alpha2 + sigma2)  # variance of E[eps | z]
     return (1 - share) + 0.2**2 * share + 0.1**2
 
@@ -139,7 +139,9 @@ def test_the_expected_loss_is_the_same_on_every_schedule(weighting):
         weight = weighting(logsnr, 0)
         honest = weighted_mse(x, x_hat, logsnr, neg, weight)
         careless = weighted_mse(x, x_hat, logsnr, jnp.full_like(neg, 25.0), weight)
-        return jnp.mean(honest), jnp.std(honest) / b**0.5, jnp.mean(careless)
+        # The times are evenly spread, so only x and eps leave an error.
+        noise = honest - 0.5 * neg * weight * expected_eps_error(logsnr)
+        return jnp.mean(honest), jnp.std(noise) / b**0.5, jnp.mean(careless)
 
     t = antithetic_times(jax.random.key(0), b)
     x, eps = MEAN + STD * draw(1, b, 4), draw(2, b, 4)
@@ -147,7 +149,7 @@ def test_the_expected_loss_is_the_same_on_every_schedule(weighting):
         *(estimates(t, s.logsnr(t), -s.dlogsnr_dt(t), x, eps) for s in ROADS), strict=True
     )
     assert np.all(np.abs(np.array(honest) - expected) < 4 * np.array(errors))
-    assert max(errors) < 0.02 * expected
+    assert max(errors) < 0.015 * expected
     assert np.ptp(careless) > 0.08 * np.mean(careless)
 
 

@@ -43,9 +43,8 @@ def test_training_learns_and_repeats_to_the_byte():
     again, curve_again = classifier_training.train(dataset, SETTINGS, seed=0)
     assert again.digest == extractor.digest
     assert curve_again == curve
-    short = SETTINGS.model_copy(update={"steps": 2})
-    digests = {classifier_training.train(dataset, short, seed)[0].digest for seed in (0, 1)}
-    assert len(digests) == 2
+    other, _ = classifier_training.train(dataset, SETTINGS, seed=1)
+    assert other.digest != extractor.digest
 
 
 def test_a_diverging_run_stops_with_its_cure():

@@ -1,3 +1,5 @@
+import dataclasses
+import functools
 import json
 
 import jax
@@ -15,6 +17,7 @@ from sid2core.metrics.extractor import Architecture, Extractor
 ARCHITECTURE = Architecture((5, 6, 3), num_classes=4, channels=(8, 12), feature_size=7)
 
 
+@functools.cache
 def fresh(architecture=ARCHITECTURE, seed=0):
     return Extractor(architecture, jax.device_get(architecture.init(jax.random.key(seed))))
 
@@ -60,7 +63,7 @@ def test_features_are_those_of_the_module():
 
 def test_features_do_not_depend_on_the_batch(monkeypatch):
     monkeypatch.setattr(module, "_CHUNK", 8)
-    extractor, images = fresh(), images_of(21)
+    extractor, images = dataclasses.replace(fresh()), images_of(21)
     whole = extractor.features(images)
     for size in (1, 7, 8, 20):
         parts = [extractor.features(images[start : start + size]) for start in range(0, 21, size)]
@@ -70,7 +73,7 @@ def test_features_do_not_depend_on_the_batch(monkeypatch):
 
 
 def test_one_compilation_serves_all_batch_sizes():
-    extractor = fresh()
+    extractor = dataclasses.replace(fresh())
     for count in (1, 2, 300):
         extractor.features(images_of(count))
     assert extractor._apply.func._cache_size() == 1
