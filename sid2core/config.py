@@ -161,6 +161,7 @@ class Sampling(Section):
     eta: NonNegativeFloat
     steps: Positive
     clip: bool
+    batch_size: Positive
 
 
 class Guidance(Section):
@@ -216,7 +217,7 @@ class Eval(Section):
     samples: Annotated[int, Field(ge=2)]
     keep: Positive
     grid_columns: Positive
-    batch_size: Positive
+    chunk_size: Positive
 
     @model_validator(mode="after")
     def _kept(self) -> Eval:

@@ -83,8 +83,7 @@ class Samples:
 
 def draw(
     contestant: Contestant,
-    settings: config.Eval,
-    seed: int,
+    params: config.Params,
     folder: Path,
     advance: Callable[[int], Any],
 ) -> tuple[Samples, int]:
@@ -94,12 +93,13 @@ def draw(
         The samples, and how many chunks were found.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    settings, seed = params.eval, params.seed
     shape = contestant.method.denoiser.network.config
-    generator = Generator(contestant.method, contestant.params, settings.batch_size)
+    generator = Generator(contestant.method, contestant.params, params.sampling.batch_size)
     labels = balanced_labels(settings.samples, shape.num_classes)
     stream, parts, found = rng.key(seed, "evaluate"), [], 0
-    for start in range(0, settings.samples, settings.batch_size):
-        chunk = labels[start : start + settings.batch_size]
+    for start in range(0, settings.samples, settings.chunk_size):
+        chunk = labels[start : start + settings.chunk_size]
         indices = np.arange(start, start + len(chunk))
         path = folder / f"chunk-{start:08d}.npy"
         found += path.exists()

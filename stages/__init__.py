@@ -4,6 +4,7 @@ Run as modules (``python -m stages.train``) from the project's root, by DVC or b
 """
 
 import importlib.util
+import os
 import sys
 
 if importlib.util.find_spec("jax") is None:
@@ -11,3 +12,10 @@ if importlib.util.find_spec("jax") is None:
         f"{sys.executable} has no jax: activate the project's environment "
         "(`make setup`, then `source .venv/bin/activate`) and run the command again"
     )
+
+from sid2core import work  # noqa: E402 (needs the environment that was just checked)
+
+# What one stage compiled serves the next, and a resumed run: compiling is a fair part of a small
+# run. JAX reads these when it is first imported.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str((work.root() / "compiled").absolute()))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

@@ -49,7 +49,9 @@ def main(params: config.Params) -> None:
     def score(name: str, method: Method, weights: Parameters) -> dict[str, float]:
         labels = balanced_labels(count, dataset.num_classes)
         stream = rng.key(params.seed, "distill/score")
-        images = Generator(method, weights, count).images(stream, np.arange(count), labels)
+        images = Generator(method, weights, sampling.batch_size).images(
+            stream, np.arange(count), labels
+        )
         quality = judge.quality(images, labels)
         _log.info("%s: fd_train %.4f, agreement %.4f", name, quality.fd_train, quality.agreement)
         return {

@@ -55,11 +55,9 @@ def main(params: config.Params) -> None:
         artifact.create("evaluate", made_by, inputs) as draft,
     ):
         for one in contestants:
-            samples, found = evaluation.draw(
-                one, params.eval, params.seed, folder / one.name, bar.update
-            )
+            samples, found = evaluation.draw(one, params, folder / one.name, bar.update)
             _log.info("%s: %d chunks were found from an earlier run", one.name, found)
-            meter, size = judge.meter(), params.eval.batch_size
+            meter, size = judge.meter(), params.eval.chunk_size
             for start in range(0, params.eval.samples, size):
                 part = slice(start, start + size)
                 meter.add(samples.images[part], samples.labels[part])

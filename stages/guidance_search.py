@@ -46,7 +46,7 @@ def main(params: config.Params) -> None:
         def evaluate(cell: Cell) -> Score:
             sampler = recipe.sampler(sampling)
             method = model.method(sampler, cell.guidance, sampling.steps, clip=sampling.clip)
-            generator = Generator(method, model.params, settings.samples)
+            generator = Generator(method, model.params, sampling.batch_size)
             qualities = []
             for repeat in range(settings.repeats):
                 first = repeat * settings.samples

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
 import jax
+from clu import parameter_overview
 
 from sid2core import artifact, config, recipe, stage, work
 from sid2core.data.dataset import Dataset
@@ -14,6 +16,7 @@ from sid2core.models import cost, network
 from sid2core.training import base, loop
 
 REPORTS = Path("reports/train")
+_log = logging.getLogger(__name__)
 
 
 def main(params: config.Params) -> None:
@@ -22,6 +25,8 @@ def main(params: config.Params) -> None:
     dataset = Dataset.open(prepare, "train")
     shape = recipe.network(params.model, dataset.shape, dataset.num_classes)
     net = network.Network(shape)
+    overview = parameter_overview.get_parameter_overview(net.shapes(), include_stats=False)
+    _log.info("parameters\n%s", overview)
     made_by = {
         "seed": params.seed,
         "diffusion": params.diffusion.model_dump(),

@@ -28,7 +28,7 @@ SECTIONS = {
     "reference": {"channels": [8], "feature_size": 6, "steps": 10, "batch_size": 16},
     "model": MODEL,
     "train": {"steps": 30, "batch_size": 16, "ema_decay": 0.9},
-    "sampling": {"steps": 4},
+    "sampling": {"steps": 4, "batch_size": 16},
     "guidance_search": {
         "weights": [0.5, 2.0],
         "intervals": [[-3.0, 5.0]],
@@ -36,7 +36,7 @@ SECTIONS = {
         "repeats": 2,
     },
     "distill": {"steps": [2], "iterations": 10, "batch_size": 16, "score_samples": 24},
-    "eval": {"samples": 40, "keep": 30, "grid_columns": 3, "batch_size": 16},
+    "eval": {"samples": 40, "keep": 30, "grid_columns": 3, "chunk_size": 16},
     "runtime": {"log_every": 5, "checkpoint_every": 10},
 }
 

@@ -81,8 +81,10 @@ class MomentMatching:
 
     def teacher(self, params: Parameters, step: Step) -> Image:
         """The guided teacher's x_hat at z_s."""
-        conditional = self.denoiser(params, step.z_s, step.logsnr_s, step.labels)
-        unconditional = self.denoiser.unconditional(params, step.z_s, step.logsnr_s)
+        null = jnp.full_like(step.labels, self.denoiser.network.config.num_classes)
+        twice = (step.z_s, step.logsnr_s, step.labels), (step.z_s, step.logsnr_s, null)
+        z, logsnr, labels = (jnp.concatenate(pair) for pair in zip(*twice, strict=True))
+        conditional, unconditional = jnp.split(self.denoiser(params, z, logsnr, labels), 2)
         return guided_x(self.guidance, conditional, unconditional, step.logsnr_s)
 
     def auxiliary_loss(self, auxiliary: Parameters, teacher: Parameters, step: Step) -> Scalar:

@@ -58,11 +58,9 @@ def run(keys, denoise, shape, sampler, steps, clip=False, init=None, t_start=1.0
 
 
 STATIC = ("denoise", "shape", "sampler", "steps", "clip", "t_start")
-draw = jax.jit(run, static_argnames=STATIC)
-# Small programs spend their time in the compiler: this one compiles three times faster.
-draw_few = jax.jit(
-    run, static_argnames=STATIC, compiler_options={"xla_backend_optimization_level": 0}
-)
+# Small programs spend their time in the compiler: this compiles them three times faster.
+draw = jax.jit(run, static_argnames=STATIC, compiler_options={"xla_backend_optimization_level": 0})
+draw_many = jax.jit(run, static_argnames=STATIC)
 
 
 def split(seed, count):
@@ -140,21 +138,21 @@ def assert_moments(images, mean, variance):
 @pytest.mark.parametrize("steps", [16, 128, 512])
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
 def test_ddpm_has_the_moments_of_its_recursion(fraction, steps):
-    images = draw(split(steps, IMAGES), gaussian_denoiser, (SIDE,), DDPM(fraction), steps)
+    images = draw_many(split(steps, IMAGES), gaussian_denoiser, (SIDE,), DDPM(fraction), steps)
     expected = recursion(steps, lambda t, s, *_: ddpm_coefficients(t, s, fraction))
     assert_moments(images, *expected)
 
 
 @pytest.mark.parametrize("steps", [16, 128, 512])
 def test_ddim_has_the_moments_of_its_recursion(steps):
-    images = draw_few(split(steps, IMAGES), gaussian_denoiser, (SIDE,), DDIM(), steps)
+    images = draw(split(steps, IMAGES), gaussian_denoiser, (SIDE,), DDIM(), steps)
     assert_moments(images, *recursion(steps, lambda t, s, *_: ddim_coefficients(t, s)))
 
 
 @pytest.mark.parametrize("steps", [16, 128])
 def test_addim_has_the_moments_of_its_recursion(steps):
     """Images of 8192 elements, where the norm is its expectation to two per cent or better."""
-    images = draw_few(split(steps, 16), gaussian_denoiser, (64, 128), ADDIM(), steps)
+    images = draw(split(steps, 16), gaussian_denoiser, (64, 128), ADDIM(), steps)
     assert_moments(images, *recursion(steps, addim_coefficients))
     without = recursion(steps, lambda t, s, *_: ddim_coefficients(t, s))
     assert abs(recursion(steps, addim_coefficients)[1] / without[1] - 1) > 0.005
@@ -181,7 +179,7 @@ def test_ddim_transports_gaussian_quantiles():
     expected = MEAN + STD * (np.asarray(z, np.float64) - alpha[0] * MEAN) / scale
     errors = []
     for steps in (512, 1024, 2048):
-        x = draw_few(split(0, 61), gaussian_denoiser, (1,), DDIM(), steps, init=z)
+        x = draw(split(0, 61), gaussian_denoiser, (1,), DDIM(), steps, init=z)
         errors.append(float(np.max(np.abs(np.asarray(x) - expected))))
     assert errors[-1] < 2e-3
     for coarse, fine in itertools.pairwise(errors):
@@ -191,9 +189,7 @@ def test_ddim_transports_gaussian_quantiles():
 def test_ddim_transports_mixture_quantiles():
     """A flow in one dimension keeps the order, hence the quantiles."""
     z = jnp.linspace(-2.5, 2.5, 101)[:, None]
-    x = np.asarray(
-        draw_few(split(0, 101), mixture_denoiser, (1,), DDIM(), 2048, init=z), np.float64
-    )
+    x = np.asarray(draw(split(0, 101), mixture_denoiser, (1,), DDIM(), 2048, init=z), np.float64)
     reached = 0.3 * stats.norm.cdf(x, -0.6, 0.1) + 0.7 * stats.norm.cdf(x, 0.5, 0.1)
     np.testing.assert_allclose(reached, stats.norm.cdf(np.asarray(z)), atol=0.01)
 
@@ -278,12 +274,12 @@ def mixing_denoiser(z, logsnr):
 @pytest.mark.parametrize("sampler", [DDPM(), ADDIM()], ids=str)
 def test_an_image_depends_on_its_key_alone(sampler):
     keys = split(5, 8)
-    together = draw_few(keys, mixing_denoiser, (6, 6, 3), sampler, 8)
+    together = draw(keys, mixing_denoiser, (6, 6, 3), sampler, 8)
     order = jnp.array([3, 0, 7, 5])
     np.testing.assert_allclose(
-        draw_few(keys[order], mixing_denoiser, (6, 6, 3), sampler, 8), together[order], atol=1e-6
+        draw(keys[order], mixing_denoiser, (6, 6, 3), sampler, 8), together[order], atol=1e-6
     )
-    alone = draw_few(keys[6:7], mixing_denoiser, (6, 6, 3), sampler, 8)
+    alone = draw(keys[6:7], mixing_denoiser, (6, 6, 3), sampler, 8)
     np.testing.assert_allclose(alone[0], together[6], atol=1e-6)
     assert np.min(np.abs(np.diff(np.asarray(together).reshape(8, -1), axis=0)).max(axis=1)) > 0.1
 
@@ -293,8 +289,8 @@ def test_sharding_over_two_devices_changes_nothing():
     mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     keys = split(5, 8)
     spread = jax.device_put(keys, NamedSharding(mesh, PartitionSpec("data")))
-    one = draw_few(keys, mixing_denoiser, (6, 6, 3), DDPM(), 8)
-    two = draw_few(spread, mixing_denoiser, (6, 6, 3), DDPM(), 8)
+    one = draw(keys, mixing_denoiser, (6, 6, 3), DDPM(), 8)
+    two = draw(spread, mixing_denoiser, (6, 6, 3), DDPM(), 8)
     assert len(two.sharding.device_set) == 2
     np.testing.assert_allclose(np.asarray(two), np.asarray(one), atol=1e-6)
 
@@ -309,7 +305,7 @@ def test_the_start_does_not_depend_on_the_number_of_steps():
             jax.debug.callback(lambda z, lam: seen.append((float(lam[0]), np.array(z))), z, logsnr)
             return z
 
-        jax.block_until_ready(draw_few(split(0, 2), probe, (3,), DDPM(), steps))
+        jax.block_until_ready(draw(split(0, 2), probe, (3,), DDPM(), steps))
         jax.effects_barrier()
         assert len(seen) == steps
         starts.append(min(seen, key=lambda call: call[0])[1])
@@ -320,7 +316,7 @@ def test_the_last_step_returns_the_prediction_itself():
     def constant(z, logsnr):
         return jnp.full_like(z, 0.25)
 
-    images = draw_few(split(0, 4), constant, (2, 2, 1), DDPM(1.0), 7)
+    images = draw(split(0, 4), constant, (2, 2, 1), DDPM(1.0), 7)
     np.testing.assert_array_equal(images, np.full((4, 2, 2, 1), 0.25, np.float32))
 
 
@@ -331,7 +327,7 @@ def test_the_network_sees_the_grid_and_each_image_its_level():
         jax.debug.callback(lambda lam: levels.append(np.array(lam)), logsnr)
         return z
 
-    jax.block_until_ready(draw_few(split(0, 3), probe, (2,), DDIM(), 4))
+    jax.block_until_ready(draw(split(0, 3), probe, (2,), DDIM(), 4))
     jax.effects_barrier()
     expected = SCHEDULE.logsnr_exact(np.array([1.0, 0.75, 0.5, 0.25]))
     found = np.stack(sorted(levels, key=lambda lam: lam[0]))
@@ -342,8 +338,8 @@ def test_clip():
     def far(z, logsnr):
         return 3.0 * z
 
-    assert float(jnp.max(jnp.abs(draw_few(split(0, 4), far, (8,), DDIM(), 4, clip=True)))) <= 1.0
-    assert float(jnp.max(jnp.abs(draw_few(split(0, 4), far, (8,), DDIM(), 4, clip=False)))) > 1.0
+    assert float(jnp.max(jnp.abs(draw(split(0, 4), far, (8,), DDIM(), 4, clip=True)))) <= 1.0
+    assert float(jnp.max(jnp.abs(draw(split(0, 4), far, (8,), DDIM(), 4, clip=False)))) > 1.0
 
 
 def test_starting_from_a_noised_image():
@@ -355,7 +351,7 @@ def test_starting_from_a_noised_image():
     x = MEAN + STD * np.random.default_rng(1).normal(size=(IMAGES, SIDE))
     z = alpha * x + sigma * np.random.default_rng(2).normal(size=x.shape)
     keys = split(3, IMAGES)
-    images = draw(
+    images = draw_many(
         keys, gaussian_denoiser, (SIDE,), DDPM(0.0), 256, init=jnp.asarray(z), t_start=0.25
     )
     assert float(jnp.mean(images)) == pytest.approx(MEAN, abs=0.01)
@@ -370,7 +366,7 @@ def test_half_precision_networks_are_sampled_in_float32():
     def half(z, logsnr):
         return gaussian_denoiser(z, logsnr).astype(jnp.bfloat16)
 
-    images = draw_few(split(0, 256), half, (SIDE,), DDPM(0.0), 32)
+    images = draw(split(0, 256), half, (SIDE,), DDPM(0.0), 32)
     assert images.dtype == jnp.float32
     assert float(jnp.mean(images)) == pytest.approx(MEAN, abs=0.03)
 

@@ -1,0 +1,61 @@
+"""Networks for tests: configurations, and weights of which none is zero."""
+
+import jax
+import numpy as np
+
+from sid2core.models.network import Network
+from sid2core.models.uvit import UViTConfig
+
+PUBLISHED = {
+    "num_classes": 1000,
+    "channels": (128, 256, 512, 1024),
+    "blocks": ("res", "res", "transformer", "transformer"),
+    "encoder_depth": (3, 3, 3),
+    "decoder_depth": (3, 3, 3),
+    "mid_depth": 16,
+    "dropout": (0.0, 0.0, 0.1, 0.1),
+    "emb_channels": 1024,
+    "head_size": 64,
+}
+"""The widths of SiD2's models; the size of the image and of a patch are missing."""
+
+
+def tiny(**changes):
+    fields = {
+        "image_shape": (8, 8, 3),
+        "num_classes": 4,
+        "patch_size": 2,
+        "channels": (4, 12),
+        "blocks": ("res", "transformer"),
+        "encoder_depth": (1,),
+        "decoder_depth": (2,),
+        "mid_depth": 1,
+        "dropout": (0.2, 0.3),
+        "emb_channels": 8,
+        "head_size": 6,
+    }
+    return UViTConfig(**(fields | changes))
+
+
+def weights(network: Network, seed=0):
+    """Random weights for every parameter, of about the size that keeps activations near 1."""
+    shapes = network.shapes()
+    draws = np.random.default_rng(seed)
+    return {
+        name: jax.numpy.asarray(
+            draws.normal(0.0, 0.3, shape.shape) + name.endswith("/scale"), jax.numpy.float32
+        )
+        for name, shape in sorted(shapes.items())
+    }
+
+
+def inputs(config, batch=3, seed=0):
+    draws = np.random.default_rng(seed)
+    z = draws.normal(size=(batch, *config.image_shape)).astype(np.float32)
+    logsnr = draws.uniform(-10, 10, batch).astype(np.float32)
+    labels = draws.integers(0, config.num_classes + 1, batch).astype(np.int32)
+    return jax.numpy.asarray(z), jax.numpy.asarray(logsnr), jax.numpy.asarray(labels)
+
+
+def float64(weights):
+    return {name: np.asarray(value, np.float64) for name, value in weights.items()}

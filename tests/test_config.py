@@ -1,0 +1,307 @@
+import copy
+import json
+import math
+import re
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sid2core import config
+from sid2core.config import ParamsError
+from tests import tiny
+
+TEXT = (tiny.ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+def with_value(path, value):
+    """The project's parameters with one key, ``a.b.c``, set."""
+    raw = copy.deepcopy(tiny.PARAMS)
+    *parents, last = path.split(".")
+    section = raw
+    for parent in parents:
+        section = section[parent]
+    section[last] = value
+    return raw
+
+
+def refusal(raw):
+    """The lines of the error, without the heading."""
+    with pytest.raises(ParamsError) as caught:
+        config.parse(raw)
+    heading, *lines = str(caught.value).splitlines()
+    assert heading == f"params.yaml has {len(lines)} problem(s):"
+    return [line.strip() for line in lines]
+
+
+def leaves(value, path=()):
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from leaves(inner, (*path, name))
+    else:
+        yield ".".join(path)
+
+
+LEAVES = sorted(leaves(tiny.PARAMS))
+
+
+def test_the_projects_own_parameters_are_read_as_they_stand():
+    assert config.read(tiny.ROOT / "params.yaml").model_dump() == tiny.PARAMS
+
+
+ILL_TYPED = [
+    ("seed", "0", "integer"),
+    ("train.steps", "100", "integer"),
+    ("train.steps", 100.0, "integer"),
+    ("train.steps", True, "integer"),
+    ("train.steps", None, "integer"),
+    ("train.ema_decay", "0.9", "number"),
+    ("train.ema_decay", True, "number"),
+    ("train.ema_decay", None, "number"),
+    ("train.optimiser.learning_rate", [0.1], "number"),
+    ("sampling.clip", 1, "true or false"),
+    ("sampling.clip", "yes", "true or false"),
+    ("report.title", 3, "text"),
+    ("diffusion.prediction", "w", "one of v, eps, x"),
+    ("model.patch_size", 3, "one of 1, 2, 4, 8"),
+    ("diffusion.schedule.noise_res_high", "8", "integer or null"),
+    ("diffusion.schedule.noise_res_high", 8.5, "integer or null"),
+    ("data", None, "a section"),
+    ("diffusion.schedule", ["cosine"], "a section"),
+    ("model.channels", 32, "list of integer"),
+    ("distill.steps", 8, "list of integer"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "expected"), ILL_TYPED)
+def test_an_ill_typed_value_is_refused_with_its_key_and_type(path, value, expected):
+    (line,) = refusal(with_value(path, value))
+    assert line.startswith(f"{path}: found {value!r} ({type(value).__name__}); expected {expected}")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "key", "expected"),
+    [
+        ("model.channels", [32, "64"], "model.channels.1", "list of integer"),
+        ("model.blocks", ["res", "attn"], "model.blocks.1", "list of one of res, transformer"),
+        ("model.dropout", [0.0, 1.0], "model.dropout.1", "list of number"),
+        (
+            "guidance_search.intervals",
+            [[-3.0, 5.0], [1.0]],
+            "guidance_search.intervals.1",
+            "list of list of number",
+        ),
+        (
+            "guidance_search.intervals",
+            [["low", 5.0]],
+            "guidance_search.intervals.0.0",
+            "list of list of number",
+        ),
+    ],
+)
+def test_an_entry_of_a_list_is_named_by_its_place(path, value, key, expected):
+    (line,) = refusal(with_value(path, value))
+    assert re.match(rf"{re.escape(key)}: found .*; expected {expected}", line)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("seed", -1),
+        ("seed", 2**32),
+        ("train.steps", 0),
+        ("train.ema_decay", 1.0),
+        ("train.ema_decay", -0.1),
+        ("train.label_dropout", 1.0),
+        ("train.optimiser.learning_rate", 0.0),
+        ("train.optimiser.learning_rate", math.nan),
+        ("train.optimiser.clip_norm", math.inf),
+        ("train.optimiser.warmup_steps", -1),
+        ("data.train_fraction", 0.0),
+        ("data.train_fraction", 1.0),
+        ("sampling.logvar_fraction", 1.5),
+        ("sampling.eta", -0.1),
+        ("diffusion.loss.bias", math.nan),
+        ("guidance.weight", -1.0),
+        ("guidance_search.weights", []),
+        ("guidance_search.repeats", 1),
+        ("distill.steps", []),
+        ("report.title", ""),
+    ],
+)
+def test_a_value_out_of_range_is_refused(path, value):
+    (line,) = refusal(with_value(path, value))
+    assert line.startswith(f"{path}: found {value!r}")
+    assert "expected" in line
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("sampling.logvar_fraction", 0.0),
+        ("sampling.logvar_fraction", 1.0),
+        ("seed", 2**32 - 1),
+        ("train.optimiser.warmup_steps", 0),
+        ("guidance.weight", 0.0),
+        ("guidance_search.intervals", []),
+        ("train.optimiser.learning_rate", 1),
+    ],
+)
+def test_the_ends_of_a_range_and_a_whole_number_for_a_number_are_taken(path, value):
+    config.parse(with_value(path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "key", "words"),
+    [
+        ("diffusion.schedule.logsnr_min", 10.0, "diffusion.schedule", "below logsnr_max 10.0"),
+        ("model.blocks", ["res"], "model", "blocks has 1 entries; 2 channels need 2"),
+        ("model.encoder_depth", [2, 2], "model", "encoder_depth has 2 entries; 2 channels need 1"),
+        ("model.decoder_depth", [], "model", "decoder_depth has 0 entries; 2 channels need 1"),
+        ("model.dropout", [0.1], "model", "dropout has 1 entries; 2 channels need 2"),
+        ("model.head_size", 48, "model", "head_size 48 must divide 64 channels"),
+        ("eval.keep", 5000, "eval", "keep 5000 exceeds samples"),
+        ("runtime.checkpoint_every", 30, "runtime", "must be a multiple of log_every 20"),
+        ("distill.steps", [8, 8], "distill", "steps repeats an entry"),
+        ("guidance_search.weights", [0.5, 0.5], "guidance_search", "weights repeats an entry"),
+        ("guidance_search.intervals", [[5.0, 5.0]], "guidance_search", "[5.0, 5.0] is empty"),
+        (
+            "guidance_search.intervals",
+            [[1.0, 5.0], [1.0, 5.0]],
+            "guidance_search",
+            "intervals repeats an entry",
+        ),
+    ],
+)
+def test_keys_that_do_not_go_together_are_refused_by_their_section(path, value, key, words):
+    (line,) = refusal(with_value(path, value))
+    assert line.startswith(f"{key}: ")
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    ("path", "nearest", "expected"),
+    [
+        ("train.optimiser.learningrate", "train.optimiser.learning_rate", "number"),
+        ("model.chanels", "model.channels", "list of integer"),
+        ("diffusion.schedule.noise_high", "diffusion.schedule.noise_res_high", "integer or null"),
+        ("distil", "distill", "a section"),
+        ("sampling.sampeler", "sampling.sampler", "one of ddpm, ddim, addim"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(path, nearest, expected):
+    (line,) = refusal(with_value(path, 1))
+    assert line == f"{path}: unknown key; the nearest known one is {nearest} ({expected})"
+
+
+def test_a_missing_key_is_named_with_its_type():
+    raw = copy.deepcopy(tiny.PARAMS)
+    del raw["train"]["optimiser"]["adam_b1"], raw["eval"]
+    assert refusal(raw) == [
+        "train.optimiser.adam_b1: missing; expected number",
+        "eval: missing; expected a section",
+    ]
+
+
+def test_every_problem_is_listed_at_once():
+    raw = with_value("train.steps", "many")
+    raw["train"]["stesp"], raw["seed"] = 1, -1
+    assert {line.split(":")[0] for line in refusal(raw)} == {"seed", "train.steps", "train.stesp"}
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_every_key_is_needed_and_known(path):
+    *parents, last = path.split(".")
+    raw = copy.deepcopy(tiny.PARAMS)
+    section = raw
+    for parent in parents:
+        section = section[parent]
+    value = section.pop(last)
+    (line,) = refusal(raw)
+    assert line.startswith(f"{path}: missing; expected ")
+    section[f"{last}_"] = value
+    unknown = next(line for line in refusal(raw) if line.startswith(f"{path}_"))
+    assert f"the nearest known one is {path} (" in unknown
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+
+
+@given(st.sampled_from(LEAVES), ANYTHING)
+def test_whatever_stands_at_a_key_is_taken_or_refused_by_its_name(path, value):
+    try:
+        config.parse(with_value(path, value))
+    except ParamsError as error:
+        message = str(error)
+        assert path in message or f"{path.rpartition('.')[0]}: " in message
+
+
+@given(ANYTHING)
+def test_whatever_the_file_holds_is_refused_in_words(value):
+    with pytest.raises(ParamsError, match=r"params\.yaml has \d+ problem"):
+        config.parse(value)
+
+
+@pytest.mark.parametrize("number", ["1e-05", "1e-5", "1.0e-05", "0.00001", "1E-05"])
+def test_tiny_numbers_are_floats_however_they_are_written(tmp_path, number):
+    path = tmp_path / "params.yaml"
+    text, count = re.subn(r"(?m)^(    learning_rate:).*", rf"\1 {number}", TEXT)
+    assert count == 2
+    path.write_text(text, encoding="utf-8")
+    params = config.read(path)
+    assert params.train.optimiser.learning_rate == params.distill.optimiser.learning_rate == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"seed: [1,", "is not valid YAML"),
+        (b"seed: 0\nseed: 1\n", "is not valid YAML"),
+        (b"seed: \xff\xfe\n", "is not valid YAML"),
+        (b"", "(the whole file): found None (NoneType); expected a section"),
+        (b"- 1\n- 2\n", "(the whole file): found [1, 2] (list); expected a section"),
+        (b"just text\n", "(the whole file): found 'just text' (str); expected a section"),
+        (b"1: 2\n", "1: "),
+    ],
+)
+def test_a_file_that_is_no_mapping_of_parameters_is_refused(tmp_path, content, words):
+    path = tmp_path / "other.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ParamsError) as caught:
+        config.read(path)
+    assert str(caught.value).startswith(str(path))
+    assert words in str(caught.value)
+
+
+def test_a_missing_file_is_told_with_where_it_was_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParamsError) as caught:
+        config.read()
+    assert "params.yaml not found in" in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+    assert "run from the project's root" in str(caught.value)
+
+
+def test_parameters_cannot_be_changed():
+    params = tiny.params()
+    with pytest.raises(ValueError, match="frozen"):
+        params.train.steps = 3
+
+
+def test_reading_imports_neither_jax_nor_pandas():
+    code = (
+        "import json, sys; from sid2core import config; config.read(); "
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tiny.ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = json.loads(done.stdout)
+    assert "pydantic" in loaded
+    assert not {"jax", "flax", "pandas", "matplotlib", "sklearn"} & set(loaded)
