@@ -27,6 +27,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # JAX keeps 32 bits of it
 OpenFraction = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+Bits = Annotated[int, Field(ge=1, le=8)]  # a pixel has 8
 
 
 class ParamsError(Sid2Error):
@@ -227,6 +228,35 @@ class Eval(Section):
         return self
 
 
+class Analysis(Section):
+    """The low-bit view of the loss (SiD2 supplement A): what its figures span and mix."""
+
+    bits: Annotated[list[Bits], Field(min_length=1)]
+    # Beyond, the error is 0 or SNR times the variance to the last digit that is written.
+    logsnr_min: Annotated[float, Field(ge=-30, le=30)]
+    logsnr_max: Annotated[float, Field(ge=-30, le=30)]
+    points: Annotated[int, Field(ge=2, le=10_000)]
+    sigmoid_bias: Finite
+    mixture_bits: Annotated[list[Bits], Field(min_length=1)]
+    mixture_proportions: list[PositiveFloat]
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Analysis:
+        if self.logsnr_min >= self.logsnr_max:
+            msg = f"logsnr_min {self.logsnr_min} must be below logsnr_max {self.logsnr_max}"
+            raise ValueError(msg)
+        found, wanted = len(self.mixture_proportions), len(self.mixture_bits)
+        if found != wanted:
+            msg = f"mixture_proportions has {found} entries; {wanted} mixture_bits need {wanted}"
+            raise ValueError(msg)
+        for name in ("bits", "mixture_bits"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                msg = f"{name} repeats an entry: {values}"
+                raise ValueError(msg)
+        return self
+
+
 class Report(Section):
     """What the page shows."""
 
@@ -265,6 +295,7 @@ class Params(Section):
     guidance_search: GuidanceSearch
     distill: Distill
     eval: Eval
+    analysis: Analysis
     report: Report
     runtime: Runtime
 

@@ -56,7 +56,8 @@ def main(params: config.Params) -> None:
     ):
         for one in contestants:
             samples, found = evaluation.draw(one, params, folder / one.name, bar.update)
-            _log.info("%s: %d chunks were found from an earlier run", one.name, found)
+            if found:
+                _log.info("%s resumes: %d chunks of an earlier run", one.name, found)
             meter, size = judge.meter(), params.eval.chunk_size
             for start in range(0, params.eval.samples, size):
                 part = slice(start, start + size)

@@ -58,7 +58,8 @@ def main(params: config.Params) -> None:
             return guidance_search.score(cell, method.nfe, qualities)
 
         scores, found = guidance_search.search(cells, evaluate, folder)
-        _log.info("%d of %d cells were found from an earlier run", found, len(cells))
+        if found:
+            _log.info("resumed: %d of %d cells are of an earlier run", found, len(cells))
         verdict = guidance_search.verdict(scores)
         with artifact.create("guidance_search", made_by, inputs) as draft:
             artifact.write_json(draft.path("best.json"), verdict)

@@ -16,7 +16,8 @@ import jax
 import numpy as np
 from flax import nnx
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+from safetensors.numpy import save as to_bytes
 
 from sid2core.errors import Sid2Error
 from sid2core.models.uvit import ResidualUViT, UViTConfig
@@ -84,7 +85,7 @@ def save(
     """
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.ascontiguousarray(params[name]) for name in sorted(params)}
-    save_file(arrays, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(to_bytes(arrays))
     config = {"format": FORMAT, "network": asdict(network.config), **extra}
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

@@ -46,6 +46,9 @@ _SETTING_NUMBERS = (
     "repeats",
     "samples",
 )
+_FIGURE12 = ("sigmoid_weighted", "mixture")
+_WEIGHTING = ("weight", "edm_monotonic", "density", "weighted_density")
+_GAPS = ("figure12_gap_max", "figure12_gap_max_logsnr", "figure12_gap_mean")
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,16 @@ class Search:
 
 
 @dataclass(frozen=True)
+class LowBit:
+    """The low-bit view as ``analysis`` computed it: its figures' tables and the gaps in numbers."""
+
+    figure11: pd.DataFrame
+    figure12: pd.DataFrame
+    weighting: pd.DataFrame
+    gaps: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Inputs:
     """All of it; ``distill_curve`` is None and ``distill`` empty where nothing was distilled."""
 
@@ -121,6 +134,7 @@ class Inputs:
     distill_curve: pd.DataFrame | None
     distill: Mapping[str, Mapping[str, float]]
     reference: Mapping[str, float]
+    low_bit: LowBit
     commands: Mapping[str, str]
 
     @property
@@ -166,6 +180,7 @@ def read(params: Params, root: Path) -> Inputs:
         distill_curve=distill_curve,
         distill=distill,
         reference=files.numbers(reports / "reference" / "metrics.json", "reference"),
+        low_bit=_low_bit(reports / "analysis"),
         commands=files.commands(root / "dvc.yaml"),
     )
 
@@ -285,3 +300,24 @@ def _distill(folder: Path) -> tuple[pd.DataFrame | None, dict[str, dict[str, flo
         name: {key: files.number(value) for key, value in metrics.items() if files.is_number(value)}
         for name, metrics in raw.items()
     }
+
+
+def _low_bit(folder: Path) -> LowBit:
+    return LowBit(
+        figure11=_levels(folder / "figure11.csv", ("logsnr", "bits", "eps_error")),
+        figure12=_levels(folder / "figure12.csv", ("logsnr", "value"), _FIGURE12),
+        weighting=_levels(folder / "weighting.csv", ("logsnr", "value"), _WEIGHTING),
+        gaps=files.numbers(folder / "metrics.json", "analysis", _GAPS),
+    )
+
+
+def _levels(path: Path, numbers: Sequence[str], curves: Sequence[str] = ()) -> pd.DataFrame:
+    """A table over log-SNR: finite, and with just these curves where they are named."""
+    table = files.table(path, "analysis", numbers, ("curve",) if curves else ())
+    for name in numbers:
+        if not np.isfinite(table[name]).all():
+            raise files.malformed(path, "analysis", f"column {name} holds no number in some row")
+    if curves and set(table["curve"]) != set(curves):
+        reason = f"curves are {sorted(set(table['curve']))}, expected {sorted(curves)}"
+        raise files.malformed(path, "analysis", reason)
+    return table

@@ -10,7 +10,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from sid2core.report import figures, formatting, images, provenance, scores
+from sid2core.report import figures, formatting, images, low_bit, provenance, scores
 from sid2core.report.inputs import Inputs, Sampler
 from sid2core.report.memorisation import Check, check
 
@@ -52,6 +52,7 @@ def context(inputs: Inputs) -> dict[str, Any]:
         "table": scores.sampler_table(inputs.samplers, inputs.yardstick),
         "quality_cost": Markup(figures.quality_cost(inputs.samplers, inputs.yardstick)),
         "curves": _curves(inputs),
+        "low_bit": low_bit.view(inputs),
         "search": scores.search_table(inputs.search),
         "heat_map": Markup(figures.heat_map(inputs.search)),
         "neighbours": None if found is None else _neighbours(inputs, found),

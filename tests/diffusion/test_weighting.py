@@ -80,23 +80,22 @@ def test_time_shifted_bias():
         wt.TimeShiftedBias(-8.0, -3.0, 0)
 
 
-@pytest.mark.parametrize(
-    ("weighting", "function"),
-    [
-        (wt.SigmoidWeighting(-3.0), lambda lam, step: wt.sigmoid(lam, -3.0)),
-        (
-            wt.SigmoidWeighting(wt.TimeShiftedBias(-8.0, -3.0, 100)),
-            lambda lam, step: wt.sigmoid(lam, -8.0 + 5.0 * min(step / 100, 1.0)),
-        ),
-        (wt.EdmWeighting(), lambda lam, step: wt.edm(lam)),
-        (wt.EdmWeighting(-2.0), lambda lam, step: wt.edm(lam + 2.0)),
-        (wt.EdmMonotonicWeighting(), lambda lam, step: wt.edm_monotonic(lam)),
-        (wt.EdmMonotonicWeighting(-2.0), lambda lam, step: wt.edm_monotonic(lam, -2.0)),
-        (wt.ElboWeighting(), lambda lam, step: wt.elbo(lam)),
-        (wt.LowBitWeighting(128), lambda lam, step: wt.low_bit_mixture(lam, image_size=128)),
-    ],
-    ids=str,
-)
+CASES = [
+    (wt.SigmoidWeighting(-3.0), lambda lam, step: wt.sigmoid(lam, -3.0)),
+    (
+        wt.SigmoidWeighting(wt.TimeShiftedBias(-8.0, -3.0, 100)),
+        lambda lam, step: wt.sigmoid(lam, -8.0 + 5.0 * min(step / 100, 1.0)),
+    ),
+    (wt.EdmWeighting(), lambda lam, step: wt.edm(lam)),
+    (wt.EdmWeighting(-2.0), lambda lam, step: wt.edm(lam + 2.0)),
+    (wt.EdmMonotonicWeighting(), lambda lam, step: wt.edm_monotonic(lam)),
+    (wt.EdmMonotonicWeighting(-2.0), lambda lam, step: wt.edm_monotonic(lam, -2.0)),
+    (wt.ElboWeighting(), lambda lam, step: wt.elbo(lam)),
+    (wt.LowBitWeighting(128), lambda lam, step: wt.low_bit_mixture(lam, image_size=128)),
+]
+
+
+@pytest.mark.parametrize(("weighting", "function"), CASES, ids=[str(case[0]) for case in CASES])
 def test_every_weighting_has_one_signature_and_is_static_under_jit(weighting, function):
     @functools.partial(jax.jit, static_argnums=0)
     def weigh(weighting, logsnr, step):

@@ -128,6 +128,38 @@ def grid() -> pd.DataFrame:
     )
 
 
+def low_bit() -> dict[str, pd.DataFrame]:
+    """The tables of ``analysis``: shapes like the true ones, fewer points."""
+
+    def step(level: float) -> NDArray[np.float64]:
+        return 1 / (1 + np.exp(level - logsnr))
+
+    logsnr = np.linspace(-10, 16, 53)
+    errors = {bits: step(0) * (1 - step(1.39 * bits)) for bits in range(1, 9)}
+    weight, density = 1 - step(4), step(0) * (1 - step(0))
+    figure12 = {
+        "sigmoid_weighted": errors[8] * (1 - step(10.7)),
+        "mixture": (errors[8] + errors[5]) / 2,
+    }
+    weighting = {
+        "weight": weight,
+        "edm_monotonic": 1 - step(6),
+        "density": density,
+        "weighted_density": weight * density,
+    }
+    return {
+        f"analysis/{table}": pd.concat(
+            pd.DataFrame({"t": 1 - step(0), "logsnr": logsnr, key: name, value: values})
+            for name, values in curves.items()
+        )
+        for table, key, value, curves in (
+            ("figure11", "bits", "eps_error", errors),
+            ("figure12", "curve", "value", figure12),
+            ("weighting", "curve", "value", weighting),
+        )
+    }
+
+
 def write(root: Path, world: World | None = None) -> Path:
     """Write everything below ``root`` and return it."""
     world = world or World()
@@ -155,6 +187,7 @@ def write(root: Path, world: World | None = None) -> Path:
         "train/curve": world.curve,
         "guidance_search/grid": search_grid,
         "distill/curve": _distill_curve(),
+        **low_bit(),
     }.items():
         (reports / name).parent.mkdir(parents=True, exist_ok=True)
         frame.to_csv(reports / f"{name}.csv", index=False)
@@ -238,6 +271,11 @@ def _metrics() -> dict[str, dict[str, object]]:
         },
         "distill": {"teacher": {"fd_train_512": 2.41}, "student_8": {"fd_train_512": 3.77}},
         "reference": {"accuracy_eval_270": 0.9815, "steps": 600},
+        "analysis": {
+            "figure12_gap_max": 0.31234,
+            "figure12_gap_max_logsnr": 9.5,
+            "figure12_gap_mean": 0.04321,
+        },
     }
 
 

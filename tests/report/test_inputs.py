@@ -24,6 +24,10 @@ REPORTS = {
     "reports/distill/curve.csv": "distill",
     "reports/distill/metrics.json": "distill",
     "reports/reference/metrics.json": "reference",
+    "reports/analysis/figure11.csv": "analysis",
+    "reports/analysis/figure12.csv": "analysis",
+    "reports/analysis/weighting.csv": "analysis",
+    "reports/analysis/metrics.json": "analysis",
 }
 
 
@@ -130,6 +134,32 @@ def test_a_lost_column_is_named(root: Path) -> None:
     refused(root, "samplers.csv is malformed: no column ['nfe']")
 
 
+def test_a_lost_curve_is_named(root: Path) -> None:
+    change(
+        root / "reports/analysis/figure12.csv",
+        lambda table: table[table.curve != "sigmoid_weighted"],
+    )
+    refused(
+        root,
+        "figure12.csv is malformed: curves are ['mixture'], expected",
+        "dvc repro -f -s analysis",
+    )
+
+
+@pytest.mark.parametrize(("name", "column"), [("figure11", "eps_error"), ("weighting", "logsnr")])
+def test_a_gap_in_a_curve_is_named(root: Path, name: str, column: str) -> None:
+    change(
+        root / f"reports/analysis/{name}.csv",
+        lambda table: table.assign(**{column: table[column].mask(table.index == 3)}),
+    )
+    refused(root, f"{name}.csv is malformed: column {column} holds no number", "dvc repro")
+
+
+def test_a_lost_gap_is_named(root: Path) -> None:
+    artifact.write_json(root / "reports/analysis/metrics.json", {"figure12_gap_max": 0.2})
+    refused(root, "analysis/metrics.json is malformed", "'figure12_gap_mean'", "analysis")
+
+
 def test_a_lost_number_is_named(root: Path) -> None:
     artifact.write_json(root / "reports/train/metrics.json", {"loss": 1, "steps": "many"})
     refused(root, "train/metrics.json is malformed", "'steps'")
@@ -151,7 +181,7 @@ def rewrite(root: Path, stage: str, name: str, content: bytes | None) -> None:
     files.pop(name)
     if content is not None:
         files[name] = content
-    with artifact.create(stage, {}, root=root / "artifacts", **origins) as draft:
+    with artifact.create(stage, {}, origins, root=root / "artifacts") as draft:
         draft.facts |= made.facts
         for file, old in files.items():
             draft.path(file).write_bytes(old)

@@ -21,7 +21,16 @@ from tests.report import synthetic
 from tests.report.test_images import cells_of, decode
 from tests.report.test_neighbours import brute_force
 
-SECTIONS = ["samples", "samplers", "training", "guidance", "memorisation", "costs", "provenance"]
+SECTIONS = [
+    "samples",
+    "samplers",
+    "training",
+    "low-bit",
+    "guidance",
+    "memorisation",
+    "costs",
+    "provenance",
+]
 VOID = {"meta", "link", "img", "br", "path", "use", "rect"}
 
 
@@ -90,7 +99,7 @@ def test_headings_descend_by_one(document: Document) -> None:
 
 def test_every_figure_is_there(document: Document) -> None:
     where = [section for _, section in document.all("svg")]
-    assert where == ["samplers", *["training"] * 5, "guidance", "memorisation"]
+    assert where == ["samplers", *["training"] * 5, *["low-bit"] * 4, "guidance", "memorisation"]
 
 
 def test_every_sampler_is_in_every_place(document: Document) -> None:
@@ -115,6 +124,21 @@ def test_the_summary_holds_the_headline_numbers(document: Document) -> None:
         "score 1.20",
         "not FID",
         "98.2% on 270 eval images",
+    ):
+        assert part in words
+
+
+def test_the_low_bit_view_holds_its_numbers_and_sources(document: Document) -> None:
+    words = document.words("low-bit")
+    for part in (
+        "data of 1 to 8 bits",
+        "sigmoid(10.7 − log-SNR)",
+        "mixed of 8, 7, 6, 5 bits as 1 : 4 : 4 : 6",
+        "at most 0.312, at log-SNR 9.5, and by 0.043 on average",
+        "supplement A, Figure 11",
+        "supplement A, Figure 12",
+        # 4 + 2 log 8
+        "the bias 4 in use corresponds to 8.2 for a single value",
     ):
         assert part in words
 

@@ -25,9 +25,12 @@ def test_it_writes_the_page_and_names_it(root: Path, capsys: pytest.CaptureFixtu
     assert (root / "reports/index.html").read_bytes() == first
 
 
-def test_a_failure_leaves_the_earlier_page(root: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "stage"), [("train/curve.csv", "train"), ("analysis/figure12.csv", "analysis")]
+)
+def test_a_failure_leaves_the_earlier_page(root: Path, name: str, stage: str) -> None:
     (root / "reports/index.html").write_text("earlier")
-    (root / "reports/train/curve.csv").unlink()
-    with pytest.raises(InputError, match="dvc repro train"):
+    (root / "reports" / name).unlink()
+    with pytest.raises(InputError, match=f"dvc repro {stage}"):
         report.main(synthetic.params())
     assert (root / "reports/index.html").read_text() == "earlier"
