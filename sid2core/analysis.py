@@ -68,10 +68,10 @@ def gaps(figure: pd.DataFrame) -> dict[str, float]:
         The largest absolute gap, the log-SNR it lies at, and the mean over the range.
     """
     curves = figure.pivot(index="logsnr", columns="curve", values="value")
-    gap = (curves["sigmoid_weighted"] - curves["mixture"]).abs()
+    gap = (curves["sigmoid_weighted"] - curves["mixture"]).abs().to_numpy()
     return {
         "figure12_gap_max": float(gap.max()),
-        "figure12_gap_max_logsnr": float(gap.idxmax()),
+        "figure12_gap_max_logsnr": float(curves.index.to_numpy()[gap.argmax()]),
         "figure12_gap_mean": float(gap.mean()),
     }
 
@@ -95,7 +95,8 @@ def emphasis(schedule: Schedule, in_use: Weighting, image_size: int, points: int
         ``weight``; ``edm_monotonic``, the baseline of supplement C.1 divided by its highest
         value; ``density``, whose integral over log-SNR is one; ``weighted_density``.
     """
-    logsnr = np.linspace(*schedule.logsnr_exact(np.array([1.0, 0.0])), points)
+    noise, data = schedule.logsnr_exact(np.array([1.0, 0.0]))
+    logsnr = np.linspace(noise, data, points)
     levels = jnp.asarray(logsnr, jnp.float32)
     t = schedule.t_of(levels)
     weight = _exact(in_use(levels, 0))

@@ -15,7 +15,7 @@ from sid2core.report import formatting, svg
 from sid2core.report.inputs import Inputs
 from sid2core.report.svg import SERIES
 
-_DASHES = ("solid", (0, (4, 2)))
+_DASHES: tuple[Any, ...] = ("solid", (0, (4, 2)))
 
 
 def view(inputs: Inputs) -> dict[str, Any]:
@@ -93,8 +93,8 @@ def curves(frame: pd.DataFrame, names: Mapping[str, str], labels: Mapping[str, s
     def draw(axes: Axes) -> None:
         for (curve, name), colour, dashes in zip(names.items(), SERIES, _DASHES, strict=False):
             part = frame[frame["curve"] == curve]
-            style = {"color": colour, "linestyle": dashes, "linewidth": 1.6, "label": name}
-            axes.plot(part["logsnr"], part["value"], **style)
+            (line,) = axes.plot(part["logsnr"], part["value"], color=colour, linewidth=1.6)
+            line.set(linestyle=dashes, label=name)
         _finish(axes, labels["y"])
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0, fontsize=9)
 

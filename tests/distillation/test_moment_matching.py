@@ -1,0 +1,362 @@
+"""On data whose posterior mean is known, with networks that are formulas."""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from sid2core.data.dataset import Dataset
+from sid2core.data.loader import Loader
+from sid2core.diffusion.guidance import ConstantGuidance, IntervalGuidance, NoGuidance
+from sid2core.diffusion.parametrisation import Prediction
+from sid2core.diffusion.schedule import CosineInterpolated
+from sid2core.distillation import moment_matching
+from sid2core.distillation.moment_matching import MomentMatching, Step
+from sid2core.sampling import Denoiser
+from tests import tiny
+
+SCHEDULE = CosineInterpolated(8, 8)
+CLASSES = 3
+CAP = 10.0
+
+
+@dataclass(frozen=True)
+class Shape:
+    num_classes: int = CLASSES
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """The exact denoiser of data N(mean[label], variance) at every pixel.
+
+    x_hat = m + v alpha / (v alpha² + sigma²) (z − alpha m). Variance 0 gives the mean alone.
+    """
+
+    config: Shape = Shape()
+    asked: list = field(default_factory=list, compare=False)
+
+    def apply(self, params, z, logsnr, labels, dropout_key=None):
+        assert dropout_key is None, "distillation has no dropout"
+        self.asked.append((z, logsnr, labels))
+        alpha2 = jax.nn.sigmoid(logsnr)[:, None, None, None]
+        mean, variance = params["mean"][labels][:, None, None, None], params["variance"]
+        gain = variance * jnp.sqrt(alpha2) / (variance * alpha2 + 1 - alpha2)
+        return mean + gain * (z - jnp.sqrt(alpha2) * mean)
+
+
+def matching(guidance=None, steps=4, cap=CAP):
+    denoiser = Denoiser(Gaussian(), Prediction.X)
+    return MomentMatching(denoiser, SCHEDULE, guidance or NoGuidance(), steps, cap)
+
+
+def params(*means, variance=0.0):
+    """One mean a class, the last for no class."""
+    values = [*means] if len(means) > 1 else [means[0]] * (CLASSES + 1)
+    return {"mean": jnp.array(values, jnp.float32), "variance": jnp.float32(variance)}
+
+
+def data(count=1024, seed=0):
+    draws = np.random.default_rng(seed)
+    x = jnp.asarray(draws.normal(0.2, 0.5, (count, 4, 4, 1)), jnp.float32)
+    return x, jnp.asarray(draws.integers(0, CLASSES, count), jnp.int32)
+
+
+def drawn(matching, student, key=0):
+    """A step, and z_t with its log-SNR as the student was asked."""
+    x, labels = data()
+    step = matching.draw(student, x, labels, jax.random.key(key))
+    return step, x, matching.denoiser.network.asked[-1]
+
+
+def weights(step, cap=CAP):
+    return np.minimum(1 + np.exp(np.float64(step.logsnr_s)), cap)[:, None, None, None]
+
+
+TEACHER = params(-0.6, 0.1, 0.7, 0.2, variance=0.3)
+AUXILIARY = params(-0.2, 0.3, 0.4, 0.0, variance=0.2)
+STUDENT = params(0.5, -0.3, 0.2, 0.1, variance=0.4)
+
+
+def x_hat(params, z, logsnr, labels):
+    """The Gaussian denoiser in float64."""
+    alpha2 = (1 / (1 + np.exp(-np.float64(logsnr))))[:, None, None, None]
+    mean = np.float64(params["mean"])[np.asarray(labels)][:, None, None, None]
+    variance = float(params["variance"])
+    gain = variance * np.sqrt(alpha2) / (variance * alpha2 + 1 - alpha2)
+    return mean + gain * (np.float64(z) - np.sqrt(alpha2) * mean)
+
+
+def teacher_mean(step, weight, low=-np.inf, high=np.inf):
+    conditional = x_hat(TEACHER, step.z_s, step.logsnr_s, step.labels)
+    null = np.full(len(step.labels), CLASSES)
+    unconditional = x_hat(TEACHER, step.z_s, step.logsnr_s, null)
+    level = np.float64(step.logsnr_s)[:, None, None, None]
+    guided = (1 + weight) * conditional - weight * unconditional
+    return np.where((low < level) & (level < high), guided, conditional)
+
+
+def test_the_student_stands_at_noised_data_and_says_its_mean():
+    step, x, (z_t, logsnr_t, labels) = drawn(matching(), STUDENT)
+    alpha2 = (1 / (1 + np.exp(-np.float64(logsnr_t))))[:, None, None, None]
+    eps = (np.float64(z_t) - np.sqrt(alpha2) * np.float64(x)) / np.sqrt(1 - alpha2)
+    # 5 deviations of mean and variance of 16,384 draws.
+    assert eps.mean() == pytest.approx(0.0, abs=0.04)
+    assert eps.var() == pytest.approx(1.0, abs=0.055)
+    np.testing.assert_allclose(step.x_tilde, x_hat(STUDENT, z_t, logsnr_t, labels), atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 16])
+def test_s_lies_up_to_one_step_of_the_student_before_t(steps):
+    step, _, (_, logsnr_t, _) = drawn(matching(steps=steps), STUDENT)
+    grid = np.linspace(0, 1, 200_001)
+    levels = SCHEDULE.logsnr_exact(grid)
+    t, s = (np.interp(-np.float64(level), -levels, grid) for level in (logsnr_t, step.logsnr_s))
+    gap = t - s
+    assert (gap >= -1e-4).all()
+    assert (gap <= 1 / steps + 1e-4).all()
+    inner = gap[s > 1e-3]
+    # Uniform on (0, 1/k) where s is not cut off at 0; t and so the cut is independent of it.
+    if steps > 1:
+        assert inner.mean() == pytest.approx(0.5 / steps, rel=0.1)
+        assert inner.std() == pytest.approx(1 / steps / np.sqrt(12), rel=0.1)
+
+
+def test_z_s_is_drawn_from_the_posterior_given_z_t_and_what_the_student_said():
+    """By the precisions of the two Gaussians it lies between, in float64."""
+    step, _, (z_t, logsnr_t, _) = drawn(matching(), STUDENT)
+    alpha_t2, alpha_s2 = (
+        1 / (1 + np.exp(-np.float64(level)))[:, None, None, None]
+        for level in (logsnr_t, step.logsnr_s)
+    )
+    ratio2 = alpha_t2 / alpha_s2
+    between = (1 - alpha_t2) - ratio2 * (1 - alpha_s2)  # variance of z_t given z_s
+    wide = between[:, 0, 0, 0] > 1e-4
+    precision = 1 / (1 - alpha_s2) + ratio2 / between
+    pull = np.sqrt(alpha_s2) * np.float64(step.x_tilde) / (1 - alpha_s2)
+    mean = (pull + np.sqrt(ratio2) * np.float64(z_t) / between) / precision
+    noise = ((np.float64(step.z_s) - mean) * np.sqrt(precision))[wide]
+    assert wide.mean() > 0.9
+    assert noise.mean() == pytest.approx(0.0, abs=0.03)
+    assert noise.var() == pytest.approx(1.0, abs=0.04)
+    scaled = noise.reshape(len(noise), -1)
+    assert np.corrcoef(scaled.mean(axis=1), np.float64(logsnr_t)[wide])[0, 1] < 0.15
+
+
+@pytest.mark.parametrize("guidance", [NoGuidance(), ConstantGuidance(1.5)])
+def test_the_losses_are_their_formulas(guidance):
+    made = matching(guidance)
+    step, _, _ = drawn(made, STUDENT)
+    mean = x_hat(AUXILIARY, step.z_s, step.logsnr_s, step.labels)
+    target = teacher_mean(step, guidance.weight)
+    x_tilde, w = np.float64(step.x_tilde), weights(step)
+    auxiliary = np.mean(w * ((x_tilde - mean) ** 2 + (target - mean) ** 2))
+    student = np.mean(w * x_tilde * (mean - target))
+    assert float(made.auxiliary_loss(AUXILIARY, TEACHER, step)) == pytest.approx(auxiliary, 1e-4)
+    assert float(made.student_loss(AUXILIARY, TEACHER, step)) == pytest.approx(student, 1e-3)
+
+
+def test_the_teacher_is_guided_inside_its_interval_only():
+    made = matching(IntervalGuidance(1.5, -2.0, 3.0))
+    step, _, _ = drawn(made, STUDENT)
+    found = made.teacher(TEACHER, step)
+    np.testing.assert_allclose(found, teacher_mean(step, 1.5, -2.0, 3.0), atol=2e-4)
+    inside = (np.asarray(step.logsnr_s) > -2) & (np.asarray(step.logsnr_s) < 3)
+    assert 0.1 < inside.mean() < 0.9
+
+
+def test_the_weight_is_one_plus_snr_up_to_its_cap():
+    """Constant networks: the mean of the loss over examples is the mean of the weights."""
+    levels = jnp.array([-10.0, 0.0, 1.0, 2.19, 2.2, 5.0, 10.0])
+    image = jnp.zeros((1, 2, 2, 1))
+    made = matching(cap=10.0)
+    for level in levels:
+        step = Step(image + 1.0, image, level[None], jnp.zeros(1, jnp.int32))
+        loss = made.auxiliary_loss(params(0.0), params(0.0), step)
+        assert float(loss) == pytest.approx(min(1 + np.exp(float(level)), 10.0), rel=1e-5)
+
+
+def test_the_auxiliarys_optimum_is_midway_between_student_and_teacher():
+    """∂/∂m mean w ((x~ − m)² + (g − m)²) = 0 at m = mean w (x~ + g) / 2 mean w."""
+    made = matching()
+    step, _, _ = drawn(made, STUDENT)
+    w, target = weights(step), teacher_mean(step, 0.0)
+    optimum = float(np.mean(w * (np.float64(step.x_tilde) + target)) / np.mean(w) / 2)
+
+    def slope(mean):
+        gradient = jax.grad(made.auxiliary_loss)(params(mean), TEACHER, step)
+        return float(gradient["mean"].sum())
+
+    assert slope(optimum) == pytest.approx(0.0, abs=1e-4)
+    assert slope(optimum + 0.1) == pytest.approx(4 * 0.1 * float(np.mean(w)), rel=1e-3)
+    assert slope(optimum - 0.1) == pytest.approx(-4 * 0.1 * float(np.mean(w)), rel=1e-3)
+
+
+def test_the_students_gradient_is_the_difference_of_the_means():
+    """Constant networks: d/dm mean w x~ (g_phi − g_theta), with x~ = m, is mean w (m_phi − m_θ)."""
+    made = matching()
+    x, labels = data()
+
+    def loss(student):
+        step = made.draw(student, x, labels, jax.random.key(0))
+        return made.student_loss(params(0.4), params(-0.1), step)
+
+    step = made.draw(params(0.9), x, labels, jax.random.key(0))
+    slope = float(jax.grad(loss)(params(0.9))["mean"].sum())
+    assert slope == pytest.approx(float(np.mean(weights(step))) * 0.5, rel=1e-4)
+
+
+def test_nothing_flows_back_through_z_s():
+    """The gradient is that of x~ alone, with z_s and what is seen there held fixed."""
+    made = matching()
+    x, labels = data()
+
+    def full(student):
+        step = made.draw(student, x, labels, jax.random.key(0))
+        return made.student_loss(AUXILIARY, TEACHER, step)
+
+    fixed = made.draw(STUDENT, x, labels, jax.random.key(0))
+    z_t, logsnr_t, _ = made.denoiser.network.asked[-1]
+    direction = x_hat(AUXILIARY, fixed.z_s, fixed.logsnr_s, labels) - teacher_mean(fixed, 0.0)
+    scaled = jnp.asarray(weights(fixed) * direction, jnp.float32)
+
+    def alone(student):
+        return jnp.mean(made.denoiser(student, z_t, logsnr_t, labels) * scaled)
+
+    found, expected = jax.grad(full)(STUDENT), jax.grad(alone)(STUDENT)
+    np.testing.assert_allclose(found["mean"], expected["mean"], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found["variance"], expected["variance"], rtol=1e-3, atol=1e-5)
+    moved = jax.jacobian(lambda s: made.draw(s, x, labels, jax.random.key(0)).z_s)(STUDENT)
+    assert all((value == 0).all() for value in moved.values())
+
+
+def test_the_students_loss_moves_neither_teacher_nor_auxiliary():
+    made = matching(ConstantGuidance(1.0))
+    step, _, _ = drawn(made, STUDENT)
+    for number, name in enumerate(("auxiliary", "teacher")):
+        gradient = jax.grad(made.student_loss, argnums=number)(AUXILIARY, TEACHER, step)
+        assert all((value == 0).all() for value in gradient.values()), name
+
+
+SGD = optax.multi_transform(
+    {"moves": optax.sgd(0.05), "stays": optax.set_to_zero()},
+    {"mean": "moves", "variance": "stays"},
+)
+"""Gradient descent on the means: at variance 0 the networks are constant, and stay so."""
+
+
+def stepper(made, optimiser=SGD, decay=0.9):
+    return jax.jit(
+        partial(moment_matching.update, matching=made, optimiser=optimiser, ema_decay=decay)
+    )
+
+
+def batches(seed=0, count=32):
+    draws = np.random.default_rng(seed)
+    return tuple(
+        (
+            draws.integers(0, 256, (count, 2, 2, 1)).astype(np.uint8),
+            draws.integers(0, CLASSES, count).astype(np.int32),
+        )
+        for _ in range(2)
+    )
+
+
+def test_an_update_is_one_step_of_the_auxiliary_then_one_of_the_student():
+    """Constant networks, plain gradient descent: every number by hand."""
+    made = matching()
+    theta, start = 0.5, -0.4
+    state = moment_matching.initial_state(params(start), SGD)
+    new, scalars = moment_matching.update(
+        state,
+        params(theta),
+        batches(),
+        jax.random.key(0),
+        matching=made,
+        optimiser=SGD,
+        ema_decay=0.9,
+    )
+    # In order: the student at z_t, the auxiliary and the teacher at z_s; then again.
+    asked = made.denoiser.network.asked
+    share_a, share_s = (
+        np.array([np.sum(weight[labels == one]) for one in range(CLASSES + 1)]) / len(labels)
+        for weight, labels in (
+            (np.minimum(1 + np.exp(np.float64(asked[place][1])), CAP), np.asarray(asked[place][2]))
+            for place in (1, 4)
+        )
+    )
+    auxiliary = start - 0.05 * 2 * share_a * (start - theta)
+    student = start - 0.05 * share_s * (auxiliary - theta)
+    np.testing.assert_allclose(new["auxiliary"]["mean"], auxiliary, rtol=1e-4)
+    np.testing.assert_allclose(new["student"]["mean"], student, rtol=1e-4)
+    np.testing.assert_allclose(new["ema"]["mean"], 0.9 * start + 0.1 * student, rtol=1e-4)
+    loss = np.sum(share_a) * (start - theta) ** 2
+    assert float(scalars["loss"]) == pytest.approx(loss, rel=1e-4)
+    assert float(scalars["loss_student"]) == pytest.approx(
+        np.sum(share_s * start * (auxiliary - theta)), rel=1e-4
+    )
+    assert int(new["step"]) == 1
+    assert int(state["step"]) == 0
+
+
+def test_the_student_learns_the_means_of_the_guided_teacher():
+    """m = (1 + g) m_class − g m_none: what the teacher needs two evaluations for, in one."""
+    made = matching(ConstantGuidance(0.5))
+    teacher = params(-0.6, 0.1, 0.7, 0.2)
+    state, step = moment_matching.initial_state(teacher, SGD), stepper(made)
+    for index in range(300):
+        state, scalars = step(state, teacher, batches(index), jax.random.key(1))
+    guided = 1.5 * np.array([-0.6, 0.1, 0.7]) - 0.5 * 0.2
+    np.testing.assert_allclose(state["ema"]["mean"][:CLASSES], guided, atol=1e-3)
+    np.testing.assert_allclose(state["auxiliary"]["mean"][:CLASSES], guided, atol=1e-3)
+    assert float(scalars["loss"]) < 1e-5
+    assert state["student"]["mean"][CLASSES] == pytest.approx(0.2), "no class is never asked for"
+
+
+def test_an_update_is_a_function_of_its_arguments():
+    step = stepper(matching(ConstantGuidance(1.0)))
+    state = moment_matching.initial_state(STUDENT, SGD)
+
+    def after(key, seed, state=state):
+        return step(state, TEACHER, batches(seed), jax.random.key(key))[0]["student"]["mean"]
+
+    assert (after(0, 0) == after(0, 0)).all()
+    assert (after(0, 0) != after(1, 0)).any()
+    assert (after(0, 0) != after(0, 1)).any()
+    assert (after(0, 0) != after(0, 0, state | {"step": jnp.int32(1)})).any(), "noise of its step"
+
+
+def test_all_three_start_as_the_teacher_in_buffers_of_their_own():
+    state = moment_matching.initial_state(TEACHER, SGD)
+    for name in ("student", "ema", "auxiliary"):
+        assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), state[name], TEACHER))
+    pointers = {
+        name: state[name]["mean"].unsafe_buffer_pointer()
+        for name in ("student", "ema", "auxiliary")
+    }
+    assert len({*pointers.values(), TEACHER["mean"].unsafe_buffer_pointer()}) == 4
+
+
+def test_a_run_leaves_the_teacher_as_it_was():
+    """Its weights outlive steps that give their state's buffers away."""
+    settings = tiny.params().distill
+    images, labels = batches(count=20)[0]
+    names = tuple(f"{index}" for index in range(20))
+    dataset = Dataset("train", ("a", "b", "c"), images, labels, names)
+    loader, teacher = Loader(dataset, settings.batch_size, 0), params(-0.6, 0.1, 0.7, 0.2)
+    before = np.array(teacher["mean"])
+    made = matching(ConstantGuidance(1.0), steps=2)
+    run = moment_matching.distillation_run(settings, made, teacher, loader, seed=0)
+    assert (run.name, run.steps) == ("student_2", settings.iterations)
+    assert run.images_per_step == 2 * settings.batch_size
+    state = run.init()
+    for index in range(2):
+        state, scalars = run.step(state, index)
+    assert set(scalars) == {"loss", "loss_student", "grad_norm_student"}
+    assert all(jnp.isfinite(value) for value in scalars.values())
+    assert (state["auxiliary"]["mean"] != before).any()
+    assert (np.asarray(teacher["mean"]) == before).all()
+    assert (run.init()["student"]["mean"] == before).all()
