@@ -90,13 +90,13 @@ def power_loss(
     bias: ArrayLike,
     levels: int,
 ) -> PerExample:
-    """``PL = 1/d sum_s w_s ||s||^2, w_s = sigmoid(lam + b_s) (-lam'), b_s = log(2) l(s) - b``.
+    """``PL = sum_s w_s ||s||^2, w_s = sigmoid(lam + b_s) (-lam'), b_s = log(2) l(s) - b``.
 
     SiD2 supplement B.2: s runs over the Haar sub-bands of the error and l(s) counts the low passes
-    in a sub-band's name, each of which doubles the signal-to-noise ratio. The paper sums the
-    squares; here they are divided by the number d of elements of an example, so that with equal
-    weights the power loss is the plain mean squared error at any size. The printed weight has
-    neither the 1/2 nor the e^b of the sigmoid loss: with no level split PL is 2 e^-b times it.
+    in a sub-band's name, each of which doubles the signal-to-noise ratio. A sum over elements as
+    printed, where :func:`weighted_mse` is a mean: with equal weights it is the plain squared error,
+    for the transform is orthonormal. The printed weight has neither the 1/2 nor the e^b of the
+    sigmoid loss: for d elements and no level split, PL is 2 d e^-b times it.
 
     Args:
         error: x_hat - x of images [b, h, w, c] or video [b, f, h, w, c], transformed per frame.
@@ -109,11 +109,10 @@ def power_loss(
         The loss of each example [b], float32.
     """
     bias = jnp.asarray(bias, jnp.float32)
-    elements = math.prod(error.shape[1:])
     total = jnp.zeros(error.shape[:1], jnp.float32)
     for name, band in subbands(widen(error), levels).items():
         weight = jax.nn.sigmoid(widen(logsnr) + (math.log(2.0) * name.count("L") - bias))
-        total = total + weight * _sum_square(band) / elements
+        total = total + weight * _sum_square(band)
     return widen(neg_dlogsnr_dt) * total
 
 

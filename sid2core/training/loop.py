@@ -77,7 +77,10 @@ class Log:
     @classmethod
     def read(cls, folder: Path, step: int) -> Log:
         """What was logged up to ``step``."""
-        tables = [pd.read_csv(folder / name) for name in ("curve.csv", "speed.csv")]
+        tables = [
+            pd.read_csv(folder / name, float_precision="round_trip")
+            for name in ("curve.csv", "speed.csv")
+        ]
         rows, speed = (table[table["step"] <= step].to_dict("records") for table in tables)
         return cls(rows, speed)
 

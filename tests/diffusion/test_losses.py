@@ -175,7 +175,7 @@ def test_power_loss_with_equal_weights_is_the_plain_squared_error(levels):
     """At log-SNR 60 every sub-band weighs one."""
     error = draw(0, 2, 16, 24, 3)
     found = power(error, jnp.full(2, 60.0), jnp.array([1.0, 5.0]), 1.0, levels)
-    plain = jnp.mean(jnp.square(error), axis=(1, 2, 3)) * jnp.array([1.0, 5.0])
+    plain = jnp.sum(jnp.square(error), axis=(1, 2, 3)) * jnp.array([1.0, 5.0])
     np.testing.assert_allclose(found, plain, rtol=1e-5)
 
 
@@ -191,21 +191,21 @@ def test_each_sub_band_has_its_weight(name, bias):
     found = power(from_subbands(alone), jnp.asarray(lam), jnp.asarray(slope), bias, levels=2)
     weight = expit(lam + np.log(2) * LOW_PASSES[name] - bias) * slope
     squares = np.sum(np.square(np.asarray(bands[name], np.float64)), axis=(1, 2, 3))
-    np.testing.assert_allclose(found, weight * squares / (8 * 8 * 2), rtol=1e-4)
+    np.testing.assert_allclose(found, weight * squares, rtol=1e-4)
 
 
 def test_power_loss_without_levels_is_proportional_to_the_sigmoid_loss():
     error, lam, neg = draw(0, 4, 8, 8, 3), jnp.linspace(-9.0, 9.0, 4), jnp.full(4, 3.0)
     sigmoid = sigmoid_loss(error, jnp.zeros_like(error), lam, neg, -3.0)
     unsplit = power(error, lam, neg, -3.0, 0)
-    np.testing.assert_allclose(unsplit, 2.0 * math.exp(3.0) * sigmoid, rtol=1e-5)
+    np.testing.assert_allclose(unsplit, error[0].size * 2.0 * math.exp(3.0) * sigmoid, rtol=1e-5)
 
 
 def test_power_loss_transforms_video_per_frame():
     error, lam, neg = draw(0, 2, 5, 8, 8, 3), jnp.array([-2.0, 1.0]), jnp.array([4.0, 6.0])
     video = power(error, lam, neg, -1.0, 2)
     frames = [power(error[:, f], lam, neg, -1.0, 2) for f in range(5)]
-    np.testing.assert_allclose(video, np.mean(frames, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(video, np.sum(frames, axis=0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
