@@ -15,7 +15,10 @@ def run(name: str, main: Callable[[config.Params], None]) -> None:
 
     Anything else keeps its traceback: it is a defect of the program.
     """
-    logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s", stream=sys.stderr)
+    # Importing Orbax leaves a handler behind; without force it would stay the only one.
+    logging.basicConfig(
+        level=logging.INFO, format=f"{name}: %(message)s", stream=sys.stderr, force=True
+    )
     for library in ("absl", "orbax", "jax", "fontTools", "matplotlib"):
         logging.getLogger(library).setLevel(logging.WARNING)
     try:

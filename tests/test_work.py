@@ -51,10 +51,17 @@ def made(digest):
 
 def interrupted(params=PARAMS, **inputs):
     """Claim, do half of the work, fail; return the folder."""
-    with pytest.raises(ZeroDivisionError), work.claim("train", params, **inputs) as folder:
-        (folder / "progress").write_text("half")
-        raise ZeroDivisionError
-    return folder
+    folders = []
+
+    def half():
+        with work.claim("train", params, **inputs) as folder:
+            folders.append(folder)
+            (folder / "progress").write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half()
+    return folders[0]
 
 
 def test_the_fingerprint_covers_every_parameter_and_input():

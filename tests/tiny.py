@@ -1,12 +1,15 @@
-"""A pipeline small enough for tests: every stage's parameters, and a folder to run them in."""
+"""What tests of stages share: a pipeline small enough, and a network that is a formula."""
 
 import copy
-import shutil
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import jax.numpy as jnp
 from ruamel.yaml import YAML
 
 from sid2core import config
+from sid2core.models.uvit import UViTConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -64,6 +67,53 @@ def write(folder: Path, **sections) -> None:
         YAML(typ="safe").dump(raw(**sections), file)
 
 
-def copied(source: Path, target: Path) -> Path:
-    """A project folder's artifacts, reports and parameters, to be harmed."""
-    return Path(shutil.copytree(source, target, dirs_exist_ok=True))
+def environment(**changes: str) -> dict[str, str]:
+    """The environment of a stage run by hand: nothing of the tests' own settings in it."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SID2_", "DVC_", "JAX_", "XLA_"))
+    }
+    # Unoptimised code compiles in half the time, and runs of it are compared with each other.
+    quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PLATFORMS": "cpu"}
+    return kept | quick | {"PYTHONPATH": str(ROOT)} | changes
+
+
+def snapshot(folder: Path, stage: str) -> dict[str, bytes]:
+    """All that a stage wrote, but rates, which are never the same."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for place in ("artifacts", "reports")
+        for path in sorted((folder / place / stage).rglob("*"))
+        if path.is_file() and path.name != "speed.csv"
+    }
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A network that answers scale · z + shift[label], and counts how often it is compiled."""
+
+    config: UViTConfig = UViTConfig(
+        image_shape=(4, 4, 1),
+        num_classes=3,
+        patch_size=1,
+        channels=(32,),
+        blocks=("transformer",),
+        encoder_depth=(),
+        decoder_depth=(),
+        mid_depth=1,
+        dropout=(0.0,),
+        emb_channels=4,
+        head_size=4,
+    )
+    traced: list[int] = field(default_factory=list, compare=False)
+
+    def apply(self, params, z, logsnr, labels, dropout_key=None):
+        """The network's signature; ``params`` are a number and one number a class and for none."""
+        self.traced.append(len(z))
+        return params["scale"] * z + params["shift"][labels][:, None, None, None]
+
+
+def affine(scale, *shifts):
+    """Parameters of :class:`Affine`."""
+    return {"scale": jnp.float32(scale), "shift": jnp.array(shifts, jnp.float32)}

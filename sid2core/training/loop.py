@@ -77,10 +77,8 @@ class Log:
     @classmethod
     def read(cls, folder: Path, step: int) -> Log:
         """What was logged up to ``step``."""
-        tables = [
-            pd.read_csv(folder / name, float_precision="round_trip")
-            for name in ("curve.csv", "speed.csv")
-        ]
+        # Seven digits (see _means) come back to the last bit by pandas's default parser.
+        tables = [pd.read_csv(folder / name) for name in ("curve.csv", "speed.csv")]
         rows, speed = (table[table["step"] <= step].to_dict("records") for table in tables)
         return cls(rows, speed)
 

@@ -1,0 +1,95 @@
+import json
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sid2core import artifact, config
+from sid2core.guidance_search import chosen
+from sid2core.models import network
+from sid2core.trained import Trained
+from sid2core.training import loop
+from stages import distill
+from tests import tiny
+
+
+class Stopped(BaseException):
+    """What no handler may catch."""
+
+
+def metrics(folder):
+    return json.loads((folder / "reports/distill/metrics.json").read_text())
+
+
+def test_a_student_is_a_model_of_its_own_with_its_number_of_steps(finished):
+    made = artifact.load("distill", root=finished / "artifacts")
+    assert made.facts == {"students": ["student_2"]}
+    student = Trained.load(made.folder / "student_2")
+    teacher = Trained.load(finished / "artifacts" / "train")
+    assert student.config["student_steps"] == 2
+    assert student.denoiser == teacher.denoiser
+    assert student.schedule == teacher.schedule
+    changed = [
+        name for name in teacher.params if (student.params[name] != teacher.params[name]).any()
+    ]
+    assert len(changed) > len(teacher.params) / 2
+    assert all(np.isfinite(value).all() for value in student.params.values())
+
+
+@pytest.mark.usefixtures("project")
+def test_metrics_set_students_beside_the_guided_teacher():
+    found = metrics(config.Path())
+    assert set(found) == {"teacher", "student_2"}
+    for one in found.values():
+        assert set(one) == {"fd_train_24", "agreement_24", "nfe"}
+        assert 0 <= one["agreement_24"] <= 1
+        assert one["fd_train_24"] > 0
+    assert found["student_2"]["nfe"] == 2
+    verdict = json.loads(artifact.load("guidance_search").path("best.json").read_text())
+    teacher = Trained.load(artifact.load("train").folder)
+    steps = config.read().sampling.steps
+    assert found["teacher"]["nfe"] == chosen(verdict).guidance.nfe(teacher.schedule, steps)
+
+
+def test_the_curve_says_how_the_losses_went(finished):
+    curve = pd.read_csv(finished / "reports/distill/curve.csv")
+    assert list(curve["iteration"]) == [5, 10]
+    assert {"loss_auxiliary", "loss_student", "grad_norm_student", "student"} < set(curve)
+    assert set(curve["student"]) == {"student_2"}
+    speed = pd.read_csv(finished / "reports/distill/speed.csv")
+    assert set(speed) == {"iteration", "images_per_second", "student"}
+
+
+@pytest.mark.parametrize("when", ["training", "scoring"])
+def test_a_stopped_distillation_goes_on_and_ends_with_the_same_bytes(
+    project, monkeypatch, caplog, when
+):
+    caplog.set_level(logging.INFO)
+    expected = tiny.snapshot(project, "distill")
+    with monkeypatch.context() as patch:
+        if when == "training":
+            means = loop._means
+            # After the row of step 5 comes the one of step 10, with the first checkpoint.
+            rows = []
+
+            def stops(pending):
+                rows.append(pending)
+                if len(rows) == 2:
+                    raise Stopped
+                return means(pending)
+
+            patch.setattr(loop, "_means", stops)
+        else:
+
+            def never(*args):
+                raise Stopped
+
+            patch.setattr(network, "save", never)
+        with pytest.raises(Stopped):
+            distill.main(tiny.params(runtime={"log_every": 5, "checkpoint_every": 5}))
+    assert tiny.snapshot(project, "distill") == expected, "the earlier result stays"
+    distill.main(config.read())
+    step = 5 if when == "training" else 10
+    assert f"student_2 resumes from step {step} of 10" in caplog.text
+    assert tiny.snapshot(project, "distill") == expected

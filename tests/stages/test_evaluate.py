@@ -1,0 +1,145 @@
+import json
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sid2core import artifact, config, evaluation, rng
+from sid2core.data.dataset import Dataset
+from sid2core.diffusion.guidance import NoGuidance
+from sid2core.metrics.judge import Judge
+from sid2core.sampling import STUDENT_SAMPLER, Generator, balanced_labels
+from sid2core.trained import Trained
+from stages import evaluate
+from tests import tiny
+
+SAMPLERS = ["base", "constant", "searched", "student_2"]
+
+
+@pytest.fixture
+def table(finished):
+    return pd.read_csv(finished / "reports/evaluate/samplers.csv").set_index("sampler")
+
+
+def test_every_sampler_is_a_row_and_so_are_real_images(table, finished):
+    params = config.read(finished / "params.yaml")
+    assert list(table.index) == [*SAMPLERS, "train_images"]
+    steps, forward = params.sampling.steps, table.loc["base", "gflops_forward"]
+    assert table.loc["base", "nfe"] == steps
+    assert table.loc["constant", "nfe"] == 2 * steps
+    assert table.loc["student_2", "nfe"] == table.loc["student_2", "steps"] == 2
+    assert table.loc["constant", "guidance_weight"] == params.guidance.weight
+    np.testing.assert_allclose(
+        table.loc[SAMPLERS, "gflops_image"], table.loc[SAMPLERS, "nfe"] * forward
+    )
+    assert table.loc["train_images", ["steps", "nfe", "gflops_image"]].isna().all()
+    assert (table["samples"] == 40).all()
+
+
+def test_the_searched_guidance_is_the_searchs(table, finished):
+    best = json.loads((finished / "artifacts/guidance_search/best.json").read_text())["best"]
+    row = table.loc["searched"]
+    assert row["guidance_weight"] == best["weight"]
+    for name in ("logsnr_min", "logsnr_max"):
+        assert row[name] == best[name] or (np.isnan(row[name]) and best[name] is None)
+    assert row["nfe"] == best["nfe"]
+
+
+def test_metrics_are_the_tables_numbers_by_name(table, finished):
+    metrics = json.loads((finished / "reports/evaluate/metrics.json").read_text())
+    assert list(metrics) == list(table.index)
+    for name, found in metrics.items():
+        expected = {
+            "fd_eval_40": table.loc[name, "fd_eval"],
+            "fd_train_40": table.loc[name, "fd_train"],
+            "agreement_40": table.loc[name, "agreement"],
+        }
+        if name != "train_images":
+            expected |= {one: table.loc[name, one] for one in ("nfe", "gflops_image")}
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_kept_samples_and_grids_are_there(finished):
+    made = artifact.load("evaluate", root=finished / "artifacts")
+    assert made.facts == {"samplers": SAMPLERS}
+    grids = np.load(made.path("grids.npz"))
+    assert sorted(grids) == SAMPLERS
+    for name in SAMPLERS:
+        kept = np.load(made.path(f"{name}.npz"))
+        assert kept["images"].shape == (30, 8, 8, 1)
+        assert kept["images"].dtype == np.uint8
+        assert (kept["labels"] == np.arange(30) % 10).all()
+        assert grids[name].shape == (10, 3, 8, 8, 1)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_row_is_its_images_judged(table):
+    """The student once more, by hand, all its images at once."""
+    params, judge = config.read(), Judge.load(artifact.load("reference"))
+    student = Trained.load(artifact.load("distill").folder / "student_2")
+    method = student.method(STUDENT_SAMPLER, NoGuidance(), 2, clip=params.sampling.clip)
+    labels = balanced_labels(40, 10)
+    generator = Generator(method, student.params, params.sampling.batch_size)
+    images = generator.images(rng.key(params.seed, "evaluate"), np.arange(40), labels)
+    assert (np.load("artifacts/evaluate/student_2.npz")["images"] == images[:30]).all()
+    quality, row = judge.quality(images, labels), table.loc["student_2"]
+    assert quality.fd_train == pytest.approx(row["fd_train"], abs=1e-6)
+    assert quality.fd_eval == pytest.approx(row["fd_eval"], abs=1e-6)
+    assert quality.agreement == row["agreement"]
+
+
+@pytest.mark.usefixtures("project")
+def test_real_images_are_nearer_than_those_of_a_model_hardly_trained(table):
+    assert table["fd_train"].idxmin() == "train_images"
+    real = Dataset.open(artifact.load("prepare"), "train")
+    accuracy = artifact.load("reference").facts["accuracy_train"]
+    assert len(real) > 40
+    assert table.loc["train_images", "agreement"] == pytest.approx(accuracy, abs=0.3)
+
+
+def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_bytes(project, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    expected = tiny.snapshot(project, "evaluate")
+    images, calls = Generator.images, []
+
+    def stops(self, *args):
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        calls.append(len(args[-1]))
+        return images(self, *args)
+
+    monkeypatch.setattr(Generator, "images", stops)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.main(config.read())
+    assert tiny.snapshot(project, "evaluate") == expected, "the earlier result stays"
+    calls.clear()
+    monkeypatch.setattr(
+        Generator, "images", lambda *args: (calls.append(len(args[-1])), images(*args))[1]
+    )
+    evaluate.main(config.read())
+    # Three chunks and a grid a sampler, of which 6 were done: all of base's, two of constant's.
+    assert calls == [8, 30, *[16, 16, 8, 30] * 2]
+    assert "base resumes: 3 chunks of an earlier run" in caplog.text
+    assert "constant resumes: 2 chunks of an earlier run" in caplog.text
+    assert "searched resumes" not in caplog.text
+    assert tiny.snapshot(project, "evaluate") == expected
+
+
+@pytest.mark.usefixtures("project")
+def test_a_removed_student_is_not_judged(monkeypatch):
+    """Students are those that the artifact names, not those a folder happens to hold."""
+    distill = artifact.load("distill")
+    search = artifact.load("guidance_search")
+    with artifact.create(
+        "distill",
+        distill.manifest["params"],
+        {"train": artifact.load("train"), "guidance_search": search},
+    ) as draft:
+        draft.path("student_9/model.safetensors").write_bytes(b"left behind")
+        draft.facts |= {"students": []}
+    seen = []
+    monkeypatch.setattr(evaluation, "draw", lambda one, *args: (seen.append(one.name), 1 / 0)[1])
+    with pytest.raises(ZeroDivisionError):
+        evaluate.main(config.read())
+    assert seen == ["base"]

@@ -1,0 +1,100 @@
+import csv
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from sid2core import artifact, config, recipe, rng
+from sid2core.guidance_search import chosen, grid
+from sid2core.metrics.judge import Judge
+from sid2core.sampling import Generator, balanced_labels
+from sid2core.trained import Trained
+from stages import guidance_search
+from tests import tiny
+
+
+def table(folder):
+    with (folder / "reports/guidance_search/grid.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_cell_is_a_row(finished):
+    rows = table(finished)
+    cells = grid(tiny.params().guidance_search)
+    assert [(float(row["weight"]), row["interval"]) for row in rows] == [
+        (cell.weight, cell.interval) for cell in cells
+    ]
+    steps = tiny.params().sampling.steps
+    assert [int(row["nfe"]) for row in rows[:3]] == [steps, 2 * steps, 2 * steps]
+    assert all(steps < int(row["nfe"]) < 2 * steps for row in rows[3:])
+    assert {(row["repeats"], row["samples"]) for row in rows} == {("2", "24")}
+
+
+def test_the_best_is_the_nearest_to_the_train_split(finished):
+    made = artifact.load("guidance_search", root=finished / "artifacts")
+    verdict = json.loads(made.path("best.json").read_text())
+    distances = sorted(float(row["fd_train_mean"]) for row in table(finished))
+    assert verdict["best"]["fd_train_mean"] == distances[0]
+    assert verdict["runner_up"]["fd_train_mean"] == distances[1]
+    assert chosen(verdict) in grid(tiny.params().guidance_search)
+    metrics = json.loads((finished / "reports/guidance_search/metrics.json").read_text())
+    assert metrics == {
+        "weight": verdict["best"]["weight"],
+        "logsnr_min": verdict["best"]["logsnr_min"],
+        "logsnr_max": verdict["best"]["logsnr_max"],
+        "fd_train_24": round(distances[0], 5),
+        "fd_train_24_runner_up": round(distances[1], 5),
+        "fd_train_24_noise": round(verdict["noise"], 5),
+    }
+
+
+@pytest.mark.usefixtures("project")
+def test_a_row_is_its_images_judged(finished):
+    """The last cell once more, by hand: two seeds, the same labels, the mean of their scores."""
+    params = config.read()
+    reference, train = (artifact.load(name) for name in ("reference", "train"))
+    cell, row = grid(params.guidance_search)[-1], table(finished)[-1]
+    model, judge = Trained.load(train.folder), Judge.load(reference)
+    sampling = params.sampling
+    method = model.method(
+        recipe.sampler(sampling), cell.guidance, sampling.steps, clip=sampling.clip
+    )
+    generator = Generator(method, model.params, sampling.batch_size)
+    stream = rng.key(params.seed, "guidance_search")
+    labels = balanced_labels(24, 10)
+    scores = [
+        judge.quality(generator.images(stream, np.arange(24) + first, labels), labels)
+        for first in (0, 24)
+    ]
+    distances = [one.fd_train for one in scores]
+    assert float(row["fd_train_mean"]) == pytest.approx(np.mean(distances), abs=1e-6)
+    assert float(row["fd_train_std"]) == pytest.approx(np.std(distances, ddof=1), abs=1e-6)
+    assert float(row["agreement"]) == pytest.approx(
+        np.mean([one.agreement for one in scores]), abs=1e-6
+    )
+
+
+def test_a_stopped_search_goes_on_and_ends_with_the_same_bytes(project, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    expected = tiny.snapshot(project, "guidance_search")
+    judge, asked = Judge.quality, []
+
+    def stops(self, images, labels):
+        if len(asked) == 5:
+            raise KeyboardInterrupt
+        asked.append(len(images))
+        return judge(self, images, labels)
+
+    monkeypatch.setattr(Judge, "quality", stops)
+    with pytest.raises(KeyboardInterrupt):
+        guidance_search.main(config.read())
+    assert tiny.snapshot(project, "guidance_search") == expected, "the earlier result stays"
+    asked.clear()
+    # Two cells of two repeats each were done: three are left, and the fifth score was lost.
+    monkeypatch.setattr(Judge, "quality", lambda *args: (asked.append(1), judge(*args))[1])
+    guidance_search.main(config.read())
+    assert len(asked) == 6
+    assert "2 of 5 cells" in caplog.text
+    assert tiny.snapshot(project, "guidance_search") == expected
+    assert not list((project / ".sid2/guidance_search").glob("*/cell*"))

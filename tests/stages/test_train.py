@@ -1,0 +1,165 @@
+"""Base training as a user runs it: as a process, which may be killed at any moment."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+from sid2core import artifact
+from sid2core.models import network
+from sid2core.trained import Trained
+from tests import tiny
+
+STEPS = 240
+LENGTH = {
+    "train": {"steps": STEPS},
+    "runtime": {"log_every": 8, "checkpoint_every": 16},
+}
+RESULTS = [
+    "artifacts/train/model.safetensors",
+    "artifacts/train/config.json",
+    "artifacts/train/manifest.json",
+    "reports/train/curve.csv",
+    "reports/train/metrics.json",
+]
+
+
+def start(stage, folder, compiled, **changes):
+    return subprocess.Popen(
+        [sys.executable, "-m", f"stages.{stage}"],
+        cwd=folder,
+        env=tiny.environment(JAX_COMPILATION_CACHE_DIR=str(compiled), **changes),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(stage, folder, compiled):
+    with start(stage, folder, compiled) as process:
+        _, log = process.communicate()
+    assert process.returncode == 0, log
+    return log
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """What one process compiled the next one finds, as in a real project."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, compiled):
+    """A project's root in which both stages have run, and what training logged."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    tiny.write(folder, **LENGTH)
+    run("prepare", folder, compiled)
+    return folder, run("train", folder, compiled)
+
+
+@pytest.fixture
+def prepared(undisturbed, tmp_path):
+    """Another root, before training."""
+    folder, _ = undisturbed
+    shutil.copytree(folder / "artifacts" / "prepare", tmp_path / "artifacts" / "prepare")
+    shutil.copyfile(folder / "params.yaml", tmp_path / "params.yaml")
+    return tmp_path
+
+
+def checkpoints(folder):
+    """The steps whose checkpoints are whole."""
+    found = folder.glob(".sid2/train/*/checkpoints/*")
+    return sorted(int(path.name) for path in found if path.name.isdigit())
+
+
+def kill_after(count, folder, compiled):
+    """Train, and kill the process once it has written ``count`` more checkpoints."""
+    before = checkpoints(folder)
+    goal = (before[-1] if before else 0) + 16 * count
+    with start("train", folder, compiled) as process:
+        deadline = time.monotonic() + 120
+        while (checkpoints(folder) or [0])[-1] < goal and time.monotonic() < deadline:
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        _, log = process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (folder / "artifacts" / "train").exists()
+    return log
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(undisturbed, prepared, compiled):
+    folder, log = undisturbed
+    assert f"train: train starts at step 0 of {STEPS}" in log
+    assert "train starts at step 0" in kill_after(2, prepared, compiled)
+    first = checkpoints(prepared)[-1]
+    assert f"train resumes from step {first} of {STEPS}" in kill_after(1, prepared, compiled)
+    second = checkpoints(prepared)[-1]
+    assert 0 < first < second < STEPS
+    log = run("train", prepared, compiled)
+    assert re.findall(r"train (?:starts|resumes).*", log) == [
+        f"train resumes from step {second} of {STEPS}"
+    ]
+    for name in RESULTS:
+        assert (prepared / name).read_bytes() == (folder / name).read_bytes(), name
+    assert not list(prepared.glob(".sid2/train/*/checkpoints"))
+
+
+def test_the_model_is_the_average_that_was_trained(undisturbed):
+    folder, _ = undisturbed
+    root = folder / "artifacts"
+    made = artifact.load("train", root=root, prepare=artifact.load("prepare", root=root))
+    settings = tiny.params(**LENGTH)
+    assert made.facts == {"steps": STEPS}
+    assert made.manifest["params"] == {
+        "seed": settings.seed,
+        "diffusion": settings.diffusion.model_dump(),
+        "model": settings.model.model_dump(),
+        "train": settings.train.model_dump(),
+    }
+    model = Trained.load(made.folder)
+    assert model.denoiser.network.config.image_shape == (8, 8, 1)
+    assert model.denoiser.prediction == settings.diffusion.prediction
+    draws = np.random.default_rng(0)
+    z = jnp.asarray(draws.normal(size=(16, 8, 8, 1)), jnp.float32)
+    x_hat = model.denoiser(model.params, z, jnp.full(16, -9.0), jnp.arange(16) % 10)
+    # In almost pure noise it has learnt that digits are dark: their mean is about −0.4.
+    assert -0.8 < float(x_hat.mean()) < -0.1
+
+
+def test_the_reports_say_how_it_went(undisturbed):
+    folder, _ = undisturbed
+    curve = pd.read_csv(folder / "reports/train/curve.csv")
+    assert list(curve["step"]) == list(range(8, STEPS + 1, 8))
+    assert {"loss", "grad_norm", "learning_rate"} < set(curve)
+    assert curve["loss"].iloc[-3:].mean() < 0.9 * curve["loss"].iloc[:3].mean()
+    speed = pd.read_csv(folder / "reports/train/speed.csv")
+    assert list(speed["step"]) == list(curve["step"])
+    metrics = json.loads((folder / "reports/train/metrics.json").read_text())
+    assert metrics["loss"] == pytest.approx(curve["loss"].iloc[-1], abs=1e-5)
+    assert metrics["steps"] == STEPS
+    _, params, _ = network.load(folder / "artifacts/train")
+    assert metrics["parameters"] == sum(value.size for value in params.values())
+    images = STEPS * tiny.params(**LENGTH).train.batch_size
+    assert metrics["training_pflops"] == pytest.approx(
+        metrics["gflops_forward"] * 3 * images / 1e6, abs=1e-4
+    )
+
+
+def test_a_damaged_input_ends_the_process_in_a_line(prepared, compiled):
+    (shard,) = (prepared / "artifacts/prepare").glob("train-*.parquet")
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with start("train", prepared, compiled) as process:
+        _, log = process.communicate()
+    assert process.returncode == 1
+    (line,) = log.splitlines()
+    assert line.startswith("train: artifacts/prepare/train-")
+    assert line.endswith("run `dvc repro prepare` to make it again")
+    assert {path.name for path in prepared.iterdir()} == {"artifacts", "params.yaml"}
