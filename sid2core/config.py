@@ -41,12 +41,32 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """What ``prepare`` reads and how it splits and shards it."""
+    """What ``prepare`` reads, to which shape, and how it splits and shards it."""
 
-    source: Literal["digits"]
+    source: Literal["digits", "folder", "frames"]
+    path: str | None
+    eval_path: str | None
+    image_size: Positive | None
+    channels: Literal[1, 3] | None
+    frames: Positive | None
+    frame_stride: Positive | None
     train_fraction: OpenFraction
     shard_records: Positive
     row_group_records: Positive
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Data:
+        shape, clip = ("image_size", "channels"), ("frames", "frame_stride")
+        needed = {"digits": (), "folder": ("path", *shape), "frames": ("path", *shape, *clip)}
+        for name in ("path", "eval_path", *shape, *clip):
+            given = getattr(self, name) is not None
+            if not given and name in needed[self.source]:
+                raise ValueError(f"source {self.source} needs {name}, found null")
+            if given and name not in needed[self.source] and name != "eval_path":
+                raise ValueError(f"source {self.source} has no use for {name}; set it to null")
+        if self.eval_path is not None and self.path is None:
+            raise ValueError(f"source {self.source} has no use for eval_path; set it to null")
+        return self
 
 
 class Optimiser(Section):
@@ -95,8 +115,28 @@ class Schedule(Section):
 class Loss(Section):
     """Weighting of the denoising error over log-SNR."""
 
-    name: Literal["sigmoid"]
-    bias: Finite
+    name: Literal["sigmoid", "edm", "edm_monotonic", "elbo", "low_bit", "power"]
+    bias: Finite | None
+    bias_start: Finite | None
+    bias_steps: Positive | None
+    levels: NonNegative | None
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Loss:
+        biased = self.name in ("sigmoid", "power")
+        wanted = {
+            "bias": biased,
+            "levels": self.name == "power",
+            "bias_steps": self.bias_start is not None,
+        }
+        for name, needed in wanted.items():
+            if needed and getattr(self, name) is None:
+                raise ValueError(f"{name} is null; loss {self.name} needs it here")
+            if not needed and getattr(self, name) is not None:
+                raise ValueError(f"{name} is of no use here; set it to null")
+        if self.bias_start is not None and not biased:
+            raise ValueError(f"bias_start is of no use to loss {self.name}; set it to null")
+        return self
 
 
 class Diffusion(Section):
@@ -120,8 +160,15 @@ class Model(Section):
     decoder_depth: list[NonNegative]
     mid_depth: Positive
     dropout: list[Fraction]
+    temporal_strides: list[Positive]
     emb_channels: Positive
-    head_size: Positive
+    head_size: Positive | None
+    heads: Positive | None
+    position: Literal["learned", "rope"]
+    film: Literal["both", "attention", "mlp"]
+    order: Literal["attention_first", "mlp_first", "parallel"]
+    text_channels: Positive | None
+    compute_dtype: Literal["float32", "bfloat16"]
 
     @model_validator(mode="after")
     def _levels(self) -> Model:
@@ -131,15 +178,22 @@ class Model(Section):
             "dropout": levels,
             "encoder_depth": levels - 1,
             "decoder_depth": levels - 1,
+            "temporal_strides": levels - 1,
         }
         for name, length in expected.items():
             found = len(getattr(self, name))
             if found != length:
                 msg = f"{name} has {found} entries; {levels} channels need {length}"
                 raise ValueError(msg)
+        if (self.head_size is None) == (self.heads is None):
+            msg = (
+                f"head_size is {self.head_size} and heads {self.heads}; give one, the other is null"
+            )
+            raise ValueError(msg)
+        name = "heads" if self.head_size is None else "head_size"
         for channels, block in zip(self.channels, self.blocks, strict=True):
-            if block == "transformer" and channels % self.head_size:
-                msg = f"head_size {self.head_size} must divide {channels} channels"
+            if block == "transformer" and channels % getattr(self, name):
+                msg = f"{name} {getattr(self, name)} must divide {channels} channels"
                 raise ValueError(msg)
         return self
 
@@ -269,6 +323,9 @@ class Runtime(Section):
 
     log_every: Positive
     checkpoint_every: Positive
+    remat: Literal["none", "blocks", "full"]
+    scan_blocks: Positive
+    attention: Literal["auto", "xla", "cudnn"]
 
     @model_validator(mode="after")
     def _aligned(self) -> Runtime:
