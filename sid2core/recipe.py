@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from sid2core import config
 from sid2core.diffusion import samplers, schedule, weighting
-from sid2core.models.uvit import UViTConfig
+from sid2core.models.architecture import UViTConfig
+from sid2core.models.execution import Execution, Remat
 
 
 def network(model: config.Model, shape: tuple[int, ...], num_classes: int) -> UViTConfig:
-    """The network's shape for images of ``shape`` [h, w, c]."""
-    height, width, channels = shape
-    return UViTConfig(
-        image_shape=(height, width, channels),
-        num_classes=num_classes,
-        patch_size=model.patch_size,
-        channels=tuple(model.channels),
-        blocks=tuple(model.blocks),
-        encoder_depth=tuple(model.encoder_depth),
-        decoder_depth=tuple(model.decoder_depth),
-        mid_depth=model.mid_depth,
-        dropout=tuple(model.dropout),
-        emb_channels=model.emb_channels,
-        head_size=model.head_size,
-    )
+    """The network's shape for examples of ``shape``, [h, w, c] or [f, h, w, c]."""
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in model.model_dump().items()
+    }
+    return UViTConfig(image_shape=tuple(shape), num_classes=num_classes, **values)
+
+
+def execution(runtime: config.Runtime) -> Execution:
+    """How networks are computed here."""
+    return Execution(Remat(runtime.remat), runtime.scan_blocks, runtime.attention)
 
 
 def noise_schedule(settings: config.Schedule, image_size: int) -> schedule.Schedule:

@@ -13,6 +13,7 @@ from sid2core.diffusion.guidance import Guidance
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.schedule import Schedule
 from sid2core.models import network
+from sid2core.models.execution import Execution
 from sid2core.models.network import Parameters
 from sid2core.sampling import Denoiser, Method
 
@@ -28,13 +29,17 @@ class Trained:
     """The whole ``config.json`` beside the weights."""
 
     @classmethod
-    def load(cls, folder: Path) -> Trained:
+    def load(cls, folder: Path, execution: Execution = Execution()) -> Trained:
         """Read weights and configuration; the process is the one they were trained for.
+
+        Args:
+            folder: what :func:`sid2core.models.network.save` wrote.
+            execution: how the network is to be computed here.
 
         Raises:
             WeightsError: the folder holds no readable model.
         """
-        net, params, settings = network.load(folder)
+        net, params, settings = network.load(folder, execution)
         diffusion = config.Diffusion.model_validate(settings["diffusion"])
         denoiser = Denoiser(net, Prediction(diffusion.prediction))
         schedule = recipe.noise_schedule(diffusion.schedule, net.config.image_shape[0])

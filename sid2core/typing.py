@@ -3,10 +3,12 @@
 ``b`` batch, ``h w`` height and width, ``c`` channels, ``n d`` samples and features.
 """
 
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 __all__ = [
     "Array",
+    "Bool",
+    "Embedding",
     "Features",
     "Float",
     "Image",
@@ -26,6 +28,8 @@ Samples = Float[Array, "b ..."]
 """A batch of examples of any rank: images or video."""
 Pixels = UInt8[Array, "b h w c"]
 """A batch of raw images, 0 to 255."""
+Embedding = Float[Array, "b e"]
+"""Conditioning vector of each example."""
 Labels = Int[Array, "b"]
 """Class indices."""
 LogSnr = Float[Array, "b"]

@@ -80,7 +80,7 @@ def _contestants(
     params: config.Params, train: Artifact, search: Artifact, distill: Artifact
 ) -> list[Contestant]:
     """The base model without guidance, with constant and with the found guidance; students."""
-    base, sampling = Trained.load(train.folder), params.sampling
+    base, sampling = Trained.load(train.folder, recipe.execution(params.runtime)), params.sampling
     found = chosen(json.loads(search.path("best.json").read_text(encoding="utf-8")))
     guided: dict[str, tuple[str, Guidance]] = {
         "base": ("base, no guidance", NoGuidance()),
@@ -97,7 +97,7 @@ def _contestants(
         for name, (title, guidance) in guided.items()
     ]
     for name in distill.facts["students"]:
-        student = Trained.load(distill.folder / name)
+        student = Trained.load(distill.folder / name, recipe.execution(params.runtime))
         steps = student.config["student_steps"]
         method = student.method(STUDENT_SAMPLER, NoGuidance(), steps, clip=sampling.clip)
         contestants.append(Contestant(name, f"student of {steps} steps", method, student.params))

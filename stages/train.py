@@ -24,7 +24,7 @@ def main(params: config.Params) -> None:
     prepare = artifact.load("prepare")
     dataset = Dataset.open(prepare, "train")
     shape = recipe.network(params.model, dataset.shape, dataset.num_classes)
-    net = network.Network(shape)
+    net = network.Network(shape, recipe.execution(params.runtime))
     overview = parameter_overview.get_parameter_overview(net.shapes(), include_stats=False)
     _log.info("parameters\n%s", overview)
     made_by = {

@@ -103,8 +103,15 @@ class Affine:
         decoder_depth=(),
         mid_depth=1,
         dropout=(0.0,),
+        temporal_strides=(),
         emb_channels=4,
         head_size=4,
+        heads=None,
+        position="learned",
+        film="both",
+        order="attention_first",
+        text_channels=None,
+        compute_dtype="float32",
     )
     traced: list[int] = field(default_factory=list, compare=False)
 

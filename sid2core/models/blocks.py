@@ -1,130 +1,142 @@
-"""The two blocks of the Residual U-ViT, and what they are made of.
+"""The two blocks of the Residual U-ViT.
 
-Every block maps [b, h, w, c] to the same shape and is the identity when freshly made: its last
-layer starts at zero. Dropout takes its key as an argument; no randomness hides in module state.
+Every block maps [b, (f,) h, w, c] to the same shape and is the identity when freshly made: its last
+layers start at zero. Dropout takes its key as an argument; no randomness hides in module state.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sid2core.typing import Array, Float, Image
-
-ZEROS = nnx.initializers.zeros_init()
-_MAX_GROUPS = 32
-_TRUNCATED_DEVIATION = 0.87962566103423978
-"""Standard deviation of a standard normal cut at ±2."""
-
-Embedding = Float[Array, "b e"]
-"""Conditioning vector of each example."""
-
-
-def lecun_normal(key: Array, shape: tuple[int, ...], dtype: Any = None, **_: Any) -> Array:
-    """Truncated normal of variance 1 / fan-in, drawn flat.
-
-    The distribution is flax's default; a flat draw compiles many times faster on CPU.
-    """
-    deviation = math.prod(shape[:-1]) ** -0.5 / _TRUNCATED_DEVIATION
-    flat = jax.random.truncated_normal(key, -2.0, 2.0, (math.prod(shape),), jnp.float32)
-    return (deviation * flat).reshape(shape).astype(dtype or jnp.float32)
+from sid2core.models.architecture import UViTConfig
+from sid2core.models.attention import Text, attend, rotate
+from sid2core.models.execution import Execution
+from sid2core.models.layers import (
+    ZEROS,
+    FiLM,
+    convolution,
+    dropped,
+    group_norm,
+    layer_norm,
+    linear,
+    swish,
+)
+from sid2core.typing import Array, Embedding, Samples
 
 
-def linear(channels: int, channels_out: int, rngs: nnx.Rngs, **options: Any) -> nnx.Linear:
-    """A linear layer over the last axis, LeCun-normal unless ``kernel_init`` says otherwise."""
-    return nnx.Linear(channels, channels_out, rngs=rngs, **{"kernel_init": lecun_normal, **options})
+class Condition(NamedTuple):
+    """What blocks are told beside the features."""
 
-
-def group_norm(channels: int, rngs: nnx.Rngs) -> nnx.GroupNorm:
-    """GroupNorm with the largest number of groups up to 32 that divides ``channels``."""
-    return nnx.GroupNorm(channels, num_groups=math.gcd(_MAX_GROUPS, channels), rngs=rngs)
-
-
-class FiLM(nnx.Module):
-    """h · (1 + scale) + shift, with scale and shift linear in swish(embedding); starts as identity.
-
-    Source: arXiv 1709.07871.
-    """
-
-    def __init__(self, emb_channels: int, channels: int, rngs: nnx.Rngs):
-        self.linear = nnx.Linear(emb_channels, 2 * channels, kernel_init=ZEROS, rngs=rngs)
-
-    def __call__(self, h: Image, emb: Embedding) -> Image:
-        """Modulate ``h`` [b, h, w, c] by ``emb`` [b, e]."""
-        scale, shift = jnp.split(self.linear(nnx.swish(emb))[:, None, None, :], 2, axis=-1)
-        return h * (1 + scale) + shift
+    emb: Embedding
+    """Noise level and class, as a vector."""
+    text: Text | None = None
+    """Tokens to look at, for models with text."""
 
 
 class ResBlock(nnx.Module):
     """x + conv(swish(FiLM(norm(conv(swish(norm(x))))))), both convolutions 3×3, the last from zero.
 
-    Source: SiD2 supplement B.3 (two 3×3 convolutions a block); layout of arXiv 2301.11093.
+    3×3×3 for video. Source: SiD2 supplement B.3 (two 3×3 convolutions a block); layout of
+    arXiv 2301.11093.
     """
 
-    def __init__(self, channels: int, emb_channels: int, dropout: float, rngs: nnx.Rngs):
+    def __init__(self, config: UViTConfig, level: int, execution: Execution, rngs: nnx.Rngs):
+        channels, axes = config.channels[level], len(config.image_shape) - 1
         self.norm_in = group_norm(channels, rngs)
-        self.conv_in = nnx.Conv(channels, channels, (3, 3), kernel_init=lecun_normal, rngs=rngs)
+        self.conv_in = convolution(channels, axes, rngs, dtype=config.compute_dtype)
         self.norm_out = group_norm(channels, rngs)
-        self.film = FiLM(emb_channels, channels, rngs)
-        self.conv_out = nnx.Conv(channels, channels, (3, 3), kernel_init=ZEROS, rngs=rngs)
-        self.dropout = dropout
+        self.film = FiLM(config.emb_channels, channels, rngs)
+        self.conv_out = convolution(
+            channels, axes, rngs, kernel_init=ZEROS, dtype=config.compute_dtype
+        )
+        self.dropout, self.dtype = config.dropout[level], config.compute_dtype
 
-    def __call__(self, x: Image, emb: Embedding, dropout_key: Array | None) -> Image:
+    def __call__(self, x: Samples, condition: Condition, dropout_key: Array | None) -> Samples:
         """Apply the block; ``dropout_key`` None switches dropout off."""
-        h = self.conv_in(nnx.swish(self.norm_in(x)))
-        h = nnx.swish(self.film(self.norm_out(h), emb))
+        h = self.conv_in(swish(self.norm_in(x), self.dtype))
+        h = swish(self.film(self.norm_out(h), condition.emb), self.dtype)
         return x + self.conv_out(dropped(h, self.dropout, dropout_key))
 
 
 class TransformerBlock(nnx.Module):
-    """Self-attention over all positions, then an MLP of width 4c; FiLM before each, q and k normed.
+    """Self-attention over all positions and an MLP of width 4c; FiLM before each, q and k normed.
 
-    12 c² multiply-adds a token in linear layers, as SiD2 supplement B.3 counts them.
+    12 c² multiply-adds a token in linear layers, as SiD2 supplement B.3 counts them. Where there is
+    text, its keys and values stand behind the positions' own.
     """
 
-    def __init__(
-        self, channels: int, emb_channels: int, head_size: int, dropout: float, rngs: nnx.Rngs
-    ):
-        self.norm_attention = nnx.LayerNorm(channels, use_bias=False, use_scale=False, rngs=rngs)
-        self.film_attention = FiLM(emb_channels, channels, rngs)
-        self.qkv = linear(channels, 3 * channels, rngs=rngs)
-        self.norm_q = nnx.RMSNorm(head_size, rngs=rngs)
-        self.norm_k = nnx.RMSNorm(head_size, rngs=rngs)
-        self.attention_out = linear(channels, channels, kernel_init=ZEROS, rngs=rngs)
-        self.norm_mlp = nnx.LayerNorm(channels, use_bias=False, use_scale=False, rngs=rngs)
-        self.film_mlp = FiLM(emb_channels, channels, rngs)
-        self.mlp_in = linear(channels, 4 * channels, rngs=rngs)
-        self.mlp_out = linear(4 * channels, channels, kernel_init=ZEROS, rngs=rngs)
-        self.head_size = head_size
-        self.dropout = dropout
+    def __init__(self, config: UViTConfig, level: int, execution: Execution, rngs: nnx.Rngs):
+        channels, dtype = config.channels[level], config.compute_dtype
+        self.heads, self.head_size = config.heads_of(level)
 
-    def __call__(self, x: Image, emb: Embedding, dropout_key: Array | None) -> Image:
+        def film(place: str) -> FiLM | None:
+            used = config.film in (place, "both")
+            return FiLM(config.emb_channels, channels, rngs) if used else None
+
+        self.norm_attention = layer_norm(channels, rngs)
+        self.film_attention = film("attention")
+        self.qkv = linear(channels, 3 * channels, rngs, dtype=dtype)
+        self.norm_q = nnx.RMSNorm(self.head_size, dtype=jnp.float32, rngs=rngs)
+        self.norm_k = nnx.RMSNorm(self.head_size, dtype=jnp.float32, rngs=rngs)
+        self.text = (
+            None
+            if config.text_channels is None
+            else linear(config.text_channels, 2 * channels, rngs, dtype=dtype)
+        )
+        self.attention_out = linear(channels, channels, rngs, kernel_init=ZEROS, dtype=dtype)
+        self.norm_mlp = layer_norm(channels, rngs)
+        self.film_mlp = film("mlp")
+        self.mlp_in = linear(channels, 4 * channels, rngs, dtype=dtype)
+        self.mlp_out = linear(4 * channels, channels, rngs, kernel_init=ZEROS, dtype=dtype)
+        self.dropout, self.dtype = config.dropout[level], dtype
+        self.order, self.rope = config.order, config.position == "rope"
+        self.implementation = execution.attention
+
+    def __call__(self, x: Samples, condition: Condition, dropout_key: Array | None) -> Samples:
         """Apply the block; ``dropout_key`` None switches dropout off."""
-        x = x + self._attention(self.film_attention(self.norm_attention(x), emb))
-        h = nnx.gelu(self.mlp_in(self.film_mlp(self.norm_mlp(x), emb)))
-        return x + self.mlp_out(dropped(h, self.dropout, dropout_key))
+        match self.order:
+            case "attention_first":
+                x = x + self._attention(x, condition)
+                return x + self._mlp(x, condition, dropout_key)
+            case "mlp_first":
+                x = x + self._mlp(x, condition, dropout_key)
+                return x + self._attention(x, condition)
+            case _:
+                return x + self._attention(x, condition) + self._mlp(x, condition, dropout_key)
 
-    def _attention(self, h: Image) -> Image:
-        b, height, width, c = h.shape
-        heads = c // self.head_size
-        qkv = self.qkv(h).reshape(b, height * width, 3, heads, self.head_size)
+    def _mlp(self, x: Samples, condition: Condition, dropout_key: Array | None) -> Samples:
+        h = self._modulated(self.film_mlp, self.norm_mlp(x), condition)
+        h = nnx.gelu(self.mlp_in(h))
+        return self.mlp_out(dropped(h, self.dropout, dropout_key))
+
+    def _attention(self, x: Samples, condition: Condition) -> Samples:
+        h = self._modulated(self.film_attention, self.norm_attention(x), condition)
+        b, *grid, c = h.shape
+        qkv = self.qkv(h).reshape(b, -1, 3, self.heads, self.head_size)
         q, k, v = self.norm_q(qkv[:, :, 0]), self.norm_k(qkv[:, :, 1]), qkv[:, :, 2]
-        out = jax.nn.dot_product_attention(q, k, v)
-        return self.attention_out(out.reshape(b, height, width, c))
+        if self.rope:
+            q, k = rotate(q, grid), rotate(k, grid)
+        mask = None
+        if self.text is not None:
+            k, v, mask = self._with_text(k, v, condition.text)
+        out = attend(q.astype(v.dtype), k.astype(v.dtype), v, mask, self.implementation)
+        return self.attention_out(out.reshape(h.shape))
 
+    def _with_text(
+        self, k: Array, v: Array, text: Text | None
+    ) -> tuple[Array, Array, Array | None]:
+        """Keys and values of positions and text, and which of them are there."""
+        if self.text is None or text is None:
+            return k, v, None
+        b, tokens = text.mask.shape
+        both = self.text(text.tokens).reshape(b, tokens, 2, self.heads, self.head_size)
+        k = jnp.concatenate([k, self.norm_k(both[:, :, 0])], axis=1)
+        v = jnp.concatenate([v, both[:, :, 1]], axis=1)
+        here = jnp.ones((b, v.shape[1] - tokens), bool)
+        return k, v, jnp.concatenate([here, text.mask], axis=1)
 
-def dropped(h: Image, rate: float, key: Array | None) -> Image:
-    """Inverted dropout: zero with probability ``rate``, scale the rest by 1 / (1 − rate).
-
-    Sixteen random bits an element, so the rate is a multiple of 2⁻¹⁶ (and is scaled by as such):
-    half the price of a uniform number, which on CPU is a good part of a small model's step.
-    """
-    if key is None or rate == 0.0:
-        return h
-    threshold = round(rate * 2**16)
-    bits = jax.random.bits(key, (h.size,), jnp.uint16).reshape(h.shape)
-    return jnp.where(bits >= threshold, h / (1.0 - threshold / 2**16), jnp.zeros_like(h))
+    def _modulated(self, film: FiLM | None, h: Samples, condition: Condition) -> Samples:
+        return (h if film is None else film(h, condition.emb)).astype(self.dtype)

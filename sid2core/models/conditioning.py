@@ -7,8 +7,8 @@ import math
 import jax.numpy as jnp
 from flax import nnx
 
-from sid2core.models.blocks import Embedding, linear
-from sid2core.typing import Array, Labels, LogSnr
+from sid2core.models.layers import linear
+from sid2core.typing import Array, Embedding, Labels, LogSnr
 
 LOGSNR_SCALE = 20.0
 """Log-SNR is divided by this, so that every schedule in use falls within about [-1, 1]."""

@@ -6,7 +6,9 @@ step costs three forward passes.
 
 from __future__ import annotations
 
-from sid2core.models.uvit import UViTConfig
+import math
+
+from sid2core.models.architecture import UViTConfig
 
 FORWARDS_PER_TRAINING_STEP = 3
 
@@ -16,24 +18,25 @@ def transformer_gflops(tokens: int, channels: int, blocks: int) -> float:
     return (12 * channels**2 * tokens + 2 * tokens**2 * channels) * blocks / 1e9
 
 
-def resblock_gflops(positions: int, channels: int, blocks: int) -> float:
-    """2 · 3² · c² · n · blocks / 10⁹ for n positions (SiD2 supplement B.3, n = size²)."""
-    return 2 * 3**2 * channels**2 * positions * blocks / 1e9
+def resblock_gflops(positions: int, channels: int, blocks: int, axes: int = 2) -> float:
+    """2 · 3² · c² · n · blocks / 10⁹ for n positions (SiD2 supplement B.3, n = size²).
+
+    For video 2 · 3³ · c² · n · blocks / 10⁹, ``axes`` being 3 (SiD2 supplement B.7).
+    """
+    return 2 * 3**axes * channels**2 * positions * blocks / 1e9
 
 
 def level_gflops(config: UViTConfig) -> list[float]:
-    """GFLOPs of each level's blocks for one image, finest level first."""
-    last = len(config.channels) - 1
+    """GFLOPs of each level's blocks for one example, finest level first."""
     counts = []
     for level, (channels, kind) in enumerate(zip(config.channels, config.blocks, strict=True)):
-        depth = (
-            config.mid_depth
-            if level == last
-            else config.encoder_depth[level] + config.decoder_depth[level]
+        grid, depth = config.grid(level), config.depth(level)
+        positions = math.prod(grid)
+        counts.append(
+            transformer_gflops(positions, channels, depth)
+            if kind == "transformer"
+            else resblock_gflops(positions, channels, depth, len(grid))
         )
-        height, width = config.grid(level)
-        gflops = transformer_gflops if kind == "transformer" else resblock_gflops
-        counts.append(gflops(height * width, channels, depth))
     return counts
 
 

@@ -19,9 +19,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 
-from sid2core.errors import Sid2Error
-from sid2core.models.uvit import ResidualUViT, UViTConfig
-from sid2core.typing import Array, Image, Labels, LogSnr
+from sid2core.models.architecture import UViTConfig
+from sid2core.models.attention import Text
+from sid2core.models.execution import Execution
+from sid2core.models.fit import WeightsError, difference
+from sid2core.models.uvit import ResidualUViT
+from sid2core.typing import Array, Labels, LogSnr, Samples
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT = 1
@@ -30,20 +33,16 @@ Parameters = dict[str, Array]
 """Flat name → array."""
 
 
-class WeightsError(Sid2Error):
-    """A weights file does not fit its configuration."""
-
-
 @dataclass(frozen=True)
 class Network:
-    """The Residual U-ViT of ``config``, without its parameters."""
+    """The Residual U-ViT of ``config``, without its parameters, computed as ``execution`` says."""
 
     config: UViTConfig
+    execution: Execution = Execution()
 
     def init(self, key: Array) -> Parameters:
         """Fresh parameters, float32."""
-        graph = ResidualUViT(self.config, nnx.Rngs(key))
-        return _flatten(nnx.state(graph, nnx.Param))
+        return _flatten(nnx.state(self._module(nnx.Rngs(key)), nnx.Param))
 
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of the parameters, without allocating any."""
@@ -52,18 +51,22 @@ class Network:
     def apply(
         self,
         params: Mapping[str, Array],
-        z: Image,
+        z: Samples,
         logsnr: LogSnr,
         labels: Labels,
         dropout_key: Array | None = None,
-    ) -> Image:
-        """The network's output for noisy images; arguments as :class:`ResidualUViT`'s."""
-        abstract = nnx.eval_shape(lambda: ResidualUViT(self.config, nnx.Rngs(0)))
+        text: Text | None = None,
+    ) -> Samples:
+        """The network's output for noisy examples; arguments as :class:`ResidualUViT`'s."""
+        abstract = nnx.eval_shape(lambda: self._module(nnx.Rngs(0)))
         graph, state = nnx.split(abstract, nnx.Param)
         flat = {path: params["/".join(map(str, path))] for path, _ in nnx.to_flat_state(state)}
         pure = nnx.to_pure_dict(state)
         nnx.replace_by_pure_dict(state, _nest(flat, pure))
-        return nnx.merge(graph, state)(z, logsnr, labels, dropout_key)
+        return nnx.merge(graph, state)(z, logsnr, labels, dropout_key, text)
+
+    def _module(self, rngs: nnx.Rngs) -> ResidualUViT:
+        return ResidualUViT(self.config, self.execution, rngs)
 
 
 def _flatten(state: nnx.State) -> Parameters:
@@ -90,12 +93,14 @@ def save(
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def load(folder: Path) -> tuple[Network, Parameters, dict[str, Any]]:
+def load(
+    folder: Path, execution: Execution = Execution()
+) -> tuple[Network, Parameters, dict[str, Any]]:
     """Read what :func:`save` wrote: network, parameters, whole configuration.
 
     Raises:
         WeightsError: a file is missing or damaged, or a shape is not the configuration's; the
-            first difference is named.
+            first difference and the key behind it are named.
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -103,18 +108,24 @@ def load(folder: Path) -> tuple[Network, Parameters, dict[str, Any]]:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in config["network"].items()
         }
-        network = Network(UViTConfig(**fields))
+        network = Network(UViTConfig(**fields), execution)
         arrays = load_file(folder / WEIGHTS)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         msg = f"{folder} holds no readable model ({error}); run `dvc repro` to make it again"
         raise WeightsError(msg) from error
-    for name, expected in network.shapes().items():
-        found = arrays[name].shape if name in arrays else "nothing"
-        if found != expected.shape:
-            msg = f"{folder / WEIGHTS}: {name} is {found}, {CONFIG} asks for {expected.shape}"
-            raise WeightsError(f"{msg}; the two files are not of one model")
-    unknown = sorted(set(arrays) - set(network.shapes()))
-    if unknown:
-        msg = f"{folder / WEIGHTS} has {unknown[0]}, which {CONFIG} does not know"
-        raise WeightsError(f"{msg}; the two files are not of one model")
+    check(arrays, network, f"{folder / WEIGHTS}", f"{CONFIG} beside it")
     return network, {name: jax.numpy.asarray(value) for name, value in arrays.items()}, config
+
+
+def check(arrays: Mapping[str, Any], network: Network, origin: str, wanted_by: str) -> None:
+    """Refuse weights that are not the network's.
+
+    Raises:
+        WeightsError: with the first difference, and the configuration key behind it.
+    """
+    found = {name: tuple(value.shape) for name, value in arrays.items()}
+    expected = {name: tuple(value.shape) for name, value in network.shapes().items()}
+    wrong = difference(found, expected)
+    if wrong:
+        msg = f"{origin} {wrong} in {wanted_by}: the weights are of another network"
+        raise WeightsError(msg)

@@ -6,187 +6,159 @@ The skip carries only what the deeper levels changed (SiD2; three public reading
     decoder level l:  h = Up(h − neg) + pos;  h = blocks_up[l](h)
 
 With inner levels that change nothing, Up(h − neg) is zero and the level is the identity on its
-skip. Depths of encoder and decoder may differ (SiD2 supplement C.3).
+skip. Depths of encoder and decoder may differ (SiD2 supplement C.3). Images and clips differ in
+the number of axes alone: convolutions are 3×3 or 3×3×3, attention sees all positions of all frames
+(SiD2 supplement B.7).
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sid2core.errors import Sid2Error
-from sid2core.models.blocks import (
+from sid2core.models.architecture import ModelError, UViTConfig
+from sid2core.models.attention import Text
+from sid2core.models.blocks import Condition, ResBlock, TransformerBlock
+from sid2core.models.conditioning import Conditioning
+from sid2core.models.execution import Execution, Remat, recomputed, run_blocks
+from sid2core.models.layers import (
     ZEROS,
-    Embedding,
-    ResBlock,
-    TransformerBlock,
     group_norm,
     lecun_normal,
     linear,
+    position_embedding,
+    swish,
 )
-from sid2core.models.conditioning import Conditioning
-from sid2core.typing import Array, Image, Labels, LogSnr
+from sid2core.typing import Array, Labels, LogSnr, Samples
 
-
-class ModelError(Sid2Error):
-    """The network does not fit the images it is asked to model."""
-
-
-@dataclass(frozen=True)
-class UViTConfig:
-    """Shape of a Residual U-ViT; lists have one entry a level, finest first, the last the middle.
-
-    Attributes:
-        image_shape: height, width and channels of the image; input and output are of this shape.
-        num_classes: classes; label ``num_classes`` is the null class.
-        patch_size: side of a patch: the finest level works at height / patch_size.
-        channels: width of each level.
-        blocks: kind of block of each level.
-        encoder_depth: blocks on the way down, for all but the last level.
-        decoder_depth: blocks on the way up, likewise.
-        mid_depth: blocks of the last level.
-        dropout: dropout rate of each level.
-        emb_channels: width of the conditioning vector.
-        head_size: channels of one attention head.
-    """
-
-    image_shape: tuple[int, int, int]
-    num_classes: int
-    patch_size: int
-    channels: tuple[int, ...]
-    blocks: tuple[Literal["res", "transformer"], ...]
-    encoder_depth: tuple[int, ...]
-    decoder_depth: tuple[int, ...]
-    mid_depth: int
-    dropout: tuple[float, ...]
-    emb_channels: int
-    head_size: int
-
-    def __post_init__(self) -> None:
-        factor = self.patch_size * 2 ** (len(self.channels) - 1)
-        height, width, _ = self.image_shape
-        if height % factor or width % factor:
-            msg = (
-                f"images of {height}×{width} do not divide by {factor} (patch_size "
-                f"{self.patch_size} and {len(self.channels)} levels); change model.patch_size, "
-                f"the number of model.channels, or the image size"
-            )
-            raise ModelError(msg)
-
-    def grid(self, level: int) -> tuple[int, int]:
-        """Height and width of the feature maps of ``level``."""
-        factor = self.patch_size * 2**level
-        return self.image_shape[0] // factor, self.image_shape[1] // factor
+BLOCKS = {"res": ResBlock, "transformer": TransformerBlock}
+"""Each value of ``model.blocks``."""
 
 
 class Level(nnx.Module):
     """A run of equal blocks at one resolution."""
 
-    def __init__(self, config: UViTConfig, level: int, depth: int, rngs: nnx.Rngs):
-        width, rate, emb = config.channels[level], config.dropout[level], config.emb_channels
-        positions = config.blocks[level] == "transformer" and depth > 0
-        self.position = (
-            nnx.Param(_position_embedding(rngs.params(), (*config.grid(level), width)))
-            if positions
-            else None
-        )
-        self.blocks = nnx.List(
-            ResBlock(width, emb, rate, rngs)
-            if config.blocks[level] == "res"
-            else TransformerBlock(width, emb, config.head_size, rate, rngs)
-            for _ in range(depth)
-        )
+    def __init__(
+        self, config: UViTConfig, level: int, depth: int, execution: Execution, rngs: nnx.Rngs
+    ):
+        kind = config.blocks[level]
+        learned = kind == "transformer" and config.position == "learned" and depth > 0
+        shape = (*config.grid(level), config.channels[level])
+        self.position = nnx.Param(position_embedding(rngs.params(), shape)) if learned else None
+        self.blocks = nnx.List(BLOCKS[kind](config, level, execution, rngs) for _ in range(depth))
+        self.execution = execution
 
-    def __call__(self, h: Image, emb: Embedding, dropout_key: Array | None) -> Image:
+    def __call__(self, h: Samples, condition: Condition, dropout_key: Array | None) -> Samples:
         """Apply the blocks in order."""
         if self.position is not None:
-            h = h + self.position[...][None]
-        for index, block in enumerate(self.blocks):
-            key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
-            h = block(h, emb, key)
-        return h
-
-
-def _position_embedding(key: Array, shape: tuple[int, ...]) -> Array:
-    """N(0, 0.02²), drawn flat: that compiles many times faster on CPU."""
-    return 0.02 * jax.random.normal(key, (math.prod(shape),)).reshape(shape)
+            h = h + self.position[...][None].astype(h.dtype)
+        return run_blocks(self.blocks, h, condition, dropout_key, self.execution)
 
 
 class Down(nnx.Module):
-    """Mean over 2×2, then a 1×1 projection to the next level's width."""
+    """Mean over 2×2 (and over frames that go), then a 1×1 projection to the next level's width."""
 
-    def __init__(self, channels: int, channels_out: int, rngs: nnx.Rngs):
-        self.project = linear(channels, channels_out, rngs)
+    def __init__(self, config: UViTConfig, level: int, rngs: nnx.Rngs):
+        width, deeper = config.channels[level : level + 2]
+        self.project = linear(width, deeper, rngs, dtype=config.compute_dtype)
+        self.stride = config.stride(level)
 
-    def __call__(self, h: Image) -> Image:
-        """[b, h, w, c] → [b, h/2, w/2, c_out]."""
-        b, height, width, c = h.shape
-        return self.project(h.reshape(b, height // 2, 2, width // 2, 2, c).mean(axis=(2, 4)))
+    def __call__(self, h: Samples) -> Samples:
+        """[b, h, w, c] → [b, h/2, w/2, c_out], frames likewise by their stride."""
+        batch, *grid, channels = h.shape
+        split = [
+            part
+            for size, stride in zip(grid, self.stride, strict=True)
+            for part in (size // stride, stride)
+        ]
+        axes = tuple(range(2, 2 + len(split), 2))
+        return self.project(h.reshape(batch, *split, channels).mean(axis=axes))
 
 
 class Up(nnx.Module):
     """A 1×1 projection without bias to the finer level's width, then nearest ×2."""
 
-    def __init__(self, channels: int, channels_out: int, rngs: nnx.Rngs):
-        self.project = linear(channels, channels_out, rngs, use_bias=False)
+    def __init__(self, config: UViTConfig, level: int, rngs: nnx.Rngs):
+        finer, width = config.channels[level : level + 2]
+        self.project = linear(width, finer, rngs, use_bias=False, dtype=config.compute_dtype)
+        self.stride = config.stride(level)
 
-    def __call__(self, h: Image) -> Image:
-        """[b, h, w, c] → [b, 2h, 2w, c_out]; zero stays zero."""
-        return jnp.repeat(jnp.repeat(self.project(h), 2, axis=1), 2, axis=2)
+    def __call__(self, h: Samples) -> Samples:
+        """[b, h, w, c] → [b, 2h, 2w, c_out], frames likewise by their stride; zero stays zero."""
+        h = self.project(h)
+        for axis, stride in enumerate(self.stride, start=1):
+            h = jnp.repeat(h, stride, axis=axis)
+        return h
 
 
 class ResidualUViT(nnx.Module):
     """The denoising network: (z, log-SNR, label) → prediction of z's shape; zero when fresh."""
 
-    def __init__(self, config: UViTConfig, rngs: nnx.Rngs):
-        patch, widths, colours = config.patch_size, config.channels, config.image_shape[-1]
-        window = (patch, patch)
-        levels = range(len(widths) - 1)
-        self.config = config
+    def __init__(self, config: UViTConfig, execution: Execution, rngs: nnx.Rngs):
+        widths, colours, patch = config.channels, config.image_shape[-1], config.patch()
+        levels, dtype = range(len(widths) - 1), config.compute_dtype
+        self.config, self.execution = config, execution
         self.conditioning = Conditioning(config.num_classes, config.emb_channels, rngs)
+        window = {"kernel_size": patch, "strides": patch, "padding": "VALID", "rngs": rngs}
         self.patch_in = nnx.Conv(
-            colours, widths[0], window, window, padding="VALID", kernel_init=lecun_normal, rngs=rngs
+            colours, widths[0], kernel_init=lecun_normal, dtype=dtype, **window
         )
-        self.encoder = nnx.List(Level(config, i, config.encoder_depth[i], rngs) for i in levels)
-        self.down = nnx.List(Down(widths[i], widths[i + 1], rngs) for i in levels)
-        self.middle = Level(config, len(widths) - 1, config.mid_depth, rngs)
-        self.up = nnx.List(Up(widths[i + 1], widths[i], rngs) for i in levels)
-        self.decoder = nnx.List(Level(config, i, config.decoder_depth[i], rngs) for i in levels)
+
+        def level(index: int, depth: int) -> Level:
+            return Level(config, index, depth, execution, rngs)
+
+        self.encoder = nnx.List(level(i, config.encoder_depth[i]) for i in levels)
+        self.down = nnx.List(Down(config, i, rngs) for i in levels)
+        self.middle = level(len(levels), config.mid_depth)
+        self.up = nnx.List(Up(config, i, rngs) for i in levels)
+        self.decoder = nnx.List(level(i, config.decoder_depth[i]) for i in levels)
         self.norm_out = group_norm(widths[0], rngs)
-        self.patch_out = nnx.ConvTranspose(
-            widths[0], colours, window, window, padding="VALID", kernel_init=ZEROS, rngs=rngs
-        )
+        self.patch_out = nnx.ConvTranspose(widths[0], colours, kernel_init=ZEROS, **window)
 
     def __call__(
-        self, z: Image, logsnr: LogSnr, labels: Labels, dropout_key: Array | None = None
-    ) -> Image:
-        """Predict v (or eps, or x) for noisy images ``z`` [b, h, w, c].
+        self,
+        z: Samples,
+        logsnr: LogSnr,
+        labels: Labels,
+        dropout_key: Array | None = None,
+        text: Text | None = None,
+    ) -> Samples:
+        """Predict v (or eps, or x) for noisy examples ``z`` [b, (f,) h, w, c]; float32.
 
         Args:
-            z: noisy images.
+            z: noisy images or clips.
             logsnr: log-SNR of each, [b].
             labels: class of each, [b]; ``num_classes`` is the null class.
             dropout_key: switches dropout on; without it the network is deterministic.
+            text: tokens for attention to look at; a model with text takes None for no text.
+
+        Raises:
+            ModelError: there is text, and the model has none.
         """
+        if text is not None and self.config.text_channels is None:
+            msg = "the network was given text and has no use for it; set model.text_channels"
+            raise ModelError(msg)
         levels = len(self.encoder)
         keys = iter(_split(dropout_key, 2 * levels + 1))
-        emb = self.conditioning(logsnr, labels)
+        condition = Condition(self.conditioning(logsnr, labels), text)
         h, skips = self.patch_in(z), []
-        for blocks, down in zip(self.encoder, self.down, strict=True):
-            pos = blocks(h, emb, next(keys))
+        for level, down in zip(self.encoder, self.down, strict=True):
+            pos = self._run(level, h, condition, next(keys))
             h = down(pos)
             skips.append((pos, h))
-        h = self.middle(h, emb, next(keys))
-        for level in reversed(range(levels)):
-            pos, neg = skips[level]
-            h = self.up[level](h - neg) + pos
-            h = self.decoder[level](h, emb, next(keys))
-        return self.patch_out(nnx.swish(self.norm_out(h)))
+        h = self._run(self.middle, h, condition, next(keys))
+        for index in reversed(range(levels)):
+            pos, neg = skips[index]
+            h = self.up[index](h - neg) + pos
+            h = self._run(self.decoder[index], h, condition, next(keys))
+        return self.patch_out(swish(self.norm_out(h), jnp.float32))
+
+    def _run(self, level: Level, *arguments: Any) -> Samples:
+        call = recomputed(level) if self.execution.remat is Remat.FULL else level
+        return call(*arguments)
 
 
 def _split(key: Array | None, count: int) -> list[Array | None]:

@@ -6,6 +6,15 @@ import numpy as np
 from sid2core.models.network import Network
 from sid2core.models.uvit import UViTConfig
 
+OPEN = {
+    "heads": None,
+    "position": "learned",
+    "film": "both",
+    "order": "attention_first",
+    "text_channels": None,
+    "compute_dtype": "float32",
+}
+"""The defaults of what the paper leaves open."""
 PUBLISHED = {
     "num_classes": 1000,
     "channels": (128, 256, 512, 1024),
@@ -14,8 +23,10 @@ PUBLISHED = {
     "decoder_depth": (3, 3, 3),
     "mid_depth": 16,
     "dropout": (0.0, 0.0, 0.1, 0.1),
+    "temporal_strides": (1, 1, 1),
     "emb_channels": 1024,
     "head_size": 64,
+    **OPEN,
 }
 """The widths of SiD2's models; the size of the image and of a patch are missing."""
 
@@ -33,8 +44,11 @@ def tiny(**changes):
         "dropout": (0.2, 0.3),
         "emb_channels": 8,
         "head_size": 6,
+        **OPEN,
     }
-    return UViTConfig(**(fields | changes))
+    fields |= changes
+    fields.setdefault("temporal_strides", (1,) * len(fields["encoder_depth"]))
+    return UViTConfig(**fields)
 
 
 def weights(network: Network, seed=0):

@@ -5,17 +5,27 @@ import pytest
 from flax import nnx
 from jax.extend.core import ClosedJaxpr
 
-from sid2core.models import blocks, cost
-from sid2core.models.blocks import FiLM, ResBlock, TransformerBlock, dropped, group_norm
-from tests.models import oracle
+from sid2core.models import cost, layers
+from sid2core.models.blocks import Condition, ResBlock, TransformerBlock
+from sid2core.models.execution import Execution
+from sid2core.models.layers import FiLM, dropped, group_norm
+from tests.models import configs, oracle
 
 EMB = 6
-KINDS = {
-    "res": lambda rate=0.0, channels=8: ResBlock(channels, EMB, rate, nnx.Rngs(0)),
-    "transformer": lambda rate=0.0, channels=8: TransformerBlock(
-        channels, EMB, 4, rate, nnx.Rngs(0)
-    ),
-}
+BLOCKS = {"res": ResBlock, "transformer": TransformerBlock}
+
+
+def block_of(kind, rate=0.0, channels=8, **options):
+    config = configs.tiny(
+        channels=(channels,),
+        blocks=(kind,),
+        encoder_depth=(),
+        decoder_depth=(),
+        dropout=(rate,),
+        emb_channels=EMB,
+        **({"head_size": 4} | options),
+    )
+    return BLOCKS[kind](config, 0, Execution(), nnx.Rngs(0))
 
 
 def filled(module, seed=0):
@@ -31,7 +41,7 @@ def filled(module, seed=0):
 
 
 def compiled(block):
-    return jax.jit(lambda x, emb, key=None: block(x, emb, key))
+    return jax.jit(lambda x, emb, key=None: block(x, Condition(emb), key))
 
 
 def batch(channels=8, size=(4, 6), count=3, seed=1):
@@ -41,14 +51,14 @@ def batch(channels=8, size=(4, 6), count=3, seed=1):
     return jnp.asarray(x), jnp.asarray(emb)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BLOCKS)
 def test_a_fresh_block_is_the_identity(kind):
     x, emb = batch()
-    assert (compiled(KINDS[kind]())(x, emb) == x).all()
+    assert (compiled(block_of(kind))(x, emb) == x).all()
 
 
 def test_res_block_is_its_formula():
-    module, weights = filled(KINDS["res"]())
+    module, weights = filled(block_of("res"))
     block = compiled(module)
     x, emb = batch()
     found = block(x, emb)
@@ -58,7 +68,7 @@ def test_res_block_is_its_formula():
 
 
 def test_transformer_block_is_its_formula():
-    module, weights = filled(KINDS["transformer"]())
+    module, weights = filled(block_of("transformer"))
     block = compiled(module)
     x, emb = batch()
     found = block(x, emb)
@@ -69,7 +79,7 @@ def test_transformer_block_is_its_formula():
 
 def test_attention_knows_no_order():
     """Without position embeddings, moving the positions moves the outputs and nothing else."""
-    block = compiled(filled(KINDS["transformer"]())[0])
+    block = compiled(filled(block_of("transformer"))[0])
     x, emb = batch()
     order = np.random.default_rng(2).permutation(24)
     moved = x.reshape(3, 24, 8)[:, order].reshape(x.shape)
@@ -77,18 +87,18 @@ def test_attention_knows_no_order():
     np.testing.assert_allclose(block(moved, emb), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BLOCKS)
 def test_examples_of_a_batch_do_not_see_each_other(kind):
-    block = compiled(filled(KINDS[kind]())[0])
+    block = compiled(filled(block_of(kind))[0])
     x, emb = batch()
     together = block(x, emb)
     alone = jnp.concatenate([block(x[i : i + 1], emb[i : i + 1]) for i in range(3)])
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BLOCKS)
 def test_dropout_is_a_function_of_its_key(kind):
-    block = compiled(filled(KINDS[kind](rate=0.5))[0])
+    block = compiled(filled(block_of(kind, rate=0.5))[0])
     x, emb = batch()
     first, again, other = (block(x, emb, jax.random.key(seed)) for seed in (0, 0, 1))
     assert (first == again).all()
@@ -97,9 +107,9 @@ def test_dropout_is_a_function_of_its_key(kind):
     assert (block(x, emb) != first).any()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BLOCKS)
 def test_a_rate_of_zero_is_no_dropout(kind):
-    block = compiled(filled(KINDS[kind](rate=0.0))[0])
+    block = compiled(filled(block_of(kind, rate=0.0))[0])
     x, emb = batch()
     assert (block(x, emb, jax.random.key(0)) == block(x, emb)).all()
 
@@ -127,7 +137,7 @@ def test_groups_divide_the_channels(channels, groups):
 
 
 def test_fresh_kernels_have_variance_one_over_fan_in():
-    kernel = np.asarray(blocks.lecun_normal(jax.random.key(0), (3, 3, 64, 256)), np.float64)
+    kernel = np.asarray(layers.lecun_normal(jax.random.key(0), (3, 3, 64, 256)), np.float64)
     assert kernel.std() == pytest.approx((9 * 64) ** -0.5, rel=0.01)
     assert kernel.mean() == pytest.approx(0.0, abs=0.001)
     assert np.abs(kernel).max() <= 2.0 * (9 * 64) ** -0.5 / 0.8796 + 1e-7
@@ -159,7 +169,7 @@ def products(jaxpr):
 )
 def test_the_published_cost_is_what_is_computed(kind, gflops, films):
     """All but the modulation, which is not of a position: e · 2c a FiLM."""
-    block = KINDS[kind]()
+    block = block_of(kind)
     x, emb = batch(count=1)
-    traced = jax.make_jaxpr(lambda x, emb: block(x, emb, None))(x, emb)
+    traced = jax.make_jaxpr(lambda x, emb: block(x, Condition(emb), None))(x, emb)
     assert products(traced.jaxpr) == round(gflops(24, 8, 1) * 1e9) + films * EMB * 16

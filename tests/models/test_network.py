@@ -120,19 +120,19 @@ def test_any_reader_of_safetensors_can_read_them(saved):
 
 def test_a_missing_array_is_named(saved):
     edit(saved, lambda arrays: arrays.pop("up/0/project/kernel"))
-    with pytest.raises(WeightsError, match=r"up/0/project/kernel is nothing, .* \(12, 4\)"):
+    with pytest.raises(WeightsError, match=r"has no up/0/project/kernel, expected \(12, 4\); see model.channels"):
         network.load(saved)
 
 
 def test_an_array_of_another_shape_is_named(saved):
     edit(saved, lambda arrays: arrays.update({"norm_out/bias": np.zeros(7, np.float32)}))
-    with pytest.raises(WeightsError, match=r"norm_out/bias is \(7,\), .* asks for \(4,\)"):
+    with pytest.raises(WeightsError, match=r"norm_out/bias of shape \(7,\), expected \(4,\)"):
         network.load(saved)
 
 
 def test_an_unknown_array_is_named(saved):
     edit(saved, lambda arrays: arrays.update({"head/bias": np.zeros(7, np.float32)}))
-    with pytest.raises(WeightsError, match="has head/bias, which config.json does not know"):
+    with pytest.raises(WeightsError, match="has head/bias, which the network does not"):
         network.load(saved)
 
 
@@ -141,7 +141,7 @@ def test_the_configuration_of_another_model_is_told(saved):
     config = json.loads(path.read_text())
     config["network"]["decoder_depth"] = [3]
     path.write_text(json.dumps(config))
-    with pytest.raises(WeightsError, match="decoder/0/blocks/2/.* is nothing"):
+    with pytest.raises(WeightsError, match=r"has no decoder/0/blocks/2/.*model\.decoder_depth"):
         network.load(saved)
 
 

@@ -5,6 +5,8 @@ import pytest
 from flax import nnx
 
 from sid2core.errors import Sid2Error
+from sid2core.models.blocks import Condition
+from sid2core.models.execution import Execution
 from sid2core.models.network import Network
 from sid2core.models.uvit import Level, ModelError
 from tests.models import configs, oracle
@@ -131,18 +133,18 @@ def test_dropout_acts_by_its_key_and_not_without_one():
 def test_blocks_of_one_level_drop_different_places():
     """Equal blocks whose change does not hang on what comes in: with one key it would be equal."""
     config = configs.tiny(blocks=("res", "res"), channels=(4, 6), dropout=(0.5, 0.5))
-    level = Level(config, 0, 2, nnx.Rngs(0))
+    level = Level(config, 0, 2, Execution(), nnx.Rngs(0))
     for block in level.blocks:
         block.norm_out.scale[...] = jnp.zeros(4)
         block.norm_out.bias[...] = jnp.arange(4.0)
         block.conv_out.kernel[...] = jnp.ones((3, 3, 4, 4))
     first = level.blocks[0]
-    h, emb = jnp.ones((1, 4, 4, 4)), jnp.ones((1, 8))
+    h, condition = jnp.ones((1, 4, 4, 4)), Condition(jnp.ones((1, 8)))
 
     @jax.jit
     def changes(key):
-        both = level(h, emb, key)
-        one = first(h, emb, None if key is None else jax.random.fold_in(key, 0))
+        both = level(h, condition, key)
+        one = first(h, condition, None if key is None else jax.random.fold_in(key, 0))
         return one - h, both - one
 
     np.testing.assert_allclose(*changes(None), rtol=1e-5)

@@ -1,0 +1,75 @@
+"""Attention: text as further keys and values, and positions as rotations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from sid2core.models.execution import attention_implementation
+from sid2core.typing import Array, Bool, Float
+
+Heads = Float[Array, "b n k d"]
+"""n tokens in k heads of d channels."""
+
+_ROPE_BASE = 10_000.0
+
+
+class Text(NamedTuple):
+    """Token sequences that attention may look at beside the image's own positions."""
+
+    tokens: Float[Array, "b n d"]
+    """Vectors of a text encoder."""
+    mask: Bool[Array, "b n"]
+    """Which tokens are there; where none is, the example has no text."""
+
+
+def attend(q: Heads, k: Heads, v: Heads, mask: Bool[Array, "b m"] | None, requested: str) -> Heads:
+    """``softmax(q kᵀ / sqrt(d)) v``, masked keys left out; softmax in float32.
+
+    Args:
+        q: queries [b, n, heads, d].
+        k: keys [b, m, heads, d].
+        v: values [b, m, heads, d].
+        mask: which keys are there [b, m]; None for all.
+        requested: ``auto``, ``xla`` or ``cudnn``.
+    """
+    chosen = attention_implementation(
+        requested, jax.default_backend(), q.dtype.name, q.shape[-1], k.shape[1]
+    )
+    allowed = None if mask is None else mask[:, None, None, :]
+    return jax.nn.dot_product_attention(q, k, v, mask=allowed, implementation=chosen)
+
+
+def rotate(h: Heads, grid: Sequence[int]) -> Heads:
+    """``(h1, h2) → (h1 cos a − h2 sin a, h1 sin a + h2 cos a)``: rotary embedding along each axis.
+
+    Channel i pairs with i + d/2, and the pairs are dealt to the axes in turn; the i-th of an axis
+    with m pairs turns by 10000^(−i/m) radians a position, so that qᵀk hangs on differences of
+    positions alone. arXiv 2104.09864, one axis at a time.
+
+    Args:
+        h: queries or keys [b, n, heads, d] of all positions of ``grid`` in order.
+        grid: (frames,) height, width.
+    """
+    angles = _angles(tuple(grid), h.shape[-1] // 2)
+    cos, sin = (jnp.asarray(f(angles)[None, :, None, :], h.dtype) for f in (np.cos, np.sin))
+    first, second = jnp.split(h, 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
+
+
+def _angles(grid: tuple[int, ...], pairs: int) -> NDArray[np.float64]:
+    """Angle of each pair at each position, [n, pairs]."""
+    positions = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), -1)
+    positions = positions.reshape(math.prod(grid), len(grid))
+    edges = [axis * pairs // len(grid) for axis in range(len(grid) + 1)]
+    parts = []
+    for axis, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        frequency = _ROPE_BASE ** (-np.arange(stop - start) / max(stop - start, 1))
+        parts.append(positions[:, axis, None] * frequency)
+    return np.concatenate(parts, axis=-1)
