@@ -1,9 +1,9 @@
-"""Strict settings for every test: two fake devices, no silent promotion, warnings are errors."""
+"""Strict settings for every test: eight fake devices, no silent promotion, warnings are errors."""
 
 import os
 
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 

@@ -43,7 +43,8 @@ def attend(q: Heads, k: Heads, v: Heads, mask: Bool[Array, "b m"] | None, reques
         requested, jax.default_backend(), q.dtype.name, q.shape[-1], k.shape[1]
     )
     allowed = None if mask is None else mask[:, None, None, :]
-    return jax.nn.dot_product_attention(q, k, v, mask=allowed, implementation=chosen)
+    with jax.numpy_dtype_promotion("standard"):  # jax itself raises half precision to float32
+        return jax.nn.dot_product_attention(q, k, v, mask=allowed, implementation=chosen)
 
 
 def rotate(h: Heads, grid: Sequence[int]) -> Heads:
