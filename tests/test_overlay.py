@@ -38,9 +38,7 @@ def test_a_scalar_is_replaced_and_the_comment_beside_it_stays():
 def test_lists_grow_and_shrink_without_moving_what_follows():
     longer = changed(TEXT, a={"c": [7, 8, 9], "d": [[3.0, 4.0], [5.0, 6.0]]})
     assert "  c:\n    - 7\n    - 8\n    - 9\n  # of d\n" in longer
-    assert (
-        "  d:\n    - - 3.0\n      - 4.0\n    - - 5.0\n      - 6.0\n\n# of e\ne: word\n" in longer
-    )
+    assert "  d:\n    - - 3.0\n      - 4.0\n    - - 5.0\n      - 6.0\n\n# of e\ne: word\n" in longer
     assert changed(longer, a={"c": [1, 2], "d": [[1.0, 2.0]]}) == TEXT
 
 
@@ -129,10 +127,9 @@ def test_yaml_that_cannot_be_edited_in_place_is_refused_or_right(elaborate):
     values = {"a": 5, "b": {"c": [3]}} if "c:" in elaborate else {"a": 5, "b": [3]}
     try:
         text = changed(elaborate, **values)
-    except OverlayError as error:
-        assert "too elaborate" in str(error)
-    else:
-        assert overlay.load(text) == overlay.merged(overlay.load(elaborate), values)
+    except OverlayError:
+        return
+    assert overlay.load(text) == overlay.merged(overlay.load(elaborate), values)
 
 
 def test_what_is_no_yaml_is_refused():
