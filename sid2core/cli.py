@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         options.command.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads has read enough (`sid2 … | head`); what is left must not fail at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Sid2Error as error:
         lines = (line.strip() for line in str(error).splitlines())
         print("sid2:", "; ".join(lines).replace(":; ", ": "), file=sys.stderr)

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import tomllib
@@ -146,6 +147,21 @@ def test_as_a_module_an_error_has_no_traceback(project):
     )
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_reader_may_stop_early(project):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "sid2core.cli", "preset", "tiny"],
+        env=tiny.environment(),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert text(project) != COMMITTED
 
 
 def test_nothing_slow_is_imported(project):

@@ -67,7 +67,7 @@ def test_the_scales_that_are_there():
     sizes = (
         f"imagenet{size}-{kind}" for size in (128, 256, 512) for kind in ("flop-heavy", "small")
     )
-    assert sorted([*sizes, "digits", "kinetics600", "tiny"]) == NAMES
+    assert {*sizes, "digits", "kinetics600", "tiny"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
