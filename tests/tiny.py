@@ -15,33 +15,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 """The project's own parameters, as read from YAML."""
 
-MODEL = {
-    "patch_size": 2,
-    "channels": [8, 16],
-    "blocks": ["res", "transformer"],
-    "encoder_depth": [0],
-    "decoder_depth": [0],
-    "mid_depth": 1,
-    "dropout": [0.0, 0.1],
-    "emb_channels": 16,
-    "head_size": 8,
+_PRESET = YAML(typ="safe").load((ROOT / "conf" / "tiny.yaml").read_text(encoding="utf-8"))
+SECTIONS = _PRESET["params"] | {
+    "runtime": _PRESET["params"]["runtime"] | {"log_every": 5, "checkpoint_every": 10}
 }
-"""Few blocks: what tests of stages wait for is compilation, and it grows with their number."""
-SECTIONS = {
-    "reference": {"channels": [8], "feature_size": 6, "steps": 10, "batch_size": 16},
-    "model": MODEL,
-    "train": {"steps": 30, "batch_size": 16, "ema_decay": 0.9},
-    "sampling": {"steps": 4, "batch_size": 16},
-    "guidance_search": {
-        "weights": [0.5, 2.0],
-        "intervals": [[-3.0, 5.0]],
-        "samples": 24,
-        "repeats": 2,
-    },
-    "distill": {"steps": [2], "iterations": 10, "batch_size": 16, "score_samples": 24},
-    "eval": {"samples": 40, "keep": 30, "grid_columns": 3, "chunk_size": 16},
-    "runtime": {"log_every": 5, "checkpoint_every": 10},
-}
+"""The preset ``tiny``, logging often enough to be killed between two lines.
+
+Few blocks: what tests of stages wait for is compilation, and it grows with their number.
+"""
 
 
 def raw(**sections):
