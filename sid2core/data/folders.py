@@ -96,10 +96,10 @@ class Folder:
 
     def index(self) -> list[Entry]:
         """Every image file, class by class, sorted by name at every level."""
-        other = self.root.left_out()
+        names, other = self.class_names, self.root.left_out()
         entries = [
             Entry(key, label)
-            for label, name in enumerate(self.class_names)
+            for label, name in enumerate(names)
             for key in _images(self.root.path, name, other)
         ]
         if not entries:
@@ -144,9 +144,9 @@ class Frames:
 
     def index(self) -> list[Entry]:
         """Every clip's folder, class by class, sorted by name; its frames are not looked at."""
-        other = self.root.left_out()
+        names, other = self.class_names, self.root.left_out()
         entries = []
-        for label, class_name in enumerate(self.class_names):
+        for label, class_name in enumerate(names):
             for name, is_folder in _scan(self.root.path / class_name):
                 if is_folder:
                     entries.append(Entry(f"{class_name}/{name}", label))

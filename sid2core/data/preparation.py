@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class Reject(NamedTuple):
-    """An image that was set aside."""
+    """An image that was set aside; bytes of its key that are no text are escaped."""
 
     split: str
     key: str
@@ -46,7 +46,8 @@ class Part:
                 try:
                     record = records.loaded(self.source, entry)
                 except Unusable as error:
-                    self.rejects.append(Reject(self.split, entry.key, str(error)))
+                    key = entry.key.encode(errors="backslashreplace").decode()
+                    self.rejects.append(Reject(self.split, key, str(error)))
                 else:
                     self.per_class[entry.label] += 1
                     yield record
@@ -100,13 +101,12 @@ def write(part: Part, folder: Path, data: config.Data) -> dict[str, object]:
 
 
 def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
-    """Write all rejects as CSV: split, key, reason; bytes that are no text are escaped."""
+    """Write all rejects as CSV, and tell of the first ones in the log."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(Reject._fields)
     table.writerows(rejects)
-    escaped = text.getvalue().encode(errors="backslashreplace").decode()
-    artifact.write_text(path, escaped)
+    artifact.write_text(path, text.getvalue())
     if rejects:
         _log.warning("%d image(s) set aside: %s", len(rejects), _told(rejects))
 
