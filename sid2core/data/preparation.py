@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class Reject(NamedTuple):
-    """An image that was set aside; bytes of its key that are no text are escaped."""
+    """An image that was set aside; bytes of names that are no text are escaped."""
 
     split: str
     key: str
@@ -46,8 +46,8 @@ class Part:
                 try:
                     record = records.loaded(self.source, entry)
                 except Unusable as error:
-                    key = entry.key.encode(errors="backslashreplace").decode()
-                    self.rejects.append(Reject(self.split, key, str(error)))
+                    reject = Reject(self.split, _escaped(entry.key), _escaped(str(error)))
+                    self.rejects.append(reject)
                 else:
                     self.per_class[entry.label] += 1
                     yield record
@@ -136,6 +136,10 @@ def _check_every_class(part: Part, counts: Counter[int]) -> None:
         msg += f"; {len(part.rejects)} were set aside: {_told(part.rejects)}"
     cure = "each split needs one of every class: repair or add images, or drop the class"
     raise DataError(f"{msg}; {cure}")
+
+
+def _escaped(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _told(rejects: Sequence[Reject]) -> str:

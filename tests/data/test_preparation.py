@@ -26,6 +26,7 @@ class Counted:
     size: int
     shape: tuple[int, ...] = (4, 4, 1)
     broken: frozenset[str] = frozenset()
+    reason: str = "broken"
     class_names: tuple[str, ...] = ("a", "b")
     decoding: Mapping[str, str] = field(default_factory=dict)
     alive: weakref.WeakSet = field(default_factory=weakref.WeakSet)
@@ -38,7 +39,7 @@ class Counted:
     def image(self, entry):
         self.asked.append(entry.key)
         if entry.key in self.broken:
-            msg = "broken"
+            msg = self.reason
             raise Unusable(msg)
         image = Counting(self.shape, np.uint8)
         image[:] = int(entry.key) % 256
@@ -158,11 +159,14 @@ def test_the_rejects_file_is_plain_csv(tmp_path):
 
 
 def test_a_name_that_is_no_text_is_set_aside_and_escaped(tmp_path):
-    source = Counted(4)
+    source = Counted(4, broken=frozenset({"00002"}), reason="frame \udcfe.png")
     entries = [*source.index(), Entry("a/\udcff.png", 0)]
     part = Part("train", source, entries)
     preparation.write(part, tmp_path, SIZES)
-    assert part.rejects == [Reject("train", r"a/\udcff.png", "its name is not UTF-8: rename it")]
+    assert part.rejects == [
+        Reject("train", "00002", r"frame \udcfe.png"),
+        Reject("train", r"a/\udcff.png", "its name is not UTF-8: rename it"),
+    ]
     preparation.write_rejects(tmp_path / "rejects.csv", part.rejects)
     assert r"a/\udcff.png" in (tmp_path / "rejects.csv").read_text(encoding="utf-8")
 
