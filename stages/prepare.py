@@ -1,47 +1,34 @@
-"""prepare: read the source, split it, write Parquet shards."""
+"""prepare: list the source, split it, write Parquet shards image by image."""
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 from sid2core import artifact, config, stage
-from sid2core.data import shards, sources, splits
+from sid2core.data import preparation
 
 METRICS = Path("reports/prepare/metrics.json")
 
 
 def main(params: config.Params) -> None:
-    """Write ``artifacts/prepare`` and its metrics."""
+    """Write ``artifacts/prepare`` and its metrics; memory as :func:`preparation.write` says."""
     data = params.data
-    source = sources.SOURCES[data.source]
-    records = sources.read(source)
-    parts = splits.split(records, source.class_names, data.train_fraction, params.seed)
-    shape = records[0].image.shape
+    parts = preparation.parts(data, params.seed)
     made_by = {"seed": params.seed, "data": data.model_dump()}
     with artifact.create("prepare", made_by) as draft:
-        facts = {}
-        for name, part in parts.items():
-            counts = Counter(record.label for record in part)
-            files = shards.write(
-                draft.folder,
-                shards.Layout(shape, source.class_names, name),
-                part,
-                shard_records=data.shard_records,
-                row_group_records=data.row_group_records,
-            )
-            facts[name] = {
-                "records": len(part),
-                "per_class": [counts[label] for label in range(len(source.class_names))],
-                "shards": files,
-            }
+        facts = {part.split: preparation.write(part, draft.folder, data) for part in parts}
+        rejects = [reject for part in parts for reject in part.rejects]
+        preparation.write_rejects(draft.path(preparation.REJECTS), rejects)
+        source = parts[0].source
         draft.facts |= {
-            "shape": list(shape),
+            "shape": list(source.shape),
             "class_names": list(source.class_names),
+            "decoding": dict(source.decoding),
             "splits": facts,
         }
-    metrics = {f"{name}_images": len(part) for name, part in parts.items()}
-    artifact.write_json(METRICS, metrics | {"classes": len(source.class_names)})
+    metrics = {f"{split}_images": found["records"] for split, found in facts.items()}
+    metrics |= {"classes": len(source.class_names), "rejected_images": len(rejects)}
+    artifact.write_json(METRICS, metrics)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""A split of prepared images, whole in memory: reading shards ends where this begins."""
+"""A split of prepared images, whole in memory: reading shards ends where this begins.
+
+What fits is what the machine's memory holds: n · h · w · c bytes for images and f times that for
+clips, 250 GB for ImageNet at 256 pixels.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +23,14 @@ class Dataset:
     split: str
     class_names: tuple[str, ...]
     images: NDArray[np.uint8]
-    """Raw values [n, h, w, c]."""
+    """Raw values [n, h, w, c], or [n, f, h, w, c] of clips."""
     labels: NDArray[np.int32]
     """Class indices [n]."""
     keys: tuple[str, ...]
 
     @classmethod
     def open(cls, prepare: Artifact, split: str) -> Dataset:
-        """Read the split ``split`` of the artifact that ``prepare`` wrote.
+        """Read the split ``split`` of the artifact that ``prepare`` wrote, all of it.
 
         Raises:
             DataError: the artifact has no such split, or a shard differs from what it says.
@@ -47,7 +51,7 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one image, channels last."""
+        """The shape of one image or clip, channels last."""
         return self.images.shape[1:]
 
     @property

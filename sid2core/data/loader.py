@@ -17,7 +17,7 @@ from sid2core.data.dataset import Dataset
 
 
 class Batch(NamedTuple):
-    """Raw images [b, h, w, c] and class indices [b]."""
+    """Raw images [b, h, w, c], or clips [b, f, h, w, c], and class indices [b]."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int32]

@@ -9,9 +9,10 @@ are zstd.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sid2core.data.errors import DataError
-from sid2core.data.sources import Record
+from sid2core.data.records import Record
 
 _METADATA = b"sid2"
 _COMPRESSION = {"image": "none", "label": "zstd", "key": "zstd"}
@@ -54,7 +55,7 @@ class Layout:
 def write(
     folder: Path,
     layout: Layout,
-    records: Sequence[Record],
+    records: Iterable[Record],
     *,
     shard_records: int,
     row_group_records: int,
@@ -63,29 +64,68 @@ def write(
 
     Rows keep the order of ``records``. All shards hold ``shard_records`` rows and all row groups
     ``row_group_records``, but for the last of each.
+
+    ``records`` may be a stream of any length. In memory are one row group's bytes
+    (``row_group_records`` images) and the images that the stream itself holds, however many pass.
     """
-    count = max(1, math.ceil(len(records) / shard_records))
-    names = [f"{layout.split}-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
-    for index, name in enumerate(names):
-        rows = records[index * shard_records : (index + 1) * shard_records]
-        pq.write_table(
-            _table(layout, rows),
-            folder / name,
-            row_group_size=row_group_records,
-            compression=_COMPRESSION,
-            use_dictionary=False,
-            write_statistics=["label"],
-        )
+    paths: list[Path] = []
+    tables = _row_groups(layout, records, shard_records, row_group_records)
+    for shard, numbered in itertools.groupby(tables, key=lambda item: item[0]):
+        paths.append(folder / f"{layout.split}-{shard:05d}.part")
+        with _writer(paths[-1], layout) as writer:
+            for _, table in numbered:
+                writer.write_table(table)
+    if not paths:
+        paths.append(folder / f"{layout.split}-00000.part")
+        _writer(paths[0], layout).close()
+    # The names say how many shards there are, which is known now.
+    names = [
+        f"{layout.split}-{index:05d}-of-{len(paths):05d}.parquet" for index in range(len(paths))
+    ]
+    for path, name in zip(paths, names, strict=True):
+        path.rename(folder / name)
     return names
 
 
-def _table(layout: Layout, rows: Sequence[Record]) -> pa.Table:
+def _writer(path: Path, layout: Layout) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        path,
+        layout.schema(),
+        compression=_COMPRESSION,
+        use_dictionary=False,
+        write_statistics=["label"],
+    )
+
+
+def _row_groups(
+    layout: Layout, records: Iterable[Record], shard_records: int, row_group_records: int
+) -> Iterator[tuple[int, pa.Table]]:
+    """Row groups, each with the number of its shard.
+
+    A table is a view of one buffer, valid until the next is asked for.
+    """
+    width = math.prod(layout.shape)
+    buffer = np.empty((min(row_group_records, shard_records), width), np.uint8)
+    labels: list[int] = []
+    keys: list[str] = []
+    for row, record in enumerate(records):
+        buffer[len(keys)] = record.image.reshape(width)
+        labels.append(record.label)
+        keys.append(record.key)
+        if len(keys) == row_group_records or (row + 1) % shard_records == 0:
+            yield row // shard_records, _table(layout, buffer, labels, keys)
+            labels, keys = [], []
+    if keys:
+        yield row // shard_records, _table(layout, buffer, labels, keys)
+
+
+def _table(
+    layout: Layout, buffer: NDArray[np.uint8], labels: Sequence[int], keys: Sequence[str]
+) -> pa.Table:
     schema = layout.schema()
-    columns = [
-        pa.array([row.image.tobytes() for row in rows], schema.field("image").type),
-        pa.array([row.label for row in rows], pa.int32()),
-        pa.array([row.key for row in rows], pa.string()),
-    ]
+    raw = [None, pa.py_buffer(buffer[: len(keys)])]
+    images = pa.FixedSizeBinaryArray.from_buffers(schema.field("image").type, len(keys), raw)
+    columns = [images, pa.array(labels, pa.int32()), pa.array(keys, pa.string())]
     return pa.Table.from_arrays(columns, schema=schema)
 
 

@@ -5,7 +5,7 @@ from sid2core import artifact
 from sid2core.data import shards
 from sid2core.data.dataset import Dataset
 from sid2core.data.errors import DataError
-from sid2core.data.sources import Record
+from sid2core.data.records import Record
 
 
 def prepare(root, labels, **changes):

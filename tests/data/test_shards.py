@@ -5,8 +5,8 @@ import pytest
 
 from sid2core.data import shards
 from sid2core.data.errors import DataError
+from sid2core.data.records import Record
 from sid2core.data.shards import Layout
-from sid2core.data.sources import Record
 
 LAYOUT = Layout((4, 5, 3), ("cat", "dog"), "train")
 

@@ -1,24 +1,21 @@
 import math
 from collections import Counter
 
-import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sid2core.data import splits
 from sid2core.data.errors import DataError
-from sid2core.data.sources import Record
-
-IMAGE = np.zeros((1, 1, 1), np.uint8)
+from sid2core.data.records import Entry
 
 
-def records_of(labels):
-    return [Record(f"r/{index}", IMAGE, label) for index, label in enumerate(labels)]
+def entries_of(labels):
+    return [Entry(f"r/{index}", label) for index, label in enumerate(labels)]
 
 
 def keys(part):
-    return [record.key for record in part]
+    return [entry.key for entry in part]
 
 
 @given(
@@ -31,22 +28,22 @@ def test_split_is_stratified_whole_and_blind_to_order(counts, fraction, seed, or
     borders = [math.floor(fraction * count + 0.5) for count in counts]
     assume(all(0 < border < count for border, count in zip(borders, counts, strict=True)))
     names = [f"c{label}" for label in range(len(counts))]
-    records = records_of([label for label, count in enumerate(counts) for _ in range(count)])
-    parts = splits.split(records, names, fraction, seed)
-    assert sorted(keys(parts["train"]) + keys(parts["eval"])) == sorted(keys(records))
-    found = Counter(record.label for record in parts["train"])
+    entries = entries_of([label for label, count in enumerate(counts) for _ in range(count)])
+    parts = splits.split(entries, names, fraction, seed)
+    assert sorted(keys(parts["train"]) + keys(parts["eval"])) == sorted(keys(entries))
+    found = Counter(entry.label for entry in parts["train"])
     assert [found[label] for label in range(len(counts))] == borders
 
-    order.shuffle(records)
-    again = splits.split(records, names, fraction, seed)
+    order.shuffle(entries)
+    again = splits.split(entries, names, fraction, seed)
     assert {name: keys(part) for name, part in again.items()} == {
         name: keys(part) for name, part in parts.items()
     }
 
 
 def test_more_records_move_few_across_the_border():
-    before = splits.split(records_of([0] * 1000), ["a"], 0.8, seed=3)
-    after = splits.split(records_of([0] * 1010), ["a"], 0.8, seed=3)
+    before = splits.split(entries_of([0] * 1000), ["a"], 0.8, seed=3)
+    after = splits.split(entries_of([0] * 1010), ["a"], 0.8, seed=3)
     moved = set(keys(before["train"])) ^ (
         set(keys(after["train"])) - {f"r/{i}" for i in range(1000, 1010)}
     )
@@ -54,22 +51,22 @@ def test_more_records_move_few_across_the_border():
 
 
 def test_seeds_differ_and_the_order_is_mixed():
-    records = records_of([index % 2 for index in range(200)])
-    one, other = (splits.split(records, "ab", 0.5, seed) for seed in (0, 1))
+    entries = entries_of([index % 2 for index in range(200)])
+    one, other = (splits.split(entries, "ab", 0.5, seed) for seed in (0, 1))
     assert set(keys(one["train"])) != set(keys(other["train"]))
-    head = [record.label for record in one["train"][:50]]
+    head = [entry.label for entry in one["train"][:50]]
     assert 10 < sum(head) < 40
-    assert keys(splits.mixed(records, 0)) != keys(splits.mixed(records, 1))
+    assert keys(splits.mixed(entries, 0)) != keys(splits.mixed(entries, 1))
 
 
 def test_known_order_never_changes():
     # By `printf 0/order/r/3 | sha256sum` and so on: another order would change every result.
     expected = ["r/3", "r/1", "r/0", "r/5", "r/2", "r/4"]
-    assert keys(splits.mixed(records_of([0] * 6), seed=0)) == expected
+    assert keys(splits.mixed(entries_of([0] * 6), seed=0)) == expected
 
 
 @pytest.mark.parametrize(("labels", "given_to_train"), [([0, 0, 0, 1], 1), ([0, 0], 0)])
-def test_a_class_without_a_record_in_each_split_is_refused(labels, given_to_train):
-    message = rf"class 'b' has {labels.count(1)} record\(s\).* gives {given_to_train} to train"
+def test_a_class_without_an_image_in_each_split_is_refused(labels, given_to_train):
+    message = rf"class 'b' has {labels.count(1)} image\(s\).* gives {given_to_train} to train"
     with pytest.raises(DataError, match=message):
-        splits.split(records_of(labels), "ab", 0.7, seed=0)
+        splits.split(entries_of(labels), "ab", 0.7, seed=0)

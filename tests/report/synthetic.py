@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from sid2core import artifact, config
 from sid2core.data import shards
-from sid2core.data.sources import Record
+from sid2core.data.records import Record
 
 DVC = """\
 stages:

@@ -1,3 +1,4 @@
+import csv
 import json
 from pathlib import Path
 
@@ -5,10 +6,13 @@ import numpy as np
 import pytest
 
 from sid2core import artifact, config
-from sid2core.data import sources
+from sid2core.data import records
 from sid2core.data.dataset import Dataset
+from sid2core.data.digits import Digits
 from sid2core.data.errors import DataError
 from stages import prepare
+from tests import tiny
+from tests.data import pictures
 
 PARAMS = config.read(Path(__file__).parents[2] / "params.yaml")
 
@@ -31,9 +35,10 @@ def test_everything_of_the_source_arrives_in_one_split_or_the_other():
         for part in parts
         for key, image, label in zip(part.keys, part.images, part.labels, strict=True)
     }
-    records = sources.read(sources.SOURCES["digits"])
-    assert found == {record.key: (record.image.tobytes(), record.label) for record in records}
-    assert sum(map(len, parts)) == len(records)
+    source = Digits()
+    given = [records.loaded(source, entry) for entry in records.listed(source)]
+    assert found == {record.key: (record.image.tobytes(), record.label) for record in given}
+    assert sum(map(len, parts)) == len(given)
 
 
 def test_facts_and_metrics_say_what_is_there():
@@ -53,7 +58,10 @@ def test_facts_and_metrics_say_what_is_there():
         "train_images": splits["train"]["records"],
         "eval_images": splits["eval"]["records"],
         "classes": 10,
+        "rejected_images": 0,
     }
+    assert made.path("rejects.csv").read_text() == "split,key,reason\n"
+    assert made.facts["decoding"] == {}
 
 
 def test_a_second_run_gives_the_same_bytes_and_another_seed_others():
@@ -70,3 +78,114 @@ def test_a_split_without_records_leaves_the_earlier_artifact():
     with pytest.raises(DataError, match=r"data\.train_fraction 0\.999"):
         prepare.main(params_with(train_fraction=0.999))
     assert artifact.load("prepare").digest == before
+
+
+def files(source, path, **data):
+    """Parameters for a source that reads files."""
+    shape = {"source": source, "path": str(path), "image_size": 6, "channels": 3}
+    return tiny.params(data=shape | data)
+
+
+def rejects():
+    with artifact.load("prepare").path("rejects.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))[1:]
+
+
+def test_a_folder_of_images(tmp_path):
+    path = pictures.folder(tmp_path / "images", {"cat": 8, "dog": 12})
+    prepare.main(files("folder", path, train_fraction=0.75))
+    made = artifact.load("prepare")
+    train, held_out = (Dataset.open(made, split) for split in ("train", "eval"))
+    assert train.class_names == ("cat", "dog")
+    assert (train.shape, len(train), len(held_out)) == ((6, 6, 3), 15, 5)
+    for part in (train, held_out):
+        for key, image, label in zip(part.keys, part.images, part.labels, strict=True):
+            seed = (label, int(key[4:7]))
+            np.testing.assert_array_equal(image, pictures.noise(6, 6, seed=seed))
+    assert made.facts["decoding"]["crop"] == "adm"
+    assert made.manifest["params"]["data"]["path"] == str(path)
+
+
+def test_digits_as_files_are_the_digits(tmp_path):
+    source = Digits()
+    for entry in source.index()[:100]:
+        name = f"{entry.label}/{entry.key[7:]}.png"
+        pictures.save(tmp_path / "files" / name, source.image(entry)[..., 0])
+    prepare.main(files("folder", tmp_path / "files", image_size=8, channels=1))
+    dataset = Dataset.open(artifact.load("prepare"), "train")
+    images = {entry.key[7:]: source.image(entry) for entry in source.index()[:100]}
+    for key, image in zip(dataset.keys, dataset.images, strict=True):
+        np.testing.assert_array_equal(image, images[Path(key).stem])
+
+
+def test_a_folder_for_each_split(tmp_path):
+    train = pictures.folder(tmp_path / "train", {"cat": 3, "dog": 2})
+    held_out = pictures.folder(tmp_path / "val", {"cat": 1, "dog": 2})
+    prepare.main(files("folder", train, eval_path=str(held_out)))
+    metrics = json.loads(prepare.METRICS.read_text())
+    assert metrics == {"train_images": 5, "eval_images": 3, "classes": 2, "rejected_images": 0}
+
+
+def test_frames_become_clips(tmp_path):
+    lengths = {f"{name}/{clip}": 7 for name in ("run", "jump") for clip in range(4)}
+    path = pictures.clips(tmp_path / "clips", lengths | {"run/short": 6})
+    prepare.main(files("frames", path, frames=3, frame_stride=3, train_fraction=0.5))
+    made = artifact.load("prepare")
+    assert made.facts["shape"] == [3, 6, 6, 3]
+    parts = [Dataset.open(made, split) for split in ("train", "eval")]
+    assert sum(map(len, parts)) == 8
+    for part in parts:
+        assert part.shape == (3, 6, 6, 3)
+        assert (part.images == np.array([0, 3, 6]).reshape(3, 1, 1, 1)).all()
+    ((_, key, reason),) = rejects()
+    assert (key, reason) == ("run/short", "6 frame(s); 3 at stride 3 need 7")
+    assert json.loads(prepare.METRICS.read_text())["rejected_images"] == 1
+
+
+def test_what_cannot_be_used_is_listed_with_its_reason_and_the_rest_goes_on(tmp_path):
+    path = pictures.folder(tmp_path / "images", {"cat": 8, "dog": 8})
+    (path / "cat/000.png").write_bytes(b"")
+    (path / "dog/007.png").unlink()
+    (path / "dog/007.png").symlink_to("nowhere.png")
+    prepare.main(files("folder", path, train_fraction=0.5))
+    found = {key: reason for _, key, reason in rejects()}
+    assert found == {
+        "cat/000.png": "no image of a known format (JPEG, PNG, WEBP, BMP, GIF)",
+        "dog/007.png": "No such file or directory",
+    }
+    facts = artifact.load("prepare").facts["splits"]
+    assert {split: facts[split]["rejected"] for split in facts} == {
+        split: sum(reject[0] == split for reject in rejects()) for split in ("train", "eval")
+    }
+    metrics = json.loads(prepare.METRICS.read_text())
+    assert metrics["rejected_images"] == 2
+    assert metrics["train_images"] + metrics["eval_images"] == 14
+
+
+def test_a_second_run_over_files_gives_the_same_bytes(tmp_path):
+    path = pictures.folder(tmp_path / "images", {"cat": 8, "dog": 8}, size=20, suffix=".jpg")
+    digests = []
+    for _ in range(2):
+        prepare.main(files("folder", path))
+        digests.append(artifact.load("prepare").digest)
+    assert digests[0] == digests[1]
+
+
+def test_a_run_that_fails_midway_leaves_the_earlier_artifact(tmp_path):
+    path = pictures.folder(tmp_path / "images", {"cat": 4, "dog": 4})
+    prepare.main(files("folder", path))
+    before, metrics = artifact.load("prepare").digest, prepare.METRICS.read_text()
+    for name in (path / "dog").iterdir():
+        name.write_bytes(b"")
+    with pytest.raises(DataError, match="no image for train in 1 .* such as 'dog'; 3 were set"):
+        prepare.main(files("folder", path))
+    assert artifact.load("prepare").digest == before
+    assert prepare.METRICS.read_text() == metrics
+    assert [item.name for item in Path("artifacts").iterdir()] == ["prepare"]
+
+
+def test_progress_is_told(tmp_path, capsys):
+    prepare.main(files("folder", pictures.folder(tmp_path / "images", {"cat": 4, "dog": 4})))
+    printed = capsys.readouterr().err
+    assert "prepare train: 100%" in printed
+    assert "prepare eval: 100%" in printed
