@@ -96,8 +96,8 @@ def _words(loss: config.Loss, size: int) -> list[str]:
         ]
     else:
         words = [
-            f"The power loss splits the error {loss.levels} times into Haar sub-bands and weighs "
-            "each on its own: one that has l letters L in its name by "
+            f"The power loss splits the error into Haar sub-bands (levels: {loss.levels}) and "
+            "weighs each on its own: one that has l letters L in its name by "
             f"2^l sigmoid({bias} − l log 2 − log-SNR), up to a factor they share, which "
             "makes the deepest’s weight one in pure noise. Source: SiD2 supplement B.2."
         ]
