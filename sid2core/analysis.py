@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sid2core.diffusion import lowbit, weighting
+from sid2core.diffusion.losses import TrainingLoss
 from sid2core.diffusion.schedule import Schedule
-from sid2core.diffusion.weighting import Weighting
 
 FULL_BITS = 8
 """The precision of a pixel: what the mixture of coarser data is compared with."""
@@ -76,30 +76,40 @@ def gaps(figure: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def emphasis(schedule: Schedule, in_use: Weighting, image_size: int, points: int) -> pd.DataFrame:
+def emphasis(
+    schedule: Schedule, loss: TrainingLoss, step: int, image_size: int, points: int
+) -> pd.DataFrame:
     """``w(lam)`` on the eps error, and ``p(lam) = -dt/dlam``: which noise levels training counts.
 
-    The training loss carries the slope -dlam/dt, so it is 1/2 of the integral of w(lam) E(lam)
-    over log-SNR whatever the schedule (SiD2 supplement A, B.1): the emphasis is w alone. The
-    density p says how often a level is drawn, and w p what of that still counts; the area under
-    w p is the mean weight of a draw, and draws where it has left p are spent in vain.
+    The training loss carries the slope -dlam/dt, so it is a multiple of the integral of w(lam)
+    E(lam) over log-SNR whatever the schedule (SiD2 supplement A, B.1): the emphasis is w alone.
+    The density p says how often a level is drawn, and w p what of that still counts; the area
+    under w p is the mean weight of a draw, and draws where it has left p are spent in vain.
+
+    The power loss (B.2) weighs each Haar sub-band of the eps error on its own, up to a factor that
+    they share: see :meth:`losses.PowerLoss.weights`. There w is the deepest low sub-band's, and
+    the others', none of them higher, follow under their names.
 
     Args:
         schedule: the noise schedule; the table spans its log-SNR evenly.
-        in_use: the weighting that training uses; one that moves is read at its start.
+        loss: what training minimises.
+        step: when a weight that moves during training is read.
         image_size: height of the images, to which EDM's weighting is shifted.
         points: number of noise levels.
 
     Returns:
         A row each noise level and curve: columns ``t``, ``logsnr``, ``curve``, ``value``. Curves:
         ``weight``; ``edm_monotonic``, the baseline of supplement C.1 divided by its highest
-        value; ``density``, whose integral over log-SNR is one; ``weighted_density``.
+        value; ``density``, whose integral over log-SNR is one; ``weighted_density``; for the
+        power loss ``weight_LH`` and so on, the last the finest details'.
     """
     noise, data = schedule.logsnr_exact(np.array([1.0, 0.0]))
     logsnr = np.linspace(noise, data, points)
     levels = jnp.asarray(logsnr, jnp.float32)
     t = schedule.t_of(levels)
-    weight = _exact(in_use(levels, 0))
+    weights = {name: _exact(values) for name, values in loss.weights(levels, step).items()}
+    deepest, *others = weights
+    weight = weights[deepest]
     edm = _exact(weighting.edm_monotonic(levels, weighting.edm_resolution_shift(image_size)))
     density = -1.0 / _exact(schedule.dlogsnr_dt(t))
     curves = {
@@ -107,6 +117,7 @@ def emphasis(schedule: Schedule, in_use: Weighting, image_size: int, points: int
         "edm_monotonic": edm / float(weighting.edm(jnp.asarray(weighting.EDM_PEAK, jnp.float32))),
         "density": density,
         "weighted_density": weight * density,
+        **{f"weight_{name}": weights[name] for name in others},
     }
     # The inverse of the schedule is right to 1e-6.
     return _long({"t": _exact(t).round(6), "logsnr": logsnr}, "curve", "value", curves)

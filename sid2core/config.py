@@ -113,7 +113,11 @@ class Schedule(Section):
 
 
 class Loss(Section):
-    """Weighting of the denoising error over log-SNR."""
+    """The loss of base training; what a loss has no use for is null.
+
+    ``bias`` is of sigmoid and power, moving from ``bias_start`` over ``bias_steps`` where these
+    are given; ``levels`` is of power.
+    """
 
     name: Literal["sigmoid", "edm", "edm_monotonic", "elbo", "low_bit", "power"]
     bias: Finite | None
@@ -124,18 +128,23 @@ class Loss(Section):
     @model_validator(mode="after")
     def _fitting(self) -> Loss:
         biased = self.name in ("sigmoid", "power")
-        wanted = {
+        moving = biased and (self.bias_start, self.bias_steps) != (None, None)
+        needed = {
             "bias": biased,
+            "bias_start": moving,
+            "bias_steps": moving,
             "levels": self.name == "power",
-            "bias_steps": self.bias_start is not None,
         }
-        for name, needed in wanted.items():
-            if needed and getattr(self, name) is None:
-                raise ValueError(f"{name} is null; loss {self.name} needs it here")
-            if not needed and getattr(self, name) is not None:
-                raise ValueError(f"{name} is of no use here; set it to null")
-        if self.bias_start is not None and not biased:
-            raise ValueError(f"bias_start is of no use to loss {self.name}; set it to null")
+        problems = []
+        for key, wanted in needed.items():
+            given = getattr(self, key) is not None
+            if wanted and not given:
+                pair = " (bias_start and bias_steps go together)" if key.startswith("bias_") else ""
+                problems.append(f"needs {key}, found null{pair}")
+            if given and not wanted:
+                problems.append(f"has no use for {key}; set it to null")
+        if problems:
+            raise ValueError(f"loss {self.name} {', and '.join(problems)}")
         return self
 
 

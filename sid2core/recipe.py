@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from sid2core import config
-from sid2core.diffusion import samplers, schedule, weighting
+from sid2core.diffusion import losses, samplers, schedule, weighting
 from sid2core.models.architecture import UViTConfig
 from sid2core.models.execution import Execution, Remat
 
@@ -44,9 +46,51 @@ def noise_schedule(settings: config.Schedule, image_size: int) -> schedule.Sched
         raise config.ParamsError(msg) from None
 
 
-def loss_weighting(settings: config.Loss) -> weighting.Weighting:
-    """The weight on the eps error."""
-    return weighting.SigmoidWeighting(settings.bias)
+def training_loss(settings: config.Loss, shape: tuple[int, ...]) -> losses.TrainingLoss:
+    """The loss of base training on images [h, w, c] or video [f, h, w, c] of ``shape``.
+
+    Raises:
+        ParamsError: the power loss would split the images more often than their sides allow.
+    """
+    height, width = shape[-3:-1]
+    shift = weighting.edm_resolution_shift(height)
+    match settings.name:
+        case "sigmoid":
+            return losses.WeightedLoss(weighting.SigmoidWeighting(_bias(settings)))
+        case "edm":
+            return losses.WeightedLoss(weighting.EdmWeighting(shift))
+        case "edm_monotonic":
+            return losses.WeightedLoss(weighting.EdmMonotonicWeighting(shift))
+        case "elbo":
+            return losses.WeightedLoss(weighting.ElboWeighting())
+        case "low_bit":
+            return losses.WeightedLoss(weighting.LowBitWeighting(height))
+        case "power":
+            return losses.PowerLoss(_bias(settings), _levels(settings, height, width))
+
+
+def _bias(settings: config.Loss) -> float | weighting.TimeShiftedBias:
+    """A number, or with ``bias_start`` one that moves from there (SiD2 supplement C.2)."""
+    assert settings.bias is not None, "config.Loss lets no sigmoid or power loss go without"
+    if settings.bias_start is None:
+        return settings.bias
+    assert settings.bias_steps is not None, "config.Loss lets neither go without the other"
+    return weighting.TimeShiftedBias(settings.bias_start, settings.bias, settings.bias_steps)
+
+
+def _levels(settings: config.Loss, height: int, width: int) -> int:
+    levels = settings.levels
+    assert levels is not None, "config.Loss lets no power loss go without"
+    sides = math.gcd(height, width)
+    most = (sides & -sides).bit_length() - 1
+    if levels > most:
+        msg = (
+            f"diffusion.loss.levels: found {levels}, which needs sides that divide by "
+            f"2^{levels}; images of {height} × {width} can be split {most} times: "
+            f"lower it to {most}, or change the image size"
+        )
+        raise config.ParamsError(msg)
+    return levels
 
 
 def sampler(settings: config.Sampling) -> samplers.Sampler:

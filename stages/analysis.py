@@ -13,7 +13,9 @@ REPORTS = Path("reports/analysis")
 
 def main(params: config.Params) -> None:
     """Write Figures 11 and 12 of the supplement, the weighting in use, and the gaps."""
-    settings, size = params.analysis, artifact.load("prepare").facts["shape"][-3]
+    settings, loss = params.analysis, params.diffusion.loss
+    shape = artifact.load("prepare").facts["shape"]
+    size = shape[-3]
     mixture = dict(zip(settings.mixture_bits, settings.mixture_proportions, strict=True))
     logsnr = np.linspace(settings.logsnr_min, settings.logsnr_max, settings.points)
     errors = analysis.eps_errors([*settings.bits, *mixture, analysis.FULL_BITS], logsnr)
@@ -23,7 +25,8 @@ def main(params: config.Params) -> None:
         "figure12": figure12,
         "weighting": analysis.emphasis(
             recipe.noise_schedule(params.diffusion.schedule, size),
-            recipe.loss_weighting(params.diffusion.loss),
+            recipe.training_loss(loss, tuple(shape)),
+            loss.bias_steps or 0,  # a weight that moves is shown where it arrives
             size,
             settings.points,
         ),

@@ -33,9 +33,9 @@ def main(params: config.Params) -> None:
         "model": params.model.model_dump(),
         "train": params.train.model_dump(),
     }
-    loader = Loader(dataset, params.train.batch_size, params.seed)
+    run = base.base_run(params, net, Loader(dataset, params.train.batch_size, params.seed))
     with work.claim("train", made_by, prepare=prepare) as folder:
-        state, log = loop.fit(base.base_run(params, net, loader), folder, params.runtime)
+        state, log = loop.fit(run, folder, params.runtime)
         with artifact.create("train", made_by, {"prepare": prepare}) as draft:
             weights = jax.device_get(state["ema"])
             network.save(draft.folder, net, weights, {"diffusion": made_by["diffusion"]})

@@ -8,8 +8,15 @@ import pytest
 from scipy import integrate, special
 
 from sid2core import analysis
+from sid2core.diffusion.losses import PowerLoss, WeightedLoss
 from sid2core.diffusion.schedule import Cosine, CosineInterpolated
-from sid2core.diffusion.weighting import EDM_PEAK, ElboWeighting, LowBitWeighting, SigmoidWeighting
+from sid2core.diffusion.weighting import (
+    EDM_PEAK,
+    ElboWeighting,
+    LowBitWeighting,
+    SigmoidWeighting,
+    TimeShiftedBias,
+)
 
 LEVELS = np.array([-10.0, -3.0, 0.0, 2.5, 5.0, 7.0, 8.5, 9.8, 11.0, 12.5, 16.0])
 MIXTURE = {8: 1.0, 7: 4.0, 6: 4.0, 5: 6.0}
@@ -130,7 +137,7 @@ SCHEDULES = [
 
 @pytest.mark.parametrize(("schedule", "size"), SCHEDULES)
 def test_the_density_is_that_of_uniform_times(schedule, size):
-    table = analysis.emphasis(schedule, SigmoidWeighting(4.0), size, 2001)
+    table = analysis.emphasis(schedule, WeightedLoss(SigmoidWeighting(4.0)), 0, size, 2001)
     part = table[table["curve"] == "density"]
     t, logsnr, density = (part[name].to_numpy() for name in ("t", "logsnr", "value"))
     assert np.trapezoid(density, logsnr) == pytest.approx(1.0, abs=1e-4)
@@ -144,7 +151,7 @@ def test_the_density_is_that_of_uniform_times(schedule, size):
 
 @pytest.mark.parametrize(("schedule", "size"), SCHEDULES)
 def test_weights_are_those_named(schedule, size):
-    table = analysis.emphasis(schedule, SigmoidWeighting(-3.0), size, 301)
+    table = analysis.emphasis(schedule, WeightedLoss(SigmoidWeighting(-3.0)), 0, size, 301)
     lam = table[table["curve"] == "weight"]["logsnr"].to_numpy()
     weight = curve(table, "weight")
     np.testing.assert_allclose(weight, special.expit(-3.0 - lam), rtol=3e-6)
@@ -159,7 +166,7 @@ def test_weights_are_those_named(schedule, size):
 
 def test_the_mean_weight_of_a_draw_is_the_area_under_the_weighted_density():
     schedule, bias = CosineInterpolated(8, 8), 4.0
-    table = analysis.emphasis(schedule, SigmoidWeighting(bias), 8, 4001)
+    table = analysis.emphasis(schedule, WeightedLoss(SigmoidWeighting(bias)), 0, 8, 4001)
     part = table[table["curve"] == "weighted_density"]
     area = np.trapezoid(part["value"], part["logsnr"])
     times = (np.arange(200_000) + 0.5) / 200_000
@@ -168,6 +175,40 @@ def test_the_mean_weight_of_a_draw_is_the_area_under_the_weighted_density():
 
 
 def test_without_weighting_all_draws_count():
-    table = analysis.emphasis(Cosine(), ElboWeighting(), 64, 101)
+    table = analysis.emphasis(Cosine(), WeightedLoss(ElboWeighting()), 0, 64, 101)
     np.testing.assert_array_equal(curve(table, "weight"), 1.0)
     np.testing.assert_array_equal(curve(table, "weighted_density"), curve(table, "density"))
+
+
+@pytest.mark.parametrize(("step", "bias"), [(0, -8.0), (50, -5.0), (100, -2.0), (900, -2.0)])
+def test_a_weight_that_moves_is_read_at_the_step(step, bias):
+    moving = WeightedLoss(SigmoidWeighting(TimeShiftedBias(-8.0, -2.0, 100)))
+    found = analysis.emphasis(Cosine(), moving, step, 8, 101)
+    still = analysis.emphasis(Cosine(), WeightedLoss(SigmoidWeighting(bias)), 0, 8, 101)
+    np.testing.assert_allclose(found["value"], still["value"], rtol=1e-5)
+
+
+def test_the_power_loss_is_shown_by_sub_band():
+    """2^(l(s) - 4) sigmoid(b - l(s) log 2 - lam), l(s) the letters L of the band's name."""
+    table = analysis.emphasis(Cosine(), PowerLoss(-1.0, 2), 0, 8, 101)
+    lam = table[table["curve"] == "weight"]["logsnr"].to_numpy()
+    passes = {"weight": 4, "weight_LLLH": 3, "weight_LLHL": 3, "weight_LLHH": 2}
+    passes |= {"weight_LH": 1, "weight_HL": 1, "weight_HH": 0}
+    others = ["edm_monotonic", "density", "weighted_density"]
+    assert table["curve"].unique().tolist() == ["weight", *others, *list(passes)[1:]]
+    for name, count in passes.items():
+        expected = 2.0 ** (count - 4) * special.expit(-1.0 - count * math.log(2) - lam)
+        np.testing.assert_allclose(curve(table, name), expected, rtol=1e-5)
+    bands = np.array([curve(table, name) for name in passes])
+    assert (bands[0] >= bands * (1 - 1e-6)).all()
+    # Pure noise, as for the sigmoid weighting; towards data all bands count alike.
+    assert bands[0, 0] == pytest.approx(1.0, abs=3e-3)
+    np.testing.assert_allclose(bands[:, -1], bands[0, -1], rtol=1e-2)
+    counted = curve(table, "weight") * curve(table, "density")
+    np.testing.assert_allclose(curve(table, "weighted_density"), counted, rtol=1e-6)
+
+
+def test_an_unsplit_power_loss_weighs_as_the_sigmoid_loss():
+    power = analysis.emphasis(Cosine(), PowerLoss(-1.0, 0), 0, 8, 101)
+    sigmoid = analysis.emphasis(Cosine(), WeightedLoss(SigmoidWeighting(-1.0)), 0, 8, 101)
+    pd.testing.assert_frame_equal(power, sigmoid)

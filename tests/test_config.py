@@ -181,6 +181,90 @@ def test_keys_that_do_not_go_together_are_refused_by_their_section(path, value, 
     assert words in line
 
 
+def with_loss(name, **given):
+    loss = dict.fromkeys(("bias", "bias_start", "bias_steps", "levels")) | {"name": name} | given
+    return with_value("diffusion.loss", loss)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("sigmoid", {"bias": -3.0}),
+        ("sigmoid", {"bias": -3.0, "bias_start": -8.0, "bias_steps": 100_000}),
+        ("power", {"bias": -3.0, "levels": 2}),
+        ("power", {"bias": 0.0, "levels": 0, "bias_start": 0.0, "bias_steps": 1}),
+        *((name, {}) for name in ("edm", "edm_monotonic", "elbo", "low_bit")),
+    ],
+)
+def test_a_loss_is_taken_with_what_it_needs(name, given):
+    loss = config.parse(with_loss(name, **given)).diffusion.loss
+    assert {key: value for key, value in loss.model_dump().items() if value is not None} == {
+        "name": name,
+        **given,
+    }
+
+
+TOGETHER = "(bias_start and bias_steps go together)"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("sigmoid", {}, "needs bias, found null"),
+        ("power", {}, "needs bias, found null, and needs levels, found null"),
+        ("power", {"bias": 4.0}, "needs levels, found null"),
+        ("power", {"levels": 2}, "needs bias, found null"),
+        (
+            "sigmoid",
+            {"bias": 4.0, "bias_start": -8.0},
+            f"needs bias_steps, found null {TOGETHER}",
+        ),
+        ("sigmoid", {"bias": 4.0, "bias_steps": 9}, f"needs bias_start, found null {TOGETHER}"),
+        (
+            "power",
+            {"bias": 4.0, "levels": 1, "bias_start": -8.0},
+            f"needs bias_steps, found null {TOGETHER}",
+        ),
+        (
+            "sigmoid",
+            {"bias_start": -8.0, "bias_steps": 9},
+            "needs bias, found null",
+        ),
+        ("sigmoid", {"bias": 4.0, "levels": 2}, "has no use for levels; set it to null"),
+        *(
+            (name, {key: 2}, f"has no use for {key}; set it to null")
+            for name in ("edm", "edm_monotonic", "elbo", "low_bit")
+            for key in ("bias", "bias_start", "bias_steps", "levels")
+        ),
+        (
+            "edm",
+            {"bias": 4.0, "levels": 2},
+            "has no use for bias; set it to null, and has no use for levels; set it to null",
+        ),
+    ],
+)
+def test_a_loss_without_what_it_needs_or_with_what_it_does_not_is_refused(name, given, words):
+    assert refusal(with_loss(name, **given)) == [f"diffusion.loss: loss {name} {words}"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("name", "mse", "one of sigmoid, edm, edm_monotonic, elbo, low_bit, power"),
+        ("bias", "low", "number or null"),
+        ("bias_start", math.inf, "number or null"),
+        ("bias_steps", 0, "integer or null"),
+        ("bias_steps", 1e5, "integer or null"),
+        ("levels", -1, "integer or null"),
+        ("levels", 1.5, "integer or null"),
+    ],
+)
+def test_a_value_that_is_none_of_a_loss_is_refused(key, value, expected):
+    (line,) = refusal(with_value(f"diffusion.loss.{key}", value))
+    assert line.startswith(f"diffusion.loss.{key}: found {value!r} ")
+    assert f"expected {expected}: " in line
+
+
 @pytest.mark.parametrize(
     ("path", "nearest", "expected"),
     [

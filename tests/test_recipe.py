@@ -6,7 +6,8 @@ import pytest
 
 from sid2core import config, recipe
 from sid2core.config import ParamsError
-from sid2core.diffusion import samplers, schedule
+from sid2core.diffusion import losses, samplers, schedule
+from sid2core.diffusion import weighting as wt
 from sid2core.diffusion.parametrisation import Prediction
 from tests import tiny
 
@@ -25,6 +26,11 @@ def schedule_settings(**changes):
         "shift": "sid",
     }
     return config.Schedule(**(fields | changes))
+
+
+def loss_settings(name, **changes):
+    fields = dict.fromkeys(("bias", "bias_start", "bias_steps", "levels"))
+    return config.Loss(name=name, **(fields | changes))
 
 
 def ends(settings, size):
@@ -61,6 +67,11 @@ def test_every_name_in_the_schema_picks_something():
     for name in choices(config.Sampling, "sampler"):
         made = recipe.sampler(tiny.params(sampling={"sampler": name}).sampling)
         assert isinstance(made, samplers.Sampler)
+    for name in choices(config.Loss, "name"):
+        needed = {"bias": -1.0} if name in ("sigmoid", "power") else {}
+        needed |= {"levels": 2} if name == "power" else {}
+        made = recipe.training_loss(loss_settings(name, **needed), (8, 8, 1))
+        assert isinstance(made, losses.TrainingLoss)
     for name in choices(config.Diffusion, "prediction"):
         assert Prediction(name).value == name
 
@@ -84,11 +95,49 @@ def test_a_sampler_takes_its_own_parameters(name, expected):
     assert recipe.sampler(settings.sampling) == expected
 
 
-def test_the_weighting_has_its_bias():
-    weighting = recipe.loss_weighting(config.Loss(name="sigmoid", bias=-3.0))
-    levels = np.array([-20.0, -3.0, 0.0, 20.0], np.float32)
-    expected = 1 / (1 + np.exp(np.float64(levels) + 3))
-    np.testing.assert_allclose(weighting(levels, 0), expected, rtol=1e-4)
+MOVING = {"bias": -3.0, "bias_start": -8.0, "bias_steps": 100}
+MOVED = wt.TimeShiftedBias(start=-8.0, end=-3.0, steps=100)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (loss_settings("sigmoid", bias=-3.0), losses.WeightedLoss(wt.SigmoidWeighting(-3.0))),
+        (loss_settings("sigmoid", **MOVING), losses.WeightedLoss(wt.SigmoidWeighting(MOVED))),
+        (loss_settings("edm"), losses.WeightedLoss(wt.EdmWeighting(2 * math.log(64 / 256)))),
+        (
+            loss_settings("edm_monotonic"),
+            losses.WeightedLoss(wt.EdmMonotonicWeighting(2 * math.log(64 / 256))),
+        ),
+        (loss_settings("elbo"), losses.WeightedLoss(wt.ElboWeighting())),
+        (loss_settings("low_bit"), losses.WeightedLoss(wt.LowBitWeighting(256))),
+        (loss_settings("power", bias=-3.0, levels=2), losses.PowerLoss(-3.0, 2)),
+        (loss_settings("power", levels=0, **MOVING), losses.PowerLoss(MOVED, 0)),
+    ],
+    ids=lambda case: case.name if isinstance(case, config.Loss) else "",
+)
+@pytest.mark.parametrize("shape", [(256, 128, 3), (16, 256, 128, 3)], ids=["images", "video"])
+def test_a_loss_takes_its_own_parameters_and_the_images_height(settings, expected, shape):
+    made = recipe.training_loss(settings, shape)
+    assert made == expected
+    assert hash(made) == hash(expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "levels", "most"),
+    [((8, 8, 1), 4, 3), ((24, 16, 3), 4, 3), ((16, 24, 3), 5, 3), ((28, 28, 1), 3, 2)]
+    + [((7, 8, 1), 1, 0), ((16, 64, 48, 3), 5, 4)],
+)
+def test_a_power_loss_that_splits_too_often_is_refused_with_the_most_that_fits(shape, levels, most):
+    height, width = shape[-3:-1]
+    cure = (
+        rf"^diffusion\.loss\.levels: found {levels}, .* divide by 2\^{levels}; "
+        rf"images of {height} × {width} .* lower it to {most}, or change the image size$"
+    )
+    with pytest.raises(ParamsError, match=cure):
+        recipe.training_loss(loss_settings("power", bias=0.0, levels=levels), shape)
+    made = recipe.training_loss(loss_settings("power", bias=0.0, levels=most), shape)
+    assert made == losses.PowerLoss(0.0, most)
 
 
 def test_the_network_takes_every_key_of_its_section_and_the_images_shape():

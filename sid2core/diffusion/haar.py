@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from sid2core.typing import Array
 
-__all__ = ["from_subbands", "subbands"]
+__all__ = ["from_subbands", "names", "subbands"]
 
 _WIDTH, _HEIGHT = -2, -3
 
@@ -63,7 +63,7 @@ def from_subbands(bands: dict[str, Array]) -> Array:
         ValueError: if a sub-band is missing or has a name that belongs to no transform.
     """
     levels = max((len(name) for name in bands), default=0) // 2
-    expected = _names(levels)
+    expected = names(levels)
     if set(bands) != set(expected):
         raise ValueError(f"found sub-bands {sorted(bands)}, expected {expected}")
     image = bands["LL" * levels]
@@ -75,7 +75,8 @@ def from_subbands(bands: dict[str, Array]) -> Array:
     return image
 
 
-def _names(levels: int) -> list[str]:
+def names(levels: int) -> list[str]:
+    """The names of :func:`subbands`, in its order: the deepest first."""
     details = itertools.product(reversed(range(levels)), ("LH", "HL", "HH"))
     return ["LL" * levels, *("LL" * level + detail for level, detail in details)]
 

@@ -1,16 +1,31 @@
-"""Training losses, per example: the weighted squared error and the power loss."""
+"""Training losses, per example: the weighted squared error and the power loss.
+
+Functions first, as the paper has them; below, the same as objects of one signature, which is what
+training is given (:class:`TrainingLoss`).
+"""
 
 import math
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sid2core.diffusion.haar import subbands
-from sid2core.diffusion.parametrisation import Prediction, widen
+from sid2core.diffusion import haar, weighting
+from sid2core.diffusion.parametrisation import Prediction, v_from_eps, widen, x_from
+from sid2core.diffusion.weighting import TimeShiftedBias, Weighting
 from sid2core.typing import Array, Float, LogSnr, Samples
 
-__all__ = ["power_loss", "sigmoid_loss", "weighted_mse"]
+__all__ = [
+    "Noised",
+    "PowerLoss",
+    "TrainingLoss",
+    "WeightedLoss",
+    "power_loss",
+    "sigmoid_loss",
+    "weighted_mse",
+]
 
 PerExample = Float[Array, "b"]
 """One number an example."""
@@ -110,10 +125,115 @@ def power_loss(
     """
     bias = jnp.asarray(bias, jnp.float32)
     total = jnp.zeros(error.shape[:1], jnp.float32)
-    for name, band in subbands(widen(error), levels).items():
+    for name, band in haar.subbands(widen(error), levels).items():
         weight = jax.nn.sigmoid(widen(logsnr) + (math.log(2.0) * name.count("L") - bias))
         total = total + weight * _sum_square(band)
     return widen(neg_dlogsnr_dt) * total
+
+
+class Noised(NamedTuple):
+    """Examples and their noise at the drawn times: ``z = alpha x + sigma eps``."""
+
+    x: Samples
+    """Clean images [b, h, w, c] or video [b, f, h, w, c]."""
+    eps: Samples
+    z: Samples
+    logsnr: LogSnr
+    neg_dlogsnr_dt: PerExample
+    """The schedule's -dlam/dt at the drawn times."""
+
+
+@runtime_checkable
+class TrainingLoss(Protocol):
+    """What training minimises: each example's loss, given what the network said of it."""
+
+    def __call__(
+        self, noised: Noised, output: Samples, prediction: Prediction, step: ArrayLike
+    ) -> PerExample:
+        """The loss of each example [b] for the network's output, which means ``prediction``."""
+        ...
+
+    def weights(self, logsnr: Array, step: ArrayLike) -> dict[str, Array]:
+        """``w_s`` in ``L ~ integral of sum_s w_s(lam) E ||eps_s - eps_hat_s||^2 over lam``.
+
+        Returns:
+            The weight on the eps error of each part s of the image that the loss tells apart, by
+            name: the whole image's is empty. The part that counts most comes first.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class WeightedLoss:
+    """:func:`weighted_mse`, taken in the space of the network's own output."""
+
+    weighting: Weighting
+
+    def __call__(
+        self, noised: Noised, output: Samples, prediction: Prediction, step: ArrayLike
+    ) -> PerExample:
+        """The loss of each example [b]."""
+        return weighted_mse(
+            _target(noised, prediction),
+            output,
+            noised.logsnr,
+            noised.neg_dlogsnr_dt,
+            self.weighting(noised.logsnr, step),
+            prediction,
+        )
+
+    def weights(self, logsnr: Array, step: ArrayLike) -> dict[str, Array]:
+        """``w(lam)`` of the whole image."""
+        return {"": self.weighting(logsnr, step)}
+
+
+@dataclass(frozen=True)
+class PowerLoss:
+    """:func:`power_loss`, the bias a number or a :class:`TimeShiftedBias`."""
+
+    bias: float | TimeShiftedBias
+    levels: int
+
+    def __call__(
+        self, noised: Noised, output: Samples, prediction: Prediction, step: ArrayLike
+    ) -> PerExample:
+        """The loss of each example [b]."""
+        error = x_from(prediction, noised.z, output, noised.logsnr) - widen(noised.x)
+        return power_loss(
+            error,
+            noised.logsnr,
+            noised.neg_dlogsnr_dt,
+            weighting.bias_at(self.bias, step),
+            self.levels,
+        )
+
+    def weights(self, logsnr: Array, step: ArrayLike) -> dict[str, Array]:
+        """``w_s = 2^(l(s) - 2 levels) sigmoid(b - log(2) l(s) - lam)``, for each sub-band s.
+
+        From :func:`power_loss` by ||x_s - x_hat_s||^2 = e^-lam ||eps_s - eps_hat_s||^2 and
+        e^-lam sigmoid(lam + c) = e^c sigmoid(-c - lam): every sub-band has a sigmoid weighting of
+        its own. For d elements, PL is 2 d e^-b 4^levels times the loss 1/2 (-lam') w_s ||eps_s -
+        eps_hat_s||^2 / d; left out, that factor makes the deepest low sub-band's weight in pure
+        noise one, as :func:`weighting.sigmoid`'s is.
+        """
+        bias = weighting.bias_at(self.bias, step)
+        passes = {name: name.count("L") for name in haar.names(self.levels)}
+        return {
+            name: 2.0 ** (count - 2 * self.levels)
+            * weighting.sigmoid(logsnr, bias - math.log(2.0) * count)
+            for name, count in passes.items()
+        }
+
+
+def _target(noised: Noised, prediction: Prediction) -> Samples:
+    """What the network's output would be if it were right."""
+    match Prediction(prediction):
+        case Prediction.V:
+            return v_from_eps(noised.z, noised.eps, noised.logsnr)
+        case Prediction.EPS:
+            return noised.eps
+        case Prediction.X:
+            return noised.x
 
 
 def _mean_square(error: Array) -> Array:

@@ -27,6 +27,7 @@ __all__ = [
     "SigmoidWeighting",
     "TimeShiftedBias",
     "Weighting",
+    "bias_at",
     "edm",
     "edm_monotonic",
     "edm_resolution_shift",
@@ -141,6 +142,11 @@ class TimeShiftedBias:
         return self.start + (self.end - self.start) * progress
 
 
+def bias_at(bias: float | TimeShiftedBias, step: ArrayLike) -> ArrayLike:
+    """The bias at a training step, of one that moves or of one that does not."""
+    return bias(step) if isinstance(bias, TimeShiftedBias) else bias
+
+
 @runtime_checkable
 class Weighting(Protocol):
     """The weight on the eps error as a function of log-SNR [b] and the training step."""
@@ -158,8 +164,7 @@ class SigmoidWeighting:
 
     def __call__(self, logsnr: Array, step: ArrayLike) -> Array:
         """Weight of each example [b]."""
-        bias = self.bias(step) if isinstance(self.bias, TimeShiftedBias) else self.bias
-        return sigmoid(logsnr, bias)
+        return sigmoid(logsnr, bias_at(self.bias, step))
 
 
 @dataclass(frozen=True)

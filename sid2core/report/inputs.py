@@ -48,6 +48,8 @@ _SETTING_NUMBERS = (
 )
 _FIGURE12 = ("sigmoid_weighted", "mixture")
 _WEIGHTING = ("weight", "edm_monotonic", "density", "weighted_density")
+SUB_BAND = "weight_"
+"""With it begins the name of a further curve: the weight of another sub-band, of some losses."""
 _GAPS = ("figure12_gap_max", "figure12_gap_max_logsnr", "figure12_gap_mean")
 
 
@@ -306,18 +308,26 @@ def _low_bit(folder: Path) -> LowBit:
     return LowBit(
         figure11=_levels(folder / "figure11.csv", ("logsnr", "bits", "eps_error")),
         figure12=_levels(folder / "figure12.csv", ("logsnr", "value"), _FIGURE12),
-        weighting=_levels(folder / "weighting.csv", ("logsnr", "value"), _WEIGHTING),
+        weighting=_levels(folder / "weighting.csv", ("logsnr", "value"), _WEIGHTING, SUB_BAND),
         gaps=files.numbers(folder / "metrics.json", "analysis", _GAPS),
     )
 
 
-def _levels(path: Path, numbers: Sequence[str], curves: Sequence[str] = ()) -> pd.DataFrame:
-    """A table over log-SNR: finite, and with just these curves where they are named."""
+def _levels(
+    path: Path, numbers: Sequence[str], curves: Sequence[str] = (), further: str | None = None
+) -> pd.DataFrame:
+    """A table over log-SNR: finite, and with just these curves where they are named.
+
+    Curves whose names begin with ``further`` may stand beside them.
+    """
     table = files.table(path, "analysis", numbers, ("curve",) if curves else ())
     for name in numbers:
         if not np.isfinite(table[name]).all():
             raise files.malformed(path, "analysis", f"column {name} holds no number in some row")
-    if curves and set(table["curve"]) != set(curves):
-        reason = f"curves are {sorted(set(table['curve']))}, expected {sorted(curves)}"
-        raise files.malformed(path, "analysis", reason)
+    if curves:
+        found = set(table["curve"])
+        known = {name for name in found if further and str(name).startswith(further)}
+        if found - known != set(curves):
+            reason = f"curves are {sorted(found)}, expected {sorted(curves)}"
+            raise files.malformed(path, "analysis", reason)
     return table

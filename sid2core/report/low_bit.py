@@ -11,17 +11,18 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from sid2core import config
 from sid2core.report import formatting, svg
-from sid2core.report.inputs import Inputs
+from sid2core.report.inputs import SUB_BAND, Inputs
 from sid2core.report.svg import SERIES
 
-_DASHES: tuple[Any, ...] = ("solid", (0, (4, 2)))
+_DASHES: tuple[Any, ...] = ("solid", (0, (4, 2)), (0, (1, 1.5)))
 
 
 def view(inputs: Inputs) -> dict[str, Any]:
     """What the template names in the section."""
     tables, settings, loss = inputs.low_bit, inputs.params.analysis, inputs.params.diffusion.loss
-    size = inputs.prepare.facts["shape"][0]
+    size = inputs.prepare.facts["shape"][-3]
     mixed = ", ".join(map(str, settings.mixture_bits))
     return {
         "figure11": Markup(precisions(tables.figure11)),
@@ -38,7 +39,7 @@ def view(inputs: Inputs) -> dict[str, Any]:
         "weights": Markup(
             curves(
                 tables.weighting,
-                {"weight": f"{loss.name}, in use", "edm_monotonic": "EDM, made monotone"},
+                {**_in_use(loss, tables.weighting), "edm_monotonic": "EDM, made monotone"},
                 {"name": "weights", "y": "weight on the eps error"},
             )
         ),
@@ -55,10 +56,58 @@ def view(inputs: Inputs) -> dict[str, Any]:
         "mixed": mixed,
         "proportions": " : ".join(map(formatting.plain, settings.mixture_proportions)),
         "gaps": tables.gaps,
-        "loss": loss,
-        "size": size,
-        "bias_of_one_value": loss.bias + 2 * math.log(size),
+        "loss": " ".join(_words(loss, size)),
     }
+
+
+def _in_use(loss: config.Loss, weighting: pd.DataFrame) -> dict[str, str]:
+    """Curve → its name in words: the weight in use, or the ends of the sub-bands' range."""
+    bands = [name for name in weighting["curve"].unique() if name.startswith(SUB_BAND)]
+    name = loss.name.replace("_", " ")
+    if not bands:
+        return {"weight": f"{name}, in use"}
+    deepest, finest = "L" * 2 * (loss.levels or 0), bands[-1].removeprefix(SUB_BAND)
+    return {"weight": f"{name}, in use: {deepest}", bands[-1]: f"{name}: {finest}"}
+
+
+def _words(loss: config.Loss, size: int) -> list[str]:
+    """What the weighting in use amounts to, for images ``size`` pixels high, in sentences."""
+    if loss.bias is None:
+        shift = formatting.fixed(2 * math.log(64 / size), 1)
+        edm = (
+            f"EDM’s weighting was tuned for 64 pixels a side; for {size} it is moved by "
+            f"2 log(64 / {size}) = {shift}"
+        )
+        return {
+            "edm": [f"{edm}."],
+            "edm_monotonic": [f"{edm}, and flat below its peak."],
+            "elbo": ["In use is the bound on the likelihood: every log-SNR counts alike."],
+            "low_bit": [
+                "In use is what training on data of 8, 7, 6, 5 bits, mixed as 1 : 4 : 4 : 6, "
+                f"weighs implicitly, moved by 2 log {size} from a single value to the image."
+            ],
+        }[loss.name]
+    bias = formatting.plain(loss.bias)
+    if loss.levels is None:
+        one = formatting.fixed(loss.bias + 2 * math.log(size), 1)
+        words = [
+            f"Averaging an image of {size} pixels a side to one value raises the log-SNR by "
+            f"2 log {size}, so the bias {bias} in use corresponds to {one} for a single value."
+        ]
+    else:
+        words = [
+            f"The power loss splits the error into Haar sub-bands (levels: {loss.levels}) and "
+            "weighs each on its own: one that has l letters L in its name by "
+            f"2^l sigmoid({bias} − l log 2 − log-SNR), up to a factor they share, which "
+            "makes the deepest’s weight one in pure noise. Source: SiD2 supplement B.2."
+        ]
+    if loss.bias_start is not None and loss.bias_steps is not None:
+        words.append(
+            f"The bias moves there from {formatting.plain(loss.bias_start)} over the first "
+            f"{formatting.count(loss.bias_steps)} steps (SiD2 supplement C.2) and is shown where "
+            "it arrives."
+        )
+    return words
 
 
 def precisions(frame: pd.DataFrame) -> str:

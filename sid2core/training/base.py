@@ -14,34 +14,38 @@ import optax
 from sid2core import config, recipe, rng
 from sid2core.data.loader import Loader
 from sid2core.data.pixels import to_unit
-from sid2core.diffusion import losses, parametrisation
+from sid2core.diffusion import parametrisation
+from sid2core.diffusion.losses import Noised, TrainingLoss
 from sid2core.diffusion.noise import standard_normal
 from sid2core.diffusion.schedule import Schedule
 from sid2core.diffusion.times import antithetic_times
-from sid2core.diffusion.weighting import Weighting
 from sid2core.models.network import Network, Parameters
 from sid2core.training import optimiser
 from sid2core.training.loop import Run
-from sid2core.typing import Array, Image, Labels, Pixels, Scalar
+from sid2core.typing import Array, Labels, Pixels, Samples, Scalar
 
 
 @dataclass(frozen=True)
 class Objective:
-    """E_t[ ½ (−λ') w(λ) mean((eps − eps_hat)²) ] over noised images, with dropped labels.
+    """E_t[ L(z_t) ] over noised images, with dropped labels.
 
-    SiD2 supplement B.1; the error is taken in the space of the network's own output.
+    The sigmoid loss L = ½ (−λ') sigmoid(b − λ) mean((eps − eps_hat)²) of SiD2 supplement B.1, or
+    any other :class:`TrainingLoss`.
     """
 
     network: Network
     schedule: Schedule
-    weighting: Weighting
+    loss: TrainingLoss
     prediction: parametrisation.Prediction
     label_dropout: float
 
     def __call__(
-        self, params: Mapping[str, Array], x: Image, labels: Labels, key: Array, step: Array
+        self, params: Mapping[str, Array], x: Samples, labels: Labels, key: Array, step: Array
     ) -> Scalar:
-        """The loss of a batch: images [b, h, w, c] in [-1, 1], labels [b], one key, the step."""
+        """The loss of a batch: its examples in [-1, 1], labels [b], one key, the step.
+
+        Examples are images [b, h, w, c] or video [b, f, h, w, c].
+        """
         key_t, key_eps, key_label, key_dropout = jax.random.split(key, 4)
         t = antithetic_times(key_t, len(x))
         logsnr = self.schedule.logsnr(t)
@@ -52,20 +56,8 @@ class Objective:
         output = self.network.apply(
             params, z, logsnr, jnp.where(dropped, null, labels), key_dropout
         )
-        target = {
-            parametrisation.Prediction.V: lambda: parametrisation.v_from_eps(z, eps, logsnr),
-            parametrisation.Prediction.EPS: lambda: eps,
-            parametrisation.Prediction.X: lambda: x,
-        }[self.prediction]()
-        per_example = losses.weighted_mse(
-            target,
-            output,
-            logsnr,
-            -self.schedule.dlogsnr_dt(t),
-            self.weighting(logsnr, step),
-            self.prediction,
-        )
-        return jnp.mean(per_example)
+        noised = Noised(x, eps, z, logsnr, -self.schedule.dlogsnr_dt(t))
+        return jnp.mean(self.loss(noised, output, self.prediction, step))
 
 
 def update(
@@ -105,13 +97,17 @@ def initial_state(params: Parameters, optimiser: optax.GradientTransformation) -
 
 
 def base_run(params: config.Params, network: Network, loader: Loader) -> Run:
-    """The base training of ``params.train`` on the batches of ``loader``."""
+    """The base training of ``params.train`` on the batches of ``loader``.
+
+    Raises:
+        ParamsError: the schedule or the loss does not fit the images.
+    """
     settings = params.train
     adam = optimiser.build(settings.optimiser, settings.steps)
     objective = Objective(
         network,
-        recipe.noise_schedule(params.diffusion.schedule, network.config.image_shape[0]),
-        recipe.loss_weighting(params.diffusion.loss),
+        recipe.noise_schedule(params.diffusion.schedule, network.config.image_shape[-3]),
+        recipe.training_loss(params.diffusion.loss, network.config.image_shape),
         parametrisation.Prediction(params.diffusion.prediction),
         settings.label_dropout,
     )

@@ -15,7 +15,14 @@ from scipy.special import expit
 from sid2core.diffusion import parametrisation as par
 from sid2core.diffusion import weighting as wt
 from sid2core.diffusion.haar import from_subbands, subbands
-from sid2core.diffusion.losses import power_loss, sigmoid_loss, weighted_mse
+from sid2core.diffusion.losses import (
+    Noised,
+    PowerLoss,
+    WeightedLoss,
+    power_loss,
+    sigmoid_loss,
+    weighted_mse,
+)
 from sid2core.diffusion.schedule import Cosine, CosineInterpolated, ShiftedCosine
 from sid2core.diffusion.times import antithetic_times
 
@@ -206,6 +213,34 @@ def test_power_loss_transforms_video_per_frame():
     video = power(error, lam, neg, -1.0, 2)
     frames = [power(error[:, f], lam, neg, -1.0, 2) for f in range(5)]
     np.testing.assert_allclose(video, np.sum(frames, axis=0), rtol=1e-5)
+
+
+def noised(x, logsnr, neg):
+    eps = draw(9, *x.shape)
+    return Noised(x, eps, par.diffuse(x, eps, logsnr), logsnr, neg)
+
+
+@pytest.mark.parametrize("name", LOW_PASSES)
+def test_the_power_loss_says_what_it_weighs_in_eps(name):
+    """2 d e^-b 4^levels · ½ (-λ') w_s ||eps_s - eps_hat_s||² / d, of an error in one sub-band."""
+    levels, bias = 2, -1.5
+    lam, neg = jnp.array([-9.0, -3.0, 0.0, 5.0]), jnp.array([30.0, 8.0, 6.0, 12.0])
+    bands = subbands(draw(1, 4, 8, 8, 2), levels)
+    alone = {key: band if key == name else jnp.zeros_like(band) for key, band in bands.items()}
+    given = noised(draw(2, 4, 8, 8, 2), lam, neg)
+    found = PowerLoss(bias, levels)(given, given.eps + from_subbands(alone), par.Prediction.EPS, 0)
+    weights = PowerLoss(bias, levels).weights(lam, 0)
+    assert list(weights) == list(bands)
+    squares = np.sum(np.square(np.asarray(bands[name], np.float64)), axis=(1, 2, 3))
+    factor = 2.0 * math.exp(-bias) * 4.0**levels
+    np.testing.assert_allclose(found, factor * 0.5 * neg * weights[name] * squares, rtol=1e-3)
+
+
+def test_a_weighted_loss_says_its_weight():
+    lam = jnp.linspace(-9.0, 9.0, 5)
+    for weighting in WEIGHTINGS:
+        (weight,) = WeightedLoss(weighting).weights(lam, 0).values()
+        np.testing.assert_array_equal(weight, weighting(lam, 0))
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

@@ -146,6 +146,24 @@ def test_a_lost_curve_is_named(root: Path) -> None:
     )
 
 
+def add_curve(root: Path, table: str, name: str) -> None:
+    change(
+        root / f"reports/analysis/{table}.csv",
+        lambda old: pd.concat([old, old[old.curve == old.curve.iloc[0]].assign(curve=name)]),
+    )
+
+
+def test_further_sub_bands_may_have_a_weight(root: Path) -> None:
+    add_curve(root, "weighting", "weight_LH")
+    assert "weight_LH" in set(read(root).low_bit.weighting["curve"])
+
+
+@pytest.mark.parametrize(("table", "name"), [("weighting", "heavy_LH"), ("figure12", "weight_LH")])
+def test_a_curve_of_another_name_is_refused(root: Path, table: str, name: str) -> None:
+    add_curve(root, table, name)
+    refused(root, f"{table}.csv is malformed: curves are", name, "dvc repro -f -s analysis")
+
+
 @pytest.mark.parametrize(("name", "column"), [("figure11", "eps_error"), ("weighting", "logsnr")])
 def test_a_gap_in_a_curve_is_named(root: Path, name: str, column: str) -> None:
     change(

@@ -1,13 +1,15 @@
 """The low-bit view's figures: every curve once, named, in the page's colours."""
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from sid2core.report import low_bit
+from sid2core import config
+from sid2core.report import inputs, low_bit, page
 from tests.report import synthetic
 
 TABLES = {name.removeprefix("analysis/"): table for name, table in synthetic.low_bit().items()}
@@ -75,3 +77,64 @@ def test_one_precision_that_never_falls_is_drawn() -> None:
     table = TABLES["figure11"]
     rising = table[(table["bits"] == 8) & (table["logsnr"] < 0)]
     assert "8" in texts(low_bit.precisions(rising))
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> inputs.Inputs:
+    root = synthetic.write(tmp_path_factory.mktemp("low_bit"))
+    return inputs.read(synthetic.params(), root)
+
+
+def with_loss(read: inputs.Inputs, name: str, **given: float) -> inputs.Inputs:
+    """What the page reads for another loss: its parameters, and for power its sub-bands."""
+    raw = synthetic.raw_params()
+    keys = dict.fromkeys(("bias", "bias_start", "bias_steps", "levels"))
+    raw["diffusion"]["loss"] = {**keys, "name": name, **given}
+    table = read.low_bit.weighting
+    for band in ("LH", "HL", "HH") if given.get("levels") else ():
+        part = table[table["curve"] == "weight"]
+        table = pd.concat([table, part.assign(curve=f"weight_{band}", value=part["value"] / 4)])
+    return replace(read, params=config.parse(raw), low_bit=replace(read.low_bit, weighting=table))
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("sigmoid", {"bias": 4.0}, "bias 4 in use corresponds to 8.2 for a single value."),
+        # 2 log(64 / 8)
+        ("edm", {}, "for 8 it is moved by 2 log(64 / 8) = 4.2."),
+        ("edm_monotonic", {}, "2 log(64 / 8) = 4.2, and flat below its peak."),
+        ("elbo", {}, "every log-SNR counts alike."),
+        ("low_bit", {}, "moved by 2 log 8 from a single value to the image."),
+        ("power", {"bias": -1.0, "levels": 1}, "2^l sigmoid(−1 − l log 2 − log-SNR)"),
+        ("power", {"bias": -1.0, "levels": 0}, "Haar sub-bands (levels: 0)"),
+        (
+            "sigmoid",
+            {"bias": -3.0, "bias_start": -8.0, "bias_steps": 100_000},
+            "moves there from −8 over the first 100,000 steps (SiD2 supplement C.2)",
+        ),
+        (
+            "power",
+            {"bias": -3.0, "levels": 1, "bias_start": -6.5, "bias_steps": 9},
+            "moves there from −6.5 over the first 9 steps",
+        ),
+    ],
+)
+def test_every_loss_is_put_into_words(
+    read: inputs.Inputs, name: str, given: dict[str, float], words: str
+) -> None:
+    view = low_bit.view(with_loss(read, name, **given))
+    assert words in view["loss"]
+    drawn = texts(view["weights"])
+    assert "EDM, made monotone" in drawn
+    if given.get("levels"):
+        assert {"power, in use: LL", "power: HH"} <= set(drawn)
+        assert len(lines(view["weights"])) == 3
+    else:
+        assert f"{name.replace('_', ' ')}, in use" in drawn
+        assert len(lines(view["weights"])) == 2
+
+
+def test_the_page_holds_the_words_of_the_loss(read: inputs.Inputs) -> None:
+    text = page.build(with_loss(read, "power", bias=-1.0, levels=1))
+    assert "The power loss splits the error into Haar sub-bands (levels: 1)" in text

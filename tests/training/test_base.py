@@ -11,6 +11,7 @@ import pytest
 from sid2core import rng
 from sid2core.data.dataset import Dataset
 from sid2core.data.loader import Loader
+from sid2core.diffusion.losses import WeightedLoss
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.schedule import CosineInterpolated
 from sid2core.diffusion.weighting import SigmoidWeighting, TimeShiftedBias
@@ -42,7 +43,8 @@ class Affine:
 
 
 def objective(prediction=Prediction.V, dropout=0.0, bias=BIAS):
-    return Objective(Affine(), SCHEDULE, SigmoidWeighting(bias), prediction, dropout)
+    loss = WeightedLoss(SigmoidWeighting(bias))
+    return Objective(Affine(), SCHEDULE, loss, prediction, dropout)
 
 
 def images(count=6, seed=0):

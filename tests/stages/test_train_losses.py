@@ -1,0 +1,139 @@
+"""The train stage with every loss: ten steps each, from one preparation."""
+
+import json
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from sid2core import config
+from sid2core.config import ParamsError
+from stages import analysis, prepare, train
+from tests import tiny
+
+STEPS = 10
+NOTHING = dict.fromkeys(("bias", "bias_start", "bias_steps", "levels"))
+BIAS = 1.5
+LOSSES = {
+    "sigmoid": {"bias": BIAS},
+    "edm": {},
+    "edm_monotonic": {},
+    "elbo": {},
+    "low_bit": {},
+    "power": {"bias": BIAS, "levels": 2},
+}
+SMALLEST = {
+    "channels": [8],
+    "blocks": ["res"],
+    "encoder_depth": [],
+    "decoder_depth": [],
+    "temporal_strides": [],
+    "dropout": [0.0],
+}
+
+
+def sections(name, **given):
+    """Parameters of a short run that logs every step."""
+    raw = tiny.raw(
+        model=SMALLEST,
+        train={"steps": STEPS},
+        analysis={"points": 31},
+        runtime={"log_every": 1, "checkpoint_every": STEPS},
+    )
+    raw["diffusion"]["loss"] = NOTHING | {"name": name} | (given or LOSSES[name])
+    raw["train"]["optimiser"] |= {"learning_rate": 0.01, "warmup_steps": 2}
+    return config.parse(raw)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A project's root in which the digits are prepared."""
+    folder = tmp_path_factory.mktemp("losses")
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SID2_WORK", "SID2_FRESH", "DVC_ROOT"):
+            patch.delenv(name, raising=False)
+        patch.chdir(folder)
+        prepare.main(sections("sigmoid"))
+        yield folder
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module")
+def curves(folder):
+    """Loss → what its training logged; the unsplit power loss and a moving bias beside them."""
+    runs = {name: sections(name) for name in LOSSES}
+    runs["unsplit"] = sections("power", bias=BIAS, levels=0)
+    runs["moving"] = sections("sigmoid", bias=BIAS, bias_start=-8.0, bias_steps=4)
+    found = {}
+    for name, params in runs.items():
+        train.main(params)
+        made = json.loads((folder / "artifacts/train/config.json").read_text())
+        assert made["diffusion"]["loss"] == params.diffusion.loss.model_dump()
+        found[name] = pd.read_csv(folder / "reports/train/curve.csv")
+    return found
+
+
+@pytest.mark.parametrize("name", [*LOSSES, "unsplit", "moving"])
+def test_every_loss_trains(curves, name):
+    curve = curves[name]
+    assert curve["step"].tolist() == list(range(1, STEPS + 1))
+    assert np.isfinite(curve.to_numpy()).all()
+    assert (curve["grad_norm"] > 0).all()
+
+
+def test_every_loss_is_another_one(curves):
+    """The first step sees the same images, noise and weights, whatever the loss."""
+    first = [curves[name]["loss"][0] for name in [*LOSSES, "moving"]]
+    assert len({float(f"{value:.4g}") for value in first}) == len(first)
+
+
+def test_the_losses_relate_as_their_papers_say(curves):
+    first = {name: curve["loss"][0] for name, curve in curves.items()}
+    # B.2 against B.1: 2 d e^-b, for d = 8 · 8 elements.
+    assert first["unsplit"] == pytest.approx(2 * 64 * np.exp(-BIAS) * first["sigmoid"], rel=1e-4)
+    # A low sub-band weighs more than the pixels it comes from, all at most one.
+    assert first["unsplit"] < first["power"]
+    # Where the weight is one at most, the bound is the most; and EDM's is raised by monotony.
+    assert max(first["sigmoid"], first["moving"]) < first["elbo"]
+    assert first["edm"] < first["edm_monotonic"]
+
+
+def test_a_moving_bias_arrives(curves):
+    """At step 4 it is the sigmoid loss; before, from a bias of -8, it counts far less."""
+    moving, still = curves["moving"]["loss"], curves["sigmoid"]["loss"]
+    assert moving[0] < 0.01 * still[0]
+    np.testing.assert_allclose(moving[5:], still[5:], rtol=0.3)
+
+
+def test_a_power_loss_that_splits_too_often_ends_before_any_work(folder):
+    for stage in (train, analysis):
+        with pytest.raises(ParamsError, match=r"diffusion\.loss\.levels: found 4"):
+            stage.main(sections("power", bias=BIAS, levels=4))
+    assert not list(folder.glob(".sid2/train/*/made_for.json"))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_analysis_shows_every_loss(folder, name):
+    analysis.main(sections(name))
+    table = pd.read_csv(analysis.REPORTS / "weighting.csv")
+    assert np.isfinite(table["value"]).all()
+    bands = [f"weight_{band}" for band in ("LLLH", "LLHL", "LLHH", "LH", "HL", "HH")]
+    expected = {"weight", "edm_monotonic", "density", "weighted_density"}
+    assert set(table["curve"]) == expected | set(bands if name == "power" else ())
+    weight = table[table["curve"] == "weight"]
+    level = weight["logsnr"].iloc[15], weight["value"].iloc[15]
+    passes = 4 if name == "power" else 0
+    if name in ("sigmoid", "power"):
+        at = BIAS - passes * np.log(2) - level[0]
+        assert level[1] == pytest.approx(1 / (1 + np.exp(-at)), abs=1e-5)
+
+
+def test_analysis_shows_a_moving_weight_where_it_arrives(folder):
+    tables = []
+    for given in ({}, {"bias_start": -8.0, "bias_steps": 100_000}):
+        analysis.main(sections("sigmoid", bias=BIAS, **given))
+        tables.append(pd.read_csv(analysis.REPORTS / "weighting.csv"))
+    pd.testing.assert_frame_equal(*tables)
