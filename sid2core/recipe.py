@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from sid2core import config
 from sid2core.diffusion import losses, samplers, schedule, weighting
@@ -12,7 +13,7 @@ from sid2core.models.execution import Execution, Remat
 
 def network(model: config.Model, shape: tuple[int, ...], num_classes: int) -> UViTConfig:
     """The network's shape for examples of ``shape``, [h, w, c] or [f, h, w, c]."""
-    values = {
+    values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in model.model_dump().items()
     }

@@ -13,7 +13,7 @@ from sid2core.diffusion.guidance import Guidance
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.schedule import Schedule
 from sid2core.models import network
-from sid2core.models.execution import Execution
+from sid2core.models.execution import DEFAULT, Execution
 from sid2core.models.network import Parameters
 from sid2core.sampling import Denoiser, Method
 
@@ -29,7 +29,7 @@ class Trained:
     """The whole ``config.json`` beside the weights."""
 
     @classmethod
-    def load(cls, folder: Path, execution: Execution = Execution()) -> Trained:
+    def load(cls, folder: Path, execution: Execution = DEFAULT) -> Trained:
         """Read weights and configuration; the process is the one they were trained for.
 
         Args:
@@ -42,7 +42,7 @@ class Trained:
         net, params, settings = network.load(folder, execution)
         diffusion = config.Diffusion.model_validate(settings["diffusion"])
         denoiser = Denoiser(net, Prediction(diffusion.prediction))
-        schedule = recipe.noise_schedule(diffusion.schedule, net.config.image_shape[0])
+        schedule = recipe.noise_schedule(diffusion.schedule, net.config.image_shape[-3])
         return cls(denoiser, schedule, params, settings)
 
     def method(

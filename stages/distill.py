@@ -41,7 +41,10 @@ def main(params: config.Params) -> None:
         "sampling": sampling.model_dump(),
         "distill": settings.model_dump(),
     }
-    dataset, teacher = Dataset.open(prepare, "train"), Trained.load(train.folder, recipe.execution(params.runtime))
+    dataset, teacher = (
+        Dataset.open(prepare, "train"),
+        Trained.load(train.folder, recipe.execution(params.runtime)),
+    )
     verdict = json.loads(search.path("best.json").read_text(encoding="utf-8"))
     guidance = chosen(verdict).guidance
     judge, count = Judge.load(reference), settings.score_samples

@@ -32,7 +32,10 @@ def main(params: config.Params) -> None:
         "guidance_search": settings.model_dump(),
     }
     inputs = {"prepare": prepare, "reference": reference, "train": train}
-    model, judge = Trained.load(train.folder, recipe.execution(params.runtime)), Judge.load(reference)
+    model, judge = (
+        Trained.load(train.folder, recipe.execution(params.runtime)),
+        Judge.load(reference),
+    )
     labels = balanced_labels(settings.samples, model.denoiser.network.config.num_classes)
     cells = guidance_search.grid(settings)
     total = len(cells) * settings.repeats * settings.samples

@@ -54,6 +54,10 @@ class Execution:
     attention: Literal["auto", "xla", "cudnn"] = "auto"
 
 
+DEFAULT = Execution()
+"""Nothing recomputed, long runs in loops."""
+
+
 @functools.cache
 def attention_implementation(
     requested: str, backend: str, dtype: str, head_size: int, tokens: int

@@ -19,7 +19,10 @@ _KEYS: tuple[tuple[str, str], ...] = (
     (r"conditioning/classes/.*", "the data set's classes (first axis) or model.emb_channels"),
     (r"conditioning/.*", "model.emb_channels"),
     (r"patch_(in|out)/kernel", "model.patch_size, data.channels or model.channels"),
-    (r".*/position", "model.position, model.blocks, or the grid: data.image_size, model.patch_size"),
+    (
+        r".*/position",
+        "model.position, model.blocks, or the grid: data.image_size, model.patch_size",
+    ),
     (r"(down|up)/\d+/.*", "model.channels"),
     (r".*/film/linear/kernel", "model.emb_channels (first axis) or model.channels"),
     (r".*/film_(attention|mlp)/linear/.*", "model.film, model.emb_channels or model.channels"),

@@ -55,7 +55,7 @@ def layer_norm(channels: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
 
 
 def swish(h: Samples, dtype: Any) -> Samples:
-    """h sigmoid(h), in float32 as norms leave it, handed on in ``dtype``."""
+    """H sigmoid(h), in float32 as norms leave it, handed on in ``dtype``."""
     return nnx.swish(h).astype(dtype)
 
 

@@ -21,7 +21,7 @@ from safetensors.numpy import save as to_bytes
 
 from sid2core.models.architecture import UViTConfig
 from sid2core.models.attention import Text
-from sid2core.models.execution import Execution
+from sid2core.models.execution import DEFAULT, Execution
 from sid2core.models.fit import WeightsError, difference
 from sid2core.models.uvit import ResidualUViT
 from sid2core.typing import Array, Labels, LogSnr, Samples
@@ -38,7 +38,7 @@ class Network:
     """The Residual U-ViT of ``config``, without its parameters, computed as ``execution`` says."""
 
     config: UViTConfig
-    execution: Execution = Execution()
+    execution: Execution = DEFAULT
 
     def init(self, key: Array) -> Parameters:
         """Fresh parameters, float32."""
@@ -94,7 +94,7 @@ def save(
 
 
 def load(
-    folder: Path, execution: Execution = Execution()
+    folder: Path, execution: Execution = DEFAULT
 ) -> tuple[Network, Parameters, dict[str, Any]]:
     """Read what :func:`save` wrote: network, parameters, whole configuration.
 

@@ -1,4 +1,4 @@
-"""Where a weight lies on a mesh of devices: one rule for parameters and all that is shaped alike."""
+"""Where a weight lies on a mesh of devices: one rule for weights, averages and moments alike."""
 
 from __future__ import annotations
 

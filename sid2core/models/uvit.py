@@ -102,7 +102,12 @@ class ResidualUViT(nnx.Module):
         levels, dtype = range(len(widths) - 1), config.compute_dtype
         self.config, self.execution = config, execution
         self.conditioning = Conditioning(config.num_classes, config.emb_channels, rngs)
-        window = {"kernel_size": patch, "strides": patch, "padding": "VALID", "rngs": rngs}
+        window: dict[str, Any] = {
+            "kernel_size": patch,
+            "strides": patch,
+            "padding": "VALID",
+            "rngs": rngs,
+        }
         self.patch_in = nnx.Conv(
             colours, widths[0], kernel_init=lecun_normal, dtype=dtype, **window
         )

@@ -183,4 +183,6 @@ def test_the_choice_of_attention_is_logged_once(caplog):
     with caplog.at_level(logging.INFO, "sid2core.models.execution"):
         for _ in range(2):
             jax.eval_shape(network.apply, network.shapes(), *configs.inputs(config))
-    assert [record.message for record in caplog.records] == ["attention over 4 tokens, heads of 3: xla"]
+    assert [record.message for record in caplog.records] == [
+        "attention over 4 tokens, heads of 3: xla"
+    ]

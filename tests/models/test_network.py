@@ -120,7 +120,9 @@ def test_any_reader_of_safetensors_can_read_them(saved):
 
 def test_a_missing_array_is_named(saved):
     edit(saved, lambda arrays: arrays.pop("up/0/project/kernel"))
-    with pytest.raises(WeightsError, match=r"has no up/0/project/kernel, expected \(12, 4\); see model.channels"):
+    with pytest.raises(
+        WeightsError, match=r"has no up/0/project/kernel, expected \(12, 4\); see model.channels"
+    ):
         network.load(saved)
 
 

@@ -1,8 +1,7 @@
 """Our network against its twin in PyTorch, through a weights file; and the twin by itself."""
 
 import math
-from dataclasses import asdict
-from types import SimpleNamespace
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -13,8 +12,8 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 
 from sid2core.models import network  # noqa: E402
+from sid2core.models.attention import Text  # noqa: E402
 from sid2core.models.network import Network  # noqa: E402
-from sid2core.models.uvit import UViTConfig  # noqa: E402
 from tests.models import configs, oracle  # noqa: E402
 from tests.models.torch_twin import (  # noqa: E402
     Down,
@@ -67,10 +66,6 @@ CONFIGS = {
         "dropout": (0.1,),
         "temporal_strides": (),
     },
-}
-# ---- NEW_CONFIGS: options that sid2core does not have yet. Once it has them, join them to the
-# ---- parity test with the one line `CONFIGS |= NEW_CONFIGS`; until then only the twin runs them.
-NEW_CONFIGS = {
     "video": VIDEO,
     "video, frames halved once": VIDEO | {"temporal_strides": (1, 2)},
     "video, frames halved twice": VIDEO | {"temporal_strides": (2, 2), "patch_size": 1},
@@ -96,39 +91,8 @@ NEW_CONFIGS = {
         "text_channels": 5,
     },
 }
-# ---- end of NEW_CONFIGS
 
-DEFAULTS = {
-    "heads": None,
-    "position": "learned",
-    "film": "both",
-    "order": "attention_first",
-    "text_channels": None,
-    "compute_dtype": "float32",
-}
 TOKENS = 5
-
-
-def ours(changes):
-    """The configuration, without options that sid2core lacks and that stand at their default."""
-    known = set(UViTConfig.__dataclass_fields__)
-    unknown = set(changes) - known
-    assert all(
-        changes[name] == DEFAULTS[name] if name in DEFAULTS else set(changes[name]) <= {1}
-        for name in unknown
-    ), f"sid2core lacks one of {unknown}"
-    return configs.tiny(**{name: value for name, value in changes.items() if name in known})
-
-
-def normalised(fields):
-    """The twin's configuration: every attribute is there."""
-    strides = fields.get("temporal_strides") or (1,) * (len(fields["channels"]) - 1)
-    return SimpleNamespace(**(DEFAULTS | fields | {"temporal_strides": strides}))
-
-
-def options(changes):
-    """As :func:`normalised`, for options that sid2core may lack."""
-    return normalised(asdict(configs.tiny()) | changes)
 
 
 def text_inputs(config, batch=3, seed=1):
@@ -167,15 +131,16 @@ def close(found, expected, tolerance=1e-5):
 
 @pytest.mark.parametrize("changes", CONFIGS.values(), ids=CONFIGS)
 def test_parity_through_a_weights_file(tmp_path, changes):
-    config = ours(changes)
+    config = configs.tiny(**changes)
     model = Network(config)
     params = configs.weights(model, seed=3)
     network.save(tmp_path, model, params, {})
     inputs = configs.inputs(config, seed=4)
-    text = text_inputs(normalised(asdict(config)))
+    text = text_inputs(config)
     with jax.default_matmul_precision("highest"):
-        expected = jax.jit(model.apply)(params, *inputs, **jax.tree.map(jax.numpy.asarray, text))
-    twin = twin_of(normalised(asdict(config)), load_file(tmp_path / network.WEIGHTS))
+        tokens = Text(*map(jax.numpy.asarray, text.values())) if text else None
+        expected = jax.jit(model.apply)(params, *inputs, text=tokens)
+    twin = twin_of(config, load_file(tmp_path / network.WEIGHTS))
     close(run(twin, *inputs, **text), np.asarray(expected))
 
 
@@ -194,7 +159,7 @@ def test_weights_must_fit(fault):
         "shape": (ValueError, "norm_out/scale"),
     }[fault]
     with pytest.raises(error, match=name):
-        twin_of(options({}), weights)
+        twin_of(configs.tiny(), weights)
 
 
 # ---------------------------------------------------------------------------- names
@@ -272,15 +237,13 @@ def random_weights(config, seed=5):
 
 @pytest.mark.parametrize("changes", CONFIGS.values(), ids=CONFIGS)
 def test_names_are_those_of_our_network(changes):
-    config = ours(changes)
-    assert shapes(normalised(asdict(config))) == {
-        name: shape.shape for name, shape in Network(config).shapes().items()
-    }
+    config = configs.tiny(**changes)
+    assert shapes(config) == {name: shape.shape for name, shape in Network(config).shapes().items()}
 
 
-@pytest.mark.parametrize("changes", (CONFIGS | NEW_CONFIGS).values(), ids=CONFIGS | NEW_CONFIGS)
+@pytest.mark.parametrize("changes", CONFIGS.values(), ids=CONFIGS)
 def test_twin_runs_with_every_option(changes):
-    config = options(changes)
+    config = configs.tiny(**changes)
     twin = twin_of(config, random_weights(config))
     inputs, text = configs.inputs(config), text_inputs(config)
     out = run(twin, *inputs, **text)
@@ -434,15 +397,15 @@ def transformer(x, emb, w, config, grid, text, present):
 
 ENDING_IN_A_TRANSFORMER = {
     name: changes
-    for name, changes in (CONFIGS | NEW_CONFIGS).items()
-    if options(changes).blocks[-1] == "transformer" and options(changes).mid_depth
+    for name, changes in CONFIGS.items()
+    if configs.tiny(**changes).blocks[-1] == "transformer" and configs.tiny(**changes).mid_depth
 }
 
 
 @pytest.mark.parametrize("changes", ENDING_IN_A_TRANSFORMER.values(), ids=ENDING_IN_A_TRANSFORMER)
 def test_transformer_level_in_numpy(changes):
     """The last level, wherever it is one: position, order, FiLM, heads, RoPE and text."""
-    config = options(changes)
+    config = configs.tiny(**changes)
     weights = random_weights(config)
     twin = twin_of(config, weights).double()
     draws = np.random.default_rng(6)
@@ -484,7 +447,7 @@ def test_transformer_level_in_numpy(changes):
 
 
 def test_masked_tokens_do_not_count():
-    config = options(NEW_CONFIGS["text"])
+    config = configs.tiny(**(CONFIGS["text"]))
     twin = twin_of(config, random_weights(config))
     inputs, given = configs.inputs(config), text_inputs(config)
     text, mask = given["text"], given["text_mask"]
@@ -499,14 +462,14 @@ def test_masked_tokens_do_not_count():
     everything = run(twin, *inputs, text=text, text_mask=np.ones_like(mask))
     close(run(twin, *inputs, text=text), everything)
     # With no token at all it is the network without text.
-    without = options(NEW_CONFIGS["text"] | {"text_channels": None})
+    without = configs.tiny(**(CONFIGS["text"] | {"text_channels": None}))
     weights = {k: v for k, v in random_weights(config).items() if "/text/" not in k}
     close(out[2:], run(twin_of(without, weights), *inputs)[2:])
 
 
 @pytest.mark.parametrize("text_channels", [None, 7])
 def test_text_is_given_if_and_only_if_the_network_takes_it(text_channels):
-    config = options(TWO_TRANSFORMERS | {"text_channels": text_channels})
+    config = configs.tiny(**(TWO_TRANSFORMERS | {"text_channels": text_channels}))
     text = {} if text_channels else {"text": np.zeros((3, 2, 7), np.float32)}
     with pytest.raises(ValueError, match="text"):
         run(ResidualUViT(config), *configs.inputs(config), **text)
@@ -594,7 +557,7 @@ def test_patches_are_convolutions_and_transposed_convolutions(size):
 
 
 def test_dropout_only_in_training():
-    config = options(TWO_TRANSFORMERS | {"dropout": (0.5, 0.5, 0.5)})
+    config = configs.tiny(**(TWO_TRANSFORMERS | {"dropout": (0.5, 0.5, 0.5)}))
     twin = twin_of(config, random_weights(config))
     inputs = configs.inputs(config)
     np.testing.assert_array_equal(run(twin, *inputs), run(twin, *inputs))
@@ -603,12 +566,12 @@ def test_dropout_only_in_training():
 
 
 def test_bfloat16_is_the_network_approximately():
-    config = options(NEW_CONFIGS["everything"])
+    config = configs.tiny(**(CONFIGS["everything"]))
     weights = random_weights(config)
     inputs, text = configs.inputs(config), text_inputs(config)
     exact = run(twin_of(config, weights), *inputs, **text)
-    config.compute_dtype = "bfloat16"
-    out = run(twin_of(config, weights), *inputs, **text)
+    half = replace(config, compute_dtype="bfloat16")
+    out = run(twin_of(half, weights), *inputs, **text)
     assert out.dtype == np.float32
     assert 0 < np.abs(out - exact).max()
     assert np.square(out - exact).mean() < 0.05 * np.square(exact).mean()
@@ -624,5 +587,5 @@ def test_activations_are_channels_last():
 
 
 def test_transformer_block_counts_its_heads():
-    block = TransformerBlock(options({"head_size": None, "heads": 3}), 12, 0.0)
+    block = TransformerBlock(configs.tiny(**({"head_size": None, "heads": 3})), 12, 0.0)
     assert (block.heads, block.head_size) == (3, 4)
