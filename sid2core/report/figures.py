@@ -10,11 +10,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, BboxBase
 from numpy.typing import NDArray
 
 from sid2core.report import formatting, svg
 from sid2core.report.inputs import Sampler, Search, Setting
+from sid2core.report.published import Forward
 from sid2core.report.svg import INK, MUTED, SERIES, WIDTH
 
 SMOOTHING = 0.08
@@ -97,6 +98,46 @@ def quality_cost(samplers: Sequence[Sampler], yardstick: Sampler) -> str:
 
     title = f"fd against eval over {name} an image, for {len(shown)} samplers"
     return svg.render("quality-cost", title, draw)
+
+
+def forward_cost(points: Sequence[Forward], gflops: float) -> str:
+    """FID over the cost of a forward pass, and where a model of ``gflops`` without FID stands."""
+    own = f"this run: {formatting.flops(gflops)}"
+
+    def draw(axes: Axes) -> None:
+        for pixels, marker, colour in ((False, "o", SERIES[0]), (True, "D", SERIES[1])):
+            part = [point for point in points if point.pixels is pixels]
+            costs = [point.gflops for point in part]
+            axes.plot(costs, [point.fid for point in part], marker, color=colour, markersize=6)
+        axes.margins(0.12)
+        if gflops > 0:
+            _mark_cost(axes, gflops, own)
+        svg.log_axis(axes, "x")
+        svg.log_axis(axes, "y")
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+        axes.set(xlabel="GFLOPs a forward pass", ylabel="FID on ImageNet 512")
+        marks = [(point.gflops, point.fid, point.method) for point in points]
+        _label_points(axes, marks, gflops if gflops > 0 else None)
+
+    names = ", ".join(point.method for point in points)
+    title = f"FID on ImageNet 512 over GFLOPs a forward pass, of {names}; {own}, without FID"
+    return svg.render("figure16", title, draw)
+
+
+def _mark_cost(axes: Axes, gflops: float, name: str) -> None:
+    """A vertical line across the axes, its name above them, towards their middle."""
+    axes.axvline(gflops, color=INK, linewidth=1.4, linestyle=(0, (4, 3)))
+    low, high = axes.xaxis.get_data_interval()
+    left = gflops * gflops < low * high
+    axes.annotate(
+        name,
+        (gflops, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(-4 if left else 4, 4),
+        textcoords="offset points",
+        ha="left" if left else "right",
+        fontsize=9,
+    )
 
 
 def heat_map(search: Search) -> str:
@@ -207,31 +248,47 @@ def _wide(values: Sequence[float]) -> bool:
     return bool(len(values)) and min(values) > 0 and max(values) / min(values) > _LOG_RATIO
 
 
-def _label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write each point's name beside it, at the first place free of marks and other names."""
+def _label_points(
+    axes: Axes, points: Sequence[tuple[float, float, str]], line: float | None = None
+) -> None:
+    """Write each point's name beside it, at the first place free of marks and other names.
+
+    Where there is room, names keep clear of a vertical line at ``line`` too.
+    """
     axes.figure.canvas.draw()
     corners = [axes.transData.transform(point[:2]) for point in points]
     taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in corners]
-    places = [(dx, dy) for dy in (0, 9, -9, 18, -18, 27, -27) for dx in (8, -8)]
+    strip = []
+    if line is not None:
+        middle = axes.transData.transform((line, points[0][1]))[0]
+        strip = [Bbox.from_extents(middle - 1, axes.bbox.y0, middle + 1, axes.bbox.y1)]
     for x, y, name in points:
-        for dx, dy in places:
-            label = axes.annotate(
-                name,
-                (x, y),
-                xytext=(dx, dy),
-                textcoords="offset points",
-                ha="left" if dx > 0 else "right",
-                va="center",
-                fontsize=9,
-            )
-            extent = label.get_window_extent()
-            inside = axes.bbox.x0 <= extent.x0 and extent.x1 <= axes.bbox.x1
-            if inside and not extent.count_overlaps(taken):
-                break
-            label.remove()
-        else:
+        extent = _write(axes, (x, y), name, taken + strip) or _write(axes, (x, y), name, taken)
+        if extent is None:
             label = axes.annotate(
                 name, (x, y), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9
             )
             extent = label.get_window_extent()
         taken.append(extent)
+
+
+def _write(
+    axes: Axes, point: tuple[float, float], name: str, taken: Sequence[BboxBase]
+) -> Bbox | None:
+    """Write a name beside its point and return its place; None where no place is free."""
+    for dx, dy in ((dx, dy) for dy in (0, 9, -9, 18, -18, 27, -27) for dx in (8, -8)):
+        label = axes.annotate(
+            name,
+            point,
+            xytext=(dx, dy),
+            textcoords="offset points",
+            ha="left" if dx > 0 else "right",
+            va="center",
+            fontsize=9,
+        )
+        extent = label.get_window_extent()
+        inside = axes.bbox.contains(*extent.min) and axes.bbox.contains(*extent.max)
+        if inside and not extent.count_overlaps(taken):
+            return extent
+        label.remove()
+    return None

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from statistics import median
 
 NOTHING = "–"
-_FLOPS = ((1e9, "EFLOPs"), (1e6, "PFLOPs"), (1e3, "TFLOPs"), (1.0, "GFLOPs"), (1e-3, "MFLOPs"))
+_FLOPS = (
+    (1e12, "ZFLOPs"),
+    (1e9, "EFLOPs"),
+    (1e6, "PFLOPs"),
+    (1e3, "TFLOPs"),
+    (1.0, "GFLOPs"),
+    (1e-3, "MFLOPs"),
+    (1e-6, "kFLOPs"),
+)
+_MEMORY = ((1024.0**2, "TiB"), (1024.0, "GiB"), (1.0, "MiB"), (1 / 1024, "KiB"))
 _MAX_DECIMALS = 6
 
 
@@ -60,16 +69,34 @@ def percent(value: float) -> str:
 
 def flops_unit(gflops: Sequence[float]) -> tuple[float, str]:
     """The unit in which the largest of ``gflops`` is at least one: (its size in GFLOPs, name)."""
-    largest = max((value for value in gflops if math.isfinite(value)), default=1.0)
-    return next(((size, name) for size, name in _FLOPS if largest >= size), _FLOPS[-1])
+    return _unit(gflops, _FLOPS)
 
 
 def flops(gflops: float) -> str:
     """A cost given in GFLOPs, with the unit that suits its size."""
-    if not math.isfinite(gflops):
+    return _with_unit(gflops, _FLOPS)
+
+
+def memory_unit(mib: Sequence[float]) -> tuple[float, str]:
+    """The unit in which the largest of ``mib`` is at least one: (its size in MiB, name)."""
+    return _unit(mib, _MEMORY)
+
+
+def memory(mib: float) -> str:
+    """Memory given in MiB, with the unit that suits its size."""
+    return _with_unit(mib, _MEMORY)
+
+
+def _unit(values: Sequence[float], units: Sequence[tuple[float, str]]) -> tuple[float, str]:
+    largest = max((value for value in values if math.isfinite(value)), default=1.0)
+    return next(((size, name) for size, name in units if largest >= size), units[-1])
+
+
+def _with_unit(value: float, units: Sequence[tuple[float, str]]) -> str:
+    if not math.isfinite(value):
         return NOTHING
-    size, name = flops_unit([gflops])
-    return f"{significant(gflops / size)} {name}"
+    size, name = _unit([value], units)
+    return f"{significant(value / size)} {name}"
 
 
 def interval(low: float, high: float) -> str:

@@ -15,9 +15,10 @@ from sid2core import artifact
 from sid2core.artifact import Artifact, ArtifactError
 from sid2core.config import Params
 from sid2core.data.dataset import Dataset
-from sid2core.report import files, formatting
+from sid2core.report import files, formatting, plan_files
 from sid2core.report.files import InputError
 from sid2core.report.images import Pixels
+from sid2core.report.plan_files import Plan
 
 YARDSTICK = "train_images"
 """The last row of ``samplers.csv``: real training images, measured as samples are."""
@@ -137,6 +138,7 @@ class Inputs:
     distill: Mapping[str, Mapping[str, float]]
     reference: Mapping[str, float]
     low_bit: LowBit
+    plan: Plan
     commands: Mapping[str, str]
 
     @property
@@ -183,6 +185,7 @@ def read(params: Params, root: Path) -> Inputs:
         distill=distill,
         reference=files.numbers(reports / "reference" / "metrics.json", "reference"),
         low_bit=_low_bit(reports / "analysis"),
+        plan=plan_files.read(reports / "plan"),
         commands=files.commands(root / "dvc.yaml"),
     )
 

@@ -10,7 +10,16 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from sid2core.report import figures, formatting, images, low_bit, provenance, scores
+from sid2core.report import (
+    comparison,
+    figures,
+    formatting,
+    images,
+    low_bit,
+    plan,
+    provenance,
+    scores,
+)
 from sid2core.report.inputs import Inputs, Sampler
 from sid2core.report.memorisation import Check, check
 
@@ -30,7 +39,7 @@ def build(inputs: Inputs) -> str:
     )
     environment.globals |= {
         name: getattr(formatting, name)
-        for name in ("count", "significant", "percent", "flops", "fixed", "plain")
+        for name in ("count", "significant", "percent", "flops", "memory", "fixed", "plain")
     }
     return environment.get_template("page.html.j2").render(context(inputs))
 
@@ -51,12 +60,14 @@ def context(inputs: Inputs) -> dict[str, Any]:
         "grids": _grids(inputs),
         "table": scores.sampler_table(inputs.samplers, inputs.yardstick),
         "quality_cost": Markup(figures.quality_cost(inputs.samplers, inputs.yardstick)),
+        "plan": plan.view(inputs.plan, inputs.params.train.batch_size),
         "curves": _curves(inputs),
         "low_bit": low_bit.view(inputs),
         "search": scores.search_table(inputs.search),
         "heat_map": Markup(figures.heat_map(inputs.search)),
         "neighbours": None if found is None else _neighbours(inputs, found),
         "distilled": scores.distilled_table(inputs.distill),
+        "comparison": comparison.view(inputs),
         "provenance": provenance.collect(inputs),
     }
 

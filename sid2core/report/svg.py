@@ -99,8 +99,9 @@ def log_axis(axes: Axes, name: str) -> None:
     getattr(axes, f"set_{name}scale")("log")
     axis = getattr(axes, f"{name}axis")
     low, high = axis.get_data_interval()
-    steps = (1, 2, 5) if high / low < 1e3 else (1,)
-    axis.set_major_locator(LogLocator(subs=steps))
+    # Few enough ticks that even 0.0001 beside 0.001 has room.
+    few = {"subs": (1, 2, 5)} if high / low < 1e3 else {"subs": (1,), "numticks": 7}
+    axis.set_major_locator(LogLocator(**few))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(tick))
 

@@ -160,6 +160,28 @@ def low_bit() -> dict[str, pd.DataFrame]:
     }
 
 
+def plan() -> dict[str, pd.DataFrame]:
+    """The tables of ``plan``: two levels, the parts of a forward pass, memory against cost."""
+    levels = [
+        (0, "res", 64, "8x8", 4, 301_248, 0.0107),
+        (1, "transformer", 128, "4x4", 4, 830_464, 0.0174),
+    ]
+    terms = [
+        ("blocks, by B.3", 0.0281),
+        ("projections between levels", 0.0011),
+        ("patches in and out", 0.0003),
+        ("norms, activations and other elementwise", 0.0008),
+        ("XLA's count", 0.0308),
+    ]
+    remat = [("none", 1.375, 1), ("blocks", 0.5, 2), ("full", 0.25, 3)]
+    level_columns = ["level", "kind", "channels", "grid", "blocks", "parameters", "gflops"]
+    return {
+        "plan/levels": pd.DataFrame(levels, columns=level_columns),
+        "plan/terms": pd.DataFrame(terms, columns=["term", "gflops"]),
+        "plan/remat": pd.DataFrame(remat, columns=["remat", "activation_mib_image", "forwards"]),
+    }
+
+
 def write(root: Path, world: World | None = None) -> Path:
     """Write everything below ``root`` and return it."""
     world = world or World()
@@ -188,6 +210,7 @@ def write(root: Path, world: World | None = None) -> Path:
         "guidance_search/grid": search_grid,
         "distill/curve": _distill_curve(),
         **low_bit(),
+        **plan(),
     }.items():
         (reports / name).parent.mkdir(parents=True, exist_ok=True)
         frame.to_csv(reports / f"{name}.csv", index=False)
@@ -275,6 +298,14 @@ def _metrics() -> dict[str, dict[str, object]]:
             "figure12_gap_max": 0.31234,
             "figure12_gap_max_logsnr": 9.5,
             "figure12_gap_mean": 0.04321,
+        },
+        "plan": {
+            "parameters": 1_243_777,
+            "gflops_forward": 0.0281,
+            "gflops_forward_xla": 0.0308,
+            "training_zettaflops": 1.6186e-8,
+            "state_mib": 18.979,
+            "gradient_mib": 4.7446,
         },
     }
 

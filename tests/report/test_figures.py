@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sid2core.report import figures
+from sid2core.report import figures, published
 from sid2core.report.inputs import Sampler, Search, Setting
 
 NAN = math.nan
@@ -43,6 +43,7 @@ def all_figures() -> dict[str, str]:
         "cost": figures.quality_cost([sampler("A", 2, 1), sampler("B", 3, 9, True)], REAL),
         "heat": figures.heat_map(search(1, 2, 3, 4)),
         "distances": figures.distances(random.random(40), random.random(30)),
+        "forward": figures.forward_cost(published.figure_16(), 0.008),
     }
 
 
@@ -130,3 +131,55 @@ def test_a_grid_without_scores_is_drawn() -> None:
 
 def test_equal_distances_are_drawn() -> None:
     figures.distances(np.zeros(3), np.zeros(2))
+
+
+# The smallest preset, the default, among the published, beside them, and Kinetics'.
+COSTS = [1.28e-5, 0.008, 12.0, 137.4, 400.0, 652.8, 3591.0]
+
+
+def marks(svg: str) -> dict[str, np.ndarray]:
+    """Colour → (x, y upwards) of the points drawn in it."""
+    found = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"[^>]*--series-(\d)', svg)
+    return {
+        series: np.array([(float(x), -float(y)) for x, y, colour in found if colour == series])
+        for series in "12"
+    }
+
+
+def own_line(svg: str) -> float:
+    """Where the vertical line of this run stands."""
+    (found,) = re.findall(
+        r'd="M ([\d.]+) [\d.]+ *\n?L \1 [\d.]+[^"]*"[^>]*dasharray[^>]*--ink', svg
+    )
+    return float(found)
+
+
+@pytest.mark.parametrize("gflops", COSTS)
+def test_a_forward_pass_stands_where_its_cost_says(gflops: float) -> None:
+    points = published.figure_16()
+    svg = figures.forward_cost(points, gflops)
+    drawn = np.concatenate([*marks(svg).values()])
+    shown = [*(p for p in points if not p.pixels), *(p for p in points if p.pixels)]
+    assert [len(part) for part in marks(svg).values()] == [3, 3]
+    known = np.log([[point.gflops, point.fid] for point in shown])
+    # Both axes are logarithmic: places are straight lines of the logarithms.
+    for axis in (0, 1):
+        assert np.corrcoef(drawn[:, axis], known[:, axis])[0, 1] > 0.99999
+    slope, start = np.polyfit(known[:, 0], drawn[:, 0], 1)
+    assert own_line(svg) == pytest.approx(start + slope * math.log(gflops), abs=0.5)
+    width = float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1])
+    assert 0 < own_line(svg) < width
+
+
+@pytest.mark.parametrize("gflops", COSTS)
+def test_every_published_model_is_named_once(gflops: float) -> None:
+    svg = figures.forward_cost(published.figure_16(), gflops)
+    for point in published.figure_16():
+        assert texts(svg).count(point.method) == 1
+    assert sum(text.startswith("this run: ") for text in texts(svg)) == 1
+
+
+@pytest.mark.parametrize("gflops", [0.0, NAN])
+def test_a_model_without_a_cost_has_no_line(gflops: float) -> None:
+    svg = figures.forward_cost(published.figure_16(), gflops)
+    assert "dasharray" not in svg

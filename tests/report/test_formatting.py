@@ -36,15 +36,35 @@ def test_a_column_has_one_count_of_decimals() -> None:
 @pytest.mark.parametrize(
     ("gflops", "text"),
     [
+        (1.28e-5, "12.8 kFLOPs"),
         (0.0281, "28.1 MFLOPs"),
         (652.8, "653 GFLOPs"),
         (10444.8, "10.4 TFLOPs"),
-        (2.74e12, "2,740 EFLOPs"),
+        (2.4e9, "2.40 EFLOPs"),
+        (2.74e12, "2.74 ZFLOPs"),
         (math.nan, "–"),
     ],
 )
 def test_flops(gflops: float, text: str) -> None:
     assert formatting.flops(gflops) == text
+
+
+@pytest.mark.parametrize(
+    ("mib", "text"),
+    [
+        (0.0834, "85.4 KiB"),
+        (18.979, "19.0 MiB"),
+        (4936.5, "4.82 GiB"),
+        (2.5 * 1024**2, "2.50 TiB"),
+        (math.nan, "–"),
+    ],
+)
+def test_memory(mib: float, text: str) -> None:
+    assert formatting.memory(mib) == text
+
+
+def test_a_column_of_memory_has_the_unit_of_its_largest() -> None:
+    assert formatting.memory_unit([0.5, 3000.0, math.nan]) == (1024.0, "GiB")
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,10 @@ REPORTS = {
     "reports/analysis/figure12.csv": "analysis",
     "reports/analysis/weighting.csv": "analysis",
     "reports/analysis/metrics.json": "analysis",
+    "reports/plan/levels.csv": "plan",
+    "reports/plan/remat.csv": "plan",
+    "reports/plan/terms.csv": "plan",
+    "reports/plan/metrics.json": "plan",
 }
 
 
@@ -187,6 +191,43 @@ def test_null_is_not_known(root: Path) -> None:
     path = root / "reports/train/metrics.json"
     artifact.write_json(path, json.loads(path.read_text()) | {"training_pflops": None})
     assert np.isnan(read(root).training["training_pflops"])
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "row", "value", "words"),
+    [
+        ("levels", "level", 0, 1, "levels are ['1', '1'], expected 0, 1, … in order"),
+        ("levels", "kind", 1, "dense", "column kind holds ['dense'], expected res|transformer"),
+        ("levels", "grid", 0, "8*8", "column grid holds ['8*8']"),
+        ("levels", "grid", 1, "0x4", "column grid holds ['0x4']"),
+        ("levels", "parameters", 0, -1, "column parameters must hold a number of 0 or more"),
+        ("levels", "gflops", 1, None, "column gflops must hold a number of 0 or more"),
+        ("levels", "gflops", 1, "inf", "column gflops must hold a number of 0 or more"),
+        ("remat", "remat", 1, "none", "remat is ['none', 'none', 'full'], expected ['none',"),
+        ("remat", "forwards", 2, "three", "column forwards: could not convert"),
+        ("remat", "activation_mib_image", 0, None, "column activation_mib_image must hold"),
+        ("terms", "term", 4, "the compiler's count", "expected XLA's count in the last row"),
+        ("terms", "term", 1, "XLA's own", "expected XLA's count in the last row alone"),
+        ("terms", "gflops", 2, None, "column gflops must hold a number of 0 or more"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_named(
+    root: Path, name: str, column: str, row: int, value: object, words: str
+) -> None:
+    def edit(table: pd.DataFrame) -> pd.DataFrame:
+        table = table.astype(object)
+        table.loc[row, column] = value
+        return table
+
+    change(root / f"reports/plan/{name}.csv", edit)
+    refused(root, f"plan/{name}.csv is malformed", words, "dvc repro -f -s plan")
+
+
+@pytest.mark.parametrize("value", [None, -1.0, "much"])
+def test_a_plan_without_a_number_is_named(root: Path, value: object) -> None:
+    path = root / "reports/plan/metrics.json"
+    artifact.write_json(path, json.loads(path.read_text()) | {"state_mib": value})
+    refused(root, "plan/metrics.json is malformed", "'state_mib'", "dvc repro -f -s plan")
 
 
 def rewrite(root: Path, stage: str, name: str, content: bytes | None) -> None:

@@ -24,6 +24,7 @@ from tests.report.test_neighbours import brute_force
 SECTIONS = [
     "samples",
     "samplers",
+    "plan",
     "training",
     "low-bit",
     "guidance",
@@ -99,7 +100,8 @@ def test_headings_descend_by_one(document: Document) -> None:
 
 def test_every_figure_is_there(document: Document) -> None:
     where = [section for _, section in document.all("svg")]
-    assert where == ["samplers", *["training"] * 5, *["low-bit"] * 4, "guidance", "memorisation"]
+    middle = [*["training"] * 5, *["low-bit"] * 4]
+    assert where == ["samplers", *middle, "guidance", "memorisation", "costs"]
 
 
 def test_every_sampler_is_in_every_place(document: Document) -> None:
@@ -141,6 +143,40 @@ def test_the_low_bit_view_holds_its_numbers_and_sources(document: Document) -> N
         "the bias 4 in use corresponds to 8.2 for a single value",
     ):
         assert part in words
+
+
+def test_the_plan_holds_its_numbers_with_units(document: Document) -> None:
+    words = document.words("plan")
+    for part in (
+        "the network has 1,243,777 parameters",
+        "costs 28.1 MFLOPs by the supplement’s formulas and 30.8 MFLOPs by XLA’s own count",
+        "the whole training costs 16.2 TFLOPs",
+        "hold 19.0 MiB in float32, and the gradient 4.74 MiB more",
+        # 28.1 / 30.8; the parts add up to 30.3
+        "here 91.2% of XLA’s count",
+        "The parts add up to 30.3 MFLOPs, 98.4% of it",
+        "1, middle Transformer 128 4 × 4 4 830,464 17.4 61.9%",
+        "whole network 8 1,243,777 28.1 100.0%",
+        "blocks 0.50 32.0 2 4",
+    ):
+        assert part in words
+
+
+def test_the_costs_stand_beside_published_ones(document: Document) -> None:
+    words = document.words("costs")
+    for part in (
+        "EDM2-S 63 102 GFLOPs 42.5 TFLOPs – 1.68 –",
+        "SiD2 flop heavy, ImageNet 256 512 × 2 652.8 GFLOPs – – 1.38 –",
+        "Student, 8 steps 8 28.1 MFLOPs 225 MFLOPs – – 4.12",
+        "it has a cost but no FID",
+        "this run: 28.1 MFLOPs",
+    ):
+        assert part in words
+    order = ["supplement, Table 5", "SiD2 with guidance", "This run, on digits"]
+    places = [words.index(part) for part in order]
+    assert places == sorted(places)
+    headings = [a for a, section in document.all("th") if section == "costs" and "colspan" in a]
+    assert [a["scope"] for a in headings] == ["rowgroup"] * 3
 
 
 def test_the_same_inputs_give_the_same_bytes(root: Path, text: str) -> None:

@@ -1,0 +1,70 @@
+"""A run beside published models: Table 5 of the supplement, and its Figure 16."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from sid2core.report import figures, formatting, published
+from sid2core.report.inputs import Inputs, Sampler
+from sid2core.report.scores import Cell, Row, Table
+
+_COLUMNS = ("NFE", "inference cost", "sampling cost", "sampling time", "FID", "fd eval")
+
+
+def view(inputs: Inputs) -> dict[str, Any]:
+    """What the template names in the section."""
+    gflops = inputs.plan.numbers["gflops_forward"]
+    return {
+        "table": table(inputs.samplers, inputs.params.data.source),
+        "figure16": Markup(figures.forward_cost(published.figure_16(), gflops)),
+        "quoted": published.QUOTED,
+    }
+
+
+def table(samplers: Sequence[Sampler], data: str) -> Table:
+    """Table 5 as printed, SiD2's guided models, and below them the samplers of this run."""
+    return Table(
+        "method",
+        _COLUMNS,
+        (
+            _heading(f"ImageNet 512, {published.SUPPLEMENT}"),
+            *map(_printed, published.TABLE_5),
+            _heading("SiD2 with guidance"),
+            *map(_guided, published.GUIDED),
+            _heading(f"This run, on {data}"),
+            *map(_own, samplers),
+        ),
+    )
+
+
+def _heading(text: str) -> Row:
+    return Row(text, (), "group")
+
+
+def _printed(row: published.Printed) -> Row:
+    costs = _unit(row.gflops, "GFLOPs"), _unit(row.tflops, "TFLOPs"), _unit(row.seconds, "s")
+    return _row(row.method, row.nfe, *costs, row.fid, "")
+
+
+def _guided(row: published.Guided) -> Row:
+    name = f"SiD2 {row.model}, ImageNet {row.resolution}"
+    gflops, fid = f"{row.gflops:.1f} GFLOPs", f"{row.fid:.2f}"
+    return _row(name, published.GUIDED_NFE, gflops, "", "", fid, "")
+
+
+def _own(sampler: Sampler) -> Row:
+    """A run's own row: without FID, and without a time, since rates are no results."""
+    costs = formatting.flops(sampler.gflops_forward), formatting.flops(sampler.gflops_image)
+    fd = formatting.significant(sampler.fd_eval)
+    return _row(sampler.title, formatting.count(sampler.nfe), *costs, "", "", fd)
+
+
+def _unit(number: str, unit: str) -> str:
+    return f"{number} {unit}" if number else ""
+
+
+def _row(name: str, *texts: str) -> Row:
+    return Row(name, tuple(Cell(text or formatting.NOTHING) for text in texts))

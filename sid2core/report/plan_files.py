@@ -1,0 +1,105 @@
+"""What ``plan`` foresaw of the network, its memory and its cost, read and checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sid2core.report import files
+
+_STAGE = "plan"
+_KINDS = ("res", "transformer")
+_REMAT = ("none", "blocks", "full")
+_NUMBERS = (
+    "parameters",
+    "gflops_forward",
+    "gflops_forward_xla",
+    "training_zettaflops",
+    "state_mib",
+    "gradient_mib",
+)
+_GRID = r"[1-9]\d*(x[1-9]\d*)*"
+_XLA = "XLA"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan's tables, in their files' order, and its numbers; none of them NaN or negative."""
+
+    levels: pd.DataFrame
+    """A row a level, finest first, the middle last."""
+    remat: pd.DataFrame
+    """A row for each way to save memory in the backward pass."""
+    terms: pd.DataFrame
+    """What a forward pass is made of, by GFLOPs; the last row is XLA's count of all of it."""
+    numbers: Mapping[str, float]
+
+
+def read(folder: Path) -> Plan:
+    """The plan below ``folder``.
+
+    Raises:
+        InputError: a file is missing or malformed; the message names it and its command.
+    """
+    path = folder / "metrics.json"
+    numbers = files.numbers(path, _STAGE, _NUMBERS)
+    unknown = [name for name in _NUMBERS if not numbers[name] >= 0]
+    if unknown:
+        raise files.malformed(path, _STAGE, f"{unknown} must be 0 or more")
+    return Plan(
+        _levels(folder / "levels.csv"),
+        _remat(folder / "remat.csv"),
+        _terms(folder / "terms.csv"),
+        {name: numbers[name] for name in _NUMBERS},
+    )
+
+
+def _levels(path: Path) -> pd.DataFrame:
+    columns = ("level", "channels", "blocks", "parameters", "gflops")
+    table = _table(path, columns, ("kind", "grid"))
+    order = table["level"].tolist()
+    if order != list(range(len(order))):
+        found = [f"{level:g}" for level in order]
+        raise files.malformed(path, _STAGE, f"levels are {found}, expected 0, 1, … in order")
+    for name, pattern in (("kind", "|".join(_KINDS)), ("grid", _GRID)):
+        _match(path, table, name, pattern)
+    return table
+
+
+def _remat(path: Path) -> pd.DataFrame:
+    table = _table(path, ("activation_mib_image", "forwards"), ("remat",))
+    found = table["remat"].tolist()
+    if sorted(found) != sorted(_REMAT):
+        raise files.malformed(path, _STAGE, f"remat is {found}, expected {list(_REMAT)}")
+    return table
+
+
+def _terms(path: Path) -> pd.DataFrame:
+    table = _table(path, ("gflops",), ("term",))
+    *parts, last = table["term"].tolist()
+    if not parts or _XLA not in last or any(_XLA in part for part in parts):
+        reason = f"terms are {[*parts, last]}, expected XLA's count in the last row alone"
+        raise files.malformed(path, _STAGE, reason)
+    return table
+
+
+def _table(path: Path, numbers: Sequence[str], texts: Sequence[str]) -> pd.DataFrame:
+    """A table whose numbers are all known, finite and not negative."""
+    table = files.table(path, _STAGE, numbers, texts)
+    for name in numbers:
+        if not (np.isfinite(table[name]) & (table[name] >= 0)).all():
+            reason = f"column {name} must hold a number of 0 or more in every row"
+            raise files.malformed(path, _STAGE, reason)
+    return table
+
+
+def _match(path: Path, table: pd.DataFrame, column: str, pattern: str) -> None:
+    wrong = [value for value in table[column] if not re.fullmatch(pattern, value)]
+    if wrong:
+        reason = f"column {column} holds {wrong}, expected {pattern}"
+        raise files.malformed(path, _STAGE, reason)
