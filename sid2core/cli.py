@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sid2core import presets_command
+from sid2core import plan_command, presets_command
 from sid2core.errors import Sid2Error
 
 
@@ -27,6 +27,7 @@ class Command:
 
 COMMANDS = (
     Command("preset", presets_command.SUMMARY, presets_command.arguments, presets_command.run),
+    Command("plan", plan_command.SUMMARY, plan_command.arguments, plan_command.run),
 )
 
 

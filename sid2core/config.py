@@ -334,7 +334,7 @@ class Runtime(Section):
     checkpoint_every: Positive
     remat: Literal["none", "blocks", "full"]
     scan_blocks: Positive
-    attention: Literal["auto", "xla", "cudnn"]
+    attention: Literal["auto", "xla", "recomputed", "cudnn"]
 
     @model_validator(mode="after")
     def _aligned(self) -> Runtime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,14 +37,19 @@ def attend(q: Heads, k: Heads, v: Heads, mask: Bool[Array, "b m"] | None, reques
         k: keys [b, m, heads, d].
         v: values [b, m, heads, d].
         mask: which keys are there [b, m]; None for all.
-        requested: ``auto``, ``xla`` or ``cudnn``.
+        requested: as :func:`attention_implementation` takes it.
     """
     chosen = attention_implementation(
         requested, jax.default_backend(), q.dtype.name, q.shape[-1], k.shape[1]
     )
     allowed = None if mask is None else mask[:, None, None, :]
+    library: Literal["xla", "cudnn"] = "cudnn" if chosen == "cudnn" else "xla"
+
+    def attention(q: Heads, k: Heads, v: Heads) -> Heads:
+        return jax.nn.dot_product_attention(q, k, v, mask=allowed, implementation=library)
+
     with jax.numpy_dtype_promotion("standard"):  # jax itself raises half precision to float32
-        return jax.nn.dot_product_attention(q, k, v, mask=allowed, implementation=chosen)
+        return (jax.checkpoint(attention) if chosen == "recomputed" else attention)(q, k, v)
 
 
 def rotate(h: Heads, grid: Sequence[int]) -> Heads:

@@ -21,6 +21,8 @@ from sid2core.typing import Array
 
 _log = logging.getLogger(__name__)
 _CUDNN_HEAD_MULTIPLE, _CUDNN_LARGEST_HEAD = 8, 128
+_LONG = 16
+"""Tokens for each channel of a head from which on attention's matrix is not kept."""
 
 
 class AttentionError(Sid2Error):
@@ -46,26 +48,35 @@ class Execution:
         remat: what the backward pass recomputes.
         scan_blocks: a run of at least so many equal blocks is compiled as one loop: it compiles in
             a fraction of the time, and on CPU runs up to 1.4 times slower than written out.
-        attention: ``xla``, ``cudnn``, or ``auto`` for cuDNN wherever it can run.
+        attention: ``xla``, ``recomputed``, ``cudnn`` or ``auto``, see
+            :func:`attention_implementation`.
     """
 
     remat: Remat = Remat.NONE
     scan_blocks: int = 8
-    attention: Literal["auto", "xla", "cudnn"] = "auto"
+    attention: Literal["auto", "xla", "recomputed", "cudnn"] = "auto"
 
 
 DEFAULT = Execution()
 """Nothing recomputed, long runs in loops."""
 
 
+AttentionKind = Literal["xla", "recomputed", "cudnn"]
+
+
 @functools.cache
 def attention_implementation(
     requested: str, backend: str, dtype: str, head_size: int, tokens: int
-) -> Literal["xla", "cudnn"]:
+) -> AttentionKind:
     """Which attention runs, decided once for each kind of layer and logged.
 
-    cuDNN's never holds the tokens × tokens matrix. It needs a GPU, half precision, and heads of a
-    multiple of 8 up to 128 channels.
+    - ``xla`` keeps the tokens × tokens matrix of every head for the backward pass.
+    - ``recomputed`` is the same, but keeps q, k and v alone.
+    - ``cudnn`` never holds that matrix. It needs a GPU, half precision, and heads of a multiple
+      of 8 up to 128 channels.
+
+    ``auto`` is cuDNN where it can run; else ``recomputed`` where the matrix would outweigh q, k
+    and v five times and more (16 tokens for each channel of a head), and ``xla`` below.
 
     Raises:
         AttentionError: ``cudnn`` was asked for and cannot run.
@@ -81,7 +92,14 @@ def attention_implementation(
     if requested == "cudnn" and found:
         msg = f"cuDNN's attention cannot run: {'; '.join(found)}; set runtime.attention to auto"
         raise AttentionError(msg)
-    choice: Literal["xla", "cudnn"] = "xla" if requested == "xla" or found else "cudnn"
+    without: AttentionKind = "recomputed" if tokens >= _LONG * head_size else "xla"
+    choices: dict[str, AttentionKind] = {
+        "auto": without if found else "cudnn",
+        "xla": "xla",
+        "recomputed": "recomputed",
+        "cudnn": "cudnn",
+    }
+    choice = choices[requested]
     reason = f" ({found[0]})" if found and requested == "auto" and backend == "gpu" else ""
     _log.info("attention over %d tokens, heads of %d: %s%s", tokens, head_size, choice, reason)
     return choice

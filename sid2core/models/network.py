@@ -6,6 +6,7 @@ pytree that dispatches fast, saves as safetensors as it stands, and shows in an 
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -46,7 +47,7 @@ class Network:
 
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of the parameters, without allocating any."""
-        return jax.eval_shape(lambda: self.init(jax.random.key(0)))
+        return dict(_shapes(self))
 
     def apply(
         self,
@@ -67,6 +68,11 @@ class Network:
 
     def _module(self, rngs: nnx.Rngs) -> ResidualUViT:
         return ResidualUViT(self.config, self.execution, rngs)
+
+
+@functools.lru_cache(maxsize=16)
+def _shapes(network: Network) -> dict[str, jax.ShapeDtypeStruct]:
+    return jax.eval_shape(lambda: network.init(jax.random.key(0)))
 
 
 def _flatten(state: nnx.State) -> Parameters:

@@ -25,6 +25,7 @@ WAYS = {
     "levels again": Execution(Remat.FULL, scan_blocks=99),
     "loops, blocks again": Execution(Remat.BLOCKS, scan_blocks=2),
     "loops, levels again": Execution(Remat.FULL, scan_blocks=2),
+    "attention again": Execution(scan_blocks=99, attention="recomputed"),
 }
 
 
@@ -167,8 +168,12 @@ def test_the_rule_divides_the_largest_axis_that_divides():
 )
 def test_cudnn_runs_where_it_can(backend, dtype, head, expected):
     choose = execution.attention_implementation
-    assert choose("auto", backend, dtype, head, 1024) == expected
-    assert choose("xla", backend, dtype, head, 1024) == "xla"
+    assert choose("auto", backend, dtype, head, 64) == expected
+    assert choose("auto", backend, dtype, head, 16 * head - 1) == expected
+    long = "cudnn" if expected == "cudnn" else "recomputed"
+    assert choose("auto", backend, dtype, head, 16 * head) == long
+    assert choose("xla", backend, dtype, head, 16 * head) == "xla"
+    assert choose("recomputed", backend, dtype, head, 64) == "recomputed"
     if expected == "cudnn":
         assert choose("cudnn", backend, dtype, head, 1024) == "cudnn"
     else:

@@ -13,7 +13,9 @@ from sid2core.training import loop
 from sid2core.training.loop import Run, TrainingError
 
 SIZE = 50_000
-RUNTIME = config.Runtime(log_every=2, checkpoint_every=4)
+RUNTIME = config.Runtime(
+    log_every=2, checkpoint_every=4, remat="none", scan_blocks=8, attention="auto"
+)
 
 
 class Killed(BaseException):

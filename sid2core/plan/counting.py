@@ -1,0 +1,149 @@
+"""Parameters and FLOPs of a network, without allocating a weight.
+
+FLOPs are multiply-adds, as the paper counts them (SiD2 supplement B.3); XLA counts a multiply and
+an add as two, so its figures are halved here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sid2core.models import cost
+from sid2core.models.architecture import UViTConfig
+from sid2core.models.execution import Execution
+from sid2core.models.network import Network
+
+GIGA = 1e9
+_WRITTEN_OUT = Execution(scan_blocks=10**9, attention="xla")
+"""XLA counts the body of a loop once, however often it runs: so without loops."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of the network: its blocks on the way down and up, and its projections."""
+
+    level: int
+    kind: str
+    channels: int
+    grid: str
+    blocks: int
+    parameters: int
+    gflops: float
+
+
+@dataclass(frozen=True)
+class Term:
+    """A part of XLA's count, in billions of multiply-adds for one example."""
+
+    term: str
+    gflops: float
+
+
+def levels(config: UViTConfig, shapes: Mapping[str, Any]) -> list[Level]:
+    """Each level's blocks, parameters and GFLOPs (SiD2 supplement B.3), finest level first.
+
+    A level's parameters are those of its blocks and position embeddings, and of its own Down and
+    Up. Patches, conditioning and the last norm belong to no level.
+    """
+    gflops, last = cost.level_gflops(config), len(config.channels) - 1
+    rows = []
+    for index, (kind, channels) in enumerate(zip(config.blocks, config.channels, strict=True)):
+        parts = ("middle/",) if index == last else tuple(f"{part}/{index}/" for part in _SIDES)
+        rows.append(
+            Level(
+                level=index,
+                kind=kind,
+                channels=channels,
+                grid="x".join(map(str, config.grid(index))),
+                blocks=config.depth(index),
+                parameters=parameters(
+                    {name: one for name, one in shapes.items() if name.startswith(parts)}
+                ),
+                gflops=gflops[index],
+            )
+        )
+    return rows
+
+
+_SIDES = ("encoder", "decoder", "down", "up")
+
+
+def parameters(shapes: Mapping[str, Any]) -> int:
+    """How many numbers."""
+    return sum(math.prod(one.shape) for one in shapes.values())
+
+
+def example(config: UViTConfig, batch: int) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """The abstract arguments of a forward pass: z, log-SNR and labels of ``batch`` examples."""
+    return (
+        jax.ShapeDtypeStruct((batch, *config.image_shape), jnp.float32),
+        jax.ShapeDtypeStruct((batch,), jnp.float32),
+        jax.ShapeDtypeStruct((batch,), jnp.int32),
+    )
+
+
+def xla_gflops(config: UViTConfig) -> float:
+    """Billions of multiply-adds of one example's forward pass, as XLA counts its compiled program.
+
+    Compiled for this machine's own backend, from shapes alone.
+    """
+    network = Network(config, _WRITTEN_OUT)
+    compiled = jax.jit(network.apply).lower(network.shapes(), *example(config, 1)).compile()
+    analysis = compiled.cost_analysis()
+    assert analysis is not None, "XLA counts the FLOPs of every program on its own backends"
+    return float(analysis["flops"]) / 2 / GIGA
+
+
+def terms(config: UViTConfig, xla: float) -> list[Term]:
+    """What XLA's count is made of: the supplement's formulas, and all that they leave out.
+
+    The last but one is what remains: norms, activations, softmax, residual sums.
+    """
+    known = [
+        Term("blocks, by supplement B.3", cost.forward_gflops(config)),
+        Term("zero borders, which B.3 counts and XLA does not", -_borders(config)),
+        Term("projections between levels", _projections(config)),
+        Term("patches in and out", _patches(config)),
+        Term("conditioning and modulation", _conditioning(config)),
+    ]
+    rest = xla - math.fsum(one.gflops for one in known)
+    return [*known, Term("norms, activations and sums", rest), Term("XLA's count", xla)]
+
+
+def _borders(config: UViTConfig) -> float:
+    """Taps of 3-wide windows that lie outside: 2 of 3n along an axis of n positions."""
+    total = 0.0
+    for index, gflops in enumerate(cost.level_gflops(config)):
+        if config.blocks[index] == "res":
+            inside = math.prod((3 * size - 2) / (3 * size) for size in config.grid(index))
+            total += gflops * (1.0 - inside)
+    return total
+
+
+def _projections(config: UViTConfig) -> float:
+    """Down and Up: 1×1 from width to width at the coarser grid, once each."""
+    pairs = zip(config.channels[:-1], config.channels[1:], strict=True)
+    return math.fsum(
+        2 * fine * coarse * math.prod(config.grid(index + 1)) / GIGA
+        for index, (fine, coarse) in enumerate(pairs)
+    )
+
+
+def _patches(config: UViTConfig) -> float:
+    positions, pixels = math.prod(config.grid(0)), math.prod(config.patch())
+    return 2 * positions * pixels * config.image_shape[-1] * config.channels[0] / GIGA
+
+
+def _conditioning(config: UViTConfig) -> float:
+    films = {"res": 1, "transformer": 2 if config.film == "both" else 1}
+    width = math.fsum(
+        2 * channels * films[kind] * config.depth(index)
+        for index, (channels, kind) in enumerate(zip(config.channels, config.blocks, strict=True))
+    )
+    return config.emb_channels * (2 * config.emb_channels + width) / GIGA

@@ -1,0 +1,141 @@
+"""What training holds in memory, from shapes alone.
+
+Activations are what JAX keeps between the forward and the backward pass, read off the abstract
+program; no weight is allocated and nothing is compiled, so the figures do not hang on the machine
+that computes them. XLA may keep a little less, by fusing, or more, by copying.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from sid2core.models.architecture import UViTConfig
+from sid2core.models.blocks import Condition
+from sid2core.models.execution import Execution, Remat
+from sid2core.models.network import Network
+from sid2core.models.uvit import BLOCKS
+from sid2core.plan.counting import example, parameters
+
+FLOAT32 = 4
+STATE_COPIES = 4
+"""Parameters, their average, and Adam's two moments."""
+_FORWARDS = {Remat.NONE: 1, Remat.BLOCKS: 2, Remat.FULL: 3}
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Memory for one example's backward pass, by what is recomputed.
+
+    Attributes:
+        remat: what is recomputed.
+        kept: bytes kept from the forward pass.
+        working: bytes that come back while one block (or level) is recomputed.
+        forwards: forward passes a training step costs beside its backward pass.
+    """
+
+    remat: Remat
+    kept: int
+    working: int
+    forwards: int
+
+    @property
+    def total(self) -> int:
+        """Bytes at the fullest moment."""
+        return self.kept + self.working
+
+
+def state_bytes(shapes: Mapping[str, Any]) -> int:
+    """Parameters, EMA and both of Adam's moments, in float32."""
+    return STATE_COPIES * gradient_bytes(shapes)
+
+
+def gradient_bytes(shapes: Mapping[str, Any]) -> int:
+    """One gradient of every parameter, in float32."""
+    return FLOAT32 * parameters(shapes)
+
+
+def activations(network: Network) -> list[Activations]:
+    """Memory for one example's backward pass for every choice of ``runtime.remat``."""
+    return [_activations(network, remat) for remat in Remat]
+
+
+def _activations(network: Network, remat: Remat) -> Activations:
+    """With half a batch more and less, the fixed part (weights, their casts) falls out."""
+    way = replace(network, execution=replace(network.execution, remat=remat))
+    one, two = (_kept(way, batch) for batch in (1, 2))
+    return Activations(remat, two - one, _working(network, remat), _FORWARDS[remat])
+
+
+def _kept(network: Network, batch: int) -> int:
+    """Bytes that the forward pass hands to the backward pass, weights among them."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+
+    def residuals(weights: Any, key: Any, *inputs: Any) -> Any:
+        return jax.vjp(
+            lambda weights: network.apply(weights, inputs[0], inputs[1], inputs[2], key), weights
+        )[1]
+
+    return _bytes(jax.eval_shape(residuals, network.shapes(), key, *example(network.config, batch)))
+
+
+def _working(network: Network, remat: Remat) -> int:
+    """Bytes for one example that recomputation brings back at once: a block's, or a level's."""
+    if remat is Remat.NONE:
+        return 0
+    config, most = network.config, 0
+    for level in range(len(config.channels)):
+        if config.depth(level) == 0:
+            continue
+        block = _of_block(config, level, network.execution)
+        width = jnp.dtype(config.compute_dtype).itemsize * config.channels[level]
+        inputs = width * _positions(config, level)
+        runs = _runs(config, level) if remat is Remat.FULL else 0
+        most = max(most, block + runs * inputs)
+    return most
+
+
+def _runs(config: UViTConfig, level: int) -> int:
+    """Blocks of the longest run of a level: their inputs are kept while it is recomputed."""
+    if level == len(config.channels) - 1:
+        return config.mid_depth
+    return max(config.encoder_depth[level], config.decoder_depth[level])
+
+
+def _positions(config: UViTConfig, level: int) -> int:
+    total = 1
+    for size in config.grid(level):
+        total *= size
+    return total
+
+
+def _of_block(config: UViTConfig, level: int, execution: Execution) -> int:
+    """Bytes that one block keeps for one example."""
+    kind = BLOCKS[config.blocks[level]]
+    abstract = nnx.eval_shape(lambda: kind(config, level, execution, nnx.Rngs(0)))
+    graph, state = nnx.split(abstract)
+
+    def residuals(batch: int) -> int:
+        h = jax.ShapeDtypeStruct(
+            (batch, *config.grid(level), config.channels[level]), jnp.dtype(config.compute_dtype)
+        )
+        emb = jax.ShapeDtypeStruct((batch, config.emb_channels), jnp.float32)
+
+        def backward(state: Any, h: Any, emb: Any) -> Any:
+            def call(state: Any, h: Any, emb: Any) -> Any:
+                return nnx.merge(graph, state)(h, Condition(emb), None)
+
+            return jax.vjp(call, state, h, emb)[1]
+
+        return _bytes(jax.eval_shape(backward, state, h, emb))
+
+    return residuals(2) - residuals(1)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,185 @@
+"""The price of a model and of its training, and what fits where."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sid2core import config, recipe
+from sid2core.models import cost
+from sid2core.models.execution import Execution, Remat
+from sid2core.models.network import Network
+from sid2core.plan import counting, memory
+from sid2core.plan.counting import Level, Term
+from sid2core.plan.hardware import Hardware
+from sid2core.plan.memory import Activations
+
+ZETTA = 1e21
+FLOPS_A_PRODUCT = 1e9
+USABLE = 0.9
+"""Share of a device's memory that training may fill; the rest is for the runtime and for copies."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a network costs, whatever it runs on; FLOPs are multiply-adds."""
+
+    shape: tuple[int, ...]
+    classes: int
+    parameters: int
+    gflops: float
+    """A forward pass of one example by SiD2 supplement B.3."""
+    gflops_xla: float
+    """The same by XLA's own analysis of the compiled program."""
+    levels: tuple[Level, ...]
+    terms: tuple[Term, ...]
+    state_bytes: int
+    gradient_bytes: int
+    activations: tuple[Activations, ...]
+    examples: int
+    """How many training sees, repetitions included."""
+
+    @property
+    def training_zettaflops(self) -> float:
+        """A forward pass times three for every example that training sees."""
+        forwards = cost.FORWARDS_PER_TRAINING_STEP * self.examples
+        return self.gflops * FLOPS_A_PRODUCT * forwards / ZETTA
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One way to train on given devices, and the most examples a device takes at once."""
+
+    remat: Remat
+    sharded: bool
+    """Whether parameters, average and moments are divided over the devices (FSDP)."""
+    most: int
+    """Examples a device can hold; 0 where even the state does not fit."""
+    bytes: int
+    """Memory a device needs for its share of the batch."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A price on given hardware."""
+
+    price: Price
+    hardware: Hardware
+    devices: int
+    batch: int
+    remat: Remat
+    utilisation: float
+    fits: tuple[Fit, ...]
+
+    @property
+    def days(self) -> float:
+        """Expected training time at the stated utilisation, recomputation included."""
+        chosen = next(one for one in self.price.activations if one.remat is self.remat)
+        share = (chosen.forwards - 1 + 3) / 3
+        products = self.price.training_zettaflops * ZETTA * share
+        return products / (self.devices * self.hardware.flops * self.utilisation) / 86_400
+
+    @property
+    def local(self) -> int:
+        """Examples of the batch that one device gets."""
+        return math.ceil(self.batch / self.devices)
+
+    @property
+    def chosen(self) -> Fit:
+        """The way of ``runtime.remat``, its state whole on every device."""
+        return next(one for one in self.fits if one.remat is self.remat and not one.sharded)
+
+    @property
+    def fitting(self) -> bool:
+        """Whether the batch fits as it is."""
+        return self.chosen.most >= self.local
+
+
+def price(
+    params: config.Params, shape: tuple[int, ...], classes: int, attention: str | None = None
+) -> Price:
+    """What the model of ``params`` costs on examples of ``shape``, and its training.
+
+    Args:
+        params: the parameters.
+        shape: of one example, channels last.
+        classes: how many.
+        attention: the kind that memory is counted for; by default ``runtime.attention`` as it
+            would be decided here.
+    """
+    network = Network(recipe.network(params.model, shape, classes), _execution(params, attention))
+    shapes, xla = network.shapes(), counting.xla_gflops(network.config)
+    return Price(
+        shape=tuple(shape),
+        classes=classes,
+        parameters=counting.parameters(shapes),
+        gflops=cost.forward_gflops(network.config),
+        gflops_xla=xla,
+        levels=tuple(counting.levels(network.config, shapes)),
+        terms=tuple(counting.terms(network.config, xla)),
+        state_bytes=memory.state_bytes(shapes),
+        gradient_bytes=memory.gradient_bytes(shapes),
+        activations=tuple(memory.activations(network)),
+        examples=params.train.steps * params.train.batch_size,
+    )
+
+
+def on_hardware(
+    price: Price, hardware: Hardware, devices: int, batch: int, remat: Remat, utilisation: float
+) -> Plan:
+    """Put a price on hardware: time, and what fits."""
+    ways = [(one, sharded) for sharded in (False, True) for one in price.activations]
+    fits = [_fit(price, one, hardware, devices, batch, sharded) for one, sharded in ways]
+    return Plan(price, hardware, devices, batch, remat, utilisation, tuple(fits))
+
+
+def _execution(params: config.Params, attention: str | None) -> Execution:
+    settings: dict[str, Any] = vars(recipe.execution(params.runtime)).copy()
+    return Execution(**(settings | ({} if attention is None else {"attention": attention})))
+
+
+def _fit(
+    price: Price,
+    activations: Activations,
+    hardware: Hardware,
+    devices: int,
+    batch: int,
+    sharded: bool,
+) -> Fit:
+    share = devices if sharded else 1
+    fixed = math.ceil((price.state_bytes + price.gradient_bytes) / share)
+    most = max(0, int((USABLE * hardware.memory - fixed) // activations.total))
+    needed = fixed + math.ceil(batch / devices) * activations.total
+    return Fit(activations.remat, sharded, most, needed)
+
+
+def cures(plan: Plan) -> list[str]:
+    """What to change so that it fits, the cheapest in time first; empty where it does.
+
+    Every one is enough by itself, as far as there is one that is.
+    """
+    if plan.fitting:
+        return []
+    found = []
+    for fit in _cheapest_first(plan.fits):
+        if fit.most >= plan.local:
+            changes = [f"runtime.remat={fit.remat.value}"] * (fit.remat is not plan.remat)
+            changes += [f"divide the state over {plan.devices} devices (FSDP)"] * fit.sharded
+            found.append(" and ".join(changes))
+    most = max(plan.fits, key=lambda fit: fit.most)
+    for fit in (plan.chosen, most):
+        if 0 < fit.most < plan.local:
+            found.append(
+                f"lower train.batch_size to {fit.most * plan.devices} "
+                f"({fit.most} a device; remat {fit.remat.value}{', FSDP' * fit.sharded})"
+            )
+    if not found:
+        found.append("more or larger devices: not even one example fits beside the state")
+    return list(dict.fromkeys(found))
+
+
+def _cheapest_first(fits: Sequence[Fit]) -> list[Fit]:
+    order = list(Remat)
+    return sorted(fits, key=lambda fit: (order.index(fit.remat), fit.sharded))

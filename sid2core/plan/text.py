@@ -1,0 +1,131 @@
+"""A plan for people (a few tables of text) and for programs (one JSON object)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sid2core.plan.hardware import GIB
+from sid2core.plan.plan import Plan, cures
+
+MIB = 2**20
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Everything, under names that keep their unit."""
+    price = plan.price
+    return {
+        "shape": list(price.shape),
+        "classes": price.classes,
+        "parameters": price.parameters,
+        "gflops": price.gflops,
+        "gflops_xla": price.gflops_xla,
+        "levels": [asdict(one) for one in price.levels],
+        "terms": [asdict(one) for one in price.terms],
+        "training_zettaflops": price.training_zettaflops,
+        "training_examples": price.examples,
+        "state_bytes": price.state_bytes,
+        "gradient_bytes": price.gradient_bytes,
+        "activations": [asdict(one) for one in price.activations],
+        "hardware": asdict(plan.hardware),
+        "devices": plan.devices,
+        "batch": plan.batch,
+        "remat": plan.remat.value,
+        "utilisation": plan.utilisation,
+        "days": plan.days,
+        "bytes_a_device": plan.chosen.bytes,
+        "fits": plan.fitting,
+        "ways": [asdict(one) for one in plan.fits],
+        "cures": cures(plan),
+    }
+
+
+def lines(plan: Plan) -> list[str]:
+    """The plan as it is printed."""
+    price, hardware = plan.price, plan.hardware
+    shape = " × ".join(map(str, price.shape))
+    return [
+        f"examples of {shape}, {price.classes} classes; a multiply-add is one FLOP",
+        "",
+        *_table(
+            ("level", "kind", "channels", "grid", "blocks", "parameters", "GFLOPs"),
+            [
+                (
+                    str(one.level),
+                    one.kind,
+                    str(one.channels),
+                    one.grid,
+                    str(one.blocks),
+                    f"{one.parameters:,}",
+                    f"{one.gflops:.6g}",
+                )
+                for one in price.levels
+            ],
+        ),
+        "",
+        f"{price.parameters:,} parameters; a forward pass takes {price.gflops:.6g} GFLOPs by the "
+        f"paper's count, {price.gflops_xla:.6g} by XLA's "
+        f"({100 * (price.gflops_xla / price.gflops - 1):+.2f} %):",
+        *_table(("term", "GFLOPs"), [(one.term, f"{one.gflops:.6g}") for one in price.terms]),
+        "",
+        f"training on {price.examples:,} examples takes {price.training_zettaflops:.4g} zettaFLOPs",
+        f"state (parameters, EMA, Adam's moments) {price.state_bytes / GIB:.3f} GiB, "
+        f"gradient {price.gradient_bytes / GIB:.3f} GiB",
+        *_table(
+            ("remat", "kept, MiB an example", "working, MiB an example", "forwards a step"),
+            [
+                (
+                    one.remat.value,
+                    f"{one.kept / MIB:.4g}",
+                    f"{one.working / MIB:.4g}",
+                    str(one.forwards),
+                )
+                for one in price.activations
+            ],
+        ),
+        "",
+        f"on {plan.devices} × {hardware.name} ({hardware.memory / GIB:.0f} GiB, "
+        f"{hardware.flops / 1e12:.3g} TFLOPs a second; {hardware.source}):",
+        *_verdict(plan),
+    ]
+
+
+def _verdict(plan: Plan) -> list[str]:
+    need, have = plan.chosen.bytes / GIB, plan.hardware.memory / GIB
+    fits = "fits" if plan.fitting else "does not fit"
+    return [
+        f"  a batch of {plan.batch} ({plan.local} a device) with remat {plan.remat.value} needs "
+        f"{need:.1f} of {have:.0f} GiB a device: it {fits}",
+        *(f"  - {cure}" for cure in cures(plan)),
+        *_table(
+            ("  remat", "state", "most examples a device"),
+            [
+                (
+                    f"  {one.remat.value}",
+                    "divided (FSDP)" if one.sharded else "whole",
+                    f"{one.most:,}",
+                )
+                for one in plan.fits
+            ],
+        ),
+        f"  at {100 * plan.utilisation:.0f} % utilisation training takes {_time(plan.days)}",
+    ]
+
+
+def _time(days: float) -> str:
+    if days >= 1:
+        return f"{days:.3g} days"
+    return f"{24 * days:.3g} hours" if days >= 1 / 24 else f"{24 * 60 * days:.3g} minutes"
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns as wide as their widest entry; the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if index == 0 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (headings, *rows)
+    ]

@@ -1,0 +1,48 @@
+"""plan: what the model and its training cost, before either begins."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from sid2core import artifact, config, stage
+from sid2core.plan import plan, text
+
+REPORTS = Path("reports/plan")
+_DIGITS = "%.6g"
+
+
+def main(params: config.Params) -> None:
+    """Write the tables and the metrics of ``reports/plan``."""
+    facts = artifact.load("prepare").facts
+    price = plan.price(params, tuple(facts["shape"]), len(facts["class_names"]), attention="xla")
+    tables = {
+        "levels": [asdict(one) for one in price.levels],
+        "terms": [asdict(one) for one in price.terms],
+        "remat": [
+            {
+                "remat": one.remat.value,
+                "activation_mib_image": one.total / text.MIB,
+                "forwards": one.forwards,
+            }
+            for one in price.activations
+        ],
+    }
+    for name, rows in tables.items():
+        table = pd.DataFrame(rows).to_csv(index=False, float_format=_DIGITS)
+        artifact.write_text(REPORTS / f"{name}.csv", table)
+    metrics = {
+        "parameters": price.parameters,
+        "gflops_forward": float(_DIGITS % price.gflops),
+        "gflops_forward_xla": float(_DIGITS % price.gflops_xla),
+        "training_zettaflops": float(_DIGITS % price.training_zettaflops),
+        "state_mib": round(price.state_bytes / text.MIB, 3),
+        "gradient_mib": round(price.gradient_bytes / text.MIB, 3),
+    }
+    artifact.write_json(REPORTS / "metrics.json", metrics)
+
+
+if __name__ == "__main__":
+    stage.run("plan", main)

@@ -1,0 +1,129 @@
+"""Counts of parameters and FLOPs against the weights themselves, XLA, and hand-made sums."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from sid2core import config, presets, recipe
+from sid2core.models import cost
+from sid2core.models.network import Network
+from sid2core.plan import counting
+from tests.import_closure import ROOT
+from tests.models import configs
+
+TINY = configs.tiny()
+
+
+def preset(name):
+    """The network of a preset, and its evidence."""
+    read = presets.read(name, ROOT / "conf")
+    params = presets.change(read, ROOT / config.PARAMS_FILE).params
+    frames = () if params.data.frames is None else (params.data.frames,)
+    shape = (*frames, *(params.data.image_size,) * 2, params.data.channels)
+    return recipe.network(params.model, shape, read.evidence.classes), read.evidence
+
+
+def test_levels_and_what_belongs_to_none_are_all_the_parameters():
+    weights = jax.jit(Network(TINY).init)(jax.random.key(0))
+    rows = counting.levels(TINY, Network(TINY).shapes())
+    others = ("conditioning", "patch_in", "patch_out", "norm_out")
+    rest = sum(value.size for name, value in weights.items() if name.startswith(others))
+    assert sum(row.parameters for row in rows) + rest == sum(v.size for v in weights.values())
+    middle = [value.size for name, value in weights.items() if name.startswith("middle/")]
+    assert rows[-1].parameters == sum(middle)
+    assert [row.gflops for row in rows] == cost.level_gflops(TINY)
+    assert [(row.kind, row.channels, row.grid, row.blocks) for row in rows] == [
+        ("res", 4, "4x4", 3),
+        ("transformer", 12, "2x2", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TINY,
+        configs.tiny(image_shape=(4, 8, 8, 3), temporal_strides=(2,)),
+        configs.tiny(film="mlp", order="parallel", position="rope"),
+    ],
+    ids=["images", "video", "other options"],
+)
+def test_all_but_the_elementwise_is_exactly_what_the_products_take(config):
+    """Counted once more from the program's own convolutions and matrix products."""
+    network = Network(config)
+    traced = jax.make_jaxpr(network.apply)(network.shapes(), *counting.example(config, 1))
+    rows = {row.term: row.gflops for row in counting.terms(config, 1.0)}
+    borders = -rows["zero borders, which B.3 counts and XLA does not"]
+    named = sum(list(rows.values())[:5]) + borders
+    assert named * 1e9 == pytest.approx(products(traced.jaxpr), rel=1e-9)
+    assert rows["XLA's count"] == 1.0
+    assert sum(list(rows.values())[:-1]) == pytest.approx(1.0)
+
+
+def products(jaxpr):
+    """Multiply-adds of every matrix product and convolution, borders included."""
+    total = 0
+    for equation in jaxpr.eqns:
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            total += products(inner) if hasattr(inner, "eqns") else 0
+        out = equation.outvars[0].aval
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval
+            total += out.size * math.prod(left.shape[axis] for axis in contracted)
+        if equation.primitive.name == "conv_general_dilated":
+            kernel = equation.invars[1].aval
+            dilation = math.prod(equation.params["lhs_dilation"])
+            total += out.size * kernel.size // out.shape[-1] // dilation
+    return total
+
+
+def test_borders_are_the_taps_that_lie_outside():
+    size, width = 5, 4
+    config = configs.tiny(
+        image_shape=(size, size, 3),
+        patch_size=1,
+        channels=(width,),
+        blocks=("res",),
+        encoder_depth=(),
+        decoder_depth=(),
+        mid_depth=1,
+        dropout=(0.0,),
+    )
+    places = np.indices((size, size)).reshape(2, -1).T
+    steps = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    outside = sum(
+        not (0 <= y + i < size and 0 <= x + j < size) for y, x in places for i, j in steps
+    )
+    (found,) = (
+        row.gflops for row in counting.terms(config, 1.0) if row.term.startswith("zero borders")
+    )
+    assert -found * 1e9 == pytest.approx(2 * outside * width**2)
+
+
+@pytest.mark.parametrize("name", ["imagenet512-small", "imagenet128-flop-heavy"])
+def test_xla_counts_what_the_paper_counts(name):
+    """Within 3 %, and the rest is what the terms say it is."""
+    network, evidence = preset(name)
+    found = counting.xla_gflops(network)
+    assert cost.forward_gflops(network) == pytest.approx(evidence.gflops_forward, rel=1e-3)
+    assert found == pytest.approx(evidence.gflops_forward, rel=0.03)
+    rows = counting.terms(network, found)
+    assert 0 < rows[-2].gflops < 0.03 * found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "imagenet128-small",
+        "imagenet256-small",
+        "imagenet256-flop-heavy",
+        "imagenet512-flop-heavy",
+        "kinetics600",
+    ],
+)
+def test_xla_counts_what_the_paper_counts_in_the_other_presets(name):
+    test_xla_counts_what_the_paper_counts(name)

@@ -1,0 +1,74 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from sid2core.models.execution import Execution, Remat
+from sid2core.models.network import Network
+from sid2core.plan import memory
+from tests.models import configs
+
+CONFIG = configs.tiny(
+    image_shape=(16, 16, 3),
+    channels=(8, 16),
+    head_size=8,
+    encoder_depth=(2,),
+    decoder_depth=(3,),
+    mid_depth=4,
+)
+
+
+def by_remat(config, **execution):
+    rows = memory.activations(Network(config, Execution(**execution)))
+    return {row.remat: row for row in rows}
+
+
+def test_state_is_four_numbers_a_parameter_and_gradients_one():
+    shapes = Network(CONFIG).shapes()
+    count = sum(value.size for value in jax.jit(Network(CONFIG).init)(jax.random.key(0)).values())
+    assert memory.state_bytes(shapes) == 16 * count
+    assert memory.gradient_bytes(shapes) == 4 * count
+
+
+def test_recomputing_trades_memory_for_forwards():
+    rows = by_remat(CONFIG)
+    none, blocks, full = rows[Remat.NONE], rows[Remat.BLOCKS], rows[Remat.FULL]
+    assert full.kept < blocks.kept < none.kept
+    assert none.working == 0
+    assert 0 < blocks.working < full.working
+    assert full.total < none.total
+    assert [row.forwards for row in rows.values()] == [1, 2, 3]
+
+
+def test_blocks_keep_their_inputs():
+    """One more block keeps one more input, and its index, which no example has a share in."""
+    deeper = configs.tiny(**(vars(CONFIG) | {"mid_depth": 5}))
+    more = by_remat(deeper)[Remat.BLOCKS].kept - by_remat(CONFIG)[Remat.BLOCKS].kept
+    height, width = CONFIG.grid(1)
+    assert more == 4 * height * width * CONFIG.channels[1]
+
+
+def test_a_transformer_block_keeps_its_matrix_or_not():
+    wide = configs.tiny(image_shape=(32, 32, 3), patch_size=1)
+    kept = {kind: by_remat(wide, attention=kind)[Remat.NONE].kept for kind in ("xla", "recomputed")}
+    tokens = 16 * 16
+    matrix = 4 * tokens**2 * (wide.channels[1] // wide.head_size)
+    assert kept["xla"] - kept["recomputed"] > matrix
+
+
+def test_the_figures_are_near_what_xla_allocates():
+    """Its program for this backend: no less than half, no more than twice what is reckoned."""
+    network = Network(CONFIG, Execution(scan_blocks=99))
+
+    def temporary(batch):
+        inputs = configs.inputs(CONFIG, batch)
+
+        def loss(weights, key):
+            return jnp.mean(jnp.square(network.apply(weights, *inputs, key)))
+
+        compiled = jax.jit(jax.grad(loss)).lower(network.shapes(), jax.random.key(0)).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    found = (temporary(64) - temporary(32)) / 32
+    reckoned = by_remat(CONFIG, scan_blocks=99)[Remat.NONE].total
+    assert found == pytest.approx(reckoned, rel=1.0)
+    assert found > 0.5 * reckoned
