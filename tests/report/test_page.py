@@ -157,7 +157,7 @@ def test_the_plan_holds_its_numbers_with_units(document: Document) -> None:
         "The parts add up to 30.3 MFLOPs, 98.4% of it",
         "1, middle Transformer 128 4 × 4 4 830,464 17.4 61.9%",
         "whole network 8 1,243,777 28.1 100.0%",
-        "blocks 0.50 32.0 2 4",
+        "blocks 0.500 32.0 2 4",
     ):
         assert part in words
 
