@@ -6,12 +6,19 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: setup repro test check deps format pipeline-test browser-test clean
+.PHONY: setup setup-dev repro test check deps format pipeline-test browser-test clean
 
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+# What tests and checks need beside: the pipeline itself does without PyTorch and the like.
+setup-dev: $(VENV)/.installed-dev
+
+$(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
@@ -24,26 +31,26 @@ repro: setup .dvc/config
 	$(BIN)/dvc repro
 	@echo "The page: $(abspath reports/index.html)"
 
-test: setup
+test: setup-dev
 	$(BIN)/python -m pytest
 
 # Checks of a finished run and of its page; both need `make repro` first.
-pipeline-test: setup
+pipeline-test: setup-dev
 	$(BIN)/python -m pytest -m pipeline
 
-browser-test: setup
+browser-test: setup-dev
 	$(BIN)/python -m pytest -m browser
 
-check: setup
+check: setup-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 # Write every stage's code dependencies (its import closure) into dvc.yaml.
-deps: setup
+deps: setup-dev
 	$(BIN)/python tests/import_closure.py
 
-format: setup
+format: setup-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
