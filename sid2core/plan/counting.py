@@ -107,7 +107,7 @@ def terms(config: UViTConfig, xla: float) -> list[Term]:
     """
     known = [
         Term("blocks, by supplement B.3", cost.forward_gflops(config)),
-        Term("zero borders, which B.3 counts and XLA does not", -_borders(config)),
+        Term("zero borders, which B.3 alone counts", -_borders(config)),
         Term("projections between levels", _projections(config)),
         Term("patches in and out", _patches(config)),
         Term("conditioning and modulation", _conditioning(config)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def _remat(path: Path) -> pd.DataFrame:
 
 
 def _terms(path: Path) -> pd.DataFrame:
-    table = _table(path, ("gflops",), ("term",))
+    table = _table(path, ("gflops",), ("term",), least=-math.inf)  # a correction may be negative
     *parts, last = table["term"].tolist()
     if not parts or _XLA not in last or any(_XLA in part for part in parts):
         reason = f"terms are {[*parts, last]}, expected XLA's count in the last row alone"
@@ -88,12 +89,15 @@ def _terms(path: Path) -> pd.DataFrame:
     return table
 
 
-def _table(path: Path, numbers: Sequence[str], texts: Sequence[str]) -> pd.DataFrame:
-    """A table whose numbers are all known, finite and not negative."""
+def _table(
+    path: Path, numbers: Sequence[str], texts: Sequence[str], least: float = 0.0
+) -> pd.DataFrame:
+    """A table whose numbers are all known, finite and not below ``least``."""
     table = files.table(path, _STAGE, numbers, texts)
     for name in numbers:
-        if not (np.isfinite(table[name]) & (table[name] >= 0)).all():
-            reason = f"column {name} must hold a number of 0 or more in every row"
+        if not (np.isfinite(table[name]) & (table[name] >= least)).all():
+            bound = f" of {least:g} or more" if math.isfinite(least) else ""
+            reason = f"column {name} must hold a number{bound} in every row"
             raise files.malformed(path, _STAGE, reason)
     return table
 
