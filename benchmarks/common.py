@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import sys
@@ -25,6 +26,11 @@ CEILING = 1536
 """Side of the square matrices whose product is the machine's ceiling."""
 
 Timed = Callable[[], None]
+
+
+def bare(parser: argparse.ArgumentParser) -> None:
+    """The switch that :mod:`benchmarks` itself looks for before JAX starts."""
+    parser.add_argument("--bare", action="store_true", help="without sid2core.processor's settings")
 
 
 def models() -> dict[str, tuple[UViTConfig, int]]:

@@ -66,6 +66,7 @@ def main() -> None:
     """Measure every shape and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
+    common.bare(parser)
     options = parser.parse_args()
     rows = {name: measure(*shape, options.rounds) for name, shape in SHAPES.items()}
     common.report("convolution", jax.local_device_count(), rows)

@@ -28,6 +28,7 @@ from sid2core.sampling import Denoiser, Generator, Method
 from tests.models.torch_twin import ResidualUViT
 
 STEPS, COVERED = 64, 0.4
+BATCHES = {"digits": 50, "64x64": 2}
 NOISE = schedule.Cosine()
 
 
@@ -99,10 +100,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=tuple(common.models()))
+    common.bare(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     chosen = {name: one for name, one in common.models().items() if options.only in (None, name)}
-    rows = {name: measure(*one, options.rounds) for name, one in chosen.items()}
+    rows = {
+        name: measure(shape, BATCHES[name], options.rounds) for name, (shape, _) in chosen.items()
+    }
     common.report("sampling", options.threads, rows)
 
 

@@ -133,6 +133,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action="store_true", help="torch.compile too; slow to start")
     parser.add_argument("--only", choices=tuple(common.models()))
+    common.bare(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     params = presets.change(presets.read("digits")).params

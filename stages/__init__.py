@@ -13,7 +13,9 @@ if importlib.util.find_spec("jax") is None:
         "(`make setup`, then `source .venv/bin/activate`) and run the command again"
     )
 
-from sid2core import work  # noqa: E402 (needs the environment that was just checked)
+from sid2core import processor, work  # noqa: E402 (need the environment that was just checked)
+
+processor.start_again(__name__, sys.orig_argv)
 
 # What one stage compiled serves the next, and a resumed run: compiling is a fair part of a small
 # run. JAX reads these when it is first imported.

@@ -53,7 +53,7 @@ class Execution:
     """
 
     remat: Remat = Remat.NONE
-    scan_blocks: int = 8
+    scan_blocks: int = 16
     attention: Literal["auto", "xla", "recomputed", "cudnn"] = "auto"
 
 
