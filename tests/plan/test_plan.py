@@ -1,0 +1,178 @@
+"""Time, fit and cures by hand-made sums; the command as users and programs call it."""
+
+import json
+
+import jax
+import pytest
+
+from sid2core import cli
+from sid2core.models.execution import Remat
+from sid2core.plan import plan, text
+from sid2core.plan.hardware import Hardware
+from sid2core.plan.memory import Activations
+from sid2core.plan.plan import Price, cures, on_hardware
+from tests import tiny
+
+GB = 10**9
+ACTIVATIONS = (
+    Activations(Remat.NONE, 10 * GB, 0, 1),
+    Activations(Remat.BLOCKS, 2 * GB, 1 * GB, 2),
+    Activations(Remat.FULL, 1 * GB, 1 * GB, 3),
+)
+PRICE = Price(
+    shape=(8, 8, 3),
+    classes=2,
+    parameters=GB,
+    gflops=100.0,
+    gflops_xla=101.0,
+    levels=(),
+    terms=(),
+    state_bytes=16 * GB,
+    gradient_bytes=4 * GB,
+    activations=ACTIVATIONS,
+    examples=10**9,
+)
+
+
+def planned(memory=100, devices=4, batch=4, remat=Remat.NONE, utilisation=0.5):
+    device = Hardware("one", memory * GB, 1e15, "made up")
+    return on_hardware(PRICE, device, devices, batch, remat, utilisation)
+
+
+def test_training_is_three_forwards_an_example():
+    assert PRICE.training_zettaflops == pytest.approx(100e9 * 3 * 1e9 / 1e21)
+
+
+def test_days_are_products_over_what_the_devices_do():
+    seconds = 100e9 * 3 * 1e9 / (4 * 1e15 * 0.5)
+    assert planned().days == pytest.approx(seconds / 86_400)
+    assert planned(remat=Remat.BLOCKS).days == pytest.approx(seconds / 86_400 * 4 / 3)
+    assert planned(remat=Remat.FULL).days == pytest.approx(seconds / 86_400 * 5 / 3)
+
+
+def test_what_fits_is_memory_less_state_by_the_example():
+    """90 GB of 100 are usable: less 20 of state whole, less 5 divided over four devices."""
+    most = {(one.remat, one.sharded): one.most for one in planned().fits}
+    assert most == {
+        (Remat.NONE, False): 7,
+        (Remat.BLOCKS, False): 23,
+        (Remat.FULL, False): 35,
+        (Remat.NONE, True): 8,
+        (Remat.BLOCKS, True): 28,
+        (Remat.FULL, True): 42,
+    }
+    assert planned(batch=28).fitting
+    assert not planned(batch=29).fitting
+    assert planned(batch=9).chosen.bytes == 20 * GB + 3 * 10 * GB
+
+
+@pytest.mark.parametrize(
+    ("batch", "expected"),
+    [
+        (28, []),
+        (32, ["divide the state over 4 devices (FSDP)", "runtime.remat=blocks"]),
+        (92, ["runtime.remat=blocks"]),
+        (168, ["runtime.remat=full and divide the state over 4 devices (FSDP)"]),
+    ],
+)
+def test_cures_are_enough_and_the_quickest_comes_first(batch, expected):
+    assert cures(planned(batch=batch))[: len(expected)] == expected
+
+
+def test_where_only_a_smaller_batch_helps_it_says_how_small():
+    found = cures(planned(batch=1000))
+    assert found == [
+        "lower train.batch_size to 28 (7 a device; remat none)",
+        "lower train.batch_size to 168 (42 a device; remat full, FSDP)",
+    ]
+
+
+def test_where_nothing_helps_it_says_so():
+    (found,) = cures(planned(memory=5))
+    assert "not even one example fits" in found
+
+
+def test_a_plan_of_parameters():
+    found = plan.price(tiny.params(), (8, 8, 1), 10)
+    assert (
+        found.parameters
+        == sum(one.parameters for one in found.levels)
+        + 16 * 11
+        + 2 * (16 * 16 + 16)
+        + (4 * 8 + 8)
+        + (4 * 8 + 1)
+        + 2 * 8
+    )
+    assert found.examples == 30 * 16
+    assert found.state_bytes == 16 * found.parameters
+
+
+def run(capsys, *arguments):
+    code = cli.main(["plan", *arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    tiny.write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_command_for_people(root, capsys):
+    code, out, _ = run(capsys, "--devices", "2", "--batch", "10")
+    assert code == 0
+    assert "examples of 8 × 8 × 1, 10 classes" in out
+    assert "on 2 × h200" in out
+    assert "a batch of 10 (5 a device) with remat none" in out
+    assert "it fits" in out
+
+
+def test_the_command_for_programs(root, capsys):
+    code, out, _ = run(
+        capsys, "--json", "--shape", "16x16x3", "--classes", "7", "--hardware", "cpu"
+    )
+    found = json.loads(out)
+    assert code == 0
+    assert found["shape"] == [16, 16, 3]
+    assert found["classes"] == 7
+    assert {"gflops", "gflops_xla", "parameters", "levels", "fits", "cures"} <= set(found)
+    assert found["hardware"]["name"] == "cpu"
+    assert found["gflops_xla"] == pytest.approx(found["terms"][-1]["gflops"])
+
+
+def test_a_plan_allocates_no_weight(monkeypatch):
+    """Arrays of any size are refused while a price is made."""
+
+    def refused(*_, **__):
+        pytest.fail("it allocated")
+
+    monkeypatch.setattr(jax, "device_put", refused)
+    before = {id(array) for array in jax.live_arrays()}
+    plan.price(tiny.params(), (8, 8, 1), 10)
+    new = [array for array in jax.live_arrays() if id(array) not in before]
+    assert sum(array.size for array in new) < 100
+
+
+def test_data_that_are_not_there_need_their_classes_said(root, capsys):
+    folder = {"source": "folder", "path": "nowhere", "image_size": 16, "channels": 3}
+    tiny.write(root, data=folder)
+    code, _, err = run(capsys)
+    assert code == 1
+    assert "nowhere" in err
+    assert "--classes" in err
+    assert run(capsys, "--classes", "3")[0] == 0
+
+
+def test_json_holds_no_number_that_is_none():
+    text.as_json(planned())
+    json.dumps(text.as_json(planned()), allow_nan=False)
+
+
+@pytest.mark.parametrize("argument", ["--devices=0", "--utilisation=2", "--shape=8x8", "--batch=a"])
+def test_arguments_out_of_range_are_refused(argument, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["plan", argument])
+    assert caught.value.code == 2
+    assert argument.split("=")[0] in capsys.readouterr().err
