@@ -67,7 +67,7 @@ GUIDED = (
 """FID: ``QUOTED``. GFLOPs: the supplement's formulas (B.3) on the quoted network."""
 
 _LATENT = frozenset({"EDM2-S", "EDM2-XXL", "DiT-XL/2"})
-"""Those of Table 5 that work in an autoencoder's latents; its FLOPs are not among theirs."""
+"""Those of Table 5 that work in an autoencoder's latents (C.4 compares with such, unnamed)."""
 
 
 def figure_16() -> tuple[Forward, ...]:
