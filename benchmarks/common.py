@@ -1,105 +1,209 @@
-"""What benchmarks share: interleaved timing, models, PyTorch's side, and the results file."""
+"""Contenders measured side by side: each in a process of its own, in turn, round by round.
+
+Other work on the machine slows a whole round down, not one contender, so ratios within a round say
+more than times do. A process of its own gives each contender the environment it would really have,
+and lets none of them spin while another is measured.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
+import multiprocessing
+import os
+import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from sid2core import config, presets, recipe
+from sid2core import processor
 from sid2core.models.architecture import UViTConfig
-from sid2core.models.network import Network, Parameters
 
-RESULTS = Path("benchmarks/results")
-WARM_UP = 2
-CEILING = 1536
-"""Side of the square matrices whose product is the machine's ceiling."""
+RESULTS = Path(__file__).parent / "results"
+SHORTEST = 0.3
+"""Seconds a measurement lasts at least; shorter work is repeated."""
 
-Timed = Callable[[], None]
-
-
-def bare(parser: argparse.ArgumentParser) -> None:
-    """The switch that :mod:`benchmarks` itself looks for before JAX starts."""
-    parser.add_argument("--bare", action="store_true", help="without sid2core.processor's settings")
+Work = Callable[[], None]
+"""One unit of work, finished when it returns."""
 
 
-def models() -> dict[str, tuple[UViTConfig, int]]:
-    """The embedded default, and a 64×64 model of about 5 GFLOPs; each with its batch."""
-    params = presets.change(presets.read("digits")).params
-    digits = recipe.network(params.model, (8, 8, 1), 10)
-    changes = {
-        "channels": [64, 128, 256],
-        "blocks": ["res", "res", "transformer"],
-        "encoder_depth": [2, 2],
-        "decoder_depth": [2, 2],
-        "mid_depth": 12,
-        "dropout": [0.0, 0.0, 0.1],
-        "temporal_strides": [1, 1],
-        "emb_channels": 256,
-        "head_size": 64,
+@dataclass(frozen=True)
+class Contender:
+    """One way of doing the work.
+
+    Attributes:
+        name: as in the table.
+        make: ``module:function`` that makes the work; the module also has ``describe()``.
+        arguments: of that function.
+        tuned: whether its process is set up as a stage's is (:mod:`sid2core.processor`).
+        environment: variables its process starts with.
+    """
+
+    name: str
+    make: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    tuned: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class _Worker:
+    """A contender's process."""
+
+    def __init__(self, contender: Contender, threads: int):
+        self.contender, self.seconds = contender, list[float]()
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, contender, threads))
+        before = dict(os.environ)
+        tuned = processor.settings(before) if contender.tuned else {}
+        os.environ.update(
+            {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **tuned, **contender.environment}
+        )
+        self._process.start()
+        os.environ.clear()
+        os.environ.update(before)
+        self.facts: dict[str, Any] = self._pipe.recv()
+
+    def measure(self) -> None:
+        self._pipe.send("measure")
+        self.seconds.append(self._pipe.recv())
+
+    def stop(self) -> None:
+        self._pipe.send("stop")
+        self._process.join()
+
+
+def _serve(pipe: Connection, contender: Contender, threads: int) -> None:
+    if hasattr(os, "sched_setaffinity"):  # XLA has as many threads as it may use processors
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    module_name, function = contender.make.split(":")
+    try:
+        module = importlib.import_module(module_name)
+        work: Work = getattr(module, function)(**contender.arguments)
+        work()
+        repeats = max(1, round(SHORTEST / _seconds(work, 1)))
+        pipe.send({**module.describe(), "repeats": repeats})
+    except Exception as error:  # whatever it is, the others are measured without it
+        pipe.send({"error": f"{type(error).__name__}: {error}"})
+        repeats = 0
+    while pipe.recv() == "measure":
+        pipe.send(_seconds(work, repeats))
+
+
+def _seconds(work: Work, repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    return (time.perf_counter() - start) / repeats
+
+
+def race(
+    contenders: Sequence[Contender], rounds: int, threads: int
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Seconds a unit of each contender's work takes, one number a round; and what they ran on.
+
+    A contender that cannot run, or not on the first one's kind of device, is left out with a line.
+    """
+    running: list[_Worker] = []
+    for contender in contenders:
+        worker = _Worker(contender, threads)
+        device = running[0].facts["platform"] if running else worker.facts.get("platform")
+        found = worker.facts.get("platform")
+        problem = worker.facts.get("error") or (found != device and f"runs on {found} alone")
+        if problem:
+            print(f"left out: {contender.name}: {problem}", file=sys.stderr)
+            worker.stop()
+        else:
+            running.append(worker)
+    for number in range(rounds):
+        for worker in running[number % len(running) :] + running[: number % len(running)]:
+            worker.measure()
+    facts: dict[str, Any] = {}
+    for worker in running:
+        facts |= {name: fact for name, fact in worker.facts.items() if name != "repeats"}
+        worker.stop()
+    return {worker.contender.name: worker.seconds for worker in running}, facts
+
+
+def summary(seconds: Mapping[str, Sequence[float]], reference: str) -> dict[str, dict[str, float]]:
+    """Median, minimum and quartiles of each, and the median of its ratios to ``reference``."""
+    rows = {}
+    for name, values in seconds.items():
+        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+        rows[name] = {"median": median, "min": min(values), "quartile_1": low, "quartile_3": high}
+        if reference in seconds:
+            pairs = zip(values, seconds[reference], strict=True)
+            ratios = [own / other for own, other in pairs]
+            rows[name]["ratio"] = statistics.median(ratios)
+    return rows
+
+
+def show(title: str, rows: Mapping[str, Mapping[str, float]], reference: str) -> None:
+    """Print a table: milliseconds, and how many times ``reference``'s time each takes."""
+    print(f"\n{title}; ratio to {reference}")
+    print(f"  {'':34}{'median':>10}{'min':>10}{'quartiles':>20}{'ratio':>8}{'of ceiling':>12}")
+    for name, row in rows.items():
+        median, least, low, high = (
+            f"{1e3 * row[key]:.1f}" for key in ("median", "min", "quartile_1", "quartile_3")
+        )
+        ratio = f"{row['ratio']:.2f}" if "ratio" in row else ""
+        share = f"{row['utilisation']:.0%}" if "utilisation" in row else ""
+        print(f"  {name:34}{median:>10}{least:>10}{f'{low} - {high}':>20}{ratio:>8}{share:>12}")
+
+
+def write(name: str, facts: Mapping[str, Any], results: Mapping[str, Any]) -> None:
+    """Write ``results/<name>-<platform>.json``: the command, what it ran on, what it measured."""
+    path = RESULTS / f"{name}-{facts['platform']}.json"
+    command = " ".join(["python -m", f"benchmarks.{name}", *sys.argv[1:]])
+    content = {
+        "command": command,
+        "python": platform.python_version(),
+        **facts,
+        "unit": "seconds",
+        "results": results,
     }
-    raw = params.model.model_dump() | changes
-    middle = recipe.network(config.Model.model_validate(raw), (64, 64, 3), 10)
-    return {"digits": (digits, params.train.batch_size), "64x64": (middle, 8)}
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    print(f"\n{path.relative_to(RESULTS.parent.parent)}")
 
 
-def weights(network: Network) -> Parameters:
-    """Random weights of which none is zero, so that no work can be left out."""
-    draws = np.random.default_rng(0)
-    return {
-        name: jnp.asarray(draws.normal(0.0, 0.02, one.shape) + name.endswith("/scale"), jnp.float32)
-        for name, one in sorted(network.shapes().items())
-    }
+def arguments(description: str, rounds: int) -> argparse.ArgumentParser:
+    """The options that all benchmarks share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="+", help="names (or parts) of what to measure")
+    return parser
 
 
-def ceiling() -> Timed:
-    """A float32 matrix product of ``CEILING`` cubed multiply-adds."""
-    a = jnp.ones((CEILING, CEILING), jnp.float32)
-    product = jax.jit(jnp.matmul)
-    return lambda: product(a, a).block_until_ready()
+def chosen(names: Sequence[str], only: Sequence[str] | None) -> list[str]:
+    """Those of ``names`` that contain one of ``only``; all without it."""
+    return [name for name in names if not only or any(part in name for part in only)]
 
 
-def interleaved(calls: Mapping[str, Timed], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call in each round; every round runs all calls once, in turn."""
-    for call in calls.values():
-        for _ in range(WARM_UP):
-            call()
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            since = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - since)
-    return seconds
+def models(dtype: str) -> dict[str, UViTConfig]:
+    """The two networks of the benchmarks: the project's default, and one of 5 GFLOPs."""
+    from sid2core import config, recipe  # these import jax, which a contender's process sets up
 
-
-def summary(seconds: list[float]) -> dict[str, float]:
-    """Median, quartiles and minimum, in milliseconds."""
-    low, middle, high = statistics.quantiles([1e3 * one for one in seconds], n=4)
-    found = {"median": middle, "quartile_1": low, "quartile_3": high, "min": 1e3 * min(seconds)}
-    return {f"{name}_ms": round(value, 3) for name, value in found.items()}
-
-
-def report(name: str, threads: int, rows: Mapping[str, Any]) -> None:
-    """Write ``benchmarks/results/<name>-<backend>.json`` and print it."""
-    value = {
-        "command": f"python -m benchmarks.{name} {' '.join(sys.argv[1:])}".strip(),
-        "backend": jax.default_backend(),
-        "threads": threads,
-        "versions": {one: version(one) for one in ("jax", "jaxlib", "flax", "torch")},
-        "results": rows,
-    }
-    text = json.dumps(value, indent=2) + "\n"
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{name}-{value['backend']}.json").write_text(text, encoding="utf-8")
-    print(text, end="")
+    default = recipe.network(config.read(Path("params.yaml")).model, (8, 8, 1), 10)
+    rgb = replace(
+        default,
+        image_shape=(64, 64, 3),
+        channels=(64, 128, 256),
+        blocks=("res", "res", "transformer"),
+        encoder_depth=(3, 3),
+        decoder_depth=(3, 3),
+        mid_depth=6,
+        dropout=(0.0, 0.0, 0.1),
+        temporal_strides=(1, 1),
+        emb_channels=256,
+        head_size=64,
+    )
+    both = {"digits 8x8": default, "rgb 64x64": rgb}
+    return {name: replace(one, compute_dtype=dtype) for name, one in both.items()}

@@ -7,7 +7,7 @@ Two settings, both of which must stand before the process or JAX starts:
 - jaxlib 0.10 has two convolutions; the older is faster at this project's sizes. (Rounding differs,
   so this is set for every run of that version, not for some.)
 
-``python -m benchmarks.train_step`` measures with both; ``--bare`` without.
+``python -m benchmarks.train_step`` measures with both ("ours") and without ("as jax comes").
 """
 
 from __future__ import annotations

@@ -1,0 +1,119 @@
+"""This project's side of the benchmarks: training and sampling as the stages run them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+
+from benchmarks.common import Work
+from sid2core import config, recipe
+from sid2core.diffusion.guidance import ConstantGuidance, Guidance, IntervalGuidance, NoGuidance
+from sid2core.diffusion.parametrisation import Prediction
+from sid2core.diffusion.schedule import step_times
+from sid2core.models.architecture import UViTConfig
+from sid2core.models.convolution import convolve
+from sid2core.models.network import Network, Parameters
+from sid2core.sampling import Denoiser, Generator, Method
+from sid2core.training.base import base_run
+
+
+def describe() -> dict[str, str]:
+    """What the work runs on."""
+    device = jax.devices()[0]
+    return {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "platform": device.platform}
+
+
+def matmul(size: int, dtype: str) -> Work:
+    """A product of two square matrices: the machine's ceiling. Float32 sums, whatever the type."""
+    a = jnp.ones((size, size), dtype)
+    product = jax.jit(lambda a, b: jnp.matmul(a, b, preferred_element_type=jnp.float32))
+    return lambda: jax.block_until_ready(product(a, a))
+
+
+def train_step(network: UViTConfig, batch: int) -> Work:
+    """A step of :func:`sid2core.training.base.base_run` on one batch of random images."""
+    draws = np.random.default_rng(0)
+    images = draws.integers(0, 256, (batch, *network.image_shape), np.uint8)
+    labels = draws.integers(0, network.num_classes, batch, np.int32)
+    loader: Any = SimpleNamespace(batch=lambda _: SimpleNamespace(images=images, labels=labels))
+    run = base_run(config.read(), Network(network), loader)
+    state = run.init()
+
+    def work() -> None:
+        nonlocal state
+        state, scalars = run.step(state, 0)
+        jax.block_until_ready((state, scalars))
+
+    return work
+
+
+def sampler(network: UViTConfig, batch: int, steps: int, guided: tuple[int, int]) -> Work:
+    """Draw ``batch`` images by DDPM, guided from step ``guided[0]`` to before ``guided[1]``."""
+    params = config.read()
+    process = recipe.noise_schedule(params.diffusion.schedule, network.image_shape[-3])
+    levels = process.logsnr_exact(step_times(steps))
+    first, stop = guided
+    guidance: Guidance = NoGuidance()
+    if (first, stop) == (0, steps):
+        guidance = ConstantGuidance(1.0)
+    elif first < stop:
+        below, above = (levels[edge - 1 : edge + 1].mean() for edge in guided)
+        guidance = IntervalGuidance(1.0, float(below), float(above))
+    method = Method(
+        Denoiser(Network(network), Prediction.V),
+        process,
+        recipe.sampler(params.sampling),
+        guidance,
+        steps,
+        clip=True,
+    )
+    expected = steps + stop - first
+    assert method.nfe == expected, f"{guidance} costs {method.nfe} evaluations, not {expected}"
+    generator = Generator(method, _weights(method.denoiser.network), batch)
+    labels = np.arange(batch, dtype=np.int32) % network.num_classes
+    key = jax.random.key(0)
+    return lambda: generator.images(key, np.arange(batch), labels)  # type: ignore[return-value]
+
+
+def convolution(channels: int, size: int, batch: int, steps: int, ours: bool, loop: bool) -> Work:
+    """``steps`` gradient steps of one 3×3 convolution's kernel, each a call or all one ``scan``."""
+    x = jax.random.normal(jax.random.key(0), (batch, size, size, channels))
+    kernel = (
+        jax.random.normal(jax.random.key(1), (3, 3, channels, channels)) / (9 * channels) ** 0.5
+    )
+    apply: Callable[..., Any] = convolve if ours else jax.lax.conv_general_dilated
+
+    def loss(kernel: Any) -> Any:
+        y = apply(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return jnp.mean(jnp.square(y))
+
+    def step(kernel: Any, _: Any = None) -> tuple[Any, None]:
+        return kernel - 0.1 * jax.grad(loss)(kernel), None
+
+    if loop:
+        run = jax.jit(lambda kernel: jax.lax.scan(step, kernel, length=steps)[0])
+        return lambda: jax.block_until_ready(run(kernel))
+    one = jax.jit(lambda kernel: step(kernel)[0])
+
+    def work() -> None:
+        moved = kernel
+        for _ in range(steps):
+            moved = one(moved)
+        jax.block_until_ready(moved)
+
+    return work
+
+
+def _weights(network: Network) -> Parameters:
+    """Random ones: fresh networks are zero in part."""
+    draws = np.random.default_rng(0)
+    shapes = sorted(network.shapes().items())
+    return {
+        name: jnp.asarray(draws.normal(0, 0.03, one.shape), jnp.float32) for name, one in shapes
+    }
