@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 from pathlib import Path
 
 from sid2core import config, presets
@@ -38,7 +37,6 @@ def run(options: argparse.Namespace) -> None:
     from sid2core.models.execution import Remat
     from sid2core.plan import hardware, plan, text
 
-    logging.getLogger("sid2core").setLevel(logging.WARNING)
     device = hardware.HARDWARE[options.hardware]()
     # A GPU's attention is cuDNN's, which keeps what recomputing keeps.
     attention = None if options.hardware == "cpu" else "recomputed"
