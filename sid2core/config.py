@@ -11,63 +11,26 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sid2core.errors import Sid2Error
+from sid2core.schema import (
+    Bits,
+    Finite,
+    Fraction,
+    NonNegative,
+    NonNegativeFloat,
+    OpenFraction,
+    ParamsError,
+    Positive,
+    PositiveFloat,
+    Section,
+    Seed,
+)
+from sid2core.schema_data import Data, Loader
 
 PARAMS_FILE = Path("params.yaml")
-
-Positive = Annotated[int, Field(gt=0)]
-NonNegative = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # JAX keeps 32 bits of it
-OpenFraction = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-Bits = Annotated[int, Field(ge=1, le=8)]  # a pixel has 8
-
-
-class ParamsError(Sid2Error):
-    """``params.yaml`` cannot be used as it stands; the message names each key and its cure."""
-
-
-class Section(BaseModel):
-    """A strict mapping: no unknown key, no missing key, no coercion from another type."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Data(Section):
-    """What ``prepare`` reads, to which shape, and how it splits and shards it."""
-
-    source: Literal["digits", "folder", "frames"]
-    path: str | None
-    eval_path: str | None
-    image_size: Positive | None
-    channels: Literal[1, 3] | None
-    frames: Positive | None
-    frame_stride: Positive | None
-    train_fraction: OpenFraction
-    shard_records: Positive
-    row_group_records: Positive
-
-    @model_validator(mode="after")
-    def _fitting(self) -> Data:
-        shape, clip = ("image_size", "channels"), ("frames", "frame_stride")
-        needed = {"digits": (), "folder": ("path", *shape), "frames": ("path", *shape, *clip)}
-        for name in ("path", "eval_path", *shape, *clip):
-            given = getattr(self, name) is not None
-            if not given and name in needed[self.source]:
-                raise ValueError(f"source {self.source} needs {name}, found null")
-            if given and name not in needed[self.source] and name != "eval_path":
-                raise ValueError(f"source {self.source} has no use for {name}; set it to null")
-        if self.eval_path is not None and self.path is None:
-            raise ValueError(f"source {self.source} has no use for eval_path; set it to null")
-        return self
-
 
 class Optimiser(Section):
     """Adam with linear warm-up and a global-norm clip; ``decay`` follows the warm-up."""
@@ -335,6 +298,8 @@ class Runtime(Section):
     remat: Literal["none", "blocks", "full"]
     scan_blocks: Positive
     attention: Literal["auto", "xla", "recomputed", "cudnn"]
+    prefetch: NonNegative
+    cache_mib: Positive
 
     @model_validator(mode="after")
     def _aligned(self) -> Runtime:
@@ -352,6 +317,7 @@ class Params(Section):
 
     seed: Seed
     data: Data
+    loader: Loader
     reference: Reference
     diffusion: Diffusion
     model: Model

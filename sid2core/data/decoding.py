@@ -18,16 +18,18 @@ import os
 import stat
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import PIL
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from sid2core.data.errors import DataError, Unusable
+from sid2core import config
+from sid2core.data.errors import Unusable
+from sid2core.data.records import Content
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
 """Files that count as images, in lower case."""
@@ -56,26 +58,49 @@ _TURNS = {
 _THE_FILES_OWN = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR}
 
 
-def read(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
-    """The image file ``path`` as uint8 [size, size, channels].
+@dataclass(frozen=True)
+class Recipe:
+    """How every picture of a source becomes an image; see ``params.yaml`` for the choices."""
 
-    Raises:
-        Unusable: the file is not there, may not be read, or is no whole image within the limits.
-        DataError: reading failed for a reason that is not this file's own, such as a lost disk.
-    """
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            msg = "not a regular file"
-            raise Unusable(msg)
-        with path.open("rb") as file:
-            picture = _decoded(file, _MODES[channels])
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        if error.errno in _THE_FILES_OWN:
-            raise Unusable(reason) from None
-        msg = f"reading {path} failed: {reason}; see that its disk is well, then run again"
-        raise DataError(msg) from error
-    return square(picture, size)
+    height: int
+    width: int
+    channels: int
+    crop: str
+    background: str
+    jpeg: str
+    max_pixels: int
+
+    @classmethod
+    def of(cls, data: config.Data) -> Recipe:
+        """As the parameters say; ``image_size`` and ``channels`` must be there."""
+        size = data.image_size
+        height, width = size if isinstance(size, list) else (size, size)
+        assert height is not None  # config.Data has seen to it
+        assert width is not None
+        assert data.channels is not None
+        return cls(
+            height, width, data.channels, data.crop, data.background, data.jpeg, data.max_pixels
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[h, w, c] of every image."""
+        return (self.height, self.width, self.channels)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The choices by name, and the library whose decoders and filters made the pixels."""
+        return FACTS
+
+    def image(self, file: BinaryIO) -> Content:
+        """The picture in ``file`` as uint8 [height, width, channels].
+
+        Raises:
+            Unusable: it is no whole image within the limits.
+            OSError: reading failed for a reason that is not the file's own.
+        """
+        picture = _decoded(file, _MODES[self.channels])
+        return Content(square(picture, self.height), picture.size)
 
 
 def square(picture: Image.Image, size: int) -> NDArray[np.uint8]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sid2core.data.records import Entry
+from sid2core.data.records import Content, Entry
 
 _PREFIX = "digits/"
 
@@ -23,22 +24,29 @@ class Digits:
 
     class_names: tuple[str, ...] = tuple("0123456789")
     shape: tuple[int, ...] = (8, 8, 1)
+    captioned: bool = False
+    fixed: bool = True
+    grouped: bool = False
 
     @property
-    def decoding(self) -> Mapping[str, str]:
+    def facts(self) -> Mapping[str, Any]:
         """Nothing: there are no files."""
         return {}
+
+    def stamp(self) -> str:
+        """The digits are always the same."""
+        return "digits"
 
     def index(self) -> list[Entry]:
         """All digits, in scikit-learn's order, with keys ``digits/00000`` and so on."""
         _, labels = _digits()
         return [Entry(f"{_PREFIX}{row:05d}", int(label)) for row, label in enumerate(labels)]
 
-    def image(self, entry: Entry) -> NDArray[np.uint8]:
+    def read(self, entry: Entry) -> Content:
         """One digit [8, 8, 1]."""
         levels, _ = _digits()
         level = levels[int(entry.key.removeprefix(_PREFIX))]
-        return ((255 * level + 8) // 16).astype(np.uint8)[..., None]
+        return Content(((255 * level + 8) // 16).astype(np.uint8)[..., None], (8, 8))
 
 
 @functools.cache

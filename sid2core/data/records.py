@@ -1,14 +1,14 @@
 """What a source is: entries that are cheap to list, and an image for each that is made on demand.
 
-Whatever the source, only entries are ever held all at once, about 200 bytes each. Splits and
+Whatever the source, only entries are ever held all at once, about 300 bytes each. Splits and
 orders are made of them alone, and images pass by one at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,29 @@ from sid2core.data.errors import DataError, Unusable
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One labelled image by name, without its pixels."""
+    """One image by name, without its pixels."""
 
     key: str
     """Unique within the source and stable over time: split and order hang on it."""
     label: int
-    """Index into the source's ``class_names``."""
+    """Index into the source's ``class_names``; -1 where ``problem`` says why there is none."""
+    place: Any = None
+    """Where the source finds it again: small, picklable, of no meaning to anybody else."""
+    group: int = 0
+    """Entries of one group are read together at the price of one; see :attr:`Source.grouped`."""
+    problem: str | None = None
+    """Why it cannot be used, where that is known without reading it: the reason of its reject."""
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What a source has under an entry's name."""
+
+    image: NDArray[np.uint8]
+    """Raw values [h, w, c] or [f, h, w, c], of the source's ``shape``."""
+    size: tuple[int, int]
+    """Width and height of the picture that it was made from."""
+    caption: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +51,13 @@ class Record:
     image: NDArray[np.uint8]
     """Raw values [h, w, c] or [f, h, w, c]."""
     label: int
+    size: tuple[int, int]
+    """Width and height of the picture that it was made from."""
+    caption: str | None = None
 
 
 class Source(Protocol):
-    """A set of labelled images in a fixed order."""
+    """A set of labelled images in a fixed order; pickled and sent to the processes that read it."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -50,16 +70,38 @@ class Source(Protocol):
         ...
 
     @property
-    def decoding(self) -> Mapping[str, str]:
+    def captioned(self) -> bool:
+        """Whether contents carry captions."""
+        ...
+
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing can be added to it, so that classes may be split by exact counts."""
+        ...
+
+    @property
+    def grouped(self) -> bool:
+        """Whether reading entries of one group one after another is much cheaper than mixed."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
         """How images come from files, for the manifest; empty where there are no files."""
         ...
 
     def index(self) -> Sequence[Entry]:
-        """All entries, decoding nothing; each call gives the same ones in the same order."""
+        """All entries, decoding nothing; each call gives the same ones in the same order.
+
+        Every file that is found is an entry: what cannot be used says so in ``problem``.
+        """
         ...
 
-    def image(self, entry: Entry) -> NDArray[np.uint8]:
-        """The image of one entry, a new array at each call.
+    def stamp(self) -> str:
+        """What changes when the source does, as far as names, sizes and times tell."""
+        ...
+
+    def read(self, entry: Entry) -> Content:
+        """The content of one entry, a new array at each call.
 
         Raises:
             Unusable: there is no image of that shape to be had; the reason goes into the rejects.
@@ -68,24 +110,27 @@ class Source(Protocol):
 
 
 def listed(source: Source) -> list[Entry]:
-    """All entries of ``source``, checked.
+    """All entries of ``source``, checked; of equal keys the first counts.
 
     Raises:
-        DataError: there are none, a key comes twice, or a label names no class.
+        DataError: there are none.
     """
     entries = list(source.index())
     if not entries:
         msg = f"{source!r} lists no image; choose another data.source"
         raise DataError(msg)
     classes, seen = len(source.class_names), set[str]()
-    for entry in entries:
-        if entry.key in seen:
-            msg = f"key {entry.key} comes twice; a source must give each image its own"
-            raise DataError(msg)
-        if not 0 <= entry.label < classes:
-            msg = f"{entry.key} has label {entry.label}; expected 0 to {classes - 1}"
-            raise DataError(msg)
+    for row, entry in enumerate(entries):
+        problem = entry.problem
+        if not is_text(entry.key):
+            problem = "its name is not UTF-8: rename it"
+        elif entry.key in seen:
+            problem = "another of this key came before it"
+        elif problem is None and not 0 <= entry.label < classes:
+            problem = f"label {entry.label}; there are classes 0 to {classes - 1}"
         seen.add(entry.key)
+        if problem is not None:
+            entries[row] = replace(entry, problem=problem)
     return entries
 
 
@@ -94,19 +139,19 @@ def loaded(source: Source, entry: Entry) -> Record:
 
     Raises:
         DataError: the image is not uint8 of the shape that the source promised.
-        Unusable: as :meth:`Source.image`, or the key is no text that a shard could hold.
+        Unusable: as :meth:`Source.read`, or the entry has a problem.
     """
-    if not is_text(entry.key):
-        msg = "its name is not UTF-8: rename it"
-        raise Unusable(msg)
-    image = source.image(entry)
+    if entry.problem is not None:
+        raise Unusable(entry.problem)
+    content = source.read(entry)
+    image = content.image
     if image.dtype != np.uint8 or image.shape != source.shape:
         msg = (
             f"{entry.key} is {image.dtype} of shape {image.shape}; expected uint8 of shape "
             f"{source.shape}, channels last: convert or resize it in the source"
         )
         raise DataError(msg)
-    return Record(entry.key, image, entry.label)
+    return Record(entry.key, image, entry.label, content.size, content.caption)
 
 
 def is_text(name: str) -> bool:

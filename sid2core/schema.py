@@ -1,0 +1,29 @@
+"""What every section of ``params.yaml`` is made of: strict mappings and bounded numbers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sid2core.errors import Sid2Error
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # JAX keeps 32 bits of it
+OpenFraction = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+Bits = Annotated[int, Field(ge=1, le=8)]  # a pixel has 8
+
+
+class ParamsError(Sid2Error):
+    """``params.yaml`` cannot be used as it stands; the message names each key and its cure."""
+
+
+class Section(BaseModel):
+    """A strict mapping: no unknown key, no missing key, no coercion from another type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
