@@ -21,7 +21,6 @@ from sid2core.schema import (
     Fraction,
     NonNegative,
     NonNegativeFloat,
-    OpenFraction,
     ParamsError,
     Positive,
     PositiveFloat,
@@ -31,6 +30,7 @@ from sid2core.schema import (
 from sid2core.schema_data import Data, Loader
 
 PARAMS_FILE = Path("params.yaml")
+
 
 class Optimiser(Section):
     """Adam with linear warm-up and a global-norm clip; ``decay`` follows the warm-up."""

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from sid2core.schema import NonNegative, OpenFraction, Positive, Section
 
+
 class Data(Section):
     """What ``prepare`` reads, to which shape, and how it splits and shards it."""
 

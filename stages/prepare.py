@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from sid2core import artifact, config, stage
-from sid2core.data import preparation
+from sid2core import artifact, config, stage, work
+from sid2core.data import listing, overview, preparation
 
-METRICS = Path("reports/prepare/metrics.json")
+REPORTS = Path("reports/prepare")
+_log = logging.getLogger(__name__)
 
 
 def main(params: config.Params) -> None:
-    """Write ``artifacts/prepare`` and its metrics; memory as :func:`preparation.write` says."""
+    """Write ``artifacts/prepare``, its metrics and what a person looks at."""
     data = params.data
-    parts = preparation.parts(data, params.seed)
-    made_by = {"seed": params.seed, "data": data.model_dump()}
-    with artifact.create("prepare", made_by) as draft:
-        facts = {part.split: preparation.write(part, draft.folder, data) for part in parts}
-        rejects = [reject for part in parts for reject in part.rejects]
-        preparation.write_rejects(draft.path(preparation.REJECTS), rejects)
-        source = parts[0].source
-        draft.facts |= {
-            "shape": list(source.shape),
-            "class_names": list(source.class_names),
-            "decoding": dict(source.decoding),
-            "splits": facts,
-        }
-    metrics = {f"{split}_images": found["records"] for split, found in facts.items()}
-    metrics |= {"classes": len(source.class_names), "rejected_images": len(rejects)}
-    artifact.write_json(METRICS, metrics)
+    parts = listing.parts(data, params.seed)
+    made_by = {
+        "seed": params.seed,
+        "data": data.model_dump(exclude={"workers", "dask_address"}),
+    }
+    stamps = [part.source.stamp() for part in parts]
+    with work.claim("prepare", made_by | {"stamps": stamps}) as folder:
+        preparation.write(parts, folder, data)
+        with artifact.create("prepare", made_by) as draft:
+            for part in parts:
+                preparation.place(part, folder, draft.folder)
+            rejects = [reject for part in parts for reject in part.rejects]
+            preparation.write_rejects(draft.path(preparation.REJECTS), rejects)
+            draft.facts |= overview.facts(parts)
+            overview.write(REPORTS, parts, draft.folder)
+    if rejects:
+        _log.warning("%d set aside: %s", len(rejects), listing.told(rejects))
 
 
 if __name__ == "__main__":

@@ -1,147 +1,175 @@
-"""From a source to the shards of one split: what is written, what is set aside, and why."""
+"""From listed entries to shards: what is written, and what is set aside.
+
+A shard is the unit of work: its entries are known beforehand, so any process can make it, in any
+order, with the same bytes. Made shards lie in the work folder, each with its tally beside it,
+until all are there; a run that was killed finds them again.
+"""
 
 from __future__ import annotations
 
 import csv
+import errno
 import io
+import json
 import logging
-from collections import Counter
+import os
+import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from sid2core import artifact, config, progress
-from sid2core.data import records, shards, sources, splits
+from sid2core.data import listing, records, shards, workers
 from sid2core.data.errors import DataError, Unusable
+from sid2core.data.listing import Part
 from sid2core.data.records import Entry, Record, Source
+from sid2core.data.tally import Reject, Tally
 
 REJECTS = "rejects.csv"
-_SHOWN = 5
 _log = logging.getLogger(__name__)
 
 
-class Reject(NamedTuple):
-    """An image that was set aside; bytes of names that are no text are escaped."""
+@dataclass(frozen=True)
+class Job:
+    """One shard to write; all that a process needs to know."""
 
-    split: str
-    key: str
-    reason: str
-
-
-@dataclass
-class Part:
-    """A split: its entries in the order to write, and what became of them."""
-
-    split: str
+    path: Path
+    layout: shards.Layout
     source: Source
     entries: Sequence[Entry]
-    per_class: Counter[int] = field(default_factory=Counter)
-    rejects: list[Reject] = field(default_factory=list)
+    row_group_records: int
 
-    def records(self) -> Iterator[Record]:
-        """Each entry's image in turn, one alive at a time; those of no use go to the rejects."""
-        with progress.bar(len(self.entries), f"prepare {self.split}", "image") as bar:
-            for entry in self.entries:
-                try:
-                    record = records.loaded(self.source, entry)
-                except Unusable as error:
-                    reject = Reject(self.split, _escaped(entry.key), _escaped(str(error)))
-                    self.rejects.append(reject)
-                else:
-                    self.per_class[entry.label] += 1
-                    yield record
-                bar.update()
+    @property
+    def tally_path(self) -> Path:
+        """Its tally is written last: where it lies, the shard is whole."""
+        return self.path.with_suffix(".json")
+
+    def tally(self) -> Tally:
+        """What came of it."""
+        return Tally.from_json(json.loads(self.tally_path.read_text(encoding="utf-8")))
 
 
-def parts(data: config.Data, seed: int) -> list[Part]:
-    """The splits of what ``data`` names, listed but not decoded.
-
-    Raises:
-        DataError: nothing is found, a class is missing in a split, or two folders' classes differ.
-    """
-    train, held_out = sources.opened(data)
-    if held_out is None:
-        by_split = splits.split(records.listed(train), train.class_names, data.train_fraction, seed)
-        return [Part(split, train, entries) for split, entries in by_split.items()]
-    _check_same_classes(train, held_out)
-    made = [
-        Part(split, source, splits.mixed(records.listed(source), seed))
-        for split, source in zip(splits.SPLITS, (train, held_out), strict=True)
-    ]
-    for part in made:
-        _check_every_class(part, Counter(entry.label for entry in part.entries))
-    return made
-
-
-def write(part: Part, folder: Path, data: config.Data) -> dict[str, object]:
-    """Write the shards of ``part`` into ``folder``; returns the facts of the split.
+def write(parts: Sequence[Part], folder: Path, data: config.Data) -> None:
+    """Write the shards of all parts into the work folder; tallies and names go into the parts.
 
     Memory is bounded by one row group's bytes (``data.row_group_records`` images), two images or
-    clips, one picture while it is decoded, and 200 bytes an entry.
+    clips and one picture while it is decoded for each worker, and 300 bytes an entry.
 
     Raises:
-        DataError: nothing of some class could be used.
+        DataError: too much had to be set aside, nothing of some class could be used, or the disk
+            is full; what was finished stays in ``folder``.
     """
-    class_names = part.source.class_names
-    names = shards.write(
-        folder,
-        shards.Layout(part.source.shape, class_names, part.split),
-        part.records(),
-        shard_records=data.shard_records,
-        row_group_records=data.row_group_records,
-    )
-    _check_every_class(part, part.per_class)
-    return {
-        "records": part.per_class.total(),
-        "per_class": [part.per_class[label] for label in range(len(class_names))],
-        "rejected": len(part.rejects),
-        "shards": names,
-    }
+    jobs = [list(_jobs(part, folder.absolute(), data)) for part in parts]
+    every = [job for some in jobs for job in some]
+    todo = [job for job in every if not job.tally_path.exists()]
+    if len(todo) < len(every):
+        _log.info("%d of %d shards are there already", len(every) - len(todo), len(every))
+    total = sum(len(job.entries) for job in every)
+    rejects = [reject for part in parts for reject in part.problems]
+    limit = _Limit(data.max_reject_fraction, total + len(rejects), folder / REJECTS)
+    for job in every:
+        rejects += job.tally().rejects if job.tally_path.exists() else []
+    limit.check(rejects)
+    initial = total - sum(len(job.entries) for job in todo)
+    with progress.bar(total, "prepare", "image", initial=initial) as bar:
+        for entries, found in workers.spread(write_shard, todo, data):
+            rejects += found
+            limit.check(rejects)
+            bar.update(entries)
+    for part, made in zip(parts, jobs, strict=True):
+        _collect(part, made)
+
+
+def write_shard(job: Job) -> tuple[int, list[Reject]]:
+    """Write one shard and its tally; returns how many entries it took, and the rejects.
+
+    Raises:
+        DataError: the disk is full.
+    """
+    tally = Tally()
+    try:
+        shards.write(job.path, job.layout, _records(job, tally), job.row_group_records)
+        artifact.write_json(job.tally_path, tally.to_json())
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        msg = (
+            f"no space left for {job.path} ({error.strerror}); finished shards are kept: make room "
+            "there and run again"
+        )
+        raise DataError(msg) from error
+    return len(job.entries), tally.rejects
+
+
+def place(part: Part, folder: Path, target: Path) -> None:
+    """Give the shards of ``part`` their names in ``target``; ``folder`` keeps them too."""
+    names = [
+        f"{part.split}-{index:05d}-of-{len(part.shards):05d}.parquet"
+        for index in range(len(part.shards))
+    ]
+    for made, name in zip(part.shards, names, strict=True):
+        try:
+            os.link(folder / made, target / name)
+        except OSError:  # another disk, or one that knows no links
+            shutil.copyfile(folder / made, target / name)
+    part.shards = names
 
 
 def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
-    """Write all rejects as CSV, and tell of the first ones in the log."""
+    """Write all rejects as CSV."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(Reject._fields)
     table.writerows(rejects)
     artifact.write_text(path, text.getvalue())
-    if rejects:
-        _log.warning("%d image(s) set aside: %s", len(rejects), _told(rejects))
 
 
-def _check_same_classes(train: Source, held_out: Source) -> None:
-    ours, theirs = set(train.class_names), set(held_out.class_names)
-    if ours == theirs:
-        return
-    only = [
-        f"{len(names)} only in data.{key} ({', '.join(sorted(names)[:_SHOWN])})"
-        for key, names in (("path", ours - theirs), ("eval_path", theirs - ours))
-        if names
-    ]
-    msg = (
-        f"data.path has {len(ours)} classes and data.eval_path {len(theirs)}: {'; '.join(only)}; "
-        "labels follow the folders' names: rename, add or remove class folders until both agree"
-    )
-    raise DataError(msg)
+def _jobs(part: Part, folder: Path, data: config.Data) -> Iterator[Job]:
+    source = part.source
+    layout = shards.Layout(source.shape, source.class_names, part.split, source.captioned)
+    for start in range(0, len(part.entries), data.shard_records):
+        path = folder / f"{part.split}-{start // data.shard_records:05d}.parquet"
+        entries = part.entries[start : start + data.shard_records]
+        yield Job(path, layout, source, entries, data.row_group_records)
 
 
-def _check_every_class(part: Part, counts: Counter[int]) -> None:
-    missing = [name for label, name in enumerate(part.source.class_names) if not counts[label]]
-    if not missing:
-        return
-    msg = f"no image for {part.split} in {len(missing)} class(es), such as {missing[0]!r}"
-    if part.rejects:
-        msg += f"; {len(part.rejects)} were set aside: {_told(part.rejects)}"
-    cure = "each split needs one of every class: repair or add images, or drop the class"
-    raise DataError(f"{msg}; {cure}")
+def _records(job: Job, tally: Tally) -> Iterator[Record]:
+    """Each entry's image in turn, one alive at a time; those of no use go to the rejects."""
+    for entry in job.entries:
+        try:
+            record = records.loaded(job.source, entry)
+        except Unusable as error:
+            tally.rejects.append(Reject.of(job.layout.split, entry.key, str(error)))
+        else:
+            tally.add(record)
+            yield record
 
 
-def _escaped(text: str) -> str:
-    return text.encode(errors="backslashreplace").decode()
+def _collect(part: Part, jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        tally = job.tally()
+        part.tally.merge(tally)
+        if tally.records:
+            part.shards.append(job.path.name)
+    listing.check_classes(part, part.tally.per_class)
 
 
-def _told(rejects: Sequence[Reject]) -> str:
-    shown = [f"{reject.key} ({reject.reason})" for reject in rejects[:_SHOWN]]
-    return ", ".join(shown) + (", …" if len(rejects) > _SHOWN else "")
+@dataclass(frozen=True)
+class _Limit:
+    """How much may be set aside."""
+
+    fraction: float
+    total: int
+    table: Path
+
+    def check(self, rejects: Sequence[Reject]) -> None:
+        """Raises where it is more than that."""
+        if len(rejects) <= self.fraction * self.total:
+            return
+        write_rejects(self.table, rejects)
+        msg = (
+            f"{len(rejects)} of {self.total} images had to be set aside, more than the share that "
+            f"data.max_reject_fraction {self.fraction:g} allows: {listing.told(rejects)}; all of "
+            f"them so far are in {self.table}: repair or remove them, or raise the limit"
+        )
+        raise DataError(msg)

@@ -1,10 +1,14 @@
 """Parquet shards: one file of records, readable by anything that reads Parquet.
 
-Columns: ``image``, the raw uint8 values as fixed-size binary; ``label``, int32; ``key``, string.
-The schema's metadata holds a JSON object under ``sid2``: shape, channels, class names, split. The
-bytes depend on the records and the pyarrow version alone. Images are stored as they are, since
-raw pixels shrink little and inflating them costs a quarter of the reading speed; labels and keys
-are zstd.
+Columns: ``image``, the raw uint8 values as fixed-size binary; ``label``, int32; ``key``, string;
+``caption``, string or null, where the source has captions. The schema's metadata holds a JSON
+object under ``sid2``: shape, channels, class names, split. The bytes depend on the records and the
+pyarrow version alone. Images are stored as they are, since raw pixels shrink little and inflating
+them costs a quarter of the reading speed; the rest is zstd.
+
+Records come mixed over the whole data set, so that a row group is a fair sample of it: a reader
+that shuffles row groups, and records among a few of them, sees an order as good as any, and reads
+from disk in runs of a row group, which is what disks and object stores are quick at.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +30,7 @@ from sid2core.data.errors import DataError
 from sid2core.data.records import Record
 
 _METADATA = b"sid2"
-_COMPRESSION = {"image": "none", "label": "zstd", "key": "zstd"}
+_COMPRESSION = {"image": "none", "label": "zstd", "key": "zstd", "caption": "zstd"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Layout:
     shape: tuple[int, ...]
     class_names: tuple[str, ...]
     split: str
+    captioned: bool = False
 
     def schema(self) -> pa.Schema:
         """The shard's Arrow schema, with this layout as its metadata."""
@@ -49,83 +55,57 @@ class Layout:
             pa.field("label", pa.int32(), nullable=False),
             pa.field("key", pa.string(), nullable=False),
         ]
+        if self.captioned:
+            columns.append(pa.field("caption", pa.string()))
         return pa.schema(columns, {_METADATA: json.dumps(value).encode()})
 
 
-def write(
-    folder: Path,
-    layout: Layout,
-    records: Iterable[Record],
-    *,
-    shard_records: int,
-    row_group_records: int,
-) -> list[str]:
-    """Write ``<split>-00000-of-00001.parquet`` and so on; returns the file names in order.
+def write(path: Path, layout: Layout, records: Iterable[Record], row_group_records: int) -> None:
+    """Write one shard, whole or not at all: under another name first, then renamed.
 
-    Rows keep the order of ``records``. All shards hold ``shard_records`` rows and all row groups
-    ``row_group_records``, but for the last of each.
-
-    ``records`` may be a stream of any length. In memory are one row group's bytes
-    (``row_group_records`` images) and the images that the stream itself holds, however many pass.
+    Rows keep the order of ``records``; row groups hold ``row_group_records`` rows but for the
+    last. In memory are one row group's bytes and the images that the stream itself holds, however
+    many pass.
     """
-    paths: list[Path] = []
-    tables = _row_groups(layout, records, shard_records, row_group_records)
-    for shard, numbered in itertools.groupby(tables, key=lambda item: item[0]):
-        paths.append(folder / f"{layout.split}-{shard:05d}.part")
-        with _writer(paths[-1], layout) as writer:
-            for _, table in numbered:
+    unfinished = path.with_name(f".{path.name}.part")
+    with unfinished.open("wb") as file:
+        with pq.ParquetWriter(
+            file,
+            layout.schema(),
+            compression=_COMPRESSION,
+            use_dictionary=False,
+            write_statistics=["label"],
+        ) as writer:
+            for table in _row_groups(layout, records, row_group_records):
                 writer.write_table(table)
-    if not paths:
-        paths.append(folder / f"{layout.split}-00000.part")
-        _writer(paths[0], layout).close()
-    # The names say how many shards there are, which is known now.
-    names = [
-        f"{layout.split}-{index:05d}-of-{len(paths):05d}.parquet" for index in range(len(paths))
-    ]
-    for path, name in zip(paths, names, strict=True):
-        path.rename(folder / name)
-    return names
-
-
-def _writer(path: Path, layout: Layout) -> pq.ParquetWriter:
-    return pq.ParquetWriter(
-        path,
-        layout.schema(),
-        compression=_COMPRESSION,
-        use_dictionary=False,
-        write_statistics=["label"],
-    )
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
 
 
 def _row_groups(
-    layout: Layout, records: Iterable[Record], shard_records: int, row_group_records: int
-) -> Iterator[tuple[int, pa.Table]]:
-    """Row groups, each with the number of its shard.
-
-    A table is a view of one buffer, valid until the next is asked for.
-    """
-    width = math.prod(layout.shape)
-    buffer = np.empty((min(row_group_records, shard_records), width), np.uint8)
-    labels: list[int] = []
-    keys: list[str] = []
-    for row, record in enumerate(records):
-        buffer[len(keys)] = record.image.reshape(width)
-        labels.append(record.label)
-        keys.append(record.key)
-        if len(keys) == row_group_records or (row + 1) % shard_records == 0:
-            yield row // shard_records, _table(layout, buffer, labels, keys)
-            labels, keys = [], []
-    if keys:
-        yield row // shard_records, _table(layout, buffer, labels, keys)
+    layout: Layout, records: Iterable[Record], row_group_records: int
+) -> Iterator[pa.Table]:
+    """Row groups; a table is a view of one buffer, valid until the next is asked for."""
+    stream = iter(records)
+    buffer = np.empty((row_group_records, math.prod(layout.shape)), np.uint8)
+    while True:
+        rows: list[tuple[int, str, str | None]] = []
+        for record in itertools.islice(stream, row_group_records):
+            buffer[len(rows)] = record.image.reshape(-1)
+            rows.append((record.label, record.key, record.caption))
+        if not rows:
+            return
+        yield _table(layout.schema(), buffer[: len(rows)], rows)
 
 
 def _table(
-    layout: Layout, buffer: NDArray[np.uint8], labels: Sequence[int], keys: Sequence[str]
+    schema: pa.Schema, images: NDArray[np.uint8], rows: Sequence[tuple[int, str, str | None]]
 ) -> pa.Table:
-    schema = layout.schema()
-    raw = [None, pa.py_buffer(buffer[: len(keys)])]
-    images = pa.FixedSizeBinaryArray.from_buffers(schema.field("image").type, len(keys), raw)
-    columns = [images, pa.array(labels, pa.int32()), pa.array(keys, pa.string())]
+    raw = [None, pa.py_buffer(images)]
+    columns = [pa.FixedSizeBinaryArray.from_buffers(schema.field("image").type, len(rows), raw)]
+    for field, values in zip(list(schema)[1:], zip(*rows, strict=True), strict=False):
+        columns.append(pa.array(values, field.type))
     return pa.Table.from_arrays(columns, schema=schema)
 
 

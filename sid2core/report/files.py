@@ -86,6 +86,14 @@ def mapping(path: Path, stage: str) -> dict[str, Any]:
     return value
 
 
+def content(path: Path, stage: str) -> bytes:
+    """The bytes of a file."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise _missing(path, stage) from None
+
+
 def is_number(value: Any) -> bool:
     """Whether a JSON value is a number; null stands for one that is not known."""
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))

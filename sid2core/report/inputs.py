@@ -15,10 +15,11 @@ from sid2core import artifact
 from sid2core.artifact import Artifact, ArtifactError
 from sid2core.config import Params
 from sid2core.data.dataset import Dataset
-from sid2core.report import files, formatting, plan_files
+from sid2core.report import files, formatting, plan_files, prepared
 from sid2core.report.files import InputError
 from sid2core.report.images import Pixels
 from sid2core.report.plan_files import Plan
+from sid2core.report.prepared import Prepared
 
 YARDSTICK = "train_images"
 """The last row of ``samplers.csv``: real training images, measured as samples are."""
@@ -139,6 +140,7 @@ class Inputs:
     reference: Mapping[str, float]
     low_bit: LowBit
     plan: Plan
+    prepared: Prepared
     commands: Mapping[str, str]
 
     @property
@@ -186,6 +188,7 @@ def read(params: Params, root: Path) -> Inputs:
         reference=files.numbers(reports / "reference" / "metrics.json", "reference"),
         low_bit=_low_bit(reports / "analysis"),
         plan=plan_files.read(reports / "plan"),
+        prepared=prepared.read(reports / "prepare"),
         commands=files.commands(root / "dvc.yaml"),
     )
 

@@ -17,6 +17,7 @@ from sid2core.report import (
     images,
     low_bit,
     plan,
+    prepared,
     provenance,
     scores,
 )
@@ -60,6 +61,7 @@ def context(inputs: Inputs) -> dict[str, Any]:
         "grids": _grids(inputs),
         "table": scores.sampler_table(inputs.samplers, inputs.yardstick),
         "quality_cost": Markup(figures.quality_cost(inputs.samplers, inputs.yardstick)),
+        "prepared": prepared.view(inputs.prepared),
         "plan": plan.view(inputs.plan, inputs.params.train.batch_size),
         "curves": _curves(inputs),
         "low_bit": low_bit.view(inputs),

@@ -1,51 +1,40 @@
 import csv
+import errno
 import gc
 import tracemalloc
 import weakref
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from sid2core.data import preparation, shards
-from sid2core.data.errors import DataError, Unusable
-from sid2core.data.preparation import Part, Reject
-from sid2core.data.records import Entry
+from sid2core.data import preparation, shards, workers
+from sid2core.data.errors import DataError
+from sid2core.data.listing import Part
+from sid2core.data.tally import Reject
 from tests import tiny
-from tests.data import pictures
+from tests.data import made
+from tests.data.made import Plain
 
-SIZES = tiny.params(data={"shard_records": 10, "row_group_records": 4}).data
+SIZES = tiny.params(
+    data={"shard_records": 10, "row_group_records": 4, "workers": 1, "max_reject_fraction": 0.5}
+).data
 
 
-@dataclass
-class Counted:
-    """A source of noise that knows how many of its images are alive."""
+@dataclass(frozen=True)
+class Counted(Plain):
+    """A source that knows how many of its images are alive."""
 
-    size: int
-    shape: tuple[int, ...] = (4, 4, 1)
-    broken: frozenset[str] = frozenset()
-    reason: str = "broken"
-    class_names: tuple[str, ...] = ("a", "b")
-    decoding: Mapping[str, str] = field(default_factory=dict)
     alive: weakref.WeakSet = field(default_factory=weakref.WeakSet)
-    most: int = 0
-    asked: list[str] = field(default_factory=list)
+    most: list[int] = field(default_factory=lambda: [0])
 
-    def index(self):
-        return [Entry(f"{row:05d}", row % 2) for row in range(self.size)]
-
-    def image(self, entry):
-        self.asked.append(entry.key)
-        if entry.key in self.broken:
-            msg = self.reason
-            raise Unusable(msg)
-        image = Counting(self.shape, np.uint8)
-        image[:] = int(entry.key) % 256
+    def read(self, entry):
+        content = super().read(entry)
+        image = content.image.view(Counting)
         self.alive.add(image)
-        self.most = max(self.most, len(self.alive))
-        return image
+        self.most.append(len(self.alive))
+        return replace(content, image=image)
 
 
 class Counting(np.ndarray):
@@ -55,15 +44,19 @@ class Counting(np.ndarray):
     __eq__ = object.__eq__
 
 
-def write(folder, source, data=SIZES):
+def write(folder, source, data=SIZES, problems=(), split="train"):
     folder.mkdir(exist_ok=True)
-    part = Part("train", source, source.index())
-    return part, preparation.write(part, folder, data)
+    part = Part(split, source, source.index(), problems)
+    preparation.write([part], folder, data)
+    return part
 
 
-def read(folder, source, facts):
-    layout = shards.Layout(source.shape, source.class_names, "train")
-    return shards.read([folder / name for name in facts["shards"]], layout)
+def tables(folder, part):
+    return [pq.read_table(folder / name) for name in part.shards]
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_at_most_two_images_are_alive_however_many_pass(tmp_path):
@@ -73,17 +66,16 @@ def test_at_most_two_images_are_alive_however_many_pass(tmp_path):
         write(tmp_path, source)
     finally:
         gc.enable()
-    assert len(source.asked) == 500
-    assert source.most <= 2 <= SIZES.row_group_records
-    assert len(source.alive) <= 1
+    assert len(source.most) == 501
+    assert max(source.most) <= 2 <= SIZES.row_group_records
 
 
 def test_memory_does_not_grow_with_the_source(tmp_path):
     image = 64 * 64 * 3
     peaks = []
-    write(tmp_path / "first", Counted(8, (64, 64, 3)))  # what is imported or cached once
+    write(tmp_path / "first", Plain(8, (64, 64, 3)))  # what is imported or cached once
     for number, size in enumerate((40, 400)):
-        source = Counted(size, (64, 64, 3))
+        source = Plain(size, (64, 64, 3))
         entries = source.index()
         tracemalloc.start()
         write(tmp_path / str(number), source)
@@ -95,52 +87,147 @@ def test_memory_does_not_grow_with_the_source(tmp_path):
     assert peaks[1] - peaks[0] < 360 * 500 < 360 * image / 20
 
 
-def test_nothing_is_decoded_before_it_is_written(tmp_path):
-    source = Counted(30)
-    part = Part("train", source, source.index())
-    stream = part.records()
-    assert source.asked == []
-    next(stream)
-    assert source.asked == ["00000"]
-
-
 def test_rejects_leave_no_gap_and_are_counted(tmp_path):
-    broken = frozenset(f"{row:05d}" for row in (0, 3, 4, 5, 24))
-    source = Counted(25, broken=broken)
-    part, facts = write(tmp_path, source)
-    rows = read(tmp_path, source, facts)
-    assert list(rows.keys) == [key for key in source.asked if key not in broken]
-    assert rows.images[:, 0, 0, 0].tolist() == [int(key) for key in rows.keys]
-    assert part.rejects == [Reject("train", key, "broken") for key in sorted(broken)]
-    per_class = np.bincount(rows.labels).tolist()
-    names = ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
-    expected = {"records": 20, "per_class": per_class, "rejected": 5, "shards": names}
-    assert facts == expected
-    for name in names:
-        metadata = pq.ParquetFile(tmp_path / name).metadata
-        sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-        assert sizes == [4, 4, 2]
-    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    broken = frozenset({0, 3, 4, 5, 24})
+    problem = Reject("train", "x.svg", "no image by its name")
+    part = write(tmp_path, Plain(25, broken=broken), problems=[problem])
+    rows = [row for row in range(25) if row not in broken]
+    found = tables(tmp_path, part)
+    assert [key for table in found for key in table["key"].to_pylist()] == [
+        f"{row:05d}" for row in rows
+    ]
+    assert [image[0] for table in found for image in table["image"].to_pylist()] == rows
+    assert [label for table in found for label in table["label"].to_pylist()] == [
+        row % 2 for row in rows
+    ]
+    rejects = [Reject("train", f"{row:05d}", "broken") for row in sorted(broken)]
+    assert part.rejects == [problem, *rejects]
+    assert part.tally.records + len(part.rejects) == 26
+    # A shard is ten entries, whatever becomes of them.
+    assert [table.num_rows for table in found] == [6, 10, 4]
+    metadata = pq.ParquetFile(tmp_path / part.shards[1]).metadata
+    sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    assert sizes == [4, 4, 2]
 
 
-def test_clips_are_written_and_read(tmp_path):
-    source = Counted(9, (3, 4, 5, 1))
-    _, facts = write(tmp_path, source)
-    rows = read(tmp_path, source, facts)
+def test_a_shard_of_nothing_but_rejects_is_no_shard(tmp_path):
+    part = write(tmp_path / "work", Plain(30, broken=frozenset(range(10, 20))))
+    assert part.shards == ["train-00000.parquet", "train-00002.parquet"]
+    (tmp_path / "made").mkdir()
+    preparation.place(part, tmp_path / "work", tmp_path / "made")
+    assert part.shards == ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
+    assert sorted(contents(tmp_path / "made")) == part.shards
+
+
+def test_captions_are_written_where_there_are_any(tmp_path):
+    part = write(tmp_path, Plain(8, captioned=True))
+    (table,) = tables(tmp_path, part)
+    captions = table["caption"].to_pylist()
+    assert captions == [f"level {row}" if row % 3 else None for row in range(8)]
+    plain = write(tmp_path / "plain", Plain(8))
+    assert "caption" not in tables(tmp_path / "plain", plain)[0].column_names
+
+
+def test_clips_are_written(tmp_path):
+    part = write(tmp_path, Plain(9, (3, 4, 5, 1)))
+    layout = shards.Layout((3, 4, 5, 1), ("a", "b"), "train")
+    rows = shards.read([tmp_path / name for name in part.shards], layout)
     assert rows.images.shape == (9, 3, 4, 5, 1)
     assert rows.images[:, 2, 3, 4, 0].tolist() == list(range(9))
 
 
+def test_workers_change_no_byte(tmp_path):
+    source = Plain(60, captioned=True, broken=frozenset({7, 33}))
+    for count in (1, 2):
+        write(tmp_path / str(count), source, SIZES.model_copy(update={"workers": count}))
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+
+def test_what_is_there_already_is_kept_and_counted(tmp_path, monkeypatch):
+    source = Plain(60, broken=frozenset({7, 33}))
+    whole = write(tmp_path / "whole", source)
+    spread, given = workers.spread, []
+
+    def stops(work, jobs, data):
+        for number, result in enumerate(spread(work, jobs, data)):
+            yield result
+            if number == 3:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "spread", stops)
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path / "cut", source)
+    # A shard without its tally was cut off while it was written: it is made again.
+    (tmp_path / "cut" / "train-00001.json").unlink()
+    (tmp_path / "cut" / "train-00001.parquet").write_bytes(b"half")
+
+    def watched(work, jobs, data):
+        given.extend(job.path.name for job in jobs)
+        return spread(work, jobs, data)
+
+    monkeypatch.setattr(workers, "spread", watched)
+    again = write(tmp_path / "cut", source)
+    assert given == ["train-00001.parquet", "train-00004.parquet", "train-00005.parquet"]
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+    assert again.tally.to_json() == whole.tally.to_json()
+
+
+def test_too_many_rejects_stop_the_work_at_once(tmp_path, monkeypatch):
+    source = Plain(100, broken=frozenset(range(0, 40, 2)))
+    data = SIZES.model_copy(update={"max_reject_fraction": 0.1})
+    with pytest.raises(DataError) as caught:
+        write(tmp_path, source, data, [Reject("train", "x", "odd")])
+    message = str(caught.value)
+    assert message.startswith("11 of 101 images had to be set aside, more than the share that ")
+    assert "data.max_reject_fraction 0.1 allows: 10 × broken (such as 00000); 1 × odd" in message
+    assert str(tmp_path / "rejects.csv") in message
+    with (tmp_path / "rejects.csv").open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.reader(file))) == 12
+    assert not (tmp_path / "train-00005.parquet").exists()
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_limit_itself_is_allowed(tmp_path, count):
+    data = SIZES.model_copy(update={"max_reject_fraction": 0.1})
+    source = Plain(20, broken=frozenset(range(count)))
+    if count <= 2:
+        assert write(tmp_path, source, data).tally.records == 18
+    else:
+        with pytest.raises(DataError, match="3 of 20"):
+            write(tmp_path, source, data)
+
+
 def test_a_class_of_which_nothing_is_left_stops_with_the_reasons(tmp_path):
-    source = Counted(10, broken=frozenset(f"{row:05d}" for row in range(1, 10, 2)))
+    source = Plain(10, broken=frozenset(range(1, 10, 2)))
     with pytest.raises(DataError) as caught:
         write(tmp_path, source)
-    message = str(caught.value)
-    assert message.startswith("no image for train in 1 class(es), such as 'b'; 5 were set aside: ")
-    assert "00001 (broken), 00003 (broken)" in message
-    assert message.endswith(
-        "each split needs one of every class: repair or add images, or drop the class"
+    assert str(caught.value) == (
+        "no image for train in 1 class(es), such as 'b'; 5 were set aside: 5 × broken (such as "
+        "00001); every class needs images to train on, and eval some image: repair or add images, "
+        "or drop the class"
     )
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_full_disk_is_told_and_another_error_is_not_hidden(tmp_path, monkeypatch, number):
+    real = shards.write
+
+    def write_until_full(path, *args):
+        real(path, *args)
+        if path.name == "train-00002.parquet":
+            raise OSError(number, "the disk")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "write", write_until_full)
+        expected = OSError if number == errno.EIO else DataError
+        with pytest.raises(expected, match="no space left for .*kept|the disk"):
+            write(tmp_path / "cut", Plain(60))
+    assert (tmp_path / "cut" / "train-00001.json").exists()
+    assert not (tmp_path / "cut" / "train-00002.json").exists()
+    write(tmp_path / "cut", Plain(60))
+    write(tmp_path / "whole", Plain(60))
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
 def test_the_rejects_file_is_plain_csv(tmp_path):
@@ -158,71 +245,19 @@ def test_the_rejects_file_is_plain_csv(tmp_path):
     assert [first, second, third] == [list(reject) for reject in rejects]
 
 
-def test_a_name_that_is_no_text_is_set_aside_and_escaped(tmp_path):
-    source = Counted(4, broken=frozenset({"00002"}), reason="frame \udcfe.png")
-    entries = [*source.index(), Entry("a/\udcff.png", 0)]
-    part = Part("train", source, entries)
-    preparation.write(part, tmp_path, SIZES)
-    assert part.rejects == [
-        Reject("train", "00002", r"frame \udcfe.png"),
-        Reject("train", r"a/\udcff.png", "its name is not UTF-8: rename it"),
-    ]
-    preparation.write_rejects(tmp_path / "rejects.csv", part.rejects)
-    assert r"a/\udcff.png" in (tmp_path / "rejects.csv").read_text(encoding="utf-8")
+def test_an_image_of_another_shape_than_promised_is_the_sources_fault(tmp_path):
+    @dataclass(frozen=True)
+    class Wrong(Plain):
+        def read(self, entry):
+            return replace(super().read(entry), image=np.zeros((2, 2, 1), np.uint8))
+
+    with pytest.raises(DataError, match=r"00000 is uint8 of shape \(2, 2, 1\); expected"):
+        write(tmp_path, Wrong(4))
 
 
-def folders(root, train, held_out):
-    paths = {
-        "path": str(pictures.folder(root / "train", train)),
-        "eval_path": str(pictures.folder(root / "val", held_out)),
-    }
-    shape = {"source": "folder", "image_size": 4, "channels": 3}
-    return tiny.params(data=shape | paths).data
-
-
-def test_with_a_folder_of_its_own_eval_takes_nothing_from_train(tmp_path):
-    data = folders(tmp_path, {"a": 5, "b": 2}, {"a": 1, "b": 3})
-    train, held_out = preparation.parts(data, seed=0)
-    assert [train.split, held_out.split] == ["train", "eval"]
-    assert sorted(entry.key for entry in train.entries) == [
-        *(f"a/{number:03d}.png" for number in range(5)),
-        *(f"b/{number:03d}.png" for number in range(2)),
-    ]
-    assert len(held_out.entries) == 4
-    assert train.source.root.path != held_out.source.root.path
-    other = preparation.parts(data, seed=1)[0]
-    assert train.entries != other.entries
-    assert set(train.entries) == set(other.entries)
-
-
-def test_without_one_the_split_is_stratified(tmp_path):
-    path = pictures.folder(tmp_path, {"a": 10, "b": 20})
-    shape = {"source": "folder", "image_size": 4, "channels": 3, "train_fraction": 0.8}
-    train, held_out = preparation.parts(tiny.params(data=shape | {"path": str(path)}).data, 0)
-    counts = [np.bincount([entry.label for entry in part.entries]) for part in (train, held_out)]
-    assert [count.tolist() for count in counts] == [[8, 16], [2, 4]]
-    assert not set(train.entries) & set(held_out.entries)
-
-
-def test_classes_of_two_folders_must_agree(tmp_path):
-    data = folders(tmp_path, {"a": 1, "b": 1, "c": 1}, {"a": 1, "d": 1})
-    with pytest.raises(DataError) as caught:
-        preparation.parts(data, seed=0)
-    assert str(caught.value) == (
-        "data.path has 3 classes and data.eval_path 2: 2 only in data.path (b, c); 1 only in "
-        "data.eval_path (d); labels follow the folders' names: rename, add or remove class folders "
-        "until both agree"
-    )
-
-
-@pytest.mark.parametrize(
-    ("train", "held_out", "message"),
-    [
-        ({"a": 1, "b": 0}, {"a": 1, "b": 1}, "no image for train in 1 .* such as 'b'"),
-        ({"a": 1, "b": 1}, {"a": 0, "b": 1}, "no image for eval in 1 .* such as 'a'"),
-        ({"a": 1, "b": 1}, {"a": 0, "b": 0}, "data.eval_path .* holds no <class>/<image>"),
-    ],
-)
-def test_a_class_without_images_in_a_split_is_named(tmp_path, train, held_out, message):
-    with pytest.raises(DataError, match=message):
-        preparation.parts(folders(tmp_path, train, held_out), seed=0)
+def test_records_helper_and_prepare_write_the_same_rows(tmp_path):
+    part = write(tmp_path / "a", Plain(8))
+    layout = shards.Layout((4, 4, 1), ("a", "b"), "train")
+    rows = [made.record(f"{r:05d}", np.full((4, 4, 1), r, np.uint8), r % 2) for r in range(8)]
+    (name,) = made.write(tmp_path / "b", layout, rows, shard_records=10, row_group_records=4)
+    assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "a" / part.shards[0]).read_bytes()

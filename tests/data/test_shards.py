@@ -5,20 +5,19 @@ import pytest
 
 from sid2core.data import shards
 from sid2core.data.errors import DataError
-from sid2core.data.records import Record
 from sid2core.data.shards import Layout
+from tests.data import made
 
 LAYOUT = Layout((4, 5, 3), ("cat", "dog"), "train")
 
 
 def records_of(count, shape=(4, 5, 3), seed=0):
     images = np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
-    return [Record(f"r/{index:03d}", image, index % 2) for index, image in enumerate(images)]
+    return [made.record(f"r/{index:03d}", image, index % 2) for index, image in enumerate(images)]
 
 
 def write(folder, records, layout=LAYOUT, shard_records=8, row_group_records=3):
-    folder.mkdir(exist_ok=True)
-    names = shards.write(
+    names = made.write(
         folder, layout, records, shard_records=shard_records, row_group_records=row_group_records
     )
     return [folder / name for name in names]

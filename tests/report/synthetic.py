@@ -13,7 +13,9 @@ from ruamel.yaml import YAML
 
 from sid2core import artifact, config
 from sid2core.data import shards
-from sid2core.data.records import Record
+from sid2core.data.overview import contact_sheet
+
+from tests.data import made
 
 DVC = """\
 stages:
@@ -212,13 +214,35 @@ def write(root: Path, world: World | None = None) -> Path:
         "distill/curve": _distill_curve(),
         **low_bit(),
         **plan(),
+        **prepared(world),
     }.items():
         (reports / name).parent.mkdir(parents=True, exist_ok=True)
         frame.to_csv(reports / f"{name}.csv", index=False)
     for name, metrics in _metrics().items():
         artifact.write_json(reports / name / "metrics.json", metrics)
+    labels = np.arange(60) % len(world.class_names)
+    sheet = contact_sheet(images(0, labels, world.shape), labels, world.class_names)
+    sheet.save(reports / "prepare" / "contact_sheet.png")
     (root / "dvc.yaml").write_text(DVC, encoding="utf-8")
     return root
+
+
+def prepared(world: World) -> dict[str, pd.DataFrame]:
+    """The tables of ``prepare``."""
+    numbers = {"train": world.train_records, "eval": world.eval_records}
+    classes = [
+        (label, split, int((np.arange(number) * 7 % len(world.class_names) == label).sum()))
+        for split, number in numbers.items()
+        for label in range(len(world.class_names))
+    ]
+    return {
+        "prepare/classes": pd.DataFrame(classes, columns=["label", "split", "images"]),
+        "prepare/sizes": pd.DataFrame({"short_side": [8, 48, 300], "images": [3, 20, 7]}),
+        "prepare/brightness": pd.DataFrame({"from": np.arange(0, 256, 8), "images": range(32)}),
+        "prepare/rejects": pd.DataFrame(
+            {"reason": ["no image by its name (.txt)", "truncated"], "images": [3, 1]}
+        ),
+    }
 
 
 def _prepare(artifacts: Path, world: World) -> artifact.Artifact:
@@ -230,10 +254,10 @@ def _prepare(artifacts: Path, world: World) -> artifact.Artifact:
             labels = np.arange(number) * 7 % len(world.class_names)
             pixels = images(seed, labels, world.shape)
             records = [
-                Record(f"{split}-{row:04d}", picture, int(label))
+                made.record(f"{split}-{row:04d}", picture, int(label))
                 for row, (picture, label) in enumerate(zip(pixels, labels, strict=True))
             ]
-            names = shards.write(
+            names = made.write(
                 draft.folder,
                 shards.Layout(world.shape, tuple(world.class_names), split),
                 records,
@@ -294,6 +318,7 @@ def _metrics() -> dict[str, dict[str, object]]:
             "training_pflops": 0.03237,
         },
         "distill": {"teacher": {"fd_train_512": 2.41}, "student_8": {"fd_train_512": 3.77}},
+        "prepare": {"rejected_images": 4},
         "reference": {"accuracy_eval_270": 0.9815, "steps": 600},
         "analysis": {
             "figure12_gap_max": 0.31234,

@@ -1,0 +1,137 @@
+"""The prepared data: its sheet of images, its histograms, and what was set aside."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
+
+from sid2core.data.splits import SPLITS
+from sid2core.report import files, formatting, svg
+from sid2core.report.scores import Cell, Row, Table
+
+_STAGE = "prepare"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_REASONS = 12
+_MOST_BARS = 64
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What ``prepare`` reported: tables in their files' order."""
+
+    classes: pd.DataFrame
+    sizes: pd.DataFrame
+    brightness: pd.DataFrame
+    reasons: Mapping[str, float]
+    """How often each reason for setting an image aside came, the commonest first."""
+    rejected: int
+    sheet: bytes
+    """The contact sheet, a PNG file."""
+
+
+def read(folder: Path) -> Prepared:
+    """Read and check the reports of ``prepare``.
+
+    Raises:
+        InputError: a file is missing or malformed.
+    """
+    numbers = files.numbers(folder / "metrics.json", _STAGE, ("rejected_images",))
+    rejected = int(numbers["rejected_images"])
+    reasons: dict[str, float] = {}
+    if rejected:
+        table = files.table(folder / "rejects.csv", _STAGE, ("images",), ("reason",))
+        reasons = dict(zip(table["reason"], table["images"], strict=True))
+    sheet = folder / "contact_sheet.png"
+    content = files.content(sheet, _STAGE)
+    if not content.startswith(_PNG):
+        raise files.malformed(sheet, _STAGE, "not a PNG file")
+    return Prepared(
+        files.table(folder / "classes.csv", _STAGE, ("label", "images"), ("split",)),
+        files.table(folder / "sizes.csv", _STAGE, ("short_side", "images")),
+        files.table(folder / "brightness.csv", _STAGE, ("from", "images")),
+        reasons,
+        rejected,
+        content,
+    )
+
+
+def view(found: Prepared) -> dict[str, Any]:
+    """What the template names in the section."""
+    sides = found.sizes["short_side"]
+    return {
+        "sheet": "data:image/png;base64," + base64.b64encode(found.sheet).decode("ascii"),
+        "splits": _splits(found.classes),
+        "per_class": Markup(_per_class(found.classes)),
+        "brightness": Markup(_brightness(found.brightness)),
+        "sides": Markup(_sides(found.sizes)) if len(sides) > 1 else None,
+        "side": formatting.count(sides.iloc[0]),
+        "rejected": found.rejected,
+        "reasons": [
+            (reason, formatting.count(count))
+            for reason, count in list(found.reasons.items())[:_REASONS]
+        ],
+    }
+
+
+def _splits(classes: pd.DataFrame) -> Table:
+    rows = []
+    for split in SPLITS:
+        counts = classes[classes["split"] == split]["images"]
+        cells = [counts.sum(), counts.min(), counts.median(), counts.max()]
+        rows.append(Row(split, tuple(Cell(formatting.count(float(cell))) for cell in cells)))
+    columns = ("images", "fewest a class", "median", "most a class")
+    return Table("split", columns, tuple(rows))
+
+
+def _per_class(classes: pd.DataFrame) -> str:
+    """Images by class, from the most to the fewest, one outline a split."""
+
+    def draw(axes: Axes) -> None:
+        for split, colour in zip(SPLITS, svg.SERIES, strict=False):
+            counts = np.sort(classes[classes["split"] == split]["images"])[::-1]
+            edges = np.arange(len(counts) + 1)
+            axes.stairs(counts, edges, color=colour, linewidth=1.6, label=split)
+            axes.stairs(counts, edges, color=colour, fill=True, alpha=0.15)
+        axes.set(xlabel="classes, by number of images", ylabel="images")
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(FuncFormatter(svg.tick))
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0, fontsize=9, ncols=2)
+
+    return svg.render("prepare-classes", "Images by class, of both splits", draw)
+
+
+def _brightness(table: pd.DataFrame) -> str:
+    lower = table["from"].to_numpy()
+    edges = np.append(lower, 256.0)
+    return _histogram("prepare-brightness", table["images"], edges, "mean raw value of an image")
+
+
+def _sides(table: pd.DataFrame) -> str:
+    """Images by the shorter side of their files, in bins that grow by a constant factor."""
+    sides, images = table["short_side"].to_numpy(), table["images"].to_numpy()
+    bins = min(_MOST_BARS, max(8, len(sides)))
+    edges = np.geomspace(sides.min(), sides.max() + 1, bins + 1)
+    counts = np.histogram(sides, edges, weights=images)[0]
+    return _histogram("prepare-sides", counts, edges, "shorter side of the file, pixels", log=True)
+
+
+def _histogram(name: str, counts: Any, edges: Any, label: str, *, log: bool = False) -> str:
+    def draw(axes: Axes) -> None:
+        axes.stairs(counts, edges, color=svg.SERIES[0], linewidth=1.6)
+        axes.stairs(counts, edges, color=svg.SERIES[0], fill=True, alpha=0.15)
+        if log:
+            svg.log_axis(axes, "x")
+        axes.set(xlabel=label, ylabel="images")
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(FuncFormatter(svg.tick))
+
+    return svg.render(name, f"Histogram of images by {label}", draw)
