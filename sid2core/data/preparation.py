@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,8 @@ def write(parts: Sequence[Part], folder: Path, data: config.Data) -> None:
         DataError: too much had to be set aside, nothing of some class could be used, or the disk
             is full; what was finished stays in ``folder``.
     """
+    for unfinished in folder.glob(f".*{shards.UNFINISHED}"):
+        unfinished.unlink()
     jobs = [list(_jobs(part, folder.absolute(), data)) for part in parts]
     every = [job for some in jobs for job in some]
     todo = [job for job in every if not job.tally_path.exists()]
@@ -89,7 +92,9 @@ def write_shard(job: Job) -> tuple[int, list[Reject]]:
     tally = Tally()
     try:
         shards.write(job.path, job.layout, _records(job, tally), job.row_group_records)
-        artifact.write_json(job.tally_path, tally.to_json())
+        unfinished = job.tally_path.with_name(f".{uuid.uuid4().hex}{shards.UNFINISHED}")
+        artifact.write_json(unfinished, tally.to_json())
+        unfinished.replace(job.tally_path)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -17,6 +17,7 @@ import itertools
 import json
 import math
 import os
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from numpy.typing import NDArray
 from sid2core.data.errors import DataError
 from sid2core.data.records import Record
 
+UNFINISHED = ".part"
+"""How the names of files end that are being written."""
 _METADATA = b"sid2"
 _COMPRESSION = {"image": "none", "label": "zstd", "key": "zstd", "caption": "zstd"}
 
@@ -61,13 +64,14 @@ class Layout:
 
 
 def write(path: Path, layout: Layout, records: Iterable[Record], row_group_records: int) -> None:
-    """Write one shard, whole or not at all: under another name first, then renamed.
+    """Write one shard, whole or not at all: under a name of its own first, then renamed.
 
     Rows keep the order of ``records``; row groups hold ``row_group_records`` rows but for the
     last. In memory are one row group's bytes and the images that the stream itself holds, however
     many pass.
     """
-    unfinished = path.with_name(f".{path.name}.part")
+    # Who was killed may have left a process behind that still writes the same shard.
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
     with unfinished.open("wb") as file:
         with pq.ParquetWriter(
             file,

@@ -15,11 +15,11 @@ from sid2core import artifact
 from sid2core.artifact import Artifact, ArtifactError
 from sid2core.config import Params
 from sid2core.data.dataset import Dataset
-from sid2core.report import files, formatting, plan_files, prepared
+from sid2core.report import files, formatting, plan_files, prepared_files
 from sid2core.report.files import InputError
 from sid2core.report.images import Pixels
 from sid2core.report.plan_files import Plan
-from sid2core.report.prepared import Prepared
+from sid2core.report.prepared_files import Prepared
 
 YARDSTICK = "train_images"
 """The last row of ``samplers.csv``: real training images, measured as samples are."""
@@ -188,7 +188,7 @@ def read(params: Params, root: Path) -> Inputs:
         reference=files.numbers(reports / "reference" / "metrics.json", "reference"),
         low_bit=_low_bit(reports / "analysis"),
         plan=plan_files.read(reports / "plan"),
-        prepared=prepared.read(reports / "prepare"),
+        prepared=prepared_files.read(reports / "prepare"),
         commands=files.commands(root / "dvc.yaml"),
     )
 

@@ -1,7 +1,11 @@
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 
+import psutil
 import pytest
 from distributed import LocalCluster
 
@@ -69,6 +73,34 @@ def test_a_worker_that_dies_is_an_error_with_a_cure():
 def test_an_error_of_a_worker_comes_through():
     with pytest.raises(DataError, match="job 0 is bad"):
         list(workers.spread(fail, [0, 0], data(workers=2)))
+
+
+SLOW_POOL = """
+import os, time
+from sid2core.data import workers
+from tests.data import test_workers
+
+if __name__ == "__main__":
+    jobs = [0, 0]
+    for value in workers.spread(test_workers.linger, jobs, test_workers.data(workers=2)):
+        pass
+"""
+
+
+def linger(value: int) -> None:
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    script = tmp_path / "pool.py"
+    script.write_text(SLOW_POOL)
+    command = [sys.executable, str(script)]
+    with subprocess.Popen(command, env=tiny.environment(), stdout=subprocess.PIPE) as parent:
+        children = [psutil.Process(int(parent.stdout.readline())) for _ in range(2)]
+        parent.kill()
+    gone, alive = psutil.wait_procs(children, timeout=20)
+    assert (len(gone), alive) == (2, [])
 
 
 def test_nobody_at_the_dask_address(monkeypatch):

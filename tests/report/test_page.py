@@ -24,6 +24,7 @@ from tests.report.test_neighbours import brute_force
 SECTIONS = [
     "samples",
     "samplers",
+    "data",
     "plan",
     "training",
     "low-bit",
@@ -100,7 +101,7 @@ def test_headings_descend_by_one(document: Document) -> None:
 
 def test_every_figure_is_there(document: Document) -> None:
     where = [section for _, section in document.all("svg")]
-    middle = [*["training"] * 5, *["low-bit"] * 4]
+    middle = [*["data"] * 3, *["training"] * 5, *["low-bit"] * 4]
     assert where == ["samplers", *middle, "guidance", "memorisation", "costs"]
 
 

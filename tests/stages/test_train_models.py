@@ -1,0 +1,72 @@
+"""The train stage with networks that the embedded default does not use, and drawing from them."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from sid2core import artifact
+from sid2core.diffusion.guidance import NoGuidance
+from sid2core.diffusion.samplers import DDIM
+from sid2core.models.execution import Execution
+from sid2core.sampling import Generator
+from sid2core.trained import Trained
+from stages import prepare, train
+from tests import tiny
+
+VARIANTS = {
+    "bfloat16, rope, parallel, deep": {
+        "model": {
+            "compute_dtype": "bfloat16",
+            "position": "rope",
+            "film": "mlp",
+            "order": "parallel",
+            "mid_depth": 3,
+        },
+        "runtime": {"remat": "full", "scan_blocks": 2},
+    },
+    "asymmetric, patch 2, heads": {
+        "model": {
+            "patch_size": 2,
+            "encoder_depth": [0],
+            "decoder_depth": [2],
+            "head_size": None,
+            "heads": 2,
+            "order": "mlp_first",
+            "film": "attention",
+        },
+        "runtime": {"remat": "blocks", "attention": "recomputed"},
+    },
+}
+
+
+@pytest.fixture
+def _unoptimised():
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.mark.usefixtures("_unoptimised")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_trains_and_draws(name, tmp_path, monkeypatch):
+    for variable in ("SID2_WORK", "SID2_FRESH", "DVC_ROOT"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.chdir(tmp_path)
+    params = tiny.params(train={"steps": 10}, **VARIANTS[name])
+    prepare.main(params)
+    train.main(params)
+    made = artifact.load("train")
+    written = json.loads(made.path("config.json").read_text())
+    for key, value in VARIANTS[name]["model"].items():
+        expected = value if not isinstance(value, list) else list(value)
+        assert written["model"][key] == expected, key
+    trained = Trained.load(made.folder, Execution())
+    method = trained.method(DDIM(), NoGuidance(), 4, clip=True)
+    labels = np.arange(6)
+    images = Generator(method, trained.params, 6).images(jax.random.key(0), labels, labels)
+    assert images.shape == (6, 8, 8, 1)
+    assert images.dtype == np.uint8
+    assert images.std() > 0
