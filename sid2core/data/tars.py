@@ -80,7 +80,7 @@ def members(file: BinaryIO, start: int = 0, end: int | None = None) -> Iterator[
         except Exception as error:
             _unless_of_the_system(error)
             break
-        if info is None:
+        if info is None or tar.offset <= reached:  # a negative size
             break
         tar.members.clear()  # it would keep them all, a kilobyte each
         member = _member(info, end)
@@ -113,8 +113,7 @@ def _member(info: tarfile.TarInfo, end: int) -> Member:
 
 def _rest(file: BinaryIO, start: int, at: int, end: int) -> Iterator[Member]:
     """What follows the last member: zeros, or else the archive is damaged or another one begins."""
-    file.seek(at)
-    if not file.read(min(_HEADER, max(end - at, 0))).strip(b"\0"):
+    if not _at(file, at, min(_HEADER, end - at)).strip(b"\0"):
         return
     if at == start:
         msg = "not a tar archive"
@@ -150,7 +149,13 @@ class _Blocks:
             msg = f"{size} bytes from {self._at} on are no header"
             raise tarfile.ReadError(msg)
         self._last = self._at
-        self._file.seek(self._at)
-        content = self._file.read(min(size, max(self._end - self._at, 0)))
+        content = _at(self._file, self._at, min(size, self._end - self._at))
         self._at += len(content)
         return content
+
+
+def _at(file: BinaryIO, at: int, size: int) -> bytes:
+    if size <= 0:  # where sizes are absurd, a file may refuse the offset
+        return b""
+    file.seek(at)
+    return file.read(size)
