@@ -7,13 +7,17 @@ the source's own ``shape`` and ``class_names``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Literal
 
 from sid2core import config
+from sid2core.data import folders, places
+from sid2core.data.arrays import Arrays
+from sid2core.data.decoding import Recipe
 from sid2core.data.digits import Digits
-from sid2core.data.folders import Folder, Frames, Root
+from sid2core.data.folders import Folder, Frames
+from sid2core.data.parquet import Parquet
 from sid2core.data.records import Source
+from sid2core.data.webdataset import WebDataset
 
 PathKey = Literal["path", "eval_path"]
 
@@ -28,25 +32,48 @@ def opened(data: config.Data) -> tuple[Source, Source | None]:
 
 
 def _folder(data: config.Data, key: PathKey) -> Source:
-    assert data.image_size is not None  # config.Data has seen to it, here as below
-    assert data.channels is not None
-    return Folder(_root(data, key), data.image_size, data.channels)
+    tree = folders.planted(_path(data, key), f"data.{key}", "<class>/<image>")
+    return Folder(tree, Recipe.of(data), f"data.{key}", data.labels, data.class_names)
+
+
+def _imagenet(data: config.Data, key: PathKey) -> Source:
+    tree = folders.imagenet(_path(data, key), f"data.{key}")
+    recipe, names = Recipe.of(data), data.class_names
+    return Folder(tree, recipe, f"data.{key}", data.labels, names, folders.SYNSET)
 
 
 def _frames(data: config.Data, key: PathKey) -> Source:
-    assert data.image_size is not None
-    assert data.channels is not None
-    assert data.frames is not None
+    assert data.frames is not None  # config.Data has seen to it, here as below
     assert data.frame_stride is not None
-    return Frames(_root(data, key), data.image_size, data.channels, data.frames, data.frame_stride)
+    tree = folders.planted(_path(data, key), f"data.{key}", "<class>/<clip>/<frame image>")
+    return Frames(tree, Recipe.of(data), f"data.{key}", data.frames, data.frame_stride)
 
 
-def _root(data: config.Data, key: PathKey) -> Root:
-    return Root(Path(getattr(data, key)), f"data.{key}")
+def _arrays(data: config.Data, key: PathKey) -> Source:
+    path, recipe = _path(data, key), Recipe.of(data)
+    return Arrays(path, recipe, f"data.{key}", data.labels, data.class_names)
+
+
+def _parquet(data: config.Data, key: PathKey) -> Source:
+    return Parquet(_path(data, key), Recipe.of(data), f"data.{key}", data.class_names)
+
+
+def _webdataset(data: config.Data, key: PathKey) -> Source:
+    return WebDataset(_path(data, key), Recipe.of(data), f"data.{key}", data.class_names)
+
+
+def _path(data: config.Data, key: PathKey) -> str:
+    path = getattr(data, key)
+    assert path is not None
+    return places.plain(path)
 
 
 SOURCES: Mapping[str, Callable[[config.Data, PathKey], Source]] = {
     "digits": lambda data, key: Digits(),
     "folder": _folder,
     "frames": _frames,
+    "imagenet": _imagenet,
+    "arrays": _arrays,
+    "parquet": _parquet,
+    "webdataset": _webdataset,
 }
