@@ -14,6 +14,7 @@ from sid2core import config
 from sid2core.data.digits import Digits
 from sid2core.data.folders import Folder, Frames, Root
 from sid2core.data.records import Source
+from sid2core.data.shapes import Shapes
 
 PathKey = Literal["path", "eval_path"]
 
@@ -47,6 +48,7 @@ def _root(data: config.Data, key: PathKey) -> Root:
 
 SOURCES: Mapping[str, Callable[[config.Data, PathKey], Source]] = {
     "digits": lambda data, key: Digits(),
+    "shapes": lambda data, key: Shapes.of(data),
     "folder": _folder,
     "frames": _frames,
 }
