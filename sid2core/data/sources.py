@@ -17,6 +17,7 @@ from sid2core.data.digits import Digits
 from sid2core.data.folders import Folder, Frames
 from sid2core.data.parquet import Parquet
 from sid2core.data.records import Source
+from sid2core.data.shapes import Shapes
 from sid2core.data.webdataset import WebDataset
 
 PathKey = Literal["path", "eval_path"]
@@ -70,6 +71,7 @@ def _path(data: config.Data, key: PathKey) -> str:
 
 SOURCES: Mapping[str, Callable[[config.Data, PathKey], Source]] = {
     "digits": lambda data, key: Digits(),
+    "shapes": lambda data, key: Shapes.of(data),
     "folder": _folder,
     "frames": _frames,
     "imagenet": _imagenet,
