@@ -91,8 +91,12 @@ def check_classes(part: Part, counts: Counter[int]) -> None:
     msg = f"no image for {part.split} in {len(missing)} class(es), such as {missing[0]!r}"
     if part.rejects:
         msg += f"; {len(part.rejects)} were set aside: {told(part.rejects)}"
-    cure = "every class needs images to train on, and eval some image: repair or add images, or "
-    raise DataError(f"{msg}; {cure}drop the class")
+    cure = (
+        "every class needs images to train on: repair or add images, or drop the class"
+        if part.split == "train"
+        else "there must be images to judge by: add some, or lower data.train_fraction"
+    )
+    raise DataError(f"{msg}; {cure}")
 
 
 def told(rejects: Sequence[Reject]) -> str:

@@ -204,8 +204,7 @@ def test_a_class_of_which_nothing_is_left_stops_with_the_reasons(tmp_path):
         write(tmp_path, source)
     assert str(caught.value) == (
         "no image for train in 1 class(es), such as 'b'; 5 were set aside: 5 × broken (such as "
-        "00001); every class needs images to train on, and eval some image: repair or add images, "
-        "or drop the class"
+        "00001); every class needs images to train on: repair or add images, or drop the class"
     )
 
 
