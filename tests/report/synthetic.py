@@ -14,7 +14,6 @@ from ruamel.yaml import YAML
 from sid2core import artifact, config
 from sid2core.data import shards
 from sid2core.data.overview import contact_sheet
-
 from tests.data import made
 
 DVC = """\
