@@ -117,7 +117,7 @@ class Loader:
         needed = share * self._order.open * nbytes(self.dataset.groups).max()
         if needed > self.dataset.cache.limit:
             _log.warning(
-                "about %.0f MiB of row groups are open at a time, and runtime.cache_mib is %.0f: "
+                "row groups of about %.0f MiB are open at a time, and runtime.cache_mib is %.0f: "
                 "they are read more often than once an epoch; raise it, or lower "
                 "data.row_group_records (those of one batch are held in any case)",
                 *(needed / 2**20, self.dataset.cache.limit / 2**20),

@@ -57,8 +57,11 @@ class Order:
 
     @property
     def open(self) -> int:
-        """About how many row groups records come from at a time."""
-        return min(len(self._sizes), SPREAD * LANES)
+        """How many row groups must stay in memory for each to be read about once.
+
+        A quarter more than a batch is of on average: they close and open by and by.
+        """
+        return min(len(self._sizes), SPREAD * LANES * 5 // 4)
 
     def batch(self, step: int, batch_size: int) -> NDArray[np.int64]:
         """The records of the batch of ``step`` (from 0), by lane and then in stored order."""

@@ -1,3 +1,8 @@
+import json
+import socket
+import subprocess
+import sys
+import textwrap
 import threading
 import traceback
 from contextlib import closing
@@ -11,9 +16,9 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sid2core import config
-from sid2core.data import order
 from sid2core.data.errors import DataError
 from sid2core.data.loader import Batch, Loader, placed
+from tests import tiny
 from tests.data import stored
 
 SIZES = st.lists(st.integers(1, 8), min_size=1, max_size=40)
@@ -227,3 +232,62 @@ def test_a_batch_that_devices_cannot_share_is_refused():
     batch = Loader(stored.numbered([20]), 6, 0).batch(0)
     with pytest.raises(DataError, match="a batch of 6 cannot be divided over 4 devices.*multiples"):
         placed(batch, 6, over(*jax.devices()[:4]))
+
+
+MEMBER = """
+    import sys
+    import jax
+    import numpy as np
+    from sid2core import artifact
+    from sid2core.data.dataset import Dataset
+    from sid2core.data.loader import Loader
+
+    address, index = sys.argv[1], int(sys.argv[2])
+    jax.distributed.initialize(address, num_processes=2, process_id=index)
+    assert len(jax.devices()) == 4
+    dataset = Dataset.open(artifact.load("prepare"), "train")
+    sums = []
+    for batch in Loader(dataset, 8, seed=0, prefetch=1).stream(5, 3):
+        assert batch.images.shape == (8, 3, 2, 1)
+        own = sorted(batch.labels.addressable_shards, key=lambda shard: shard.index[0].start)
+        sums.append([shard.index[0].start for shard in own])
+        sums.append(np.concatenate([shard.data for shard in own]).tolist())
+        # A computation over all: every process sees the whole batch's sum.
+        sums.append(int(jax.jit(lambda x: x.astype(int).sum())(batch.images)))
+    print(sums)
+"""
+
+
+def test_two_processes_make_one_global_batch(tmp_path):
+    """As JAX runs them, over loopback, two devices each."""
+    images, _ = stored.records(40, (3, 2, 1))
+    labels = np.arange(40) % 3
+    stored.prepared(tmp_path / "artifacts", images, labels, sizes=((4,) * 5, (4,) * 5))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    members = [
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(MEMBER), address, str(index)],
+            cwd=tmp_path,
+            env=tiny.environment(XLA_FLAGS="--xla_force_host_platform_device_count=2"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    found = []
+    for member in members:
+        out, log = member.communicate(timeout=120)
+        assert member.returncode == 0, log
+        found.append(json.loads(out))
+    dataset = stored.dataset(images, labels, "abc", [4] * 10)
+    loader = Loader(dataset, 8, 0)
+    for number, step in enumerate((5, 6, 7)):
+        whole = loader.batch(step)
+        for index in range(2):
+            starts, own, total = found[index][3 * number : 3 * number + 3]
+            assert starts == [4 * index, 4 * index + 2]
+            assert own == whole.labels[4 * index : 4 * index + 4].tolist()
+            assert total == whole.images.sum(dtype=int)

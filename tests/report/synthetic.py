@@ -230,7 +230,7 @@ def _prepare(artifacts: Path, world: World) -> artifact.Artifact:
             labels = np.arange(number) * 7 % len(world.class_names)
             pixels = images(seed, labels, world.shape)
             records = [
-                Record(f"{split}-{row:04d}", picture, int(label))
+                Record(f"{split}-{row:04d}", picture, int(label), (8, 8))
                 for row, (picture, label) in enumerate(zip(pixels, labels, strict=True))
             ]
             names = shards.write(
