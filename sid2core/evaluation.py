@@ -143,11 +143,13 @@ def row(contestant: Contestant, quality: Quality) -> Row:
     )
 
 
-def yardstick(train: Dataset, judge: Judge, samples: int, seed: int) -> Row:
+def yardstick(train: Dataset, judge: Judge, settings: config.Eval, seed: int) -> Row:
     """Real training images, as many as samples (or all there are), judged in the same way."""
     order = np.asarray(rng.permutation(seed, "evaluate/yardstick", len(train)))
-    some = np.sort(order[:samples])
-    quality = judge.quality(train.images[some], train.labels[some])
+    some, meter = np.sort(order[: settings.samples]), judge.meter()
+    for start in range(0, len(some), settings.chunk_size):
+        part = some[start : start + settings.chunk_size]
+        meter.add(train.take(part), train.labels[part])
     return Row(
         sampler=YARDSTICK,
         title="real training images",
@@ -155,7 +157,7 @@ def yardstick(train: Dataset, judge: Judge, samples: int, seed: int) -> Row:
         guidance_weight=None,
         logsnr_min=None,
         logsnr_max=None,
-        **_scores(quality),
+        **_scores(meter.result()),
         nfe=None,
         gflops_forward=None,
         gflops_image=None,

@@ -38,12 +38,16 @@ def main(params: config.Params) -> None:
     settings, sampling = params.distill, params.sampling
     made_by = {
         "seed": params.seed,
+        "loader": params.loader.model_dump(),
         "sampling": sampling.model_dump(),
         "distill": settings.model_dump(),
     }
     dataset, teacher = (
-        Dataset.open(prepare, "train"),
+        Dataset.open(prepare, "train", params.runtime.cache_mib),
         Trained.load(train.folder, recipe.execution(params.runtime)),
+    )
+    loader = Loader(
+        dataset, settings.batch_size, params.seed, params.loader, params.runtime.prefetch
     )
     verdict = json.loads(search.path("best.json").read_text(encoding="utf-8"))
     guidance = chosen(verdict).guidance
@@ -75,7 +79,6 @@ def main(params: config.Params) -> None:
                 matching = moment_matching.MomentMatching(
                     teacher.denoiser, teacher.schedule, guidance, steps, settings.max_weight
                 )
-                loader = Loader(dataset, settings.batch_size, params.seed)
                 run = moment_matching.distillation_run(
                     settings, matching, teacher.params, loader, params.seed
                 )

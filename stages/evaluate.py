@@ -70,7 +70,7 @@ def main(params: config.Params) -> None:
         np.savez_compressed(draft.path("grids.npz"), **grids)
         draft.facts |= {"samplers": list(grids)}
         real = Dataset.open(prepare, "train")
-        rows.append(evaluation.yardstick(real, judge, params.eval.samples, params.seed))
+        rows.append(evaluation.yardstick(real, judge, params.eval, params.seed))
         table = pd.DataFrame([asdict(one) for one in rows])
         artifact.write_text(REPORTS / "samplers.csv", table.to_csv(index=False))
         artifact.write_json(REPORTS / "metrics.json", evaluation.metrics(rows))

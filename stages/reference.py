@@ -9,7 +9,6 @@ from sid2core.data.dataset import Dataset
 from sid2core.data.splits import SPLITS
 from sid2core.metrics import classifier_training, statistics
 from sid2core.metrics.names import count_name
-from sid2core.metrics.statistics import FeatureStatistics
 
 METRICS = Path("reports/reference/metrics.json")
 CURVE = Path("reports/reference/curve.csv")
@@ -18,17 +17,18 @@ CURVE = Path("reports/reference/curve.csv")
 def main(params: config.Params) -> None:
     """Write ``artifacts/reference``, its metrics and its training curve."""
     prepare = artifact.load("prepare")
-    datasets = {split: Dataset.open(prepare, split) for split in SPLITS}
-    extractor, curve = classifier_training.train(datasets["train"], params.reference, params.seed)
+    datasets = {split: Dataset.open(prepare, split, params.runtime.cache_mib) for split in SPLITS}
+    extractor, curve = classifier_training.train(
+        datasets["train"], params.reference, params.seed, params.runtime.prefetch
+    )
     made_by = {"seed": params.seed, "reference": params.reference.model_dump()}
     with artifact.create("reference", made_by, {"prepare": prepare}) as draft:
         extractor.save(draft)
         moments, accuracy = {}, {}
         for split, dataset in datasets.items():
-            features, logits = extractor.features(dataset.images)
-            accuracy[split] = float((logits.argmax(axis=-1) == dataset.labels).mean())
+            found, accuracy[split] = classifier_training.describe(extractor, dataset)
             provenance = extractor.provenance | {"data": prepare.digest, "split": split}
-            moments[split] = FeatureStatistics.of(features).moments(provenance)
+            moments[split] = found.moments(provenance)
             moments[split].save(draft.path(f"{split}.npz"))
         draft.facts |= {
             **extractor.provenance,

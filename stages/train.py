@@ -22,18 +22,22 @@ _log = logging.getLogger(__name__)
 def main(params: config.Params) -> None:
     """Train, then write ``artifacts/train`` (EMA weights), the curve and the metrics."""
     prepare = artifact.load("prepare")
-    dataset = Dataset.open(prepare, "train")
+    dataset = Dataset.open(prepare, "train", params.runtime.cache_mib)
     shape = recipe.network(params.model, dataset.shape, dataset.num_classes)
     net = network.Network(shape, recipe.execution(params.runtime))
     overview = parameter_overview.get_parameter_overview(net.shapes(), include_stats=False)
     _log.info("parameters\n%s", overview)
     made_by = {
         "seed": params.seed,
+        "loader": params.loader.model_dump(),
         "diffusion": params.diffusion.model_dump(),
         "model": params.model.model_dump(),
         "train": params.train.model_dump(),
     }
-    run = base.base_run(params, net, Loader(dataset, params.train.batch_size, params.seed))
+    loader = Loader(
+        dataset, params.train.batch_size, params.seed, params.loader, params.runtime.prefetch
+    )
+    run = base.base_run(params, net, loader)
     with work.claim("train", made_by, prepare=prepare) as folder:
         state, log = loop.fit(run, folder, params.runtime)
         with artifact.create("train", made_by, {"prepare": prepare}) as draft:

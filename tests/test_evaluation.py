@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from sid2core import evaluation, rng
-from sid2core.data.dataset import Dataset
 from sid2core.diffusion.guidance import ConstantGuidance, IntervalGuidance, NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.samplers import DDPM
@@ -14,6 +13,7 @@ from sid2core.metrics.quality import Quality
 from sid2core.models import cost
 from sid2core.sampling import Denoiser, Generator, Method, balanced_labels
 from tests import tiny
+from tests.data import stored
 
 PARAMS = tiny.params(
     sampling={"batch_size": 4},
@@ -153,44 +153,53 @@ def test_metrics_carry_their_sample_count_in_the_name():
 
 @dataclass
 class Recorder:
-    """A judge that remembers what it was shown."""
+    """A judge, and its own meter, that remembers what it was shown."""
 
-    shown: list = field(default_factory=list)
+    images: list = field(default_factory=list)
+    labels: list = field(default_factory=list)
 
-    def quality(self, images, labels):
-        self.shown.append((images, labels))
-        return Quality(len(images), 1.0, 2.0, 0.5)
+    def meter(self):
+        return self
+
+    def add(self, images, labels):
+        assert len(images) == len(labels) <= SETTINGS.chunk_size
+        self.images += [int(image[0, 0, 0]) for image in images]
+        self.labels += labels.tolist()
+
+    def result(self):
+        return Quality(len(self.images), 1.0, 2.0, 0.5)
 
 
 def real(count=30):
     """Image n shows n, everywhere."""
     images = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((4, 4, 1), np.uint8)
     labels = np.arange(count, dtype=np.int32) % 3
-    return Dataset("train", ("a", "b", "c"), images, labels, tuple(map(str, range(count))))
+    return stored.dataset(images, labels, "abc", [7, 7, 7, 9])
+
+
+SETTINGS = tiny.params(eval={"samples": 20, "keep": 20, "chunk_size": 8}).eval
 
 
 def test_the_yardstick_is_real_images_without_repetition():
     judge = Recorder()
-    row = evaluation.yardstick(real(), judge, 20, seed=0)
-    images, labels = judge.shown[0]
-    shown = images[:, 0, 0, 0]
-    assert len(set(shown)) == 20
-    assert (labels == shown % 3).all()
+    row = evaluation.yardstick(real(), judge, SETTINGS, seed=0)
+    assert len(set(judge.images)) == len(judge.images) == 20
+    assert judge.labels == [shown % 3 for shown in judge.images]
     assert row.sampler == evaluation.YARDSTICK
     assert (row.steps, row.nfe, row.gflops_image, row.guidance_weight) == (None,) * 4
     assert row.metrics() == {"fd_eval_20": 2.0, "fd_train_20": 1.0, "agreement_20": 0.5}
 
 
 def test_the_yardstick_hangs_on_the_seed():
-    judge = Recorder()
-    for seed in (0, 0, 1):
-        evaluation.yardstick(real(), judge, 20, seed)
-    first, again, other = (images for images, _ in judge.shown)
-    assert (first == again).all()
-    assert (first != other).any()
+    judges = [Recorder() for _ in range(3)]
+    for seed, judge in zip((0, 0, 1), judges, strict=True):
+        evaluation.yardstick(real(), judge, SETTINGS, seed)
+    first, again, other = (judge.images for judge in judges)
+    assert first == again != other
 
 
 def test_the_yardstick_takes_all_there_are_if_more_are_asked_for():
     judge = Recorder()
-    assert evaluation.yardstick(real(), judge, 500, seed=0).samples == 30
-    assert sorted(judge.shown[0][0][:, 0, 0, 0]) == list(range(30))
+    many = SETTINGS.model_copy(update={"samples": 500})
+    assert evaluation.yardstick(real(), judge, many, seed=0).samples == 30
+    assert sorted(judge.images) == list(range(30))

@@ -10,6 +10,7 @@ from sid2core import config
 from sid2core.data import records, sources, splits
 from sid2core.data.errors import DataError
 from sid2core.data.records import Entry, Source
+from sid2core.data.shards import Layout
 from sid2core.data.tally import Reject, Tally
 
 _SHOWN = 5
@@ -34,6 +35,12 @@ class Part:
     problems: Sequence[Reject]
     tally: Tally = field(default_factory=Tally)
     shards: list[str] = field(default_factory=list)
+
+    @property
+    def layout(self) -> Layout:
+        """Of its shards."""
+        source = self.source
+        return Layout(source.shape, source.class_names, self.split, source.captioned)
 
     @property
     def rejects(self) -> list[Reject]:

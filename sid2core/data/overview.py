@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sid2core import artifact
 from sid2core.data.listing import Part
+from sid2core.data.reading import Shards
+from sid2core.data.shards import Layout
 from sid2core.data.tally import BRIGHTNESS_BINS
 
 _REASONS = 50
@@ -62,10 +63,9 @@ def write(folder: Path, parts: Sequence[Part], shards: Path) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(table)
         artifact.write_text(folder / f"{name}.csv", text.getvalue())
-    first = next(part for part in parts if part.split == "train")
-    sheet = contact_sheet(
-        *_head(shards / first.shards[0], first.source.shape), first.source.class_names
-    )
+    train = next(part for part in parts if part.split == "train")
+    images, labels = _head(shards / train.shards[0], train.layout)
+    sheet = contact_sheet(images, labels, train.source.class_names)
     sheet.save(folder / "contact_sheet.png")
 
 
@@ -102,19 +102,18 @@ def _commonest(reasons: Counter[str]) -> list[tuple[str, int]]:
     return [*shown, ("other reasons", rest)] if rest else shown
 
 
-def _head(shard: Path, shape: Sequence[int]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+def _head(shard: Path, layout: Layout) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """The first images of a shard (of clips, the middle frame) and their labels, within bounds."""
-    file = pq.ParquetFile(shard)
-    images, labels = [], []
-    for group in range(file.num_row_groups):
-        table = file.read_row_group(group, columns=["image", "label"])
-        raw = b"".join(table.column("image").to_pylist())
-        records = np.frombuffer(raw, np.uint8).reshape(-1, *shape)
-        images.append(records if len(shape) == 3 else records[:, shape[0] // 2])
-        labels.append(table.column("label").to_numpy())
-        if (group + 1) * records.nbytes > _HEAD_BYTES or len(images) * len(records) > _HEAD_RECORDS:
+    opened = Shards([shard], layout)
+    images: list[NDArray[np.uint8]] = []
+    count = size = 0
+    for number in range(len(opened.sizes)):
+        if count > _HEAD_RECORDS or size > _HEAD_BYTES:
             break
-    return np.concatenate(images), np.concatenate(labels)
+        found = opened.images(number)
+        images.append(found if found.ndim == 4 else found[:, found.shape[1] // 2])
+        count, size = count + len(found), size + found.nbytes
+    return np.concatenate(images), opened.labels[:count]
 
 
 def contact_sheet(

@@ -130,12 +130,10 @@ def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
 
 
 def _jobs(part: Part, folder: Path, data: config.Data) -> Iterator[Job]:
-    source = part.source
-    layout = shards.Layout(source.shape, source.class_names, part.split, source.captioned)
     for start in range(0, len(part.entries), data.shard_records):
         path = folder / f"{part.split}-{start // data.shard_records:05d}.parquet"
         entries = part.entries[start : start + data.shard_records]
-        yield Job(path, layout, source, entries, data.row_group_records)
+        yield Job(path, part.layout, part.source, entries, data.row_group_records)
 
 
 def _records(job: Job, tally: Tally) -> Iterator[Record]:

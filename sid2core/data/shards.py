@@ -27,7 +27,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sid2core.data.errors import DataError
 from sid2core.data.records import Record
 
 UNFINISHED = ".part"
@@ -111,65 +110,3 @@ def _table(
     for field, values in zip(list(schema)[1:], zip(*rows, strict=True), strict=False):
         columns.append(pa.array(values, field.type))
     return pa.Table.from_arrays(columns, schema=schema)
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """The records of some shards as arrays, in shard order."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int32]
-    keys: tuple[str, ...]
-
-
-def read(paths: Sequence[Path], layout: Layout) -> Rows:
-    """Read whole shards into memory, each image copied once.
-
-    Raises:
-        DataError: a file is no Parquet file, or its layout is not ``layout``.
-    """
-    files = [_open(path, layout) for path in paths]
-    total = sum(file.metadata.num_rows for file in files)
-    images = np.empty((total, *layout.shape), np.uint8)
-    flat = images.reshape(total, math.prod(layout.shape))
-    labels = np.empty(total, np.int32)
-    keys: list[str] = []
-    for file in files:
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group).combine_chunks()
-            start = len(keys)
-            stop = start + table.num_rows
-            flat[start:stop] = _raw(table.column("image").chunk(0))
-            labels[start:stop] = table.column("label").to_numpy()
-            keys += table.column("key").to_pylist()
-    return Rows(images, labels, tuple(keys))
-
-
-def _raw(column: pa.FixedSizeBinaryArray) -> NDArray[np.uint8]:
-    """The bytes of fixed-size binaries as [rows, bytes], a view of Arrow's own memory."""
-    width = column.type.byte_width
-    values = np.frombuffer(column.buffers()[1], np.uint8)
-    return values[column.offset * width :][: len(column) * width].reshape(len(column), width)
-
-
-def _open(path: Path, expected: Layout) -> pq.ParquetFile:
-    cure = "run `dvc repro --force prepare` to write it again"
-    try:
-        file = pq.ParquetFile(path)
-        schema = file.schema_arrow
-        value = json.loads((schema.metadata or {})[_METADATA])
-        found = Layout(tuple(value["shape"]), tuple(value["class_names"]), value["split"])
-    except (pa.ArrowInvalid, FileNotFoundError, KeyError, TypeError, ValueError) as error:
-        msg = f"{path} is no shard of this project ({error!r}); {cure}"
-        raise DataError(msg) from None
-    for name in ("shape", "class_names", "split"):
-        if getattr(found, name) != getattr(expected, name):
-            msg = (
-                f"{path} has {name} {getattr(found, name)!r}; its artifact says "
-                f"{getattr(expected, name)!r}; {cure}"
-            )
-            raise DataError(msg)
-    if not schema.equals(expected.schema().remove_metadata()):
-        msg = f"{path} has columns {schema.remove_metadata()}; expected {expected.schema()}; {cure}"
-        raise DataError(msg)
-    return file

@@ -14,7 +14,8 @@ cost 16 forward passes).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ import jax.numpy as jnp
 import optax
 
 from sid2core import config, rng
-from sid2core.data.loader import Loader
+from sid2core.data.loader import Batch, Loader
 from sid2core.data.pixels import to_unit
 from sid2core.diffusion import parametrisation
 from sid2core.diffusion.guidance import Guidance, guided_x
@@ -173,14 +174,19 @@ def distillation_run(
     )
     key = rng.key(seed, f"distill/{name}")
 
-    def step(state: Any, index: int) -> tuple[Any, dict[str, Scalar]]:
-        batches = tuple(tuple(loader.batch(2 * index + which)) for which in range(2))
-        return jitted(state, teacher, batches, key)
+    def batches(index: int) -> Generator[tuple[Batch, Batch], None, None]:
+        with closing(loader.stream(2 * index, 2 * (settings.iterations - index))) as stream:
+            for first in stream:
+                yield first, next(stream)
+
+    def step(state: Any, pair: tuple[Batch, Batch], index: int) -> tuple[Any, dict[str, Scalar]]:
+        return jitted(state, teacher, pair, key)
 
     return Run(
         name=name,
         steps=settings.iterations,
         init=lambda: initial_state(teacher, adam),
+        batches=batches,
         step=step,
         images_per_step=2 * settings.batch_size,
         cure="lower distill.optimiser.learning_rate or distill.max_weight",

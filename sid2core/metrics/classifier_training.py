@@ -1,9 +1,10 @@
-"""Trains the feature extractor on the train split."""
+"""Trains the feature extractor on the train split, and describes both splits by it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +20,11 @@ from sid2core.data.dataset import Dataset
 from sid2core.data.loader import Batch, Loader
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.extractor import Architecture, Extractor
+from sid2core.metrics.statistics import FeatureStatistics
 from sid2core.typing import Array, Image
 
 _POINTS = 100  # of the curve, at most: enough to see, few enough to read
+_CHUNK = 256  # images described at once: bounds memory
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,13 @@ class Point:
     accuracy: float
 
 
-def train(dataset: Dataset, settings: config.Reference, seed: int) -> tuple[Extractor, list[Point]]:
+def train(
+    dataset: Dataset, settings: config.Reference, seed: int, prefetch: int = 0
+) -> tuple[Extractor, list[Point]]:
     """Train a classifier with AdamW, cosine decay to zero, label smoothing and random shifts.
 
-    The result is a function of the arguments and the device.
+    The result is a function of the arguments (but ``prefetch``, the batches made ahead) and the
+    device.
 
     Raises:
         MetricsError: the images are no images, or the loss is no longer finite.
@@ -51,11 +57,14 @@ def train(dataset: Dataset, settings: config.Reference, seed: int) -> tuple[Extr
     )
     state = (weights, optimiser.init(weights))
     step = jax.jit(_step(graph, optimiser, settings, dataset.num_classes), donate_argnums=0)
-    loader = Loader(dataset, settings.batch_size, seed)
+    loader = Loader(dataset, settings.batch_size, seed, prefetch=prefetch)
     history = np.empty((settings.steps, 2))
-    with progress.bar(settings.steps, "reference", "step") as bar:
-        for index in range(settings.steps):
-            state, scores = step(state, loader.batch(index), jax.random.fold_in(base, index))
+    with (
+        closing(loader.stream(0, settings.steps)) as batches,
+        progress.bar(settings.steps, "reference", "step") as bar,
+    ):
+        for index, batch in enumerate(batches):
+            state, scores = step(state, batch, jax.random.fold_in(base, index))
             history[index] = np.asarray(scores)
             if not math.isfinite(history[index, 0]):
                 msg = (
@@ -65,6 +74,17 @@ def train(dataset: Dataset, settings: config.Reference, seed: int) -> tuple[Extr
                 raise MetricsError(msg)
             bar.update()
     return Extractor(architecture, jax.device_get(state[0])), _curve(history)
+
+
+def describe(extractor: Extractor, dataset: Dataset) -> tuple[FeatureStatistics, float]:
+    """The statistics of a split's features, and the share of its images whose class is seen."""
+    statistics = FeatureStatistics.of(np.empty((0, extractor.architecture.feature_size)))
+    hits = 0
+    for images, labels in dataset.chunks(_CHUNK):
+        features, logits = extractor.features(images)
+        statistics = statistics.merge(FeatureStatistics.of(features))
+        hits += int((logits.argmax(axis=-1) == labels).sum())
+    return statistics, hits / len(dataset)
 
 
 def _architecture(dataset: Dataset, settings: config.Reference) -> Architecture:

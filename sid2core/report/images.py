@@ -67,19 +67,19 @@ def grid_uri(cells: Pixels, present: NDArray[np.bool_] | None = None) -> str:
 
 
 def first_of_classes(
-    pictures: Pixels, labels: NDArray[np.int32], classes: NDArray[np.int64], columns: int
-) -> tuple[Pixels, NDArray[np.bool_]]:
-    """The first ``columns`` pictures of each class, as cells ``[classes, columns, h, w, c]``.
+    labels: NDArray[np.int32], classes: NDArray[np.int64], columns: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Which pictures are the first ``columns`` of each class, ``[classes, columns]``.
 
-    The second array, ``[classes, columns]``, is false where a class has no more pictures.
+    The second array is false where a class has no more pictures, and there the first has 0.
     """
-    cells = np.zeros((len(classes), columns, *pictures.shape[1:]), np.uint8)
+    rows = np.zeros((len(classes), columns), np.int64)
     present = np.zeros((len(classes), columns), bool)
     for row, label in enumerate(classes):
         found = np.flatnonzero(labels == label)[:columns]
-        cells[row, : len(found)] = pictures[found]
+        rows[row, : len(found)] = found
         present[row, : len(found)] = True
-    return cells, present
+    return rows, present
 
 
 def gap_of(width: int) -> int:

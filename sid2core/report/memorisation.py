@@ -17,6 +17,8 @@ LARGEST_SET = 50_000
 """At most so many training images are searched, evenly spaced over the split (time)."""
 LARGEST_QUERY = 1000
 """At most so many samples and held-out images look for neighbours (time)."""
+_RUN, _CHUNK = 50, 250
+"""Images that are chosen together where not all are, and training images held at once."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,15 @@ def check(inputs: Inputs, sampler: Sampler) -> Check:
     """Search the training images for neighbours of what ``sampler`` drew."""
     images, labels = samples_of(inputs, sampler.name)
     images, labels = images[:LARGEST_QUERY], labels[:LARGEST_QUERY]
-    held_out = inputs.held_out.images[:: _stride(len(inputs.held_out), LARGEST_QUERY)]
-    stride = _stride(len(inputs.train), LARGEST_SET)
-    pool = inputs.train.images[::stride]
+    train, others = inputs.train, inputs.held_out
+    held_out = others.take(spread(len(others), LARGEST_QUERY))
+    searched = spread(len(train), LARGEST_SET)
+    pool = (
+        train.take(searched[start : start + _CHUNK]) for start in range(0, len(searched), _CHUNK)
+    )
     both = np.concatenate([images, held_out])
-    found = neighbours.nearest(both, pool, min(NEIGHBOURS, len(pool)))
-    own = Found(found.distance[: len(images)], found.index[: len(images)] * stride)
+    found = neighbours.nearest(both, pool, min(NEIGHBOURS, len(searched)))
+    own = Found(found.distance[: len(images)], searched[found.index[: len(images)]])
     height, width = images.shape[1:3]
     factor = neighbours.box(height, width)
     return Check(
@@ -60,11 +65,17 @@ def check(inputs: Inputs, sampler: Sampler) -> Check:
         held_out=found.distance[len(images) :, 0],
         shown=neighbours.first_of_each_class(labels, inputs.params.report.neighbours).tolist(),
         closest=int(np.argmin(own.distance[:, 0])),
-        searched=len(pool),
+        searched=len(searched),
         reduced=(height // factor, width // factor) if factor > 1 else None,
     )
 
 
-def _stride(length: int, limit: int) -> int:
-    """The smallest step that keeps at most ``limit`` of ``length``."""
-    return -(-length // limit)
+def spread(length: int, limit: int) -> NDArray[np.int64]:
+    """All indices below ``length``, or up to ``limit`` of them in runs that are evenly spaced.
+
+    A run is read from disk together, where as many single images would each take a read.
+    """
+    if length <= limit:
+        return np.arange(length)
+    starts = np.linspace(0, length - _RUN, limit // _RUN).astype(np.int64)
+    return (starts[:, None] + np.arange(_RUN)).ravel()

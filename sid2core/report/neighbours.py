@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,6 @@ from sid2core.report.images import Pixels
 
 LARGEST_EDGE = 64
 """Larger images are averaged down to this edge before they are compared (time and memory)."""
-_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Found:
     index: NDArray[np.int64]
 
 
-def nearest(queries: Pixels, pool: Pixels, count: int) -> Found:
+def nearest(queries: Pixels, pool: Iterable[Pixels], count: int) -> Found:
     """``d(a, b) = ||a - b||_2`` over pixels in [0, 1], the ``count`` smallest of each query.
 
     Computed as ``sqrt(a.a - 2 a.b + b.b)`` on whole numbers in float64, where every sum is exact:
@@ -32,29 +32,31 @@ def nearest(queries: Pixels, pool: Pixels, count: int) -> Found:
 
     Args:
         queries: ``[n, h, w, c]``.
-        pool: ``[m, h, w, c]``, the images searched.
+        pool: the images searched, chunk by chunk: any numbers of ``[m, h, w, c]``.
         count: how many neighbours of each query.
 
     Raises:
         ValueError: the pool holds fewer than ``count`` images.
     """
-    if len(pool) < count:
-        msg = f"{len(pool)} images to search, {count} neighbours wanted"
-        raise ValueError(msg)
     factor = box(*queries.shape[1:3])
     wanted = _flat(queries, factor)
     norms = np.sum(wanted**2, 1, keepdims=True)
     distance = np.empty((len(queries), 0))
     index = np.empty((len(queries), 0), np.int64)
-    for start in range(0, len(pool), _BLOCK):
-        block = _flat(pool[start : start + _BLOCK], factor)
-        indices = np.arange(start, start + len(block))
+    searched = 0
+    for images in pool:
+        block = _flat(images, factor)
+        indices = np.arange(searched, searched + len(block))
+        searched += len(block)
         squared = norms - 2 * wanted @ block.T + np.sum(block**2, 1)
         distance = np.concatenate([distance, squared], 1)
         index = np.concatenate([index, np.broadcast_to(indices, squared.shape)], 1)
         order = np.argsort(distance, 1, kind="stable")[:, :count]
         distance = np.take_along_axis(distance, order, 1)
         index = np.take_along_axis(index, order, 1)
+    if searched < count:
+        msg = f"{searched} images to search, {count} neighbours wanted"
+        raise ValueError(msg)
     return Found(np.sqrt(distance) / (255 * factor**2), index)
 
 

@@ -105,7 +105,8 @@ def _grids(inputs: Inputs) -> dict[str, Any]:
         for sampler in inputs.samplers
     ]
     held_out = inputs.held_out
-    cells, present = images.first_of_classes(held_out.images, held_out.labels, rows, columns)
+    first, present = images.first_of_classes(held_out.labels, rows, columns)
+    cells = held_out.take(first.ravel()).reshape(*first.shape, *held_out.shape)
     real = {
         "id": "real",
         "title": "Real images",
@@ -175,7 +176,7 @@ def _neighbours(inputs: Inputs, found: Check) -> dict[str, Any]:
             "uri": images.data_uri(found.images[row]),
             "near": [
                 {
-                    "uri": images.data_uri(train.images[index]),
+                    "uri": images.data_uri(train.take([index])[0]),
                     "label": names[train.labels[index]],
                     "distance": formatting.significant(float(distance)),
                 }

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from sid2core import config, recipe, rng
-from sid2core.data.loader import Loader
+from sid2core.data.loader import Batch, Loader
 from sid2core.data.pixels import to_unit
 from sid2core.diffusion import parametrisation
 from sid2core.diffusion.losses import Noised, TrainingLoss
@@ -118,8 +118,7 @@ def base_run(params: config.Params, network: Network, loader: Loader) -> Run:
     rate = optimiser.learning_rate(settings.optimiser, settings.steps)
     key = rng.key(params.seed, "train")
 
-    def step(state: Any, index: int) -> tuple[Any, dict[str, Scalar]]:
-        batch = loader.batch(index)
+    def step(state: Any, batch: Batch, index: int) -> tuple[Any, dict[str, Scalar]]:
         state, scalars = jitted(state, batch.images, batch.labels, key)
         return state, scalars | {"learning_rate": rate(index)}
 
@@ -127,6 +126,7 @@ def base_run(params: config.Params, network: Network, loader: Loader) -> Run:
         name="train",
         steps=settings.steps,
         init=lambda: initial_state(network.init(rng.key(params.seed, "init")), adam),
+        batches=lambda index: loader.stream(index, settings.steps - index),
         step=step,
         images_per_step=settings.batch_size,
         cure="lower train.optimiser.learning_rate, or clip harder (train.optimiser.clip_norm)",

@@ -3,7 +3,7 @@
 Its order is a contract:
 
 1. restore the newest checkpoint, or start; cut the log back to its step
-2. step
+2. take the next batch and step; at most two steps are under way on the device
 3. every ``log_every`` steps: fetch the means since the last row, check that they are finite, log
 4. every ``checkpoint_every`` steps, and at the end: checkpoint, then flush the log
 
@@ -15,7 +15,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,19 +36,22 @@ class TrainingError(Sid2Error):
     """Training cannot go on."""
 
 
-Step = Callable[[Any, int], tuple[Any, Mapping[str, Scalar]]]
-"""(state, index) → (state, scalars): one update; ``index`` counts from 0."""
+Step = Callable[[Any, Any, int], tuple[Any, Mapping[str, Scalar]]]
+"""(state, batch, index) → (state, scalars): one update; ``index`` counts from 0."""
+Batches = Callable[[int], Generator[Any, None, None]]
+"""index → the batches of all steps from that one on; the loop closes it."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run is: its length, its state, its step.
+    """What a training run is: its length, its state, its data, its step.
 
     Attributes:
         name: shown beside the progress bar.
         steps: number of updates.
         init: makes the first state, a pytree of arrays.
-        step: one update; deterministic in (state, index).
+        batches: what steps are given, in order; a function of the index of the first.
+        step: one update; deterministic in (state, batch, index).
         images_per_step: for the rate.
         cure: what to change when the loss is no longer finite.
     """
@@ -55,6 +59,7 @@ class Run:
     name: str
     steps: int
     init: Callable[[], Any]
+    batches: Batches
     step: Step
     images_per_step: int
     cure: str
@@ -95,11 +100,17 @@ def fit(run: Run, folder: Path, runtime: config.Runtime) -> tuple[Any, Log]:
     checkpoints = Checkpoints(folder / "checkpoints")
     start, state, log = _resume(run, checkpoints, folder)
     pending: list[Mapping[str, Scalar]] = []
-    since = time.perf_counter()
+    since, waited = time.perf_counter(), 0.0
     try:
-        with progress.bar(run.steps, run.name, "step", initial=start) as bar:
+        with (
+            closing(run.batches(start)) as batches,
+            progress.bar(run.steps, run.name, "step", initial=start) as bar,
+        ):
             for index in range(start, run.steps):
-                state, scalars = run.step(state, index)
+                batch, seconds = _next(batches, state)
+                waited += seconds
+                state, scalars = run.step(state, batch, index)
+                jax.block_until_ready(pending[-1:])  # else a log's steps would hold their batches
                 pending.append(scalars)
                 done = index + 1
                 bar.update()
@@ -107,10 +118,10 @@ def fit(run: Run, folder: Path, runtime: config.Runtime) -> tuple[Any, Log]:
                     row = _means(jax.device_get(pending))
                     _check(run, row, done, checkpoints.newest())
                     seconds, since = time.perf_counter() - since, time.perf_counter()
-                    rate = run.images_per_step * len(pending) / seconds
                     log.rows.append({"step": done, **row})
-                    log.speed.append({"step": done, "images_per_second": round(rate, 1)})
-                    pending = []
+                    rates = _rates(run.images_per_step * len(pending), waited, seconds)
+                    log.speed.append({"step": done, **rates})
+                    pending, waited = [], 0.0
                     bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
                 if done % runtime.checkpoint_every == 0 or done == run.steps:
                     log.flush(folder)
@@ -128,6 +139,24 @@ def _resume(run: Run, checkpoints: Checkpoints, folder: Path) -> tuple[int, Any,
     _log.info("%s resumes from step %d of %d", run.name, newest, run.steps)
     like = jax.eval_shape(run.init)
     return newest, checkpoints.restore(newest, like), Log.read(folder, newest)
+
+
+def _next(batches: Iterator[Any], state: Any) -> tuple[Any, float]:
+    """The next batch, and for how many seconds at most the device stood still for it.
+
+    It did not if the step before was still being computed when the batch came.
+    """
+    since = time.perf_counter()
+    batch = next(batches)
+    seconds = time.perf_counter() - since
+    return batch, seconds if jax.tree.leaves(state)[0].is_ready() else 0.0
+
+
+def _rates(images: int, waited: float, seconds: float) -> dict[Hashable, float]:
+    return {
+        "images_per_second": round(images / seconds, 1),
+        "data_wait_share": round(waited / seconds, 5),
+    }
 
 
 def _means(pending: list[Mapping[str, Any]]) -> dict[Hashable, float]:

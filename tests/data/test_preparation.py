@@ -12,6 +12,7 @@ import pytest
 from sid2core.data import preparation, shards, workers
 from sid2core.data.errors import DataError
 from sid2core.data.listing import Part
+from sid2core.data.reading import Shards
 from sid2core.data.tally import Reject
 from tests import tiny
 from tests.data import made
@@ -131,9 +132,10 @@ def test_captions_are_written_where_there_are_any(tmp_path):
 def test_clips_are_written(tmp_path):
     part = write(tmp_path, Plain(9, (3, 4, 5, 1)))
     layout = shards.Layout((3, 4, 5, 1), ("a", "b"), "train")
-    rows = shards.read([tmp_path / name for name in part.shards], layout)
-    assert rows.images.shape == (9, 3, 4, 5, 1)
-    assert rows.images[:, 2, 3, 4, 0].tolist() == list(range(9))
+    found = Shards([tmp_path / name for name in part.shards], layout)
+    images = np.concatenate([found.images(group) for group in range(len(found.sizes))])
+    assert images.shape == (9, 3, 4, 5, 1)
+    assert images[:, 2, 3, 4, 0].tolist() == list(range(9))
 
 
 def test_workers_change_no_byte(tmp_path):

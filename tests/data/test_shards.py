@@ -3,8 +3,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sid2core.data import shards
-from sid2core.data.errors import DataError
+from sid2core.data.reading import Shards
 from sid2core.data.shards import Layout
 from tests.data import made
 
@@ -28,12 +27,11 @@ def write(folder, records, layout=LAYOUT, shard_records=8, row_group_records=3):
 def test_round_trip(tmp_path, count, shape):
     layout = Layout(shape, ("cat", "dog"), "eval")
     records = records_of(count, shape)
-    rows = shards.read(write(tmp_path, records, layout), layout)
-    np.testing.assert_array_equal(rows.images, np.stack([record.image for record in records]))
-    assert rows.images.dtype == np.uint8
-    assert rows.labels.dtype == np.int32
-    assert rows.labels.tolist() == [record.label for record in records]
-    assert rows.keys == tuple(record.key for record in records)
+    found = Shards(write(tmp_path, records, layout), layout)
+    images = np.concatenate([found.images(number) for number in range(len(found.sizes))])
+    np.testing.assert_array_equal(images, np.stack([record.image for record in records]))
+    assert found.labels.tolist() == [record.label for record in records]
+    assert found.column("key") == [record.key for record in records]
 
 
 def test_names_sizes_and_row_groups(tmp_path):
@@ -64,44 +62,3 @@ def test_bytes_depend_on_the_records_alone(tmp_path):
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in other]
     changed = write(tmp_path / "c", records_of(19, seed=1))
     assert changed[0].read_bytes() != one[0].read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("expected", "message"),
-    [
-        (Layout((5, 4, 3), ("cat", "dog"), "train"), r"has shape \(4, 5, 3\).*says \(5, 4, 3\)"),
-        (Layout((4, 5, 3), ("dog", "cat"), "train"), "has class_names"),
-        (Layout((4, 5, 3), ("cat", "dog"), "eval"), "has split 'train'.*says 'eval'"),
-    ],
-)
-def test_a_shard_of_another_layout_is_refused(tmp_path, expected, message):
-    paths = write(tmp_path, records_of(5))
-    with pytest.raises(DataError, match=message):
-        shards.read(paths, expected)
-
-
-def test_one_strange_shard_among_good_ones_is_refused(tmp_path):
-    good = write(tmp_path / "a", records_of(5))
-    strange = write(tmp_path / "b", records_of(5), Layout((4, 5, 3), ("cat", "cow"), "train"))
-    with pytest.raises(DataError, match="b/train-00000-of-00001.parquet has class_names"):
-        shards.read([*good, *strange], LAYOUT)
-
-
-def test_other_files_are_refused(tmp_path):
-    foreign = tmp_path / "foreign.parquet"
-    pq.write_table(pa.table({"image": [b"x"]}), foreign)
-    with pytest.raises(DataError, match="no shard of this project.*dvc repro --force prepare"):
-        shards.read([foreign], LAYOUT)
-    foreign.write_bytes(b"not parquet")
-    with pytest.raises(DataError, match="no shard of this project"):
-        shards.read([foreign], LAYOUT)
-    with pytest.raises(DataError, match="no shard of this project"):
-        shards.read([tmp_path / "missing.parquet"], LAYOUT)
-
-
-def test_columns_that_belie_the_metadata_are_refused(tmp_path):
-    schema = pa.schema([pa.field("image", pa.binary(7))], LAYOUT.schema().metadata)
-    path = tmp_path / "strange.parquet"
-    pq.write_table(pa.table({"image": pa.array([b"1234567"], pa.binary(7))}, schema=schema), path)
-    with pytest.raises(DataError, match="has columns"):
-        shards.read([path], LAYOUT)

@@ -9,7 +9,6 @@ import numpy as np
 import optax
 import pytest
 
-from sid2core.data.dataset import Dataset
 from sid2core.data.loader import Loader
 from sid2core.diffusion.guidance import ConstantGuidance, IntervalGuidance, NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
@@ -18,6 +17,7 @@ from sid2core.distillation import moment_matching
 from sid2core.distillation.moment_matching import MomentMatching, Step
 from sid2core.sampling import Denoiser
 from tests import tiny
+from tests.data import stored
 
 SCHEDULE = CosineInterpolated(8, 8)
 CLASSES = 3
@@ -344,8 +344,7 @@ def test_a_run_leaves_the_teacher_as_it_was():
     """Its weights outlive steps that give their state's buffers away."""
     settings = tiny.params().distill
     images, labels = batches(count=20)[0]
-    names = tuple(f"{index}" for index in range(20))
-    dataset = Dataset("train", ("a", "b", "c"), images, labels, names)
+    dataset = stored.dataset(images, labels, "abc")
     loader, teacher = Loader(dataset, settings.batch_size, 0), params(-0.6, 0.1, 0.7, 0.2)
     before = np.array(teacher["mean"])
     made = matching(ConstantGuidance(1.0), steps=2)
@@ -353,10 +352,24 @@ def test_a_run_leaves_the_teacher_as_it_was():
     assert (run.name, run.steps) == ("student_2", settings.iterations)
     assert run.images_per_step == 2 * settings.batch_size
     state = run.init()
-    for index in range(2):
-        state, scalars = run.step(state, index)
+    for index, pair in zip(range(2), run.batches(0), strict=False):
+        state, scalars = run.step(state, pair, index)
     assert set(scalars) == {"loss", "loss_student", "grad_norm_student"}
     assert all(jnp.isfinite(value) for value in scalars.values())
     assert (state["auxiliary"]["mean"] != before).any()
     assert (np.asarray(teacher["mean"]) == before).all()
     assert (run.init()["student"]["mean"] == before).all()
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_an_iteration_takes_two_batches_that_no_other_takes(start):
+    settings = tiny.params().distill
+    images, labels = batches(count=20)[0]
+    loader = Loader(stored.dataset(images, labels, "abc"), settings.batch_size, 0)
+    made = matching(ConstantGuidance(1.0), steps=2)
+    run = moment_matching.distillation_run(settings, made, params(0.1, 0.1, 0.1, 0.1), loader, 0)
+    pairs = list(run.batches(start))
+    assert len(pairs) == settings.iterations - start
+    for index, pair in enumerate(pairs, start):
+        for which, batch in enumerate(pair):
+            assert (batch.images == loader.batch(2 * index + which).images).all()

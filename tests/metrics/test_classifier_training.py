@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from sid2core import config
-from sid2core.data.dataset import Dataset
 from sid2core.metrics import classifier_training
 from sid2core.metrics.classifier_training import shifted
 from sid2core.metrics.errors import MetricsError
+from sid2core.metrics.statistics import FeatureStatistics
+from tests.data import stored
 
 SETTINGS = config.Reference(
     channels=[8],
@@ -29,7 +30,7 @@ def dataset_of(count=96, shape=(4, 6, 2)):
     labels = rng.integers(0, 3, count).astype(np.int32)
     noise = rng.integers(0, 60, (count, *shape))
     images = (noise + 90 * labels.reshape(-1, *[1] * len(shape))).astype(np.uint8)
-    return Dataset("train", ("dark", "grey", "bright"), images, labels, tuple(map(str, labels)))
+    return stored.dataset(images, labels, ("dark", "grey", "bright"))
 
 
 def test_training_learns_and_repeats_to_the_byte():
@@ -40,11 +41,26 @@ def test_training_learns_and_repeats_to_the_byte():
     assert curve[-1].loss < curve[0].loss
     assert [point.step for point in curve] == list(range(1, 61))
 
-    again, curve_again = classifier_training.train(dataset, SETTINGS, seed=0)
+    again, curve_again = classifier_training.train(dataset, SETTINGS, seed=0, prefetch=2)
     assert again.digest == extractor.digest
     assert curve_again == curve
     other, _ = classifier_training.train(dataset, SETTINGS, seed=1)
     assert other.digest != extractor.digest
+
+
+def test_a_split_is_described_chunk_by_chunk(monkeypatch):
+    dataset = dataset_of()
+    settings = SETTINGS.model_copy(update={"steps": 3})
+    extractor, _ = classifier_training.train(dataset, settings, seed=0)
+    features, logits = extractor.features(dataset.images)
+    whole = FeatureStatistics.of(features)
+    for chunk in (7, 96, 1000):
+        monkeypatch.setattr(classifier_training, "_CHUNK", chunk)
+        found, accuracy = classifier_training.describe(extractor, dataset)
+        assert found.n == 96
+        np.testing.assert_allclose(found.mean, whole.mean, rtol=1e-9)
+        np.testing.assert_allclose(found.m2, whole.m2, rtol=1e-9, atol=1e-9)
+        assert accuracy == (logits.argmax(axis=-1) == dataset.labels).mean()
 
 
 def test_a_diverging_run_stops_with_its_cure():

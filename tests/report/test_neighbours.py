@@ -25,7 +25,7 @@ def test_it_is_the_plain_definition(seed: int, shape: tuple[int, int, int]) -> N
     queries = random.integers(0, 256, (5, *shape)).astype(np.uint8)
     pool = random.integers(0, 256, (17, *shape)).astype(np.uint8)
     distance, index = brute_force(queries, pool, 3)
-    found = neighbours.nearest(queries, pool, 3)
+    found = neighbours.nearest(queries, [pool[:6], pool[6:]], 3)
     np.testing.assert_allclose(found.distance, distance, rtol=1e-12, atol=1e-12)
     picked = np.linalg.norm(
         (pool[found.index].astype(float) - queries[:, None]).reshape(5, 3, -1) / 255, axis=-1
@@ -35,12 +35,11 @@ def test_it_is_the_plain_definition(seed: int, shape: tuple[int, int, int]) -> N
         np.testing.assert_array_equal(found.index, index)
 
 
-def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_the_pool_is_cut_does_not_matter() -> None:
     random = np.random.default_rng(7)
     queries, pool = (random.integers(0, 4, (n, 3, 3, 1)).astype(np.uint8) for n in (6, 40))
-    whole = neighbours.nearest(queries, pool, 4)
-    monkeypatch.setattr(neighbours, "_BLOCK", 7)
-    parts = neighbours.nearest(queries, pool, 4)
+    whole = neighbours.nearest(queries, [pool], 4)
+    parts = neighbours.nearest(queries, (pool[start : start + 7] for start in range(0, 40, 7)), 4)
     np.testing.assert_array_equal(whole.index, parts.index)
     np.testing.assert_array_equal(whole.distance, parts.distance)
 
@@ -48,7 +47,7 @@ def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_equal_images_are_at_zero_and_the_first_is_named() -> None:
     pool = np.random.default_rng(8).integers(0, 256, (9, 16, 16, 3)).astype(np.uint8)
     pool[6] = pool[2]
-    found = neighbours.nearest(pool[[6, 4]], pool, 2)
+    found = neighbours.nearest(pool[[6, 4]], [pool], 2)
     assert found.distance[0].tolist() == [0, 0]
     assert found.index[0].tolist() == [2, 6]
     assert (found.index[1, 0], found.distance[1, 0]) == (4, 0)
@@ -59,7 +58,9 @@ def test_large_images_are_averaged_first() -> None:
     queries, pool = (random.integers(0, 256, (n, 128, 128, 1)).astype(np.uint8) for n in (2, 5))
     small = [x.reshape(-1, 64, 2, 64, 2, 1).mean((2, 4)) for x in (queries, pool)]
     expected, _ = brute_force(*small, 2)
-    np.testing.assert_allclose(neighbours.nearest(queries, pool, 2).distance, expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        neighbours.nearest(queries, [pool], 2).distance, expected, rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_box(size: tuple[int, int], factor: int) -> None:
 
 def test_too_small_a_pool_is_refused() -> None:
     with pytest.raises(ValueError, match="2 images to search, 3 neighbours"):
-        neighbours.nearest(np.zeros((1, 2, 2, 1), np.uint8), np.zeros((2, 2, 2, 1), np.uint8), 3)
+        neighbours.nearest(np.zeros((1, 2, 2, 1), np.uint8), [np.zeros((2, 2, 2, 1), np.uint8)], 3)
 
 
 def test_first_of_each_class() -> None:

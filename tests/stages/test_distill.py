@@ -58,7 +58,7 @@ def test_the_curve_says_how_the_losses_went(finished):
     assert {"loss_auxiliary", "loss_student", "grad_norm_student", "student"} < set(curve)
     assert set(curve["student"]) == {"student_2"}
     speed = pd.read_csv(finished / "reports/distill/speed.csv")
-    assert set(speed) == {"iteration", "images_per_second", "student"}
+    assert set(speed) == {"iteration", "images_per_second", "data_wait_share", "student"}
 
 
 @pytest.mark.parametrize("when", ["training", "scoring"])

@@ -120,6 +120,7 @@ def test_the_model_is_the_average_that_was_trained(undisturbed):
     assert made.facts == {"steps": STEPS}
     assert made.manifest["params"] == {
         "seed": settings.seed,
+        "loader": settings.loader.model_dump(),
         "diffusion": settings.diffusion.model_dump(),
         "model": settings.model.model_dump(),
         "train": settings.train.model_dump(),

@@ -9,7 +9,6 @@ import optax
 import pytest
 
 from sid2core import rng
-from sid2core.data.dataset import Dataset
 from sid2core.data.loader import Loader
 from sid2core.diffusion.losses import WeightedLoss
 from sid2core.diffusion.parametrisation import Prediction
@@ -20,6 +19,7 @@ from sid2core.recipe import network as network_of
 from sid2core.training import base
 from sid2core.training.base import Objective
 from tests import tiny
+from tests.data import stored
 
 SCHEDULE = CosineInterpolated(64, 32)
 BIAS = -1.5
@@ -183,11 +183,15 @@ def run():
     draws = np.random.default_rng(0)
     labels = np.arange(20, dtype=np.int32) % 10
     pixels = draws.integers(0, 256, (20, 8, 8, 1)).astype(np.uint8)
-    keys = tuple(f"{index}" for index in range(20))
-    dataset = Dataset("train", tuple("0123456789"), pixels, labels, keys)
+    dataset = stored.dataset(pixels, labels, "0123456789")
     params = tiny.params()
     network = Network(network_of(params.model, dataset.shape, dataset.num_classes))
     return params, base.base_run(params, network, Loader(dataset, 16, params.seed))
+
+
+def stepped(made, state, index):
+    """The step of ``index`` on the batch that the run gives it."""
+    return made.step(state, next(made.batches(index)), index)
 
 
 def test_a_run_is_what_the_parameters_say(run):
@@ -197,13 +201,23 @@ def test_a_run_is_what_the_parameters_say(run):
     assert "train.optimiser.learning_rate" in made.cure
 
 
+def test_a_run_has_a_batch_for_each_step_that_is_left(run):
+    params, made = run
+    for start in (0, 7, params.train.steps):
+        batches = list(made.batches(start))
+        assert len(batches) == params.train.steps - start
+    (seventh,) = (batch for index, batch in enumerate(made.batches(0)) if index == 7)
+    again = next(made.batches(7))
+    assert (seventh.images == again.images).all()
+
+
 def test_a_step_is_a_function_of_state_and_index(run):
     params, made = run
     state = jax.jit(made.init)()
     # A step gives its state's buffers away, so each gets its own.
     copies = [jax.tree.map(jnp.copy, state) for _ in range(3)]
     (first, one), (again, two), (other, _) = (
-        made.step(copy, index) for copy, index in zip(copies, (0, 0, 1), strict=True)
+        stepped(made, copy, index) for copy, index in zip(copies, (0, 0, 1), strict=True)
     )
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), first, again))
     assert float(one["loss"]) == float(two["loss"])
@@ -221,7 +235,7 @@ def test_a_fresh_model_errs_by_the_noise_itself(run):
     """
     params, made = run
     state = jax.jit(made.init)()
-    _, scalars = made.step(state, 0)
+    _, scalars = stepped(made, state, 0)
     schedule = CosineInterpolated(8, params.diffusion.schedule.noise_res_low)
     t = (np.arange(4000) + 0.5) / 4000
     level = schedule.logsnr_exact(t)

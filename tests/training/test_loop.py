@@ -1,6 +1,8 @@
 import logging
 import shutil
+from dataclasses import dataclass, replace
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,13 @@ from sid2core.training.loop import Run, TrainingError
 
 SIZE = 50_000
 RUNTIME = config.Runtime(
-    log_every=2, checkpoint_every=4, remat="none", scan_blocks=8, attention="auto"
+    log_every=2,
+    checkpoint_every=4,
+    remat="none",
+    scan_blocks=8,
+    attention="auto",
+    prefetch=0,
+    cache_mib=1,
 )
 
 
@@ -22,10 +30,11 @@ class Killed(BaseException):
     """What no handler in the loop may catch."""
 
 
-def quadratic(steps=15, *, fails_at=None, breaks_at=None, seen=None):
+def quadratic(steps=15, *, fails_at=None, breaks_at=None, seen=None, batches=None):
     """Noisy gradient descent on |x|² / 2: its state says everything that came before.
 
-    Its buffers are given away at each step, as in training: a checkpoint must not share them.
+    The batch of a step is its number. The state's buffers are given away at each step, as in
+    training: a checkpoint must not share them.
     """
     seen = [] if seen is None else seen
 
@@ -36,7 +45,11 @@ def quadratic(steps=15, *, fails_at=None, breaks_at=None, seen=None):
         new = {"step": state["step"] + 1, "x": 0.9 * state["x"] + 0.1 * noise}
         return new, {"loss": loss, "grad_norm": jnp.sqrt(2 * loss)}
 
-    def step(state, index):
+    def counted(index):
+        yield from range(index, steps)
+
+    def step(state, batch, index):
+        assert batch == index
         if index == fails_at:
             raise Killed
         seen.append(index)
@@ -46,7 +59,9 @@ def quadratic(steps=15, *, fails_at=None, breaks_at=None, seen=None):
     def init():
         return {"step": jnp.zeros((), jnp.int32), "x": jnp.ones(SIZE)}
 
-    return Run("toy", steps, init, step, images_per_step=7, cure="lower the rate")
+    return Run(
+        "toy", steps, init, batches or counted, step, images_per_step=7, cure="lower the rate"
+    )
 
 
 def stopped(folder, at, **kwargs):
@@ -91,9 +106,106 @@ def test_a_row_is_the_mean_since_the_row_before(tmp_path):
 def test_the_rate_is_kept_apart(tmp_path):
     loop.fit(quadratic(), tmp_path, RUNTIME)
     table = pd.read_csv(tmp_path / "speed.csv")
-    assert list(table) == ["step", "images_per_second"]
+    assert list(table) == ["step", "images_per_second", "data_wait_share"]
     assert (table["images_per_second"] > 0).all()
+    assert table["data_wait_share"].between(0, 1).all()
     assert list(table["step"]) == [2, 4, 6, 8, 10, 12, 14, 15]
+
+
+@dataclass
+class Clock:
+    """Seconds that pass when tests say so."""
+
+    now: float = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def batches(self, steps, seconds, closed=None):
+        """Numbers from ``index`` on, each of which takes ``seconds`` to come."""
+
+        def counted(index):
+            try:
+                for number in range(index, steps):
+                    self.now += seconds
+                    yield number
+            finally:
+                if closed is not None:
+                    closed.append(True)
+
+        return counted
+
+
+def test_waiting_for_data_is_told(tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(loop, "time", clock)
+    toy = quadratic(4, batches=clock.batches(4, 3.0))
+
+    def step(state, batch, index):
+        clock.now += 1.0 + index // 2
+        return jax.block_until_ready(toy.step(state, batch, index))
+
+    _, log = loop.fit(replace(toy, step=step), tmp_path, RUNTIME)
+    # Two batches and two steps a row, of one second and then of two; a step is of 7 images.
+    assert log.speed == [
+        {"step": 2, "images_per_second": round(14 / 8, 1), "data_wait_share": 6 / 8},
+        {"step": 4, "images_per_second": round(14 / 10, 1), "data_wait_share": 6 / 10},
+    ]
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_what_data_take_while_the_device_computes_is_no_waiting(monkeypatch, ready):
+    clock = Clock()
+    monkeypatch.setattr(loop, "time", clock)
+    state = {"x": SimpleNamespace(is_ready=lambda: ready)}
+    assert loop._next(clock.batches(2, 3.0)(0), state) == (0, 3.0 if ready else 0.0)
+
+
+def test_few_steps_are_under_way_so_few_batches_are_on_the_device(tmp_path, monkeypatch):
+    """Before each step after the second, the one before the last is waited for."""
+    events, wait = [], jax.block_until_ready
+    toy = quadratic(6)
+
+    def step(state, batch, index):
+        events.append(index)
+        state, scalars = toy.step(state, batch, index)
+        return state, scalars | {"index": index}
+
+    def waits(scalars):
+        events.append([one["index"] for one in scalars])
+        return wait(scalars)
+
+    monkeypatch.setattr(jax, "block_until_ready", waits)
+    loop.fit(replace(toy, step=step), tmp_path, RUNTIME)
+    # A log's row has waited for all before it.
+    assert events == [0, [], 1, [0], 2, [], 3, [2], 4, [], 5, [4]]
+
+
+@pytest.mark.parametrize("end", ["well", "killed", "nan"])
+def test_batches_are_closed_however_a_run_ends(tmp_path, end):
+    closed = []
+    toy = quadratic(
+        batches=Clock().batches(15, 0.0, closed),
+        fails_at=5 if end == "killed" else None,
+        breaks_at=5 if end == "nan" else None,
+    )
+    if end == "well":
+        loop.fit(toy, tmp_path, RUNTIME)
+    else:
+        with pytest.raises(Killed if end == "killed" else TrainingError):
+            loop.fit(toy, tmp_path, RUNTIME)
+    assert closed == [True]
+
+
+def test_what_fails_in_the_data_stops_the_run_as_it_is(tmp_path):
+    def batches(index):
+        yield from range(index, 5)
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        loop.fit(quadratic(batches=batches), tmp_path, RUNTIME)
+    resumed, _ = loop.fit(quadratic(), tmp_path, RUNTIME)
+    assert int(resumed["step"]) == 15
 
 
 @pytest.mark.parametrize("at", [1, 4, 5, 9, 14])
