@@ -16,7 +16,7 @@ CONF = tiny.ROOT / "conf"
 COMMITTED = (tiny.ROOT / "params.yaml").read_text(encoding="utf-8")
 NAMES = presets.names(CONF)
 SECTIONS = {
-    *("data", "reference", "diffusion", "model", "train", "sampling"),
+    *("data", "loader", "reference", "diffusion", "model", "train", "sampling"),
     *("guidance", "guidance_search", "distill", "eval", "runtime"),
 }
 DIGITS_SHAPE = (8, 8, 1)

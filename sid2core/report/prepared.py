@@ -42,8 +42,11 @@ def _splits(classes: pd.DataFrame) -> Table:
     rows = []
     for split in SPLITS:
         counts = classes[classes["split"] == split]["images"]
-        cells = [counts.sum(), counts.min(), counts.median(), counts.max()]
-        rows.append(Row(split, tuple(Cell(formatting.count(float(cell))) for cell in cells)))
+        total, fewest, most = (
+            formatting.count(float(number)) for number in (counts.sum(), counts.min(), counts.max())
+        )
+        cells = (total, fewest, formatting.plain(float(counts.median())), most)
+        rows.append(Row(split, tuple(map(Cell, cells))))
     columns = ("images", "fewest a class", "median", "most a class")
     return Table("split", columns, tuple(rows))
 
