@@ -36,7 +36,7 @@ def contenders(
 
 def main() -> None:
     """Measure, print, write."""
-    parser = common.arguments(__doc__ or "", rounds=5)
+    parser = common.arguments(__doc__ or "", rounds=3)
     parser.add_argument("--compile", action="store_true", help="torch.compile too (a minute each)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     options = parser.parse_args()
@@ -52,7 +52,8 @@ def main() -> None:
         common.show(f"{case}, batch {batch}, {options.dtype}, ms a batch", rows, REFERENCE)
         results[case] = {"batch": batch, "steps": STEPS, "contenders": rows}
         facts |= found
-    common.write("sampling", facts | {"threads": options.threads}, results)
+        # After every case: all of them take a quarter of an hour.
+        common.write("sampling", facts | {"threads": options.threads}, results)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 Two settings, both of which must stand before the process or JAX starts:
 
 - glibc gives freed memory back to the system and faults it in again at every step. Told to keep it,
-  and to ask for huge pages, a train step takes 0.7 to 0.8 of the time.
+  and to ask for huge pages, a train step takes 0.7 to 0.8 of the time. One arena is part of it:
+  those of threads hold 64 MiB at most, so XLA's threads would still map every larger buffer anew,
+  whatever the other settings say (on a virtual machine that took its idle pages back, 0.8 s a step
+  of 3).
 - jaxlib 0.10 has two convolutions; the older is faster at this project's sizes. (Rounding differs,
   so this is set for every run of that version, not for some.)
 
@@ -20,6 +23,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 _MEMORY = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**34),
     "MALLOC_TOP_PAD_": str(2**28),
