@@ -216,8 +216,8 @@ def _zip_problem(info: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def begin(file: BinaryIO, offset: int) -> int:
-    """Where the bytes of a member begin whose local header lies at ``offset``.
+def begin(file: BinaryIO, offset: int, path: str) -> int:
+    """Where the bytes of a zip's member begin whose local header lies at ``offset``.
 
     Raises:
         DataError: there is no such header.
@@ -225,7 +225,7 @@ def begin(file: BinaryIO, offset: int) -> int:
     file.seek(offset)
     header = file.read(_LOCAL.size)
     if len(header) < _LOCAL.size or not header.startswith(_MAGIC):
-        msg = f"a member of the archive is damaged at byte {offset}: fetch or save it anew"
+        msg = f"{path} is damaged at byte {offset}, where a member should begin: save it anew"
         raise DataError(msg)
     _, name, extra = _LOCAL.unpack(header)
     return offset + _LOCAL.size + name + extra

@@ -193,7 +193,8 @@ class Folder:
         """Every file, with what is told of its class."""
         labels = {} if self.label_file is None else classes.read_labels(self.label_file)
         for top in self._tops():
-            files = [item for item in walk(self.tree, top) if not item.is_folder]
+            below = walk(self.tree, top) if top.is_folder else [top]
+            files = [item for item in below if not item.is_folder]
             given = [classes.looked_up(labels, item.path) for item in files]
             inherited = self._is_class(top) and not any(given)
             for item, name in zip(files, given, strict=True):

@@ -85,7 +85,7 @@ def _member(
         msg = f"{told} is encrypted; save it without a password"
         raise DataError(msg)
     if info.compress_type == zipfile.ZIP_STORED and not places.is_address(path):
-        file.seek(archives.begin(file, info.header_offset))
+        file.seek(archives.begin(file, info.header_offset, told))
         return _read(file, file.tell() + info.file_size, told, path, mark)
     try:
         with archive.open(info) as member:

@@ -1,175 +1,381 @@
 import logging
 import os
+import pickle
+import tarfile
+import uuid
 
+import fsspec
 import numpy as np
 import pytest
 
-from sid2core.data import folders
+from sid2core.data import folders, sources
 from sid2core.data.errors import DataError, Unusable
-from sid2core.data.folders import Folder, Frames, Root
-from sid2core.data.records import Entry
-from tests.data import pictures
+from sid2core.data.records import Entry, listed
+from tests import tiny
+from tests.data import packs, pictures
 
 
-def folder(path, size=4, channels=3):
-    return Folder(Root(path, "data.path"), size, channels)
+def opened(path, source="folder", **keys):
+    data = {"source": source, "path": str(path), "image_size": 4, "channels": 3} | keys
+    return sources.opened(tiny.params(data=data).data)[0]
 
 
-def frames(path, count=2, stride=1, channels=1):
-    return Frames(Root(path, "data.path"), 4, channels, count, stride)
+def frames(path, count=2, stride=1):
+    return opened(path, "frames", frames=count, frame_stride=stride, channels=1)
 
 
-def keys(source):
-    return [entry.key for entry in source.index()]
+def found(source):
+    """Of every entry the class, or the problem."""
+    names = source.class_names
+    return {
+        entry.key: names[entry.label] if entry.problem is None else entry.problem
+        for entry in listed(source)
+    }
 
 
-def test_classes_are_the_first_level_in_sorted_order(tmp_path):
-    pictures.folder(tmp_path, {"n02": 1, "n10": 2, "a b": 1, "B": 1})
-    source = folder(tmp_path)
-    assert source.class_names == ("B", "a b", "n02", "n10")
-    found = [(entry.key, entry.label) for entry in source.index()]
-    assert found == [
-        ("B/000.png", 0),
-        ("a b/000.png", 1),
-        ("n02/000.png", 2),
-        ("n10/000.png", 3),
-        ("n10/001.png", 3),
-    ]
-    assert source.shape == (4, 4, 3)
-    assert source.decoding["crop"] == "adm"
+def put(where, members, kind):
+    """The same files as a folder, behind an address, or in an archive; returns its path."""
+    if kind == "folder":
+        where.mkdir()
+        for name, content in members.items():
+            packs.write(where / name, content)
+        return where
+    if kind == "memory":
+        root = f"memory://{uuid.uuid4().hex}"
+        files, path = fsspec.url_to_fs(root)
+        for name, content in members.items():
+            files.pipe_file(f"{path}/{name}", content)
+        return root
+    pack = {"zip": packs.zipped, "tar": packs.tar}[kind.removeprefix("memory.")]
+    if kind.startswith("memory."):
+        path = f"memory://{uuid.uuid4().hex}.{kind.removeprefix('memory.')}"
+        fsspec.filesystem("memory").pipe_file(path, pack(members))
+        return path
+    return packs.write(where.with_suffix(f".{kind}"), pack(members))
 
 
-def test_folders_may_nest_and_hidden_files_are_no_data(tmp_path):
-    for name in ("a/x/y/2.png", "a/1.png", "a/x/3.png", ".git/1.png", "a/.x/1.png", "a/.1.png"):
-        pictures.save(tmp_path / name, pictures.noise(4, 4))
-    source = folder(tmp_path)
-    assert source.class_names == ("a",)
-    assert keys(source) == ["a/1.png", "a/x/3.png", "a/x/y/2.png"]
-    np.testing.assert_array_equal(source.image(Entry("a/x/3.png", 0)), pictures.noise(4, 4))
+KINDS = ("folder", "memory", "zip", "tar", "memory.zip", "memory.tar")
 
 
-def test_extensions_in_any_case_are_images_and_others_are_counted(tmp_path, caplog):
-    images = ["a.JPG", "b.jpeg", "c.Png", "d.webp", "e.bmp", "f.GIF"]
-    for name in [*images, "notes.txt", "more.TXT", "g.tiff", "README"]:
-        (tmp_path / "class").mkdir(exist_ok=True)
-        (tmp_path / "class" / name).touch()
-    (tmp_path / "loose.png").touch()
-    with caplog.at_level(logging.WARNING):
-        assert keys(folder(tmp_path)) == [f"class/{name}" for name in images]
-    assert "5 file(s) under" in caplog.text
-    assert "2 × .txt" in caplog.text
-    assert "1 × .png" in caplog.text
-
-
-def test_links_are_followed_and_broken_ones_wait_for_their_reject(tmp_path):
-    pictures.folder(tmp_path / "elsewhere", {"x": 2})
-    (tmp_path / "data/broken").mkdir(parents=True)
-    (tmp_path / "data/linked").symlink_to(tmp_path / "elsewhere/x")
-    (tmp_path / "data/broken/1.png").symlink_to(tmp_path / "none.png")
-    (tmp_path / "data/broken/2.png").symlink_to(tmp_path / "data/broken/2.png")
-    source = folder(tmp_path / "data")
-    names = ["broken/1.png", "broken/2.png", "linked/000.png", "linked/001.png"]
-    assert keys(source) == names
-    assert source.image(Entry("linked/000.png", 1)).shape == (4, 4, 3)
-    with pytest.raises(Unusable, match="No such file"):
-        source.image(Entry("broken/1.png", 0))
-
-
-def test_a_link_that_leads_back_is_named(tmp_path):
-    pictures.folder(tmp_path, {"a/b": 1})
-    (tmp_path / "a/b/back").symlink_to(tmp_path / "a")
-    with pytest.raises(DataError, match="a/b/back is a link to a folder that it lies in; remove"):
-        keys(folder(tmp_path))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_source_is_the_same_on_disk_in_archives_and_behind_addresses(tmp_path, kind):
+    members = {
+        "n10/a/b.png": packs.png(1),
+        "n02/1.PNG": packs.png(2),
+        "n02/2.txt": b"text",
+        "n02/3.png": packs.png(3)[:60],
+        "B/x y/é.jpeg": packs.png(4),
+        "loose.png": packs.png(5),
+    }
+    source = opened(put(tmp_path / "data", members, kind))
+    assert source.class_names == ("B", "n02", "n10")
+    assert (source.shape, source.captioned, source.fixed, source.grouped) == (
+        (4, 4, 3),
+        False,
+        False,
+        False,
+    )
+    assert found(source) == {
+        "B/x y/é.jpeg": "B",
+        "loose.png": "it lies in no class folder",
+        "n02/1.PNG": "n02",
+        "n02/2.txt": "not an image by its name: .txt",
+        "n02/3.png": "n02",
+        "n10/a/b.png": "n10",
+    }
+    sent, entries = pickle.loads(pickle.dumps((source, source.index())))
+    assert len(pickle.dumps(source)) < 2000
+    by_key = {entry.key: entry for entry in entries}
+    for seed, key in ((1, "n10/a/b.png"), (2, "n02/1.PNG"), (4, "B/x y/é.jpeg")):
+        content = sent.read(by_key[key])
+        np.testing.assert_array_equal(content.image, pictures.noise(4, 4, seed=seed))
+        assert (content.size, content.caption) == ((4, 4), None)
+    with pytest.raises(Unusable):
+        sent.read(by_key["n02/3.png"])
+    assert source.stamp() == sent.stamp()
 
 
 def test_names_that_are_not_utf8(tmp_path):
-    pictures.folder(tmp_path, {"a": 1})
+    pictures.folder(tmp_path, {"a": 2, "b": 1})
     os.rename(tmp_path / "a/000.png", os.fsencode(tmp_path) + b"/a/\xff.png")
-    assert keys(folder(tmp_path)) == ["a/\udcff.png"]
-    os.rename(tmp_path / "a", os.fsencode(tmp_path) + b"/\xff")
-    with pytest.raises(DataError, match="not UTF-8; rename it"):
-        keys(folder(tmp_path))
+    os.rename(tmp_path / "b", os.fsencode(tmp_path) + b"/\xff")
+    wrong = "its name is not UTF-8: rename it"
+    assert opened(tmp_path).class_names == ("a",)
+    assert found(opened(tmp_path)) == {
+        "a/001.png": "a",
+        "a/\udcff.png": wrong,
+        "\udcff/000.png": wrong,
+    }
 
 
-@pytest.mark.parametrize("make", [folder, frames])
-def test_a_missing_path_tells_the_layout(tmp_path, make):
-    with pytest.raises(DataError) as caught:
-        keys(make(tmp_path / "none"))
-    wanted = "<class>/<image>" if make is folder else "<class>/<clip>/<frame image>"
-    message = str(caught.value)
-    assert message.startswith(f"data.path {tmp_path}/none not found from ")
-    assert f"expected {tmp_path}/none/{wanted}: set data.path to such a folder" in message
+def test_empty_class_folders_are_told_and_kept(tmp_path, caplog):
+    pictures.folder(tmp_path, {"a": 1, "b": 0, "c": 0})
+    packs.write(tmp_path / "c/1.txt", b"")
+    source = opened(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert [entry.label for entry in source.index()] == [0, 2]
+    assert source.class_names == ("a", "b", "c")
+    assert caplog.messages == [f"data.path {tmp_path}: no image in 2 class(es): b, c"]
 
 
-def test_a_file_instead_of_a_folder_asks_to_be_unpacked(tmp_path):
-    (tmp_path / "data.zip").touch()
-    with pytest.raises(DataError, match=r"data\.zip is no folder; expected .*: unpack it"):
-        keys(folder(tmp_path / "data.zip"))
+@pytest.mark.parametrize("source", ["folder", "frames", "imagenet"])
+def test_a_missing_path_tells_the_layout(tmp_path, source):
+    keys = {"frames": 1, "frame_stride": 1} if source == "frames" else {}
+    layout = {"frames": "<class>/<clip>/<frame image>", "imagenet": "<synset>/<image>"}
+    wanted = layout.get(source, "<class>/<image>")
+    for path in (f"{tmp_path}/none", f"{tmp_path}/none.zip", f"memory://{uuid.uuid4().hex}"):
+        with pytest.raises(DataError) as caught:
+            opened(path, source, **keys)
+        message = str(caught.value)
+        assert message.startswith(f"data.path {path} not found")
+        assert message.endswith(
+            f"expected {path}/{wanted}, or a .zip or .tar of such: set data.path"
+        )
+        assert ("not found from /" in message) != path.startswith("memory")
 
 
-def test_images_without_a_class_folder_are_told_where_to_go(tmp_path):
-    with pytest.raises(DataError, match=r"holds 0 file\(s\) and no folder"):
-        keys(folder(tmp_path))
-    pictures.save(tmp_path / "1.png", pictures.noise(4, 4))
-    message = r"holds 1 file\(s\) and no folder; expected .*single class need a folder as well"
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "a.txt",
+            r"a.txt is a file; expected .*<class>/<image>, or a .zip or .tar of such: set dat",
+        ),
+        ("a.tar.gz", "is compressed as a whole, so .*: unpack it into a folder or a plain .tar"),
+        ("a.tgz", "is compressed as a whole"),
+    ],
+)
+def test_a_file_that_is_no_archive_is_refused(tmp_path, name, message):
     with pytest.raises(DataError, match=message):
-        keys(folder(tmp_path))
+        opened(packs.write(tmp_path / name, b"text"))
 
 
-def test_class_folders_without_images_are_told_what_was_found(tmp_path):
-    (tmp_path / "a").mkdir()
-    with pytest.raises(DataError, match="holds no <class>/<image>; found no file; images are .bmp"):
-        keys(folder(tmp_path))
-    (tmp_path / "a/1.tiff").touch()
-    with pytest.raises(DataError, match=r"found 1 × \.tiff; .*: convert them"):
-        keys(folder(tmp_path))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_source_without_images_tells_what_was_found(tmp_path, kind):
+    path = put(tmp_path / "data", {"a/1.tiff": b"", "a/2.tiff": b"", "b": b""}, kind)
+    message = (
+        r"data.path .* holds no <class>/<image>; found 2 × not an image by its name: .tiff; 1 × "
+        "its name has no extension: convert them, or set data.path to where images are"
+    )
+    with pytest.raises(DataError, match=message):
+        opened(path).index()
 
 
-def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
-    pictures.folder(tmp_path, {"a": 1})
-    source = folder(tmp_path)
-    assert source.class_names == ("a",)
-
-    def fail(path):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "scandir", fail)
-    with pytest.raises(DataError, match=r"cannot be listed \(Permission denied\); see to its perm"):
-        keys(source)
+def test_an_empty_folder_and_an_empty_archive(tmp_path):
+    (tmp_path / "data").mkdir()
+    for path in (tmp_path / "data", packs.write(tmp_path / "a.zip", packs.zipped({}))):
+        with pytest.raises(DataError, match="holds no <class>/<image>; found nothing"):
+            opened(path).index()
 
 
-def test_frames_come_in_natural_order_at_their_stride(tmp_path):
-    pictures.clips(tmp_path, {"run/a": 12, "run/b": 4, "jump/c": 10})
-    source = frames(tmp_path, count=4, stride=3)
+@pytest.mark.parametrize("kind", KINDS)
+def test_flat_images_without_labels_are_one_class(tmp_path, kind):
+    path = put(tmp_path / "data", {"1.png": packs.png(), "2.png": packs.png()}, kind)
+    source = opened(path)
+    assert source.class_names == ("unlabelled",)
+    assert found(source) == dict.fromkeys(["1.png", "2.png"], "unlabelled")
+    (tmp_path / "names").write_text("pet\n")
+    assert found(opened(path, class_names=str(tmp_path / "names"))) == {
+        "1.png": "pet",
+        "2.png": "pet",
+    }
+    (tmp_path / "names").write_text("cat\ndog\n")
+    with pytest.raises(DataError, match="found 2 × it lies in no class folder"):
+        opened(path, class_names=str(tmp_path / "names")).index()
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_may_hold_the_folder_of_classes(tmp_path, kind, caplog):
+    members = {f"x/pets/{name}/1.png": packs.png() for name in ("cat", "dog")}
+    source = opened(put(tmp_path / "a", members, kind))
+    with caplog.at_level(logging.INFO):
+        assert found(source) == {"x/pets/cat/1.png": "cat", "x/pets/dog/1.png": "dog"}
+    assert "its classes are the folders in x/pets" in caplog.text
+    flat = opened(put(tmp_path / "b", {"cat/x/1.png": packs.png()}, kind))
+    assert flat.class_names == ("cat",)
+    beside = opened(put(tmp_path / "c", members | {"x/1.png": packs.png()}, kind))
+    assert beside.class_names == ("x",)
+
+
+def test_labels_of_a_csv_with_any_folders_beside(tmp_path):
+    names = ["1", "2", "few/3", "few/4", "cat/5", "cat/6", "7"]
+    for name in names:
+        pictures.save(tmp_path / f"{name}.png", pictures.noise(4, 4))
+    (tmp_path / "labels.csv").write_text("image,class\n1.png,dog\n2,10\nfew/3.png,9\n8,owl\n")
+    source = opened(tmp_path, labels=str(tmp_path / "labels.csv"))
+    assert source.class_names == ("9", "10", "cat", "dog")
+    missing = "data.labels does not name it, and it lies in no class folder"
+    assert found(source) == {
+        "1.png": "dog",
+        "2.png": "10",
+        "7.png": missing,
+        "cat/5.png": "cat",
+        "cat/6.png": "cat",
+        "few/3.png": "9",
+        "few/4.png": missing,
+    }
+    before = source.stamp()
+    (tmp_path / "labels.csv").write_text("1,dog\n")
+    assert source.stamp() != before
+
+
+def test_class_names_fix_names_and_order(tmp_path, caplog):
+    pictures.folder(tmp_path / "data", {"cat": 1, "dog": 1, "owl": 1})
+    (tmp_path / "names.txt").write_text("owl\nhen\ncat\n")
+    source = opened(tmp_path / "data", class_names=str(tmp_path / "names.txt"))
+    assert source.class_names == ("owl", "hen", "cat")
+    with caplog.at_level(logging.WARNING):
+        assert found(source) == {
+            "cat/000.png": "cat",
+            "dog/000.png": "its class 'dog' is not in data.class_names",
+            "owl/000.png": "owl",
+        }
+    assert "no image in 1 class(es): hen" in caplog.text
+
+
+# ImageNet -----------------------------------------------------------------------------------------
+
+SYNSETS = {"n01440764": 2, "n02012849": 1}
+MAPPING = "n02012849 crane\nn01440764 tench, Tinca tinca\nn03126707 crane\n"
+
+
+def images(synset):
+    return {f"{synset}_{row}.JPEG": packs.png(row) for row in range(SYNSETS[synset])}
+
+
+def train(folder, form):
+    """ImageNet's training images: extracted, or as the tar of tars, or a folder with that tar."""
+    if form == "extracted":
+        for synset in SYNSETS:
+            for name, content in images(synset).items():
+                packs.write(folder / synset / name, content)
+        return folder
+    tars = {f"{synset}.tar": packs.tar(images(synset), tarfile.GNU_FORMAT) for synset in SYNSETS}
+    path = packs.write(folder / "ILSVRC2012_img_train.tar", packs.tar(tars))
+    return folder if form == "folder" else path
+
+
+@pytest.mark.parametrize("form", ["extracted", "tar", "folder"])
+def test_imagenet_is_the_same_extracted_or_not(tmp_path, form):
+    path = train(tmp_path / "data", form)
+    source = opened(path, "imagenet")
+    assert source.class_names == tuple(SYNSETS)
+    keys = [f"{synset}/{name}" for synset in SYNSETS for name in images(synset)]
+    assert found(source) == {key: key[:9] for key in keys}
+    for entry, seed in zip(source.index(), (0, 1, 0), strict=True):
+        image = source.read(entry).image
+        np.testing.assert_array_equal(image, pictures.noise(4, 4, seed=seed))
+    packs.write(tmp_path / "LOC_synset_mapping.txt", MAPPING.encode())
+    named = opened(path, "imagenet", class_names=str(tmp_path / "LOC_synset_mapping.txt"))
+    assert named.class_names == (
+        "n02012849 crane",
+        "n01440764 tench, Tinca tinca",
+        "n03126707 crane",
+    )
+    assert [entry.label for entry in named.index()] == [1, 1, 0]
+
+
+def test_imagenets_other_folders_are_no_classes(tmp_path):
+    train(tmp_path, "extracted")
+    packs.write(tmp_path / "val/1.JPEG", packs.png())
+    packs.write(tmp_path / "notes.txt", b"")
+    source = opened(tmp_path, "imagenet")
+    assert source.class_names == tuple(SYNSETS)
+    assert found(source)["val/1.JPEG"] == "it lies in no class folder"
+    assert found(source)["notes.txt"] == "not an image by its name: .txt"
+
+
+@pytest.mark.parametrize("form", ["extracted", "tar", "folder"])
+def test_imagenets_flat_validation_images_take_labels(tmp_path, form):
+    members = {f"ILSVRC2012_val_{row:08d}.JPEG": packs.png(row) for row in (1, 2, 3)}
+    if form == "extracted":
+        val = put(tmp_path / "val", members, "folder")
+    else:
+        val = packs.write(tmp_path / "val/ILSVRC2012_img_val.tar", packs.tar(members))
+        val = val.parent if form == "folder" else val
+    csv = (
+        "ImageId,PredictionString\n"
+        "ILSVRC2012_val_00000001,n02012849 85 1 499 272\n"
+        "ILSVRC2012_val_00000002,n01440764 1 2 3 4 n01440764 1 2 3 4\n"
+    )
+    packs.write(tmp_path / "LOC_val_solution.csv", csv.encode())
+    data = {
+        "source": "imagenet",
+        "image_size": 4,
+        "channels": 3,
+        "path": str(train(tmp_path / "train", "tar")),
+        "eval_path": str(val),
+        "labels": str(tmp_path / "LOC_val_solution.csv"),
+    }
+    first, second = sources.opened(tiny.params(data=data).data)
+    assert first.class_names == second.class_names == tuple(SYNSETS)
+    assert len(first.index()) == 3
+    assert found(second) == {
+        "ILSVRC2012_val_00000001.JPEG": "n02012849",
+        "ILSVRC2012_val_00000002.JPEG": "n01440764",
+        "ILSVRC2012_val_00000003.JPEG": (
+            "data.labels does not name it, and it lies in no class folder"
+        ),
+    }
+    with pytest.raises(DataError, match="data.labels is null: set it to LOC_val_solution.csv"):
+        opened(val if form != "folder" else val / "ILSVRC2012_img_val.tar", "imagenet").index()
+
+
+# clips --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frames_come_in_natural_order_at_their_stride(tmp_path, kind):
+    members = {
+        f"{clip}/{row}.png": packs.saved(np.full((4, 4, 3), row, np.uint8))
+        for clip, length in {"run/a": 12, "run/b": 4, "jump/c": 10}.items()
+        for row in range(length)
+    }
+    others = {"run/a/.hidden.png": b"", "run/a/clip.mp4": b"", "run/1.png": b"", "x.png": b""}
+    source = frames(put(tmp_path / "data", members | others, kind), count=4, stride=3)
     assert source.class_names == ("jump", "run")
-    assert source.index() == [Entry("jump/c", 0), Entry("run/a", 1), Entry("run/b", 1)]
+    loose = "it lies in no clip's folder"
+    assert found(source) == {
+        "jump/c": "jump",
+        "run/1.png": loose,
+        "run/a": "run",
+        "run/b": "run",
+        "x.png": loose,
+    }
     assert source.shape == (4, 4, 4, 1)
+    sent, entries = pickle.loads(pickle.dumps((source, source.index())))
+    by_key = {entry.key: entry for entry in entries}
     for key in ("run/a", "jump/c"):  # 10 frames are just enough
-        clip = source.image(Entry(key, 0))
+        clip = sent.read(by_key[key]).image
         assert clip.shape == source.shape
         assert clip[:, 0, 0, 0].tolist() == [0, 3, 6, 9]
-    (tmp_path / "run/a/.hidden.png").touch()
-    (tmp_path / "run/a/clip.mp4").touch()
-    np.testing.assert_array_equal(source.image(Entry("run/a", 1)), clip)
+    with pytest.raises(Unusable, match=r"4 frame\(s\); 4 at stride 3 need 10"):
+        sent.read(by_key["run/b"])
+    assert source.stamp() == sent.stamp()
 
 
-def test_a_clip_of_too_few_or_broken_frames_is_unusable(tmp_path):
-    pictures.clips(tmp_path, {"run/a": 9, "run/b": 10})
+def test_a_clip_of_broken_frames_is_unusable(tmp_path):
+    pictures.clips(tmp_path, {"run/b": 10})
     source = frames(tmp_path, count=4, stride=3)
-    with pytest.raises(Unusable, match=r"9 frame\(s\); 4 at stride 3 need 10"):
-        source.image(Entry("run/a", 0))
     (tmp_path / "run/b/6.png").write_bytes(b"")
-    with pytest.raises(Unusable, match=r"frame 6\.png: no image of a known format"):
-        source.image(Entry("run/b", 0))
+    with pytest.raises(Unusable, match=r"frame 6\.png: "):
+        source.read(Entry("run/b", 0))
     pictures.clips(tmp_path, {"run/b": 10})
     (tmp_path / "run/b/5.png").write_bytes(b"")  # not one of those that are read
-    assert source.image(Entry("run/b", 0))[:, 0, 0, 0].tolist() == [0, 3, 6, 9]
+    assert source.read(Entry("run/b", 0)).image[:, 0, 0, 0].tolist() == [0, 3, 6, 9]
+
+
+def test_a_frame_that_an_archive_cannot_give_is_named(tmp_path):
+    members = {"run/b/1.png": packs.png(), "run/b/2.png": ("sym", "none")}
+    source = frames(packs.write(tmp_path / "a.tar", packs.tar(members)))
+    with pytest.raises(Unusable, match=r"frame 2\.png: a link to no file of the archive"):
+        source.read(source.index()[0])
 
 
 def test_single_images_where_clips_belong_are_told_of_the_other_source(tmp_path):
     pictures.folder(tmp_path, {"a": 3})
-    with pytest.raises(DataError, match=r"found 3 × \.png; .*set data.source to folder"):
-        keys(frames(tmp_path))
+    with pytest.raises(DataError, match="found 3 × it lies in no clip.* set data.source to folder"):
+        frames(tmp_path).index()
 
 
 def test_natural_order():

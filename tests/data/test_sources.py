@@ -1,16 +1,21 @@
 import itertools
+import json
+import pickle
+import tracemalloc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sid2core.data import records, sources
 from sid2core.data.errors import DataError, Unusable
-from sid2core.data.records import Entry
+from sid2core.data.records import Content, Entry
 from tests import tiny
-from tests.data import pictures
+from tests.data import packs, pictures
 
 DIGITS = tiny.params().data
 
@@ -21,25 +26,63 @@ class Given:
     made: np.ndarray = field(default_factory=lambda: np.zeros((2, 3, 1), np.uint8))
     class_names: tuple[str, ...] = ("a", "b")
     shape: tuple[int, ...] = (2, 3, 1)
-    decoding: Mapping[str, str] = field(default_factory=dict)
+    captioned: bool = False
+    fixed: bool = False
+    grouped: bool = False
+    facts: Mapping[str, str] = field(default_factory=dict)
 
     def index(self):
         return list(self.entries)
 
-    def image(self, entry):
-        return self.made
+    def stamp(self):
+        return ""
+
+    def read(self, entry):
+        return Content(self.made, (3, 2))
 
 
-def opened(folder, source):
+def folder(path):
+    return {"path": pictures.folder(path, {"cat": 2, "dog": 3})}
+
+
+def frames(path):
+    path = pictures.clips(path, {"run/a": 5, "run/b": 4, "jump/a": 6})
+    return {"path": path, "frames": 2, "frame_stride": 3}
+
+
+def imagenet(path):
+    return {"path": pictures.folder(path, {"n01440764": 2, "n02012849": 1})}
+
+
+def arrays(path):
+    np.savez(path / "a.npz", images=np.zeros((3, 6, 5, 3), np.uint8), labels=[0, 1, 0])
+    return {"path": path / "a.npz"}
+
+
+def parquet(path):
+    rows = {"image": [packs.png(row) for row in range(3)], "label": [0, 1, 0]}
+    pq.write_table(pa.table(rows), path / "a.parquet")
+    return {"path": path / "a.parquet"}
+
+
+def webdataset(path):
+    members = {f"{row}.png": packs.png(row) for row in range(3)}
+    members |= {f"{row}.json": json.dumps({"label": row}).encode() for row in range(3)}
+    members = {name: members[name] for name in sorted(members)}
+    return {"path": packs.write(path / "a.tar", packs.tar(members))}
+
+
+MADE = {made.__name__: made for made in (folder, frames, imagenet, arrays, parquet, webdataset)}
+
+
+def opened(path, name):
     """Each kind of source, with what it reads."""
-    data = {"source": source}
-    if source == "folder":
-        path = pictures.folder(folder, {"cat": 2, "dog": 3})
-        data |= {"path": str(path), "image_size": 4, "channels": 3}
-    if source == "frames":
-        path = pictures.clips(folder, {"run/a": 5, "run/b": 4, "jump/a": 6})
-        clip = {"image_size": 4, "channels": 1, "frames": 2, "frame_stride": 3}
-        data |= {"path": str(path)} | clip
+    data = {"source": name}
+    if name == "shapes":
+        data |= {"count": 100, "image_size": 16}
+    elif name in MADE:
+        data |= {"image_size": 4, "channels": 3} | MADE[name](path)
+        data["path"] = str(data["path"])
     return sources.opened(tiny.params(data=data).data)
 
 
@@ -64,19 +107,27 @@ def test_digits_are_what_scikit_learn_carries():
 
 @pytest.mark.parametrize("name", sources.SOURCES)
 def test_every_source_gives_the_same_at_each_call_and_keeps_its_promises(tmp_path, name):
-    source, _ = opened(tmp_path, name)
-    again, _ = opened(tmp_path, name)
+    source, held_out = opened(tmp_path, name)
+    assert held_out is None
     entries = records.listed(source)
-    assert entries == source.index() == again.index()
+    assert entries == list(source.index())
     assert {entry.label for entry in entries} == set(range(len(source.class_names)))
+    assert source.fixed == (name in ("digits", "shapes"))
+    assert source.grouped == (name == "parquet")
+    assert json.dumps(dict(source.facts)) is not None
+    sent, sent_entries = pickle.loads(pickle.dumps((source, entries)))
+    assert sent_entries == entries
+    assert sent.stamp() == source.stamp() != ""
     for entry in itertools.islice(entries, 5):
-        one, other, third = source.image(entry), source.image(entry), again.image(entry)
-        assert one is not other
-        assert (one.shape, one.dtype) == (source.shape, np.uint8)
-        np.testing.assert_array_equal(one, other)
-        np.testing.assert_array_equal(one, third)
+        one, other, third = source.read(entry), source.read(entry), sent.read(entry)
+        assert one.image is not other.image
+        assert (one.image.shape, one.image.dtype) == (source.shape, np.uint8)
+        np.testing.assert_array_equal(one.image, other.image)
+        np.testing.assert_array_equal(one.image, third.image)
+        assert one.caption == other.caption == third.caption
         record = records.loaded(source, entry)
         assert (record.key, record.label) == (entry.key, entry.label)
+        assert (record.size, record.caption) == (one.size, one.caption)
 
 
 def test_the_eval_split_may_have_a_folder_of_its_own(tmp_path):
@@ -87,7 +138,16 @@ def test_the_eval_split_may_have_a_folder_of_its_own(tmp_path):
     first, second = sources.opened(tiny.params(data=data).data)
     assert [entry.key for entry in first.index()] == ["cat/000.png", "cat/001.png"]
     assert [entry.key for entry in second.index()] == ["cat/000.png"]
-    assert second.root.parameter == "data.eval_path"
+    with pytest.raises(DataError, match="data.eval_path .*none not found from"):
+        sources.opened(tiny.params(data=data | {"eval_path": str(tmp_path / "none")}).data)
+
+
+def test_an_address_of_this_machine_is_a_path(tmp_path):
+    path = pictures.folder(tmp_path, {"cat": 1})
+    (path / "cat/back").symlink_to(path)
+    data = {"source": "folder", "image_size": 4, "channels": 3, "path": f"file://{path}"}
+    source, _ = sources.opened(tiny.params(data=data).data)
+    assert [entry.key for entry in source.index()] == ["cat/000.png", "cat/back"]
 
 
 def test_listing_keeps_order():
@@ -95,18 +155,27 @@ def test_listing_keeps_order():
     assert records.listed(Given(entries)) == list(entries)
 
 
+def test_a_source_of_no_entries_is_refused():
+    with pytest.raises(DataError, match=r"lists no image; choose another data\.source"):
+        records.listed(Given(()))
+
+
 @pytest.mark.parametrize(
-    ("entries", "message"),
+    ("entry", "problem"),
     [
-        ((), "lists no image; choose another data.source"),
-        ((Entry("x", 0), Entry("x", 1)), "key x comes twice"),
-        ((Entry("x", 2),), "x has label 2; expected 0 to 1"),
-        ((Entry("x", -1),), "x has label -1"),
+        (Entry("x", 0), "another of this key came before it"),
+        (Entry("y", 2), "label 2; there are classes 0 to 1"),
+        (Entry("y", -1), "label -1; there are classes 0 to 1"),
+        (Entry("y", -1, problem="broken"), "broken"),
+        (Entry("a/\udcff.png", 0), "its name is not UTF-8: rename it"),
     ],
 )
-def test_bad_entries_are_refused(entries, message):
-    with pytest.raises(DataError, match=message):
-        records.listed(Given(entries))
+def test_bad_entries_are_set_aside(entry, problem):
+    first, second = records.listed(Given((Entry("x", 0), entry)))
+    assert first.problem is None
+    assert (second.key, second.label, second.problem) == (entry.key, entry.label, problem)
+    with pytest.raises(Unusable, match=problem):
+        records.loaded(Given(), second)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +191,20 @@ def test_an_image_that_breaks_the_sources_promise_is_a_defect_and_no_reject(imag
         records.loaded(Given(made=image), Entry("k", 0))
 
 
-def test_a_key_that_is_no_text_is_unusable():
-    with pytest.raises(Unusable, match="not UTF-8: rename it"):
-        records.loaded(Given(), Entry("a/\udcff.png", 0))
+def test_entries_are_small(tmp_path):
+    """What listing keeps of a file: a few hundred bytes."""
+    members = {f"class/{row:08d}.png": b"" for row in range(2000)}
+    packs.write(tmp_path / "a.zip", packs.zipped(members))
+    packs.write(tmp_path / "a.tar", packs.tar(members))
+    pictures.folder(tmp_path / "a", {"class": 0})
+    for name in members:
+        (tmp_path / "a" / name).touch()
+    for path in ("a", "a.zip", "a.tar"):
+        data = {"source": "folder", "image_size": 4, "channels": 3, "path": str(tmp_path / path)}
+        source, _ = sources.opened(tiny.params(data=data).data)
+        tracemalloc.start()
+        entries = source.index()
+        kept = tracemalloc.get_traced_memory()[0] / len(entries)
+        tracemalloc.stop()
+        assert kept < 600, path
+        assert len(pickle.dumps(entries[:100])) < 100 * 200
