@@ -33,12 +33,26 @@ def _adm(picture: Image.Image, width: int, height: int, max_pixels: int) -> Imag
     if wide * high > max_pixels:
         msg = f"too long: it would have {wide}x{high} pixels before the crop to {width}x{height}"
         raise Unusable(f"{msg}, more than data.max_pixels {max_pixels}")
-    # A resize is a pass over rows and then one over columns: the latter needs what is kept alone.
-    left, top = (wide - width) // 2, (high - height) // 2
-    picture = picture.resize((wide, picture.height), _BICUBIC)
-    picture = picture.crop((left, 0, left + width, picture.height))
-    picture = picture.resize((width, high), _BICUBIC)
-    return picture.crop((0, top, width, top + height))
+    picture = _resized(picture, 0, wide, (wide - width) // 2, width)
+    return _resized(picture, 1, high, (high - height) // 2, height)
+
+
+def _resized(picture: Image.Image, axis: int, whole: int, start: int, length: int) -> Image.Image:
+    """``length`` pixels from ``start`` of what ``picture`` is when resized to ``whole``, one axis.
+
+    The others need not be made where the filter's arithmetic is exact: where the scale is a whole
+    number of 512ths, so are the edges of what is kept, and Pillow holds them in 24 bits.
+    """
+    side, size, box = picture.size[axis], list(picture.size), [0.0, 0.0, *picture.size]
+    if 512 * side % whole == 0 and side < 1 << 14:
+        size[axis] = length
+        box[axis], box[axis + 2] = start * side / whole, (start + length) * side / whole
+        return picture.resize((size[0], size[1]), _BICUBIC, (box[0], box[1], box[2], box[3]))
+    size[axis] = whole
+    picture = picture.resize((size[0], size[1]), _BICUBIC)
+    edges = [0, 0, *picture.size]
+    edges[axis], edges[axis + 2] = start, start + length
+    return picture.crop((edges[0], edges[1], edges[2], edges[3]))
 
 
 def _halved(picture: Image.Image) -> Image.Image:

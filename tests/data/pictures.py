@@ -10,6 +10,21 @@ def noise(height, width, channels=3, seed=0):
     return levels if channels > 1 else levels[..., 0]
 
 
+def photograph(height, width, seed=0):
+    """Levels [h, w, 3] whose amplitudes fall with frequency as those of photographs do."""
+    draws = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+    frequency[0, 0] = np.inf
+    planes = []
+    for power in (1.2, 1.6, 1.6):
+        waves = np.fft.rfft2(draws.normal(size=(height, width))) / frequency**power
+        plane = np.fft.irfft2(waves, (height, width))
+        planes.append(plane / plane.std())
+    luma, red, blue = planes
+    levels = 127 + 45 * np.stack([luma + red / 3, luma, luma + blue / 3], axis=-1)
+    return levels.clip(0, 255).astype(np.uint8)
+
+
 def save(path, levels, **options):
     """Write an array as an image file; the name's extension is the format."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,31 @@ def test_adm_is_the_published_one_to_the_bit(size, target, grey):
     np.testing.assert_array_equal(cut("adm", levels, *target), expected)
 
 
-@pytest.mark.parametrize("size", [(400, 500), (375, 500), (500, 375), (333, 500), (1001, 700)])
+@settings(max_examples=150, deadline=None)
+@given(
+    unit=st.integers(1, 40),
+    ratio=st.sampled_from([(2, 3), (4, 5), (1, 2), (1, 1), (7, 8), (3, 2), (5, 4), (8, 9)]),
+    target=st.tuples(*[st.sampled_from([4, 8, 16, 32])] * 2),
+)
+def test_adm_is_the_published_one_where_less_is_resized(unit, ratio, target):
+    levels = pictures.noise(unit * ratio[0], unit * ratio[1])
+    expected = published(Image.fromarray(levels), *target, by_rows_first)
+    np.testing.assert_array_equal(cut("adm", levels, *target), expected)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        (400, 500),
+        (375, 500),
+        (500, 375),
+        (333, 500),
+        (1001, 700),
+        (640, 960),
+        (900, 600),
+        (512, 512),
+    ],
+)
 @pytest.mark.parametrize("target", [32, 64, 128, 256])
 def test_adm_is_the_published_one_at_the_sizes_of_photographs(size, target):
     levels = pictures.noise(*size)
