@@ -21,6 +21,7 @@ from tests import tiny
 STEPS = 240
 LENGTH = {
     "train": {"steps": STEPS},
+    "loader": {"horizontal_flip": True, "max_shift": 1},
     "runtime": {"log_every": 8, "checkpoint_every": 16},
 }
 RESULTS = [
@@ -103,6 +104,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(undisturbed, prepared
     assert f"train resumes from step {first} of {STEPS}" in kill_after(1, prepared, compiled)
     second = checkpoints(prepared)[-1]
     assert 0 < first < second < STEPS
+    # How many batches are made ahead, and what is held of the data, changes no byte either.
+    tiny.write(
+        prepared, **LENGTH | {"runtime": LENGTH["runtime"] | {"prefetch": 0, "cache_mib": 1}}
+    )
     log = run("train", prepared, compiled)
     assert re.findall(r"train (?:starts|resumes).*", log) == [
         f"train resumes from step {second} of {STEPS}"
@@ -143,6 +148,7 @@ def test_the_reports_say_how_it_went(undisturbed):
     assert curve["loss"].iloc[-3:].mean() < 0.9 * curve["loss"].iloc[:3].mean()
     speed = pd.read_csv(folder / "reports/train/speed.csv")
     assert list(speed["step"]) == list(curve["step"])
+    assert speed["data_wait_share"].between(0, 1).all()
     metrics = json.loads((folder / "reports/train/metrics.json").read_text())
     assert metrics["loss"] == pytest.approx(curve["loss"].iloc[-1], abs=1e-5)
     assert metrics["steps"] == STEPS
