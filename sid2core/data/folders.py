@@ -29,6 +29,7 @@ SYNSET = r"n\d{8}"
 
 _log = logging.getLogger(__name__)
 _PACKED = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar")
+_SHOWN = 5
 _BARE = "it lies in no class folder"
 
 
@@ -171,8 +172,23 @@ class Folder:
         return any(file and places.same(file, path) for file in (self.label_file, self.class_file))
 
     def _folders(self) -> list[str]:
-        """The names of the class folders."""
-        return [item.name for item in self._tops() if self._is_class(item)]
+        """The names of the class folders: those that hold an image, by its name."""
+        found = [item for item in self._tops() if self._is_class(item)]
+        full = [item for item in found if self._holds_images(item)]
+        empty = [item.name for item in found if item not in full]
+        if full and empty:
+            shown = ", ".join(empty[:_SHOWN]) + (", …" if len(empty) > _SHOWN else "")
+            _log.warning(
+                "%s: %d folder(s) without an image are no classes: %s",
+                self._where,
+                len(empty),
+                shown,
+            )
+        return [item.name for item in full or found]
+
+    def _holds_images(self, top: Item) -> bool:
+        files = (item for item in walk(self.tree, top) if not item.is_folder)
+        return any(item.problem is None and not_an_image(item.name) is None for item in files)
 
     def _is_class(self, item: Item) -> bool:
         fits = item.is_folder and is_text(item.name)

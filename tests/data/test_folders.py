@@ -108,14 +108,20 @@ def test_names_that_are_not_utf8(tmp_path):
     }
 
 
-def test_empty_class_folders_are_told_and_kept(tmp_path, caplog):
-    pictures.folder(tmp_path, {"a": 1, "b": 0, "c": 0})
+def test_folders_without_an_image_are_told_and_no_classes(tmp_path, caplog):
+    pictures.folder(tmp_path, {"a": 0, "b": 1, "c": 0, "d": 1})
     packs.write(tmp_path / "c/1.txt", b"")
     source = opened(tmp_path)
     with caplog.at_level(logging.WARNING):
-        assert [entry.label for entry in source.index()] == [0, 2]
-    assert source.class_names == ("a", "b", "c")
-    assert caplog.messages == [f"data.path {tmp_path}: no image in 2 class(es): b, c"]
+        found = [(entry.key, entry.label, entry.problem) for entry in source.index()]
+    assert source.class_names == ("b", "d")
+    assert found == [
+        ("b/000.png", 0, None),
+        ("c/1.txt", -1, "not an image by its name: .txt"),
+        ("d/000.png", 1, None),
+    ]
+    told = f"data.path {tmp_path}: 2 folder(s) without an image are no classes: a, c"
+    assert caplog.messages == [told]
 
 
 @pytest.mark.parametrize("source", ["folder", "frames", "imagenet"])
