@@ -180,20 +180,22 @@ def unpacked(path: str, place: Packed) -> bytes:
 def _zipped(path: str, mark: str) -> list[Item]:
     root = _Folder()
     with places.opened(path) as file, closing(zip_of(file, path)) as archive:
-        for info in archive.filelist:
-            name = _zip_name(info)
-            if info.is_dir():
-                root.at(split(name)[0])
-            else:
-                place = Packed(
-                    info.header_offset,
-                    info.compress_size,
-                    info.file_size,
-                    info.CRC,
-                    info.compress_type,
-                )
-                root.add(name, place, _zip_problem(info))
+        infos = archive.infolist()[::-1]
+        archive.filelist, archive.NameToInfo = [], {}  # each goes when its turn is over
+        while infos:
+            _plant_zipped(root, infos.pop())
     return root.items()
+
+
+def _plant_zipped(root: _Folder, info: zipfile.ZipInfo) -> None:
+    name = _zip_name(info)
+    if info.is_dir():
+        root.at(split(name)[0])
+        return
+    place = Packed(
+        info.header_offset, info.compress_size, info.file_size, info.CRC, info.compress_type
+    )
+    root.add(name, place, _zip_problem(info))
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
@@ -292,6 +294,7 @@ def _follow(root: _Folder, links: list[Member]) -> None:
         return
     files = {item.path: item.place for item in root.all_files() if item.problem is None}
     targets = {_path(link.name): _path(link.link or "") for link in links}
+    targets.pop("", None)  # of names that are not followed
     for link in links:
         target = _path(link.link or "")
         for _ in range(_HOPS):

@@ -70,7 +70,7 @@ class Tree(Protocol):
 
 
 def walk(tree: Tree, folder: Item) -> Iterator[Item]:
-    """All that lies below ``folder``, in the order of names at every level; folders come first."""
+    """All that lies below ``folder``, in the order of names, a folder before what it holds."""
     pending = [folder]
     while pending:
         item = pending.pop()
