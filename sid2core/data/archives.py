@@ -189,7 +189,7 @@ def _zipped(path: str, mark: str) -> list[Item]:
 
 def _plant_zipped(root: _Folder, info: zipfile.ZipInfo) -> None:
     name = _zip_name(info)
-    if info.is_dir():
+    if name.endswith("/"):  # is_dir fails on an empty name
         root.at(split(name)[0])
         return
     place = Packed(

@@ -125,6 +125,11 @@ def test_a_member_that_the_file_no_longer_holds_is_unusable(tmp_path, kind):
 # zip ----------------------------------------------------------------------------------------------
 
 
+def test_a_zips_member_without_a_name_is_told(tmp_path):
+    content = packs.zipped({"X/0": b"one", "a/1": b"one"}).replace(b"X/0", b"\0/0")
+    assert problems(planted(tmp_path, "zip", content)) == {"": "it has no name", "a/1": None}
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_a_zips_members_are_checked(tmp_path, method):
     content = bytearray(packs.zipped({"a/1": b"one" * 400}, method))
