@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 from sid2core import config, presets
 from sid2core.errors import Sid2Error
@@ -64,14 +63,17 @@ def _shape_of(data: config.Data) -> tuple[int, ...]:
     if data.image_size is None or data.channels is None:
         return _source(data).shape
     frames = () if data.frames is None else (data.frames,)
-    return (*frames, data.image_size, data.image_size, data.channels)
+    size = data.image_size
+    height, width = size if isinstance(size, list) else (size, size)
+    return (*frames, height, width, data.channels)
 
 
 def _classes_of(data: config.Data) -> int:
-    if data.path is not None and not Path(data.path).is_dir():
-        msg = f"{data.path} is not there to count its classes; give --classes N"
-        raise PlanError(msg)
-    return len(_source(data).class_names)
+    try:
+        return len(_source(data).class_names)
+    except Sid2Error as error:
+        msg = f"the classes cannot be counted ({error}); give --classes N"
+        raise PlanError(msg) from error
 
 
 def _source(data: config.Data):  # noqa: ANN202 (its module is slow to import)
