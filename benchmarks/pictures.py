@@ -16,7 +16,8 @@ from sid2core.data.shards import Layout
 
 CLASSES = ("a", "b")
 JPEG_QUALITY = 90
-_SHARD, _ROW_GROUP = 8192, 256
+_ROW_GROUP_BYTES = 12 * 2**20
+"""As in the presets for ImageNet."""
 
 
 def write(folder: Path, count: int, side: int) -> None:
@@ -56,24 +57,20 @@ def _prepare(
     folder: Path, images: NDArray[np.uint8], labels: NDArray, class_names: tuple[str, ...]
 ) -> None:
     layout = Layout(images.shape[1:], class_names, "train")
-    schema, names = layout.schema(), []
+    schema, name = layout.schema(), "train-00000-of-00001.parquet"
+    raw = [None, pa.py_buffer(np.ascontiguousarray(images))]
+    columns = [
+        pa.FixedSizeBinaryArray.from_buffers(schema.field("image").type, len(images), raw),
+        pa.array(labels, pa.int32()),
+        pa.array(map(str, range(len(images)))),
+    ]
     with artifact.create("prepare", {}, root=folder / "artifacts") as draft:
-        for first in range(0, len(images), _SHARD):
-            names.append(f"train-{first // _SHARD:05d}.parquet")
-            with pq.ParquetWriter(
-                draft.path(names[-1]), schema, compression="none", use_dictionary=False
-            ) as file:
-                for start in range(first, min(first + _SHARD, len(images)), _ROW_GROUP):
-                    part = slice(start, min(start + _ROW_GROUP, first + _SHARD, len(images)))
-                    raw = pa.py_buffer(np.ascontiguousarray(images[part]))
-                    size = part.stop - part.start
-                    columns = [
-                        pa.FixedSizeBinaryArray.from_buffers(
-                            schema.field(0).type, size, [None, raw]
-                        ),
-                        pa.array(labels[part], pa.int32()),
-                        pa.array([str(row) for row in range(part.start, part.stop)]),
-                    ]
-                    file.write_table(pa.Table.from_arrays(columns, schema=schema))
+        pq.write_table(
+            pa.Table.from_arrays(columns, schema=schema),
+            draft.path(name),
+            row_group_size=min(256, _ROW_GROUP_BYTES // images[0].nbytes),
+            compression="none",
+            use_dictionary=False,
+        )
         draft.facts |= {"shape": list(layout.shape), "class_names": list(class_names)}
-        draft.facts |= {"splits": {"train": {"records": len(images), "shards": names}}}
+        draft.facts |= {"splits": {"train": {"records": len(images), "shards": [name]}}}

@@ -23,7 +23,7 @@ def describe() -> dict[str, str]:
     return {name: version(name) for name in names} | {"platform": jax.devices()[0].platform}
 
 
-def ours(folder: str, batch: int, cache_mib: int, fresh: bool) -> Work:
+def ours(folder: str, batch: int, fresh: bool) -> Work:
     """Batches on the device, two made ahead; ``fresh`` opens the data set anew for each epoch."""
     import jax
 
@@ -35,7 +35,7 @@ def ours(folder: str, batch: int, cache_mib: int, fresh: bool) -> Work:
     epochs = itertools.count()
 
     def opened() -> Loader:
-        return Loader(Dataset.open(prepare, "train", cache_mib), batch, 0, prefetch=2)
+        return Loader(Dataset.open(prepare, "train", cache_mib=4096), batch, 0, prefetch=2)
 
     kept = opened()
 

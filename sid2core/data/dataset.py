@@ -115,17 +115,16 @@ class Dataset:
             msg = f"rows {wanted.min()} to {wanted.max()} wanted; there are 0 to {len(self) - 1}"
             raise IndexError(msg)
         groups = np.searchsorted(self._ends, wanted, side="right")
+        places = wanted - (self._ends - self.groups.sizes)[groups]
+        starts = np.flatnonzero(np.diff(groups, prepend=-1))
+        runs = groups[starts]
         if together:
-            self.cache.reserve(np.unique(groups))
+            self.cache.reserve(np.unique(runs))
         images = np.empty((len(wanted), *self.shape), np.uint8)
-        first = self._ends - self.groups.sizes
-        edges = [0, *(np.flatnonzero(np.diff(groups)) + 1), len(wanted)]
-        for start, stop in zip(edges, edges[1:], strict=False):
-            if start < stop:
-                group = groups[start]
-                places = wanted[start:stop] - first[group]
-                # "clip" writes straight into `out`; the places are within bounds.
-                np.take(self.cache[group], places, 0, out=images[start:stop], mode="clip")
+        bounds = [*starts.tolist(), len(wanted)]
+        for group, start, stop in zip(runs.tolist(), bounds, bounds[1:], strict=False):
+            # "clip" lets it write straight into `images`; the places are within bounds.
+            self.cache[group].take(places[start:stop], 0, images[start:stop], "clip")
         return images
 
     def chunks(self, size: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int32]]]:

@@ -1,8 +1,8 @@
-"""The order in which training sees records: any order would do, so it takes one that reads fast.
+"""The order in which training sees records: as good as any, and read in whole row groups.
 
-Records lie in row groups, and a row group is read whole. They were mixed over the whole data set
-when ``prepare`` wrote them, so each row group is a fair sample, and an epoch need not mix all with
-all again. It mixes as follows, and each record comes once:
+Records were mixed over the whole data set when ``prepare`` wrote them. So each row group is a fair
+sample of it, and an epoch need not mix all with all again, which would read a row group for every
+record. It mixes as follows, and each record comes once:
 
 1. The row groups, shuffled, are dealt to :data:`LANES` lanes (or as many as there are row groups).
 2. A lane is a ring. Each of its row groups spreads its records at random over :data:`SPREAD` row
@@ -31,8 +31,8 @@ LANES = 32
 """Enough for a batch to be of many row groups, and for up to 32 processes to have lanes of their
 own; few enough for the row groups that are open (``LANES`` × ``SPREAD``) to stay in memory."""
 SPREAD = 2
-"""The least by which records of one row group come between those of another, and the memory is
-proportional to it."""
+"""The least that brings records of different row groups of a lane together; the memory that an
+epoch needs for what is open is proportional to it."""
 
 
 class Epoch(NamedTuple):
@@ -47,7 +47,7 @@ class Epoch(NamedTuple):
 class Order:
     """The endless stream of records, a function of ``seed`` and the row groups' sizes.
 
-    An epoch takes 9 bytes a record, 40 while it is made; the last two that were used are kept.
+    An epoch takes 9 bytes a record, 75 while it is made; the last two that were used are kept.
     """
 
     def __init__(self, sizes: NDArray[np.int64], seed: int):
