@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from sid2core.data import classes, npy, places
-from sid2core.data.decoding import Recipe
+from sid2core.data.decoding import Decoded, Recipe
 from sid2core.data.errors import DataError
 from sid2core.data.records import Content, Entry
 
@@ -21,7 +19,7 @@ _CHANNELS = (1, 3, 4)
 
 
 @dataclass(frozen=True)
-class Arrays:
+class Arrays(Decoded):
     """Images [n, h, w] or [n, h, w, c] of bytes; the key is the row's number.
 
     ``path`` is an ``.npz`` with ``images`` and ``labels`` (or ADM's ``arr_0`` and ``arr_1``), or an
@@ -44,16 +42,6 @@ class Arrays:
         if self.class_file is not None:
             return classes.read_names(self.class_file)
         return classes.ordered(self._labels() or ())
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """The choices that every picture is resized by."""
-        return self.recipe.facts
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """[h, w, c] as the parameters have it."""
-        return self.recipe.shape
 
     def index(self) -> list[Entry]:
         """Every row, in order."""

@@ -192,6 +192,22 @@ class Recipe:
         return np.array(cut).reshape(self.shape)
 
 
+class Decoded:
+    """What sources of pictures have in common: their recipe tells of the images."""
+
+    recipe: Recipe
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The choices that every picture is read by."""
+        return self.recipe.facts
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[h, w, c] as the parameters have it."""
+        return self.recipe.shape
+
+
 def _opened(file: BinaryIO) -> ImageFile.ImageFile:
     """The file's picture, of which no more than the header is read."""
     file.seek(0)

@@ -11,15 +11,14 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from sid2core.data import classes, decoding, places
 from sid2core.data.archives import TarTree, ZipTree
-from sid2core.data.decoding import Recipe
+from sid2core.data.decoding import Decoded, Recipe
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.records import Content, Entry, is_text
 from sid2core.data.trees import ROOT, Item, LocalTree, RemoteTree, Tree, walk
@@ -78,7 +77,7 @@ def imagenet(path: str, parameter: str) -> Tree:
 
 
 @dataclass(frozen=True)
-class Folder:
+class Folder(Decoded):
     """Images as ``<class>/**/<image>``; the key is the path below the root.
 
     A class is that of ``label_file``, for a file that is named there, else the folder's. Folders of
@@ -104,16 +103,6 @@ class Folder:
         if self.label_file is not None:
             return classes.ordered(name for _, name in self._classed())
         return tuple(sorted(self._folders())) or (classes.UNLABELLED,)
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """The choices that every image file is read by."""
-        return self.recipe.facts
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """[h, w, c] as the parameters have it."""
-        return self.recipe.shape
 
     def index(self) -> list[Entry]:
         """Every file, class by class, sorted by name at every level."""
@@ -222,7 +211,7 @@ class Folder:
 
 
 @dataclass(frozen=True)
-class Frames:
+class Frames(Decoded):
     """Clips as ``<class>/<clip>/<frame image>``; the key is ``<class>/<clip>``.
 
     A record is frames 0, stride, 2 stride and so on of the clip, in natural order of their names
@@ -244,11 +233,6 @@ class Frames:
         """The class folders' names, sorted."""
         found = self.tree.scan(ROOT)
         return tuple(item.name for item in found if item.is_folder and is_text(item.name))
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """The choices that every image file is read by."""
-        return self.recipe.facts
 
     @property
     def shape(self) -> tuple[int, ...]:

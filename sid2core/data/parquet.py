@@ -7,25 +7,25 @@ import functools
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
 from sid2core.data import classes, gathering, places
-from sid2core.data.decoding import Recipe
+from sid2core.data.decoding import Decoded, Recipe
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.gathering import File
-from sid2core.data.records import Content, Entry
+from sid2core.data.records import GROUPS_AT_HAND, Content, Entry
 
 _IMAGES = ("image", "img", "jpg")
 _CAPTIONS = ("caption", "text")
 _LABEL = "label"
 _EXTENSION = ".parquet"
-_GROUP = 2**31
+_GROUP = 2**30
 """Bytes of a row group's pictures that are still read at once; 2 GiB."""
 _SPLIT = re.compile(r"(train|validation|valid|val|test|dev)(?=[-_.])")
 
@@ -50,11 +50,11 @@ class Columns(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Parquet:
+class Parquet(Decoded):
     """Rows of ``image`` (a struct with ``bytes``, or plain bytes), ``label`` and ``caption``.
 
     Labels are strings, or integers that count the class names in the schema. The key is the file's
-    name and the row's number. A row group is read as a whole, and the last two are kept.
+    name and the row's number. A row group is read as a whole, and the last few are kept.
     """
 
     path: str
@@ -78,16 +78,6 @@ class Parquet:
     def captioned(self) -> bool:
         """Whether the first file has a column ``caption`` or ``text``."""
         return self._columns.caption is not None
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """The choices that every picture is read by."""
-        return self.recipe.facts
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """[h, w, c] as the parameters have it."""
-        return self.recipe.shape
 
     def index(self) -> list[Entry]:
         """Every row, file by file; a row group that cannot be read is one entry."""
@@ -266,7 +256,7 @@ def _raw(
     ]
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=GROUPS_AT_HAND)
 def _group(
     path: str, mark: str, group: int
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None] | str:

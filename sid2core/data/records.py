@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from sid2core.data.errors import DataError, Unusable
 
+GROUPS_AT_HAND = 4
+"""So many groups' entries are mixed with one another, and their reader keeps as many at hand."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

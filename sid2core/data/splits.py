@@ -11,11 +11,9 @@ import math
 from collections.abc import Iterable, Sequence
 
 from sid2core.data.errors import DataError
-from sid2core.data.records import Entry
+from sid2core.data.records import GROUPS_AT_HAND, Entry
 
 SPLITS = ("train", "eval")
-_WINDOW = 4
-"""Groups that are mixed with one another; their reader has to keep so many at hand."""
 _WORDS = 2.0**64
 
 
@@ -57,7 +55,7 @@ def split(
 def mixed(entries: Iterable[Entry], seed: int, *, grouped: bool) -> list[Entry]:
     """Entries in the order of sha256("seed/order/key"): a shuffle that hangs on keys alone.
 
-    Of a ``grouped`` source whole groups are shuffled so, then the entries of every four groups
+    Of a ``grouped`` source whole groups are shuffled so, then the entries of every few groups
     that have come to follow one another: each group is read but once.
     """
     if not grouped:
@@ -68,9 +66,9 @@ def mixed(entries: Iterable[Entry], seed: int, *, grouped: bool) -> list[Entry]:
     order = sorted(groups, key=lambda group: _digest(f"{seed}/group/{group}"))
     return [
         entry
-        for start in range(0, len(order), _WINDOW)
+        for start in range(0, len(order), GROUPS_AT_HAND)
         for entry in _by_hash(
-            (one for group in order[start : start + _WINDOW] for one in groups[group]), seed
+            (one for group in order[start : start + GROUPS_AT_HAND] for one in groups[group]), seed
         )
     ]
 

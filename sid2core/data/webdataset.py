@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, NamedTuple
 
 from sid2core.data import archives, classes, decoding, gathering, places, tars
-from sid2core.data.decoding import Recipe
+from sid2core.data.decoding import Decoded, Recipe
 from sid2core.data.errors import Unusable
 from sid2core.data.gathering import File
 from sid2core.data.records import Content, Entry, is_text
@@ -45,7 +45,7 @@ class Sample(NamedTuple):
 
 
 @dataclass(frozen=True)
-class WebDataset:
+class WebDataset(Decoded):
     """Samples of ``key.jpg`` (or another image), ``key.cls``, ``key.txt`` and ``key.json``.
 
     The label is that of ``cls``, else ``label`` of the JSON; the caption is ``txt``, else
@@ -70,16 +70,6 @@ class WebDataset:
     def captioned(self) -> bool:
         """Whether any sample has a caption."""
         return any(sample.captioned for sample in self._samples())
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """The choices that every picture is read by."""
-        return self.recipe.facts
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """[h, w, c] as the parameters have it."""
-        return self.recipe.shape
 
     def index(self) -> list[Entry]:
         """Every sample, shard by shard, in the shard's order."""
