@@ -26,7 +26,7 @@ _CAPTIONS = ("caption", "text")
 _LABEL = "label"
 _EXTENSION = ".parquet"
 _GROUP = 2**30
-"""Bytes of a row group's pictures that are still read at once; 2 GiB."""
+"""Bytes of a row group's pictures that are still read at once; 1 GiB."""
 _SPLIT = re.compile(r"(train|validation|valid|val|test|dev)(?=[-_.])")
 
 
