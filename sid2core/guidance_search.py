@@ -111,16 +111,20 @@ def search(
 
 
 def verdict(scores: Sequence[Score]) -> dict[str, Any]:
-    """The best cell, the runner-up and the noise to judge their difference by.
+    """The best cell, the runner-up, the best with guidance, and the noise to judge them by.
 
     ``noise`` is the pooled standard deviation of one cell's distance between seeds; the mean of
-    r repeats has noise / sqrt(r).
+    r repeats has noise / sqrt(r). ``guided`` is ``best`` itself unless that has no guidance: it is
+    what ``distill`` teaches and ``evaluate`` sets beside the unguided sampler.
     """
-    best, runner_up = sorted(scores, key=lambda one: one.fd_train_mean)[:2]
+    ordered = sorted(scores, key=lambda one: one.fd_train_mean)
+    best, runner_up = ordered[:2]
+    guided = next(one for one in ordered if one.weight > 0.0)
     pooled = math.sqrt(statistics.fmean(one.fd_train_std**2 for one in scores))
     return {
         "best": asdict(best),
         "runner_up": asdict(runner_up),
+        "guided": asdict(guided),
         "noise": round(pooled, 6),
         "samples": best.samples,
         "repeats": best.repeats,
@@ -128,6 +132,6 @@ def verdict(scores: Sequence[Score]) -> dict[str, Any]:
 
 
 def chosen(verdict: dict[str, Any]) -> Cell:
-    """The cell that a verdict names best."""
-    best = verdict["best"]
-    return Cell(best["weight"], best["logsnr_min"], best["logsnr_max"])
+    """The cell that a verdict names the best with guidance."""
+    guided = verdict["guided"]
+    return Cell(guided["weight"], guided["logsnr_min"], guided["logsnr_max"])

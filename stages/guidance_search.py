@@ -76,6 +76,8 @@ def main(params: config.Params) -> None:
             name: round(verdict["best"]["fd_train_mean"], 5),
             f"{name}_runner_up": round(verdict["runner_up"]["fd_train_mean"], 5),
             f"{name}_noise": round(verdict["noise"], 5),
+            "guided_weight": verdict["guided"]["weight"],
+            f"{name}_guided": round(verdict["guided"]["fd_train_mean"], 5),
         }
         artifact.write_json(REPORTS / "metrics.json", metrics)
 

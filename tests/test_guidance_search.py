@@ -118,6 +118,7 @@ def test_the_verdict_names_the_nearest_two_and_the_noise_between_seeds(cells):
     assert verdict["best"]["weight"] == 0.5
     assert (verdict["best"]["logsnr_min"], verdict["best"]["logsnr_max"]) == (-3.0, 5.0)
     assert verdict["runner_up"]["fd_train_mean"] == 3.0
+    assert verdict["guided"] == verdict["best"]
     pooled = math.sqrt((0.01 + 0.04 + 0.09 + 0.16 + 0.25) / 5)
     assert verdict["noise"] == pytest.approx(pooled, abs=1e-6)
     assert (verdict["samples"], verdict["repeats"]) == (100, 3)
@@ -127,6 +128,7 @@ def test_of_equals_the_first_of_the_grid_is_best(cells):
     verdict = guidance_search.verdict([cell_score(cell, 2.0) for cell in cells])
     assert verdict["best"]["weight"] == 0.0
     assert verdict["runner_up"]["interval"] == "whole range"
+    assert verdict["guided"] == verdict["runner_up"]
 
 
 @pytest.mark.parametrize("place", range(5))
@@ -135,5 +137,6 @@ def test_what_is_chosen_survives_the_file(cells, place):
     means[place] = 1.0
     scores = [cell_score(cell, mean) for cell, mean in zip(cells, means, strict=True)]
     verdict = json.loads(json.dumps(guidance_search.verdict(scores)))
-    assert guidance_search.chosen(verdict) == cells[place]
-    assert guidance_search.chosen(verdict).guidance == cells[place].guidance
+    expected = cells[place or 1]  # the first has no guidance, of the others all are equal
+    assert guidance_search.chosen(verdict) == expected
+    assert guidance_search.chosen(verdict).guidance == expected.guidance

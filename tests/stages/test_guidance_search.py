@@ -37,7 +37,9 @@ def test_the_best_is_the_nearest_to_the_train_split(finished):
     distances = sorted(float(row["fd_train_mean"]) for row in table(finished))
     assert verdict["best"]["fd_train_mean"] == distances[0]
     assert verdict["runner_up"]["fd_train_mean"] == distances[1]
-    assert chosen(verdict) in grid(tiny.params().guidance_search)
+    guided = min(float(row["fd_train_mean"]) for row in table(finished) if float(row["weight"]))
+    assert verdict["guided"]["fd_train_mean"] == guided
+    assert chosen(verdict) in grid(tiny.params().guidance_search)[1:]
     metrics = json.loads((finished / "reports/guidance_search/metrics.json").read_text())
     assert metrics == {
         "weight": verdict["best"]["weight"],
@@ -46,6 +48,8 @@ def test_the_best_is_the_nearest_to_the_train_split(finished):
         "fd_train_24": round(distances[0], 5),
         "fd_train_24_runner_up": round(distances[1], 5),
         "fd_train_24_noise": round(verdict["noise"], 5),
+        "guided_weight": verdict["guided"]["weight"],
+        "fd_train_24_guided": round(guided, 5),
     }
 
 
