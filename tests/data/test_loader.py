@@ -125,6 +125,13 @@ def test_a_stream_is_the_batches_one_after_another_on_the_device(prefetch):
                 np.testing.assert_array_equal(part, expected)
 
 
+def test_a_batch_goes_to_a_processor_without_a_copy():
+    """Two copies of a batch would be two passes over memory, as much as making it takes."""
+    loader = Loader(stored.numbered([20] * 5, (9, 9, 3)), 16, 0)
+    batch = loader.batch(0)
+    assert placed(batch, 16).images.unsafe_buffer_pointer() == batch.images.ctypes.data
+
+
 def alive():
     return [one.name for one in threading.enumerate() if one.name.startswith("loader")]
 
