@@ -57,12 +57,14 @@ def test_a_variant_trains_and_draws(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     params = tiny.params(train={"steps": 10}, **VARIANTS[name])
     prepare.main(params)
-    train.main(params)
+    # JAX's own attention, differentiated, raises half precision where it is lowered, not called.
+    with jax.numpy_dtype_promotion("standard"):
+        train.main(params)
     made = artifact.load("train")
     written = json.loads(made.path("config.json").read_text())
     for key, value in VARIANTS[name]["model"].items():
         expected = value if not isinstance(value, list) else list(value)
-        assert written["model"][key] == expected, key
+        assert written["network"][key] == expected, key
     trained = Trained.load(made.folder, Execution())
     method = trained.method(DDIM(), NoGuidance(), 4, clip=True)
     labels = np.arange(6)
