@@ -44,8 +44,8 @@ _TINT = 10.0  # by which each channel of a colour varies, in bytes; less than na
 _CONTRAST = (0.12, 0.22)  # of a ground's two tones, mixed from its colour and black or white
 _PERIOD = (0.16, 0.30)
 _CELLS = 8  # the noise of a ground repeats after so many periods
-_SPEED = 1.0  # at most: free rooms a second, each from edge to edge two of them
-_SPIN = math.pi  # at most: radians a second
+_SPEED = 1.0  # at most, a second; from edge to edge are two
+_SPIN = math.pi  # at most, a second
 
 
 class State(NamedTuple):
@@ -59,7 +59,7 @@ class State(NamedTuple):
     """Radians, anticlockwise."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ground:
     """What lies behind the shape: two tones of one colour, mixed by a texture."""
 
@@ -74,7 +74,7 @@ class Ground:
     """Levels [8, 8] in [0, 1), one a lattice point."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """One shape on its ground, and how it moves."""
 
