@@ -20,7 +20,7 @@ SECTIONS = {
     *("guidance", "guidance_search", "distill", "eval", "runtime"),
 }
 DIGITS_SHAPE = (8, 8, 1)
-QUICK = {"digits", "tiny", "imagenet128-flop-heavy"}
+QUICK = {"digits", "shapes", "tiny", "imagenet128-flop-heavy"}
 
 
 def preset(name):
@@ -67,7 +67,7 @@ def test_the_scales_that_are_there():
     sizes = (
         f"imagenet{size}-{kind}" for size in (128, 256, 512) for kind in ("flop-heavy", "small")
     )
-    assert {*sizes, "digits", "kinetics600", "tiny"} <= set(NAMES)
+    assert {*sizes, "digits", "kinetics600", "shapes", "tiny"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -130,7 +130,8 @@ def network(name):
     values = parsed(name)
     data = values.data
     size, frames = data.image_size, () if data.frames is None else (data.frames,)
-    shape = DIGITS_SHAPE if data.source == "digits" else (*frames, size, size, data.channels)
+    # Drawn shapes are always in colour.
+    shape = DIGITS_SHAPE if data.source == "digits" else (*frames, size, size, data.channels or 3)
     return recipe.network(values.model, shape, preset(name).evidence.classes)
 
 

@@ -34,18 +34,20 @@ COLOURS: Mapping[str, Rgb] = {
     "black": (25, 25, 25),
 }
 SIZES: Mapping[str, tuple[float, float]] = {
-    "small": (0.20, 0.24),
-    "medium": (0.27, 0.32),
-    "large": (0.36, 0.42),
+    "small": (0.28, 0.31),
+    "medium": (0.34, 0.37),
+    "large": (0.40, 0.43),
 }
 """Bounds of the radius of the circle around a shape."""
 
 _TINT = 10.0  # by which each channel of a colour varies, in bytes; less than names lie apart
-_CONTRAST = (0.12, 0.22)  # of a ground's two tones, mixed from its colour and black or white
+_APART = 130.0  # at least, the colours of shape and ground
+_TILT = 0.3  # at most, from upright
+_CONTRAST = (0.05, 0.10)  # of a ground's two tones, mixed from its colour and black or white
 _PERIOD = (0.16, 0.30)
 _CELLS = 8  # the noise of a ground repeats after so many periods
-_SPEED = 1.0  # at most: free rooms a second, each from edge to edge two of them
-_SPIN = math.pi  # at most: radians a second
+_SPEED = 1.0  # at most, a second; from edge to edge are two
+_SPIN = math.pi  # at most, a second
 
 
 class State(NamedTuple):
@@ -59,7 +61,7 @@ class State(NamedTuple):
     """Radians, anticlockwise."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ground:
     """What lies behind the shape: two tones of one colour, mixed by a texture."""
 
@@ -74,7 +76,7 @@ class Ground:
     """Levels [8, 8] in [0, 1), one a lattice point."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """One shape on its ground, and how it moves."""
 
@@ -131,10 +133,10 @@ def scene(seed: int, index: int) -> Scene:
     colour = _one_of(list(COLOURS), next(draws))
     size = _one_of(list(SIZES), next(draws))
     radius = _between(*SIZES[size], next(draws))
-    start = State(_signed(draws), _signed(draws), math.pi * _signed(draws))
+    start = State(_signed(draws), _signed(draws), _TILT * _signed(draws))
     velocity = State(_SPEED * _signed(draws), _SPEED * _signed(draws), _SPIN * _signed(draws))
     ground = Ground(
-        colour=_one_of([other for other in COLOURS if other != colour], next(draws)),
+        colour=_one_of(_against(colour), next(draws)),
         texture=_one_of(list(TEXTURES), next(draws)),
         tint=_tint(draws),
         contrast=_between(*_CONTRAST, next(draws)),
@@ -153,6 +155,12 @@ def _draws(seed: int, index: int) -> Iterator[float]:
     """Numbers in [0, 1) from Philox, whose words NumPy promises never to change."""
     words = np.random.Philox(key=np.array([seed, index], np.uint64)).random_raw(128)
     return iter(((words >> np.uint64(11)) * 2.0**-53).tolist())
+
+
+@functools.cache
+def _against(colour: str) -> list[str]:
+    """The colours that ``colour`` is clearly seen on."""
+    return [name for name, other in COLOURS.items() if math.dist(other, COLOURS[colour]) >= _APART]
 
 
 def _one_of(names: list[str], draw: float) -> str:
