@@ -199,7 +199,7 @@ def test_every_picture_and_figure_is_there(opened: Browser) -> None:
         "[...document.querySelectorAll('svg')].map(s => {"
         "const b = s.getBoundingClientRect(); return [b.width, b.height, s.getBBox().width]})"
     )
-    assert len(boxes) == 15
+    assert len(boxes) == 16
     assert min(min(box) for box in boxes) > 100
 
 
