@@ -20,7 +20,7 @@ SECTIONS = {
     *("guidance", "guidance_search", "distill", "eval", "runtime"),
 }
 DIGITS_SHAPE = (8, 8, 1)
-QUICK = {"digits", "shapes", "tiny", "imagenet128-flop-heavy"}
+QUICK = {"digits", "tiny", "imagenet128-flop-heavy"}
 
 
 def preset(name):

@@ -54,7 +54,8 @@ def write(parts: Sequence[Part], folder: Path, data: config.Data) -> None:
     """Write the shards of all parts into the work folder; tallies and names go into the parts.
 
     Memory is bounded by one row group's bytes (``data.row_group_records`` images), two images or
-    clips and one picture while it is decoded for each worker, and 300 bytes an entry.
+    clips and one picture while it is decoded for each worker, for a grouped source also the row
+    groups that it keeps at hand, and by 300 bytes an entry.
 
     Raises:
         DataError: too much had to be set aside, nothing of some class could be used, or the disk

@@ -35,7 +35,7 @@ def spread(
     Raises:
         DataError: a worker died, or there is no Dask scheduler at the address.
     """
-    count = min(data.workers or len(os.sched_getaffinity(0)), len(jobs))
+    count = min(data.workers or _cores(), len(jobs))
     if data.dask_address is None and count <= 1:
         yield from map(work, jobs)
         return
@@ -50,6 +50,13 @@ def spread(
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             yield from map(_result, done)
+
+
+def _cores() -> int:
+    """Cores that this process may use; not every system can tell them from all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _result(future: Future[Result]) -> Result:

@@ -40,10 +40,6 @@ def project(tmp_path, monkeypatch):
     return folder
 
 
-def params(**changes):
-    return tiny.raw(data=DATA | {"path": "../images"} | changes)
-
-
 def run(**changes):
     prepare.main(tiny.params(data=DATA | {"path": "../images"} | changes))
 
