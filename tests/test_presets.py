@@ -67,7 +67,7 @@ def test_the_scales_that_are_there():
     sizes = (
         f"imagenet{size}-{kind}" for size in (128, 256, 512) for kind in ("flop-heavy", "small")
     )
-    assert {*sizes, "digits", "kinetics600", "shapes", "tiny"} <= set(NAMES)
+    assert {*sizes, "digits", "kinetics600", "tiny"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
