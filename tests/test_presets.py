@@ -20,7 +20,7 @@ SECTIONS = {
     *("guidance", "guidance_search", "distill", "eval", "runtime"),
 }
 DIGITS_SHAPE = (8, 8, 1)
-QUICK = {"digits", "tiny", "imagenet128-flop-heavy"}
+QUICK = {"digits", "shapes", "tiny", "imagenet128-flop-heavy"}
 
 
 def preset(name):
@@ -67,7 +67,7 @@ def test_the_scales_that_are_there():
     sizes = (
         f"imagenet{size}-{kind}" for size in (128, 256, 512) for kind in ("flop-heavy", "small")
     )
-    assert {*sizes, "digits", "kinetics600", "tiny"} <= set(NAMES)
+    assert {*sizes, "digits", "kinetics600", "shapes", "tiny"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
