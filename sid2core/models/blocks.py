@@ -115,8 +115,9 @@ class TransformerBlock(nnx.Module):
     def _attention(self, x: Samples, condition: Condition) -> Samples:
         h = self._modulated(self.film_attention, self.norm_attention(x), condition)
         b, *grid, c = h.shape
-        qkv = self.qkv(h).reshape(b, -1, 3, self.heads, self.head_size)
-        q, k, v = self.norm_q(qkv[:, :, 0]), self.norm_k(qkv[:, :, 1]), qkv[:, :, 2]
+        parts = jnp.split(self.qkv(h).reshape(b, -1, 3 * c), 3, axis=-1)
+        q, k, v = (part.reshape(b, -1, self.heads, self.head_size) for part in parts)
+        q, k = self.norm_q(q), self.norm_k(k)
         if self.rope:
             q, k = rotate(q, grid), rotate(k, grid)
         mask = None

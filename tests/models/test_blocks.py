@@ -136,6 +136,30 @@ def test_groups_divide_the_channels(channels, groups):
     assert group_norm(channels, nnx.Rngs(0)).num_groups == groups
 
 
+@pytest.mark.parametrize("shape", [(3, 5, 4, 24), (2, 3, 4, 4, 64), (2, 7, 48)])
+def test_group_norm_and_its_gradients_are_flaxs(shape):
+    ours = group_norm(shape[-1], nnx.Rngs(0))
+    theirs = nnx.GroupNorm(shape[-1], num_groups=ours.num_groups, rngs=nnx.Rngs(0))
+    x, pull, scale, bias = (
+        jax.random.normal(key, size) + 0.5
+        for key, size in zip(
+            jax.random.split(jax.random.key(1), 4),
+            (shape, shape, shape[-1:], shape[-1:]),
+            strict=True,
+        )
+    )
+
+    def run(norm):
+        norm.scale[...], norm.bias[...] = scale, bias
+        graph, state = nnx.split(norm)
+        y, back = jax.vjp(lambda state, x: nnx.merge(graph, state)(x), state, x)
+        weights, image = back(pull)
+        return y, image, weights["scale"][...], weights["bias"][...]
+
+    for found, expected in zip(run(ours), run(theirs), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_fresh_kernels_have_variance_one_over_fan_in():
     kernel = np.asarray(layers.lecun_normal(jax.random.key(0), (3, 3, 64, 256)), np.float64)
     assert kernel.std() == pytest.approx((9 * 64) ** -0.5, rel=0.01)
@@ -164,12 +188,13 @@ def products(jaxpr):
 
 
 @pytest.mark.parametrize(
-    ("kind", "gflops", "films"),
-    [("res", cost.resblock_gflops, 1), ("transformer", cost.transformer_gflops, 2)],
+    ("kind", "gflops", "films", "spreads"),
+    [("res", cost.resblock_gflops, 1, 4), ("transformer", cost.transformer_gflops, 2, 0)],
 )
-def test_the_published_cost_is_what_is_computed(kind, gflops, films):
-    """All but the modulation, which is not of a position: e · 2c a FiLM."""
+def test_the_published_cost_is_what_is_computed(kind, gflops, films, spreads):
+    """All but what is not of a position: e · 2c a FiLM, groups · c a statistic of a GroupNorm."""
     block = block_of(kind)
     x, emb = batch(count=1)
     traced = jax.make_jaxpr(lambda x, emb: block(x, Condition(emb), None))(x, emb)
-    assert products(traced.jaxpr) == round(gflops(24, 8, 1) * 1e9) + films * EMB * 16
+    once = films * EMB * 16 + spreads * 8 * 8
+    assert products(traced.jaxpr) == round(gflops(24, 8, 1) * 1e9) + once
