@@ -11,7 +11,7 @@ from benchmarks import common
 from benchmarks.common import Contender
 from sid2core.models.architecture import UViTConfig
 
-BATCHES = {"digits 8x8": 50, "rgb 64x64": 4}
+BATCHES = {"digits 8x8": 50, "rgb 64x64": 2}
 STEPS = 64
 GUIDED = {"unguided": (0, 0), "interval": (19, 45), "constant": (0, STEPS)}
 """From which step to before which one guidance acts."""
