@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from itertools import combinations, product
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,7 @@ from sid2core import cli
 from tests import tiny
 
 RATES = (0.001, 0.002, 0.004)
-DEADLINE_S = 1200
-ON_A_DEVICE = {"train", "guidance_search", "distill", "evaluate"}
-"""What a learning rate reruns, of what takes a lease."""
+DEADLINE_S = 3600
 
 
 @pytest.fixture
@@ -57,7 +55,7 @@ def run(tmp_path, monkeypatch):
     command("git add --all")
     command("git commit --quiet --message=tiny")
     # What all experiments share is made before: making it at once, all but one would be refused.
-    command("dvc repro plan analysis reference")
+    command("dvc repro prepare")
     yield command
     command("dvc queue stop --kill")
 
@@ -70,7 +68,7 @@ def wait(run):
         tasks = [line.split()[-1] for line in table.partition("\n\n")[0].splitlines()[1:]]
         if not {"Queued", "Running"} & set(tasks):
             return tasks
-        time.sleep(5)
+        time.sleep(10)
     pytest.fail(f"the queue did not end within {DEADLINE_S} s:\n{table}")
 
 
@@ -100,7 +98,7 @@ def leases():
 @pytest.mark.slow
 def test_three_learning_rates_in_a_queue_share_two_gpus(run):
     for rate in RATES:
-        run(f"dvc exp run --queue --set-param train.optimiser.learning_rate={rate}")
+        run(f"dvc exp run --queue --set-param train.optimiser.learning_rate={rate} train")
     run("dvc queue start --jobs 2")
     assert wait(run) == ["Success"] * len(RATES)
 
@@ -109,10 +107,8 @@ def test_three_learning_rates_in_a_queue_share_two_gpus(run):
     assert len(set(losses)) == len(set(weights)) == len(RATES)
 
     had = leases()
-    names = {row["experiment"] for row in had}
-    assert len(names) == len(RATES)
-    found = sorted((row["experiment"], row["stage"]) for row in had)
-    assert found == sorted(product(names, ON_A_DEVICE))
+    assert [row["stage"] for row in had] == ["train"] * len(RATES)
+    assert len({row["experiment"] for row in had}) == len(RATES)
     together = [
         (one, other)
         for one, other in combinations(had, 2)
