@@ -61,15 +61,26 @@ def run(tmp_path, monkeypatch):
 
 
 def wait(run):
-    """Until no task is queued or runs; their states."""
+    """Until every experiment has a result, as Git tells.
+
+    DVC's workers share a folder of messages, and one that reads a message half written ends (DVC's
+    issue 10428); `dvc queue status` adds to these. What ended workers left goes on with new ones.
+    """
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
-        table = run("dvc queue status")
-        tasks = [line.split()[-1] for line in table.partition("\n\n")[0].splitlines()[1:]]
-        if not {"Queued", "Running"} & set(tasks):
-            return tasks
+        refs = run("git for-each-ref --format=%(refname) refs/exps").split()
+        if "refs/exps/celery/failed" in refs:
+            pytest.fail(f"an experiment failed:\n{run('dvc queue status')}")
+        if sum(not ref.startswith(("refs/exps/celery", "refs/exps/exec")) for ref in refs) == len(
+            RATES
+        ):
+            return
+        workers = Path(".dvc/tmp/exps/celery").glob("dvc-exp-worker-*.json")
+        codes = [json.loads(path.read_text(encoding="utf-8"))["returncode"] for path in workers]
+        if codes and None not in codes:
+            run("dvc queue start --jobs 2")
         time.sleep(10)
-    pytest.fail(f"the queue did not end within {DEADLINE_S} s:\n{table}")
+    pytest.fail(f"the queue did not end within {DEADLINE_S} s:\n{run('dvc queue status')}")
 
 
 def results(run):
@@ -100,7 +111,7 @@ def test_three_learning_rates_in_a_queue_share_two_gpus(run):
     for rate in RATES:
         run(f"dvc exp run --queue --set-param train.optimiser.learning_rate={rate} train")
     run("dvc queue start --jobs 2")
-    assert wait(run) == ["Success"] * len(RATES)
+    wait(run)
 
     rates, losses, weights = zip(*results(run), strict=True)
     assert sorted(rates) == sorted(RATES)
