@@ -45,15 +45,21 @@ def settings(environment: Mapping[str, str]) -> dict[str, str]:
     return added
 
 
+def started(package: str, command: Sequence[str]) -> str:
+    """Which module of ``package`` a process was started as: ``python -m package.module``, or ""."""
+    modules = [after for word, after in zip(command, command[1:], strict=False) if word == "-m"]
+    first, _, module = modules[0].partition(".") if modules else ("", "", "")
+    return module if first == package else ""
+
+
 def start_again(package: str, command: Sequence[str]) -> None:
     """Replace a process that was started as ``python -m package.…`` by one with the settings.
 
     It keeps its number, its files and its place under DVC. Any other process, and one that has
     the settings already, goes on as it is.
     """
-    modules = [after for word, after in zip(command, command[1:], strict=False) if word == "-m"]
     added = settings(os.environ)
-    if added and modules and modules[0].split(".")[0] == package:
+    if added and started(package, command):
         os.environ |= added
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *command[1:]])

@@ -13,9 +13,17 @@ if importlib.util.find_spec("jax") is None:
         "(`make setup`, then `source .venv/bin/activate`) and run the command again"
     )
 
-from sid2core import processor, work  # noqa: E402 (need the environment that was just checked)
+from sid2core import lease, processor, work  # noqa: E402 (need what was just checked)
+from sid2core.errors import Sid2Error  # noqa: E402
 
 processor.start_again(__name__, sys.orig_argv)
+
+# After that, so that a lease is never carried over; and before JAX looks for devices.
+if _stage := processor.started(__name__, sys.orig_argv):
+    try:
+        lease.take(_stage)
+    except Sid2Error as error:
+        sys.exit(f"{_stage}: {error}")
 
 # What one stage compiled serves the next, and a resumed run: compiling is a fair part of a small
 # run. JAX reads these when it is first imported.

@@ -1,0 +1,130 @@
+"""Queued experiments, as DVC runs them: `python -m pytest -m slow tests/test_queue.py`."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from sid2core import cli
+from tests import tiny
+
+RATES = (0.001, 0.002, 0.004)
+DEADLINE_S = 3600
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A copy of the project with a committed, tiny baseline; runs commands in it."""
+    project = tmp_path / "project"
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    files = subprocess.run(listed, cwd=tiny.ROOT, capture_output=True, text=True, check=True)
+    for name in files.stdout.strip("\0").split("\0"):
+        if (tiny.ROOT / name).is_file():
+            (project / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(tiny.ROOT / name, project / name)
+    environment = tiny.environment(
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        PYTHONPATH="",
+        SID2_GPUS="0,1",
+        DVC_SITE_CACHE_DIR=str(tmp_path / "site"),
+        GIT_CONFIG_GLOBAL=str(tmp_path / "gitconfig"),
+    )
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    (tmp_path / "gitconfig").write_text(
+        "[user]\nname = test\nemail = test@localhost\n[init]\ndefaultBranch = main\n"
+    )
+
+    def command(line):
+        done = subprocess.run(
+            line.split(), cwd=project, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    monkeypatch.chdir(project)
+    assert cli.main(["preset", "tiny"]) == 0
+    command("git init")
+    command("git add --all")
+    command("git commit --quiet --message=tiny")
+    # What all experiments share is made before: making it at once, all but one would be refused.
+    command("dvc repro prepare")
+    yield command
+    command("dvc queue stop --kill")
+
+
+def wait(run):
+    """Until every experiment has a result, as Git tells.
+
+    DVC's workers share a folder of messages, and one that reads a message half written ends (DVC's
+    issue 10428); `dvc queue status` adds to these. What ended workers left goes on with new ones.
+    """
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        refs = run("git for-each-ref --format=%(refname) refs/exps").split()
+        if "refs/exps/celery/failed" in refs:
+            pytest.fail(f"an experiment failed:\n{run('dvc queue status')}")
+        if sum(not ref.startswith(("refs/exps/celery", "refs/exps/exec")) for ref in refs) == len(
+            RATES
+        ):
+            return
+        workers = Path(".dvc/tmp/exps/celery").glob("dvc-exp-worker-*.json")
+        codes = [json.loads(path.read_text(encoding="utf-8"))["returncode"] for path in workers]
+        if codes and None not in codes:
+            run("dvc queue start --jobs 2")
+        time.sleep(10)
+    pytest.fail(f"the queue did not end within {DEADLINE_S} s:\n{run('dvc queue status')}")
+
+
+def results(run):
+    """Of every experiment: its learning rate, its last loss, the hash of its weights."""
+    yaml = YAML(typ="safe")
+    for revision in run("dvc exp list --sha-only").split():
+        params = yaml.load(run(f"git show {revision}:params.yaml"))
+        metrics = json.loads(run(f"git show {revision}:reports/train/metrics.json"))
+        lock = yaml.load(run(f"git show {revision}:dvc.lock"))
+        outs = {out["path"]: out["md5"] for out in lock["stages"]["train"]["outs"]}
+        rate = params["train"]["optimiser"]["learning_rate"]
+        yield rate, metrics["loss"], outs["artifacts/train"]
+
+
+def leases():
+    """What the experiments' stages had, one record a process, from when to when."""
+    log = Path(".sid2/gpus") / platform.node() / "leases.jsonl"
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    had = {row["pid"]: row for row in rows if row["event"] == "took" and row["experiment"]}
+    for row in rows:
+        if row["event"] == "gave back" and row["pid"] in had:
+            had[row["pid"]]["until"] = row["time"]
+    return list(had.values())
+
+
+@pytest.mark.slow
+def test_three_learning_rates_in_a_queue_share_two_gpus(run):
+    for rate in RATES:
+        run(f"dvc exp run --queue --set-param train.optimiser.learning_rate={rate} train")
+    run("dvc queue start --jobs 2")
+    wait(run)
+
+    rates, losses, weights = zip(*results(run), strict=True)
+    assert sorted(rates) == sorted(RATES)
+    assert len(set(losses)) == len(set(weights)) == len(RATES)
+
+    had = leases()
+    assert [row["stage"] for row in had] == ["train"] * len(RATES)
+    assert len({row["experiment"] for row in had}) == len(RATES)
+    together = [
+        (one, other)
+        for one, other in combinations(had, 2)
+        if one["time"] < other["until"] and other["time"] < one["until"]
+    ]
+    assert together, "nothing ran side by side, so nothing was tried"
+    for one, other in together:
+        assert not set(one["gpus"]) & set(other["gpus"])
