@@ -171,13 +171,15 @@ class Model(Section):
 
 
 class Train(Section):
-    """Base training."""
+    """Base training; ``init_from`` is an earlier model's folder, ``freeze`` patterns of names."""
 
     steps: Positive
     batch_size: Positive
     label_dropout: Fraction
     ema_decay: Fraction
     optimiser: Optimiser
+    init_from: Annotated[str, Field(min_length=1)] | None
+    freeze: list[Annotated[str, Field(min_length=1)]] | None
 
 
 class Sampling(Section):
@@ -295,21 +297,16 @@ class Runtime(Section):
 
     log_every: Positive
     checkpoint_every: Positive
+    checkpoint_minutes: PositiveFloat | None
+    keep_checkpoints: Positive
+    keep_hours: PositiveFloat | None
+    max_skipped: Positive
+    sample_every: NonNegative
     remat: Literal["none", "blocks", "full"]
     scan_blocks: Positive
     attention: Literal["auto", "xla", "recomputed", "cudnn"]
     prefetch: NonNegative
     cache_mib: Positive
-
-    @model_validator(mode="after")
-    def _aligned(self) -> Runtime:
-        if self.checkpoint_every % self.log_every:
-            msg = (
-                f"checkpoint_every {self.checkpoint_every} must be a multiple of "
-                f"log_every {self.log_every}: a resumed log then continues without a gap"
-            )
-            raise ValueError(msg)
-        return self
 
 
 class Params(Section):

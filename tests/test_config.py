@@ -163,7 +163,6 @@ def test_the_ends_of_a_range_and_a_whole_number_for_a_number_are_taken(path, val
         ("model.dropout", [0.1], "model", "dropout has 1 entries; 2 channels need 2"),
         ("model.head_size", 48, "model", "head_size 48 must divide 64 channels"),
         ("eval.keep", 5000, "eval", "keep 5000 exceeds samples"),
-        ("runtime.checkpoint_every", 30, "runtime", "must be a multiple of log_every 20"),
         ("distill.steps", [8, 8], "distill", "steps repeats an entry"),
         ("guidance_search.weights", [0.5, 0.5], "guidance_search", "weights repeats an entry"),
         ("guidance_search.intervals", [[5.0, 5.0]], "guidance_search", "[5.0, 5.0] is empty"),

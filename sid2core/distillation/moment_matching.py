@@ -34,7 +34,7 @@ from sid2core.diffusion.schedule import Schedule
 from sid2core.diffusion.times import antithetic_times
 from sid2core.models.network import Parameters
 from sid2core.sampling import STUDENT_SAMPLER, Denoiser
-from sid2core.training import optimiser
+from sid2core.training import guard, optimiser
 from sid2core.training.loop import Run
 from sid2core.typing import Array, Image, Labels, LogSnr, Pixels, Scalar
 
@@ -141,9 +141,14 @@ def update(
         "optimiser_student": optimiser_s,
         "optimiser_auxiliary": optimiser_a,
     }
-    norm = optax.tree.norm(gradient_s)
-    scalars = {"loss": loss_a, "loss_student": loss_s, "grad_norm_student": norm}
-    return new, scalars
+    norms = {
+        "grad_norm_auxiliary": gradient_a,
+        "grad_norm_student": gradient_s,
+        "param_norm_student": student,
+        "update_norm_student": change,
+    }
+    scalars = {name: optax.tree.norm(tree) for name, tree in norms.items()}
+    return new, {"loss": loss_a, "loss_student": loss_s} | scalars
 
 
 def initial_state(teacher: Parameters, optimiser: optax.GradientTransformation) -> dict[str, Any]:
@@ -168,10 +173,10 @@ def distillation_run(
     """The distillation of ``teacher`` into a student of ``matching.steps`` steps."""
     name = f"student_{matching.steps}"
     adam = optimiser.build(settings.optimiser, settings.iterations)
-    jitted = jax.jit(
-        partial(update, matching=matching, optimiser=adam, ema_decay=settings.ema_decay),
-        donate_argnums=0,
-    )
+    plain = partial(update, matching=matching, optimiser=adam, ema_decay=settings.ema_decay)
+    rate = optimiser.learning_rate(settings.optimiser, settings.iterations)
+    told = guard.telling(guard.guarded(plain), {"learning_rate": rate})
+    jitted = jax.jit(told, donate_argnums=0)
     key = rng.key(seed, f"distill/{name}")
 
     def batches(index: int) -> Generator[tuple[Batch, Batch], None, None]:
@@ -185,7 +190,7 @@ def distillation_run(
     return Run(
         name=name,
         steps=settings.iterations,
-        init=lambda: initial_state(teacher, adam),
+        init=lambda: guard.watched(initial_state(teacher, adam)),
         batches=batches,
         step=step,
         images_per_step=2 * settings.batch_size,

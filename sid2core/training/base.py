@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +21,18 @@ from sid2core.diffusion.noise import standard_normal
 from sid2core.diffusion.schedule import Schedule
 from sid2core.diffusion.times import antithetic_times
 from sid2core.models.network import Network, Parameters
-from sid2core.training import optimiser
+from sid2core.training import guard, optimiser
 from sid2core.training.loop import Run
-from sid2core.typing import Array, Labels, Pixels, Samples, Scalar
+from sid2core.training.start import FROM_SCRATCH, Start
+from sid2core.typing import Array, Labels, LogSnr, Pixels, Samples, Scalar
+
+BUCKETS = {
+    "loss_logsnr_below_-5": (-math.inf, -5.0),
+    "loss_logsnr_-5_to_0": (-5.0, 0.0),
+    "loss_logsnr_0_to_5": (0.0, 5.0),
+    "loss_logsnr_above_5": (5.0, math.inf),
+}
+"""The parts of the loss that the log tells apart, from much noise to little."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +48,18 @@ class Objective:
     loss: TrainingLoss
     prediction: parametrisation.Prediction
     label_dropout: float
+    frozen: frozenset[str] = frozenset()
+    """Parameters without a gradient, by name."""
 
     def __call__(
         self, params: Mapping[str, Array], x: Samples, labels: Labels, key: Array, step: Array
-    ) -> Scalar:
+    ) -> tuple[Scalar, dict[str, Scalar]]:
         """The loss of a batch: its examples in [-1, 1], labels [b], one key, the step.
 
         Examples are images [b, h, w, c] or video [b, f, h, w, c].
+
+        Returns:
+            The loss, and which part of it is of which log-SNR (:func:`by_logsnr`).
         """
         key_t, key_eps, key_label, key_dropout = jax.random.split(key, 4)
         t = antithetic_times(key_t, len(x))
@@ -54,10 +69,26 @@ class Objective:
         dropped = jax.random.bernoulli(key_label, self.label_dropout, labels.shape)
         null = jnp.full_like(labels, self.network.config.num_classes)
         output = self.network.apply(
-            params, z, logsnr, jnp.where(dropped, null, labels), key_dropout
+            self._trained(params), z, logsnr, jnp.where(dropped, null, labels), key_dropout
         )
         noised = Noised(x, eps, z, logsnr, -self.schedule.dlogsnr_dt(t))
-        return jnp.mean(self.loss(noised, output, self.prediction, step))
+        losses = self.loss(noised, output, self.prediction, step)
+        return jnp.mean(losses), by_logsnr(losses, logsnr)
+
+    def _trained(self, params: Mapping[str, Array]) -> dict[str, Array]:
+        stop = jax.lax.stop_gradient
+        return {name: stop(one) if name in self.frozen else one for name, one in params.items()}
+
+
+def by_logsnr(losses: Array, logsnr: LogSnr) -> dict[str, Scalar]:
+    """Which part of the mean of ``losses`` [b] is of examples within each of a few log-SNRs.
+
+    The parts add up to the mean; where a batch has no such example a part is 0, never NaN.
+    """
+    return {
+        name: jnp.mean(jnp.where((low <= logsnr) & (logsnr < high), losses, 0.0))
+        for name, (low, high) in BUCKETS.items()
+    }
 
 
 def update(
@@ -72,7 +103,7 @@ def update(
 ) -> tuple[dict[str, Any], dict[str, Scalar]]:
     """One step of Adam and of the EMA; ``key`` is folded with the state's own step."""
     step_key = jax.random.fold_in(key, state["step"])
-    loss, gradient = jax.value_and_grad(objective)(
+    (loss, parts), gradient = jax.value_and_grad(objective, has_aux=True)(
         state["params"], to_unit(images), labels, step_key, state["step"]
     )
     change, optimiser_state = optimiser.update(gradient, state["optimiser"], state["params"])
@@ -83,7 +114,9 @@ def update(
         "ema": optax.incremental_update(params, state["ema"], 1.0 - ema_decay),
         "optimiser": optimiser_state,
     }
-    return new, {"loss": loss, "grad_norm": optax.tree.norm(gradient)}
+    norms = {"grad_norm": gradient, "param_norm": params, "update_norm": change}
+    scalars = {name: optax.tree.norm(tree) for name, tree in norms.items()}
+    return new, {"loss": loss} | parts | scalars
 
 
 def initial_state(params: Parameters, optimiser: optax.GradientTransformation) -> dict[str, Any]:
@@ -96,8 +129,10 @@ def initial_state(params: Parameters, optimiser: optax.GradientTransformation) -
     }
 
 
-def base_run(params: config.Params, network: Network, loader: Loader) -> Run:
-    """The base training of ``params.train`` on the batches of ``loader``.
+def base_run(
+    params: config.Params, network: Network, loader: Loader, start: Start = FROM_SCRATCH
+) -> Run:
+    """The base training of ``params.train`` on the batches of ``loader``, begun at ``start``.
 
     Raises:
         ParamsError: the schedule or the loss does not fit the images.
@@ -110,22 +145,33 @@ def base_run(params: config.Params, network: Network, loader: Loader) -> Run:
         recipe.training_loss(params.diffusion.loss, network.config.image_shape),
         parametrisation.Prediction(params.diffusion.prediction),
         settings.label_dropout,
+        start.frozen,
     )
-    jitted = jax.jit(
-        partial(update, objective=objective, optimiser=adam, ema_decay=settings.ema_decay),
-        donate_argnums=0,
-    )
-    rate = optimiser.learning_rate(settings.optimiser, settings.steps)
+    curves: dict[str, Any] = {
+        "learning_rate": optimiser.learning_rate(settings.optimiser, settings.steps)
+    }
+    bias = recipe.moving_bias(params.diffusion.loss)
+    if bias is not None:
+        curves["bias"] = bias
+    plain = partial(update, objective=objective, optimiser=adam, ema_decay=settings.ema_decay)
+    guarded = guard.guarded(guard.frozen(plain, start.frozen))
+    jitted = jax.jit(guard.telling(guarded, curves), donate_argnums=0)
     key = rng.key(params.seed, "train")
 
-    def step(state: Any, batch: Batch, index: int) -> tuple[Any, dict[str, Scalar]]:
-        state, scalars = jitted(state, batch.images, batch.labels, key)
-        return state, scalars | {"learning_rate": rate(index)}
+    def init() -> dict[str, Any]:
+        if start.params is None:
+            first = network.init(rng.key(params.seed, "init"))
+        else:
+            first = jax.tree.map(jnp.copy, start.params)  # a step gives its state's buffers away
+        return guard.watched(initial_state(first, adam))
+
+    def step(state: Any, batch: Batch, index: int) -> tuple[Any, dict[str, Array]]:
+        return jitted(state, batch.images, batch.labels, key)
 
     return Run(
         name="train",
         steps=settings.steps,
-        init=lambda: initial_state(network.init(rng.key(params.seed, "init")), adam),
+        init=init,
         batches=lambda index: loader.stream(index, settings.steps - index),
         step=step,
         images_per_step=settings.batch_size,

@@ -4,9 +4,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +14,7 @@ from sid2core import artifact
 from sid2core.models import network
 from sid2core.trained import Trained
 from tests import tiny
+from tests.stages.processes import checkpoints, run, signalled, start
 
 STEPS = 240
 LENGTH = {
@@ -31,29 +29,6 @@ RESULTS = [
     "reports/train/curve.csv",
     "reports/train/metrics.json",
 ]
-
-
-def start(stage, folder, compiled, **changes):
-    return subprocess.Popen(
-        [sys.executable, "-m", f"stages.{stage}"],
-        cwd=folder,
-        env=tiny.environment(JAX_COMPILATION_CACHE_DIR=str(compiled), **changes),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def run(stage, folder, compiled):
-    with start(stage, folder, compiled) as process:
-        _, log = process.communicate()
-    assert process.returncode == 0, log
-    return log
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """What one process compiled the next one finds, as in a real project."""
-    return tmp_path_factory.mktemp("compiled")
 
 
 @pytest.fixture(scope="module")
@@ -74,24 +49,12 @@ def prepared(undisturbed, tmp_path):
     return tmp_path
 
 
-def checkpoints(folder):
-    """The steps whose checkpoints are whole."""
-    found = folder.glob(".sid2/train/*/checkpoints/*")
-    return sorted(int(path.name) for path in found if path.name.isdigit())
-
-
 def kill_after(count, folder, compiled):
     """Train, and kill the process once it has written ``count`` more checkpoints."""
     before = checkpoints(folder)
     goal = (before[-1] if before else 0) + 16 * count
-    with start("train", folder, compiled) as process:
-        deadline = time.monotonic() + 120
-        while (checkpoints(folder) or [0])[-1] < goal and time.monotonic() < deadline:
-            assert process.poll() is None, "it ended before it could be killed"
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        _, log = process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    code, log = signalled("train", folder, compiled, goal, signal.SIGKILL)
+    assert code == -signal.SIGKILL
     assert not (folder / "artifacts" / "train").exists()
     return log
 
