@@ -28,20 +28,9 @@ from sid2core.schema import (
     Seed,
 )
 from sid2core.schema_data import Data, Loader
+from sid2core.schema_training import Mesh, Optimiser, Train
 
 PARAMS_FILE = Path("params.yaml")
-
-
-class Optimiser(Section):
-    """Adam with linear warm-up and a global-norm clip; ``decay`` follows the warm-up."""
-
-    learning_rate: PositiveFloat
-    warmup_steps: NonNegative
-    decay: Literal["constant", "linear"]
-    adam_b1: Fraction
-    adam_b2: Fraction
-    adam_eps: PositiveFloat
-    clip_norm: PositiveFloat
 
 
 class Reference(Section):
@@ -170,16 +159,6 @@ class Model(Section):
         return self
 
 
-class Train(Section):
-    """Base training."""
-
-    steps: Positive
-    batch_size: Positive
-    label_dropout: Fraction
-    ema_decay: Fraction
-    optimiser: Optimiser
-
-
 class Sampling(Section):
     """The sampler of every stage that draws images from the base model."""
 
@@ -293,6 +272,8 @@ class Report(Section):
 class Runtime(Section):
     """What does not change results; DVC does not track it."""
 
+    launcher: str
+    mesh: Mesh
     log_every: Positive
     checkpoint_every: Positive
     remat: Literal["none", "blocks", "full"]

@@ -36,6 +36,7 @@ from sid2core.models.network import Parameters
 from sid2core.sampling import STUDENT_SAMPLER, Denoiser
 from sid2core.training import optimiser
 from sid2core.training.loop import Run
+from sid2core.training.mesh import ONE_DEVICE, Layout
 from sid2core.typing import Array, Image, Labels, LogSnr, Pixels, Scalar
 
 
@@ -115,23 +116,28 @@ def update(
     matching: MomentMatching,
     optimiser: optax.GradientTransformation,
     ema_decay: float,
+    layout: Layout = ONE_DEVICE,
 ) -> tuple[dict[str, Any], dict[str, Scalar]]:
     """One iteration: an update of the auxiliary on one batch, of the student on the next."""
     keys = jax.random.split(jax.random.fold_in(key, state["step"]))
     (images_a, labels_a), (images_s, labels_s) = batches
-    seen = matching.draw(state["student"], to_unit(images_a), labels_a, keys[0])
+    teacher, weights = layout.gathered(teacher), layout.gathered(state["student"])
+    seen = matching.draw(weights, to_unit(images_a), labels_a, keys[0])
     loss_a, gradient_a = jax.value_and_grad(matching.auxiliary_loss)(
-        state["auxiliary"], teacher, seen
+        layout.gathered(state["auxiliary"]), teacher, seen
     )
-    change, optimiser_a = optimiser.update(gradient_a, state["optimiser_auxiliary"])
+    change, optimiser_a = optimiser.update(
+        layout.divided(gradient_a), state["optimiser_auxiliary"], state["auxiliary"]
+    )
     auxiliary = optax.apply_updates(state["auxiliary"], change)
 
     def student_loss(student: Parameters) -> Scalar:
         step = matching.draw(student, to_unit(images_s), labels_s, keys[1])
-        return matching.student_loss(auxiliary, teacher, step)
+        return matching.student_loss(layout.gathered(auxiliary), teacher, step)
 
-    loss_s, gradient_s = jax.value_and_grad(student_loss)(state["student"])
-    change, optimiser_s = optimiser.update(gradient_s, state["optimiser_student"])
+    loss_s, gradient_s = jax.value_and_grad(student_loss)(weights)
+    gradient_s = layout.divided(gradient_s)
+    change, optimiser_s = optimiser.update(gradient_s, state["optimiser_student"], state["student"])
     student = optax.apply_updates(state["student"], change)
     new = {
         "step": state["step"] + 1,
@@ -164,14 +170,19 @@ def distillation_run(
     teacher: Parameters,
     loader: Loader,
     seed: int,
+    layout: Layout = ONE_DEVICE,
 ) -> Run:
     """The distillation of ``teacher`` into a student of ``matching.steps`` steps."""
     name = f"student_{matching.steps}"
-    adam = optimiser.build(settings.optimiser, settings.iterations)
-    jitted = jax.jit(
-        partial(update, matching=matching, optimiser=adam, ema_decay=settings.ema_decay),
-        donate_argnums=0,
+    chain, teacher = (
+        optimiser.build(settings.optimiser, settings.iterations),
+        layout.placed(teacher),
     )
+    initial = partial(initial_state, optimiser=chain)
+    one = partial(
+        update, matching=matching, optimiser=chain, ema_decay=settings.ema_decay, layout=layout
+    )
+    compiled = layout.compiled(one, lambda: initial(teacher))
     key = rng.key(seed, f"distill/{name}")
 
     def batches(index: int) -> Generator[tuple[Batch, Batch], None, None]:
@@ -180,14 +191,15 @@ def distillation_run(
                 yield first, next(stream)
 
     def step(state: Any, pair: tuple[Batch, Batch], index: int) -> tuple[Any, dict[str, Scalar]]:
-        return jitted(state, teacher, pair, key)
+        return compiled(state, teacher, pair, key)
 
     return Run(
         name=name,
         steps=settings.iterations,
-        init=lambda: initial_state(teacher, adam),
+        init=lambda: layout.born(initial, teacher),
         batches=batches,
         step=step,
         images_per_step=2 * settings.batch_size,
         cure="lower distill.optimiser.learning_rate or distill.max_weight",
+        layout=layout,
     )

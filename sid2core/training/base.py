@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,22 @@ from sid2core.diffusion.losses import Noised, TrainingLoss
 from sid2core.diffusion.noise import standard_normal
 from sid2core.diffusion.schedule import Schedule
 from sid2core.diffusion.times import antithetic_times
+from sid2core.models.dropout import DropoutKey, PartKey
 from sid2core.models.network import Network, Parameters
-from sid2core.training import optimiser
+from sid2core.training import accumulation, ema, optimiser
+from sid2core.training.ema import Share
 from sid2core.training.loop import Run
-from sid2core.typing import Array, Labels, Pixels, Samples, Scalar
+from sid2core.training.mesh import ONE_DEVICE, Layout
+from sid2core.typing import Array, Labels, Pixels, Samples, Scalar, Time
+
+
+class Draws(NamedTuple):
+    """What chance decides of each example."""
+
+    t: Time
+    eps: Samples
+    labels: Labels
+    """Some of them dropped: the null class."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +58,51 @@ class Objective:
 
         Examples are images [b, h, w, c] or video [b, f, h, w, c].
         """
+        draws, key_dropout = self.drawn(x.shape, labels, key)
+        return self.of_draws(params, x, draws, key_dropout, step)
+
+    def drawn(self, shape: tuple[int, ...], labels: Labels, key: Array) -> tuple[Draws, Array]:
+        """All that chance decides of a batch of ``shape``, and the key of the network's dropout."""
         key_t, key_eps, key_label, key_dropout = jax.random.split(key, 4)
-        t = antithetic_times(key_t, len(x))
-        logsnr = self.schedule.logsnr(t)
-        eps = standard_normal(key_eps, x.shape)
-        z = parametrisation.diffuse(x, eps, logsnr)
+        t = antithetic_times(key_t, shape[0])
+        eps = standard_normal(key_eps, shape)
         dropped = jax.random.bernoulli(key_label, self.label_dropout, labels.shape)
         null = jnp.full_like(labels, self.network.config.num_classes)
-        output = self.network.apply(
-            params, z, logsnr, jnp.where(dropped, null, labels), key_dropout
-        )
-        noised = Noised(x, eps, z, logsnr, -self.schedule.dlogsnr_dt(t))
+        return Draws(t, eps, jnp.where(dropped, null, labels)), key_dropout
+
+    def of_draws(
+        self,
+        params: Mapping[str, Array],
+        x: Samples,
+        draws: Draws,
+        key_dropout: DropoutKey,
+        step: Array,
+    ) -> Scalar:
+        """The loss of a batch, or of a part of one, with what chance has decided."""
+        logsnr = self.schedule.logsnr(draws.t)
+        z = parametrisation.diffuse(x, draws.eps, logsnr)
+        output = self.network.apply(params, z, logsnr, draws.labels, key_dropout)
+        noised = Noised(x, draws.eps, z, logsnr, -self.schedule.dlogsnr_dt(draws.t))
         return jnp.mean(self.loss(noised, output, self.prediction, step))
+
+    def accumulated(
+        self,
+        params: Mapping[str, Array],
+        images: Pixels,
+        labels: Labels,
+        key: Array,
+        step: Array,
+        parts: int,
+    ) -> tuple[Scalar, Any]:
+        """Loss and gradient of a raw batch, in ``parts``, each with its share of the same draws."""
+        draws, key_dropout = self.drawn(images.shape, labels, key)
+
+        def loss(params: Any, part: tuple[Pixels, Draws], index: Array) -> Scalar:
+            images, draws = part
+            dropout = PartKey(key_dropout, index, parts)
+            return self.of_draws(params, to_unit(images), draws, dropout, step)
+
+        return accumulation.mean_and_gradient(loss, params, (images, draws), parts)
 
 
 def update(
@@ -69,41 +114,59 @@ def update(
     objective: Objective,
     optimiser: optax.GradientTransformation,
     ema_decay: float,
+    emas: Mapping[str, Share] | None = None,
+    accumulation: int = 1,
+    layout: Layout = ONE_DEVICE,
 ) -> tuple[dict[str, Any], dict[str, Scalar]]:
-    """One step of Adam and of the EMA; ``key`` is folded with the state's own step."""
-    step_key = jax.random.fold_in(key, state["step"])
-    loss, gradient = jax.value_and_grad(objective)(
-        state["params"], to_unit(images), labels, step_key, state["step"]
-    )
+    """One step of the optimiser and of the EMAs; ``key`` is folded with the state's own step."""
+    step_key, weights = jax.random.fold_in(key, state["step"]), layout.gathered(state["params"])
+    if accumulation == 1:
+        loss, gradient = jax.value_and_grad(objective)(
+            weights, to_unit(images), labels, step_key, state["step"]
+        )
+    else:
+        loss, gradient = objective.accumulated(
+            weights, images, labels, step_key, state["step"], accumulation
+        )
+    gradient = layout.divided(gradient)
     change, optimiser_state = optimiser.update(gradient, state["optimiser"], state["params"])
     params = optax.apply_updates(state["params"], change)
     new = {
         "step": state["step"] + 1,
         "params": params,
         "ema": optax.incremental_update(params, state["ema"], 1.0 - ema_decay),
+        "emas": ema.updated(state["emas"], params, state["step"], emas or {}),
         "optimiser": optimiser_state,
     }
     return new, {"loss": loss, "grad_norm": optax.tree.norm(gradient)}
 
 
-def initial_state(params: Parameters, optimiser: optax.GradientTransformation) -> dict[str, Any]:
-    """Step 0: the EMA starts at the parameters."""
+def initial_state(
+    params: Parameters, optimiser: optax.GradientTransformation, emas: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Step 0: the EMA starts at the parameters, and so do those named by ``emas``."""
     return {
         "step": jnp.zeros((), jnp.int32),
         "params": params,
         "ema": jax.tree.map(jnp.copy, params),
+        "emas": {name: jax.tree.map(jnp.copy, params) for name in emas},
         "optimiser": optimiser.init(params),
     }
 
 
-def base_run(params: config.Params, network: Network, loader: Loader) -> Run:
+def base_run(
+    params: config.Params, network: Network, loader: Loader, layout: Layout = ONE_DEVICE
+) -> Run:
     """The base training of ``params.train`` on the batches of ``loader``.
 
     Raises:
-        ParamsError: the schedule or the loss does not fit the images.
+        ParamsError: the schedule or the loss does not fit the images, or the parts of a batch
+            cannot be divided over the devices.
     """
     settings = params.train
-    adam = optimiser.build(settings.optimiser, settings.steps)
+    _check_parts(settings, layout)
+    chain = optimiser.build(settings.optimiser, settings.steps)
+    shares = ema.shares(settings.emas)
     objective = Objective(
         network,
         recipe.noise_schedule(params.diffusion.schedule, network.config.image_shape[-3]),
@@ -111,23 +174,44 @@ def base_run(params: config.Params, network: Network, loader: Loader) -> Run:
         parametrisation.Prediction(params.diffusion.prediction),
         settings.label_dropout,
     )
-    jitted = jax.jit(
-        partial(update, objective=objective, optimiser=adam, ema_decay=settings.ema_decay),
-        donate_argnums=0,
+
+    def initial() -> dict[str, Any]:
+        return initial_state(network.init(rng.key(params.seed, "init")), chain, shares)
+
+    one = partial(
+        update,
+        objective=objective,
+        optimiser=chain,
+        ema_decay=settings.ema_decay,
+        emas=shares,
+        accumulation=settings.accumulation,
+        layout=layout,
     )
+    compiled = layout.compiled(one, initial)
     rate = optimiser.learning_rate(settings.optimiser, settings.steps)
     key = rng.key(params.seed, "train")
 
     def step(state: Any, batch: Batch, index: int) -> tuple[Any, dict[str, Scalar]]:
-        state, scalars = jitted(state, batch.images, batch.labels, key)
+        state, scalars = compiled(state, batch.images, batch.labels, key)
         return state, scalars | {"learning_rate": rate(index)}
 
     return Run(
         name="train",
         steps=settings.steps,
-        init=lambda: initial_state(network.init(rng.key(params.seed, "init")), adam),
+        init=lambda: layout.born(initial),
         batches=lambda index: loader.stream(index, settings.steps - index),
         step=step,
         images_per_step=settings.batch_size,
         cure="lower train.optimiser.learning_rate, or clip harder (train.optimiser.clip_norm)",
+        layout=layout,
     )
+
+
+def _check_parts(settings: config.Train, layout: Layout) -> None:
+    part = settings.batch_size // settings.accumulation
+    if part % layout.devices and settings.batch_size % layout.devices == 0:
+        msg = (
+            f"train.accumulation: {settings.accumulation} parts of {part} images cannot be divided "
+            f"over {layout.devices} devices; lower it, or raise train.batch_size"
+        )
+        raise config.ParamsError(msg)

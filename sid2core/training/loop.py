@@ -26,7 +26,9 @@ import pandas as pd
 
 from sid2core import config, progress
 from sid2core.errors import Sid2Error
+from sid2core.training import cluster
 from sid2core.training.checkpoints import Checkpoints
+from sid2core.training.mesh import ONE_DEVICE, Layout
 from sid2core.typing import Scalar
 
 _log = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class Run:
         step: one update; deterministic in (state, batch, index).
         images_per_step: for the rate.
         cure: what to change when the loss is no longer finite.
+        layout: on which devices the state lies.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Run:
     step: Step
     images_per_step: int
     cure: str
+    layout: Layout = ONE_DEVICE
 
 
 @dataclass
@@ -104,7 +108,7 @@ def fit(run: Run, folder: Path, runtime: config.Runtime) -> tuple[Any, Log]:
     try:
         with (
             closing(run.batches(start)) as batches,
-            progress.bar(run.steps, run.name, "step", initial=start) as bar,
+            progress.bar(run.steps, run.name, "step", initial=start, shown=cluster.first()) as bar,
         ):
             for index in range(start, run.steps):
                 batch, seconds = _next(batches, state)
@@ -124,7 +128,8 @@ def fit(run: Run, folder: Path, runtime: config.Runtime) -> tuple[Any, Log]:
                     pending, waited = [], 0.0
                     bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
                 if done % runtime.checkpoint_every == 0 or done == run.steps:
-                    log.flush(folder)
+                    if cluster.first():
+                        log.flush(folder)
                     checkpoints.save(done, state)
     finally:
         checkpoints.close()
@@ -137,8 +142,8 @@ def _resume(run: Run, checkpoints: Checkpoints, folder: Path) -> tuple[int, Any,
         _log.info("%s starts at step 0 of %d", run.name, run.steps)
         return 0, run.init(), Log()
     _log.info("%s resumes from step %d of %d", run.name, newest, run.steps)
-    like = jax.eval_shape(run.init)
-    return newest, checkpoints.restore(newest, like), Log.read(folder, newest)
+    state = checkpoints.restore(newest, run.layout.abstract(run.init))
+    return newest, state, Log.read(folder, newest)
 
 
 def _next(batches: Iterator[Any], state: Any) -> tuple[Any, float]:

@@ -1,0 +1,46 @@
+"""A batch in parts, one after another, for batches whose activations do not fit into memory.
+
+The parts run in one ``scan``: written out, XLA may compute several at once, and nothing is saved.
+On CPU a convolution's gradient is slow inside of loops; the network's own is written not to be
+(:mod:`sid2core.models.convolution`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sid2core.typing import Array, Scalar
+
+
+def divided(batch: Any, parts: int) -> Any:
+    """Arrays [b, …] → [parts, b / parts, …]; part i has the rows i, i + parts and so on.
+
+    Rows in turn, not in runs: so each part is as mixed as the whole, its times spread evenly, and
+    on a mesh no row changes its device.
+    """
+    return jax.tree.map(
+        lambda one: jnp.moveaxis(one.reshape(-1, parts, *one.shape[1:]), 1, 0), batch
+    )
+
+
+def mean_and_gradient(
+    loss: Callable[[Any, Any, Array], Scalar], params: Any, batch: Any, parts: int
+) -> tuple[Scalar, Any]:
+    """The mean of ``loss(params, part, index)`` over the parts of ``batch``, and its gradient.
+
+    A loss that is a mean over rows has the value and the gradient that the whole batch has, up to
+    rounding.
+    """
+
+    def add(total: Any, numbered: tuple[Array, Any]) -> tuple[Any, None]:
+        index, part = numbered
+        one = jax.value_and_grad(loss)(params, part, index)
+        return jax.tree.map(jnp.add, total, one), None
+
+    zero = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params))
+    total, _ = jax.lax.scan(add, zero, (jnp.arange(parts), divided(batch, parts)))
+    return jax.tree.map(lambda one: one / parts, total)
