@@ -28,7 +28,7 @@ from sid2core.schema import (
     Seed,
 )
 from sid2core.schema_data import Data, Loader
-from sid2core.schema_training import Mesh, Optimiser, Train
+from sid2core.schema_training import Mesh, Optimiser, Train, check_parts
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -204,6 +204,7 @@ class Distill(Section):
     steps: Annotated[list[Positive], Field(min_length=1)]
     iterations: Positive
     batch_size: Positive
+    accumulation: Positive
     ema_decay: Fraction
     max_weight: PositiveFloat
     optimiser: Optimiser
@@ -214,6 +215,7 @@ class Distill(Section):
         if len(set(self.steps)) != len(self.steps):
             msg = f"steps repeats an entry: {self.steps}"
             raise ValueError(msg)
+        check_parts(self.batch_size, self.accumulation)
         return self
 
 

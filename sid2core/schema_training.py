@@ -54,6 +54,13 @@ class Optimiser(Section):
         return self
 
 
+def check_parts(batch_size: int, accumulation: int) -> None:
+    """Refuse a batch that cannot be computed in so many equal parts."""
+    if batch_size % accumulation:
+        msg = f"accumulation {accumulation} must divide batch_size {batch_size}"
+        raise ValueError(msg)
+
+
 class Ema(Section):
     """One more average of the weights: a fixed ``decay``, or a ``power`` function of the step.
 
@@ -87,9 +94,7 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _fitting(self) -> Train:
-        if self.batch_size % self.accumulation:
-            msg = f"accumulation {self.accumulation} must divide batch_size {self.batch_size}"
-            raise ValueError(msg)
+        check_parts(self.batch_size, self.accumulation)
         emas = self.emas or []
         if len({(ema.kind, ema.value) for ema in emas}) != len(emas):
             msg = f"emas repeats an entry: {', '.join(f'{ema.kind} {ema.value}' for ema in emas)}"

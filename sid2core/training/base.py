@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -160,11 +160,40 @@ def base_run(
     """The base training of ``params.train`` on the batches of ``loader``.
 
     Raises:
+        ParamsError: as :func:`compiled` does.
+    """
+    settings = params.train
+    first, step_of = compiled(params, network, layout)
+    rate = optimiser.learning_rate(settings.optimiser, settings.steps)
+    key = rng.key(params.seed, "train")
+
+    def step(state: Any, batch: Batch, index: int) -> tuple[Any, dict[str, Scalar]]:
+        state, scalars = step_of(state, batch.images, batch.labels, key)
+        return state, scalars | {"learning_rate": rate(index)}
+
+    return Run(
+        name="train",
+        steps=settings.steps,
+        init=lambda: layout.born(first),
+        batches=lambda index: loader.stream(index, settings.steps - index),
+        step=step,
+        images_per_step=settings.batch_size,
+        cure="lower train.optimiser.learning_rate, or clip harder (train.optimiser.clip_norm)",
+        layout=layout,
+    )
+
+
+def compiled(
+    params: config.Params, network: Network, layout: Layout = ONE_DEVICE
+) -> tuple[Callable[[], dict[str, Any]], Any]:
+    """What makes the first state, and :func:`update` as ``params.train`` has it, jitted.
+
+    Raises:
         ParamsError: the schedule or the loss does not fit the images, or the parts of a batch
             cannot be divided over the devices.
     """
     settings = params.train
-    _check_parts(settings, layout)
+    layout.check_parts("train", settings.batch_size, settings.accumulation)
     chain = optimiser.build(settings.optimiser, settings.steps)
     shares = ema.shares(settings.emas)
     objective = Objective(
@@ -175,7 +204,7 @@ def base_run(
         settings.label_dropout,
     )
 
-    def initial() -> dict[str, Any]:
+    def first() -> dict[str, Any]:
         return initial_state(network.init(rng.key(params.seed, "init")), chain, shares)
 
     one = partial(
@@ -187,31 +216,4 @@ def base_run(
         accumulation=settings.accumulation,
         layout=layout,
     )
-    compiled = layout.compiled(one, initial)
-    rate = optimiser.learning_rate(settings.optimiser, settings.steps)
-    key = rng.key(params.seed, "train")
-
-    def step(state: Any, batch: Batch, index: int) -> tuple[Any, dict[str, Scalar]]:
-        state, scalars = compiled(state, batch.images, batch.labels, key)
-        return state, scalars | {"learning_rate": rate(index)}
-
-    return Run(
-        name="train",
-        steps=settings.steps,
-        init=lambda: layout.born(initial),
-        batches=lambda index: loader.stream(index, settings.steps - index),
-        step=step,
-        images_per_step=settings.batch_size,
-        cure="lower train.optimiser.learning_rate, or clip harder (train.optimiser.clip_norm)",
-        layout=layout,
-    )
-
-
-def _check_parts(settings: config.Train, layout: Layout) -> None:
-    part = settings.batch_size // settings.accumulation
-    if part % layout.devices and settings.batch_size % layout.devices == 0:
-        msg = (
-            f"train.accumulation: {settings.accumulation} parts of {part} images cannot be divided "
-            f"over {layout.devices} devices; lower it, or raise train.batch_size"
-        )
-        raise config.ParamsError(msg)
+    return first, layout.compiled(one, first)

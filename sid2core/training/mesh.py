@@ -77,6 +77,20 @@ class Layout:
         places = (self.shardings(jax.eval_shape(init)), self._whole)
         return jax.jit(update, donate_argnums=0, out_shardings=places)
 
+    def check_parts(self, section: str, batch_size: int, accumulation: int) -> None:
+        """Refuse a batch that devices can share, in parts that they cannot.
+
+        Raises:
+            ParamsError: names ``accumulation`` of ``section``.
+        """
+        part = batch_size // accumulation
+        if part % self.devices and batch_size % self.devices == 0:
+            msg = (
+                f"{section}.accumulation: {accumulation} parts of {part} images cannot be divided "
+                f"over {self.devices} devices; lower it, or raise {section}.batch_size"
+            )
+            raise config.ParamsError(msg)
+
     def gathered(self, params: Any) -> Any:
         """Within a step: weights whole on every device, to compute with."""
         if self.mesh is None:
