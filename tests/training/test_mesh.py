@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sid2core import config, recipe
+from sid2core import config, presets, recipe
 from sid2core.config import ParamsError
 from sid2core.data.loader import Loader
 from sid2core.models.network import Network
@@ -193,3 +193,12 @@ def argument_bytes(params, shape, count, classes=10):
     )
     analysis = step.lower(*arguments).compile().memory_analysis()
     return analysis.alias_size_in_bytes
+
+
+@pytest.mark.slow
+def test_the_state_of_the_512_flop_heavy_model_falls_too():
+    """All but what no eight devices can share: a thousandth."""
+    preset = presets.read("imagenet512-flop-heavy", tiny.ROOT / "conf")
+    params = presets.change(preset, tiny.ROOT / "params.yaml").params
+    whole, part = (argument_bytes(params, (512, 512, 3), count, 1000) for count in (1, 8))
+    assert part / whole == pytest.approx(1 / 8, rel=1e-2)
