@@ -38,6 +38,15 @@ def test_a_log_is_not_flooded(capsys):
 
 
 @pytest.mark.usefixtures("_at_once")
+@pytest.mark.parametrize("terminal", [True, False])
+def test_one_that_is_not_shown_prints_nothing(capsys, monkeypatch, terminal):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    with progress.bar(4, "train", "step", shown=False) as bar:
+        bar.update(4)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("_at_once")
 def test_what_an_earlier_run_has_done_counts_as_done(capsys):
     with progress.bar(10, "train", "step", initial=7) as bar:
         bar.update(3)

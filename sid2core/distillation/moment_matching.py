@@ -149,8 +149,7 @@ def update(
     def improved(name: str, loss: Any, batch: tuple[Pixels, Labels], key: Array) -> Any:
         whole = (*batch, matching.drawn(batch[0].shape, key))
         weights = layout.gathered(state[name])
-        value, gradient = mean_and_gradient(loss, weights, whole, accumulation)
-        gradient = layout.divided(gradient)
+        value, gradient = mean_and_gradient(loss, weights, whole, accumulation, layout)
         change, moments = optimiser.update(gradient, state[f"optimiser_{name}"], state[name])
         return optax.apply_updates(state[name], change), moments, value, gradient
 

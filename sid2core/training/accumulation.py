@@ -13,10 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sid2core.training.mesh import ONE_DEVICE, Layout
 from sid2core.typing import Array, Scalar
 
 
-def divided(batch: Any, parts: int) -> Any:
+def in_parts(batch: Any, parts: int) -> Any:
     """Arrays [b, …] → [parts, b / parts, …]; part i has the rows i, i + parts and so on.
 
     Rows in turn, not in runs: so each part is as mixed as the whole, its times spread evenly, and
@@ -28,21 +29,29 @@ def divided(batch: Any, parts: int) -> Any:
 
 
 def mean_and_gradient(
-    loss: Callable[[Any, Any, Array], Scalar], params: Any, batch: Any, parts: int
+    loss: Callable[[Any, Any, Array], Scalar],
+    params: Any,
+    batch: Any,
+    parts: int,
+    layout: Layout = ONE_DEVICE,
 ) -> tuple[Scalar, Any]:
     """The mean of ``loss(params, part, index)`` over the parts of ``batch``, and its gradient.
 
     A loss that is a mean over rows has the value and the gradient that the whole batch has, up to
-    rounding.
+    rounding. Gradients are summed divided over devices as ``layout`` says.
     """
+
+    def one(part: Any, index: Array) -> tuple[Scalar, Any]:
+        value, gradient = jax.value_and_grad(loss)(params, part, index)
+        return value, layout.divided(gradient)
+
     if parts == 1:
-        return jax.value_and_grad(loss)(params, batch, jnp.int32(0))
+        return one(batch, jnp.int32(0))
 
     def add(total: Any, numbered: tuple[Array, Any]) -> tuple[Any, None]:
         index, part = numbered
-        one = jax.value_and_grad(loss)(params, part, index)
-        return jax.tree.map(jnp.add, total, one), None
+        return jax.tree.map(jnp.add, total, one(part, index)), None
 
-    zero = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params))
-    total, _ = jax.lax.scan(add, zero, (jnp.arange(parts), divided(batch, parts)))
+    zero = (jnp.zeros((), jnp.float32), layout.divided(jax.tree.map(jnp.zeros_like, params)))
+    total, _ = jax.lax.scan(add, zero, (jnp.arange(parts), in_parts(batch, parts)))
     return jax.tree.map(lambda one: one / parts, total)

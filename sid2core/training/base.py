@@ -93,6 +93,7 @@ class Objective:
         key: Array,
         step: Array,
         parts: int,
+        layout: Layout = ONE_DEVICE,
     ) -> tuple[Scalar, Any]:
         """Loss and gradient of a raw batch, in ``parts``, each with its share of the same draws."""
         draws, key_dropout = self.drawn(images.shape, labels, key)
@@ -102,7 +103,7 @@ class Objective:
             dropout = PartKey(key_dropout, index, parts)
             return self.of_draws(params, to_unit(images), draws, dropout, step)
 
-        return accumulation.mean_and_gradient(loss, params, (images, draws), parts)
+        return accumulation.mean_and_gradient(loss, params, (images, draws), parts, layout)
 
 
 def update(
@@ -126,7 +127,7 @@ def update(
         )
     else:
         loss, gradient = objective.accumulated(
-            weights, images, labels, step_key, state["step"], accumulation
+            weights, images, labels, step_key, state["step"], accumulation, layout
         )
     gradient = layout.divided(gradient)
     change, optimiser_state = optimiser.update(gradient, state["optimiser"], state["params"])

@@ -1,5 +1,7 @@
 """Gradient accumulation: a batch in parts is the batch."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from sid2core import rng
 from sid2core.data.loader import Loader
 from sid2core.models.network import Network
 from sid2core.recipe import network as network_of
-from sid2core.training import accumulation, base
+from sid2core.training import accumulation, base, loop
 from tests import tiny
 from tests.data import stored
 
@@ -20,7 +22,7 @@ from tests.data import stored
 @settings(deadline=None)
 def test_every_row_is_in_one_part(rows, parts):
     batch = {"a": np.arange(rows * parts * 2).reshape(-1, 2), "b": np.arange(rows * parts)}
-    split = accumulation.divided(batch, parts)
+    split = accumulation.in_parts(batch, parts)
     for name, whole in batch.items():
         assert split[name].shape == (parts, rows, *whole.shape[1:])
         for index in range(parts):
@@ -115,3 +117,28 @@ def test_a_part_is_not_the_batch(dataset):
     arguments = (state["params"], z, jnp.zeros(16), jnp.arange(16, dtype=jnp.int32) % 10)
     one, two = (network.apply(*arguments, jax.random.key(key)) for key in (0, 1))
     assert float(jnp.abs(one - two).max()) > 1e-2
+
+
+class Stopped(BaseException):
+    """What no handler in the loop may catch."""
+
+
+def test_a_run_in_parts_with_averages_and_a_moving_bias_resumes_to_the_last_bit(dataset, tmp_path):
+    emas = [{"kind": "power", "value": 0.1}, {"kind": "decay", "value": 0.5}]
+    _, run = run_of(dataset, 4, steps=9, emas=emas)
+    runtime = tiny.params(runtime={"log_every": 2, "checkpoint_every": 4}).runtime
+    expected, _ = loop.fit(run, tmp_path / "undisturbed", runtime)
+
+    def step(state, batch, index):
+        if index == 7:
+            raise Stopped
+        return run.step(state, batch, index)
+
+    with pytest.raises(Stopped):
+        loop.fit(replace(run, step=step), tmp_path / "stopped", runtime)
+    resumed, _ = loop.fit(run, tmp_path / "stopped", runtime)
+    assert set(resumed["emas"]) == {"ema_power_0.1", "ema_decay_0.5"}
+    assert jax.tree.structure(resumed) == jax.tree.structure(expected)
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), resumed, expected))
+    logs = [(tmp_path / name / "curve.csv").read_bytes() for name in ("undisturbed", "stopped")]
+    assert logs[0] == logs[1]
