@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,7 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests import tiny
+from tests import processes, tiny
+from tests.processes import finish
 
 STEPS = 20
 LENGTH = {
@@ -21,47 +21,6 @@ LENGTH = {
 }
 DATA, FSDP, BOTH = ({"data": -1, "fsdp": 1}, {"data": 1, "fsdp": -1}, {"data": 2, "fsdp": -1})
 WEIGHTS = "artifacts/train/model.safetensors"
-
-
-def start(folder, compiled, devices=1, launcher=(), **environment):
-    """The stage as a process that sees so many devices."""
-    changes = tiny.environment(JAX_COMPILATION_CACHE_DIR=str(compiled), **environment)
-    changes["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"
-    return subprocess.Popen(
-        [*launcher, sys.executable, "-m", "stages.train"],
-        cwd=folder,
-        env=changes,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def start_two(folder, compiled):
-    """Two processes that are told of each other."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    return [
-        start(
-            folder,
-            compiled,
-            SID2_COORDINATOR=coordinator,
-            SID2_PROCESSES="2",
-            SID2_PROCESS=str(index),
-        )
-        for index in range(2)
-    ]
-
-
-def finish(processes):
-    """Wait for all to end well; return what each logged."""
-    try:
-        logs = [process.communicate(timeout=240)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * len(processes), logs
-    return logs
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +36,7 @@ def alone(tmp_path_factory, compiled):
     subprocess.run(
         [sys.executable, "-m", "stages.prepare"], cwd=folder, env=tiny.environment(), check=True
     )
-    finish([start(folder, compiled)])
+    finish(processes.start("train", folder, compiled))
     return folder
 
 
@@ -125,14 +84,14 @@ def assert_as_alone(folder, alone):
 )
 def test_many_devices_train_as_one(alone, project, compiled, devices, mesh):
     folder = project(mesh)
-    finish([start(folder, compiled, devices)])
+    finish(processes.start("train", folder, compiled, devices))
     assert_as_alone(folder, alone)
 
 
 @pytest.mark.parametrize("mesh", [pytest.param(DATA, marks=pytest.mark.slow), FSDP])
 def test_two_processes_train_as_one_and_the_first_one_speaks(alone, project, compiled, mesh):
     folder = project(mesh)
-    speaks, silent = finish(start_two(folder, compiled))
+    speaks, silent = finish(*processes.start_two("train", folder, compiled))
     assert_as_alone(folder, alone)
     assert f"train starts at step 0 of {STEPS}" in speaks
     assert silent == ""
@@ -141,19 +100,20 @@ def test_two_processes_train_as_one_and_the_first_one_speaks(alone, project, com
 def test_what_two_processes_wrote_one_process_reads(alone, project, compiled):
     """Two are killed between checkpoints; one goes on, on a device of its own."""
     folder = project(FSDP)
-    processes = start_two(folder, compiled)
+    pair = processes.start_two("train", folder, compiled)
     deadline = time.monotonic() + 240
     try:
         while not whole(folder) and time.monotonic() < deadline:
-            assert [process.poll() for process in processes] == [None, None]
+            assert [process.poll() for process in pair] == [None, None]
             time.sleep(0.002)
     finally:
-        for process in processes:
+        for process in pair:
             process.send_signal(signal.SIGKILL)
             process.communicate()
     assert not (folder / "artifacts" / "train").exists()
-    (log,) = finish([start(folder, compiled)])
-    assert f"train resumes from step {whole(folder) or ''}" in log
+    newest = whole(folder)
+    (log,) = finish(processes.start("train", folder, compiled))
+    assert f"train resumes from step {newest} of {STEPS}" in log
     assert_as_alone(folder, alone)
 
 
@@ -168,14 +128,14 @@ def test_under_mpirun_too(alone, project, compiled):
     """By the parameter: the stage command starts the launcher, which starts the stage."""
     launcher = "mpirun --allow-run-as-root --oversubscribe -n 2"
     folder = project(FSDP, launcher=launcher)
-    (log,) = finish([start(folder, compiled)])
+    (log,) = finish(processes.start("train", folder, compiled))
     assert log.count(f"train starts at step 0 of {STEPS}") == 1
     assert_as_alone(folder, alone)
 
 
 def test_a_launcher_that_is_not_there_ends_the_stage_in_a_line(project, compiled):
     folder = project(DATA, launcher="no-such-launcher -n 2")
-    with start(folder, compiled) as process:
+    with processes.start("train", folder, compiled) as process:
         _, log = process.communicate()
     assert process.returncode == 1
     (line,) = log.splitlines()
