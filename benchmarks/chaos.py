@@ -30,7 +30,7 @@ import pandas as pd
 
 from benchmarks.common import RESULTS
 from tests import tiny
-from tests.stages.processes import run, start
+from tests.processes import finish, start
 
 EVERY = {"log_every": 3, "checkpoint_every": 5}
 
@@ -49,9 +49,9 @@ def main() -> int:
         compiled, calm, fire = (Path(place) / name for name in ("compiled", "calm", "fire"))
         calm.mkdir()
         tiny.write(calm, train={"steps": options.steps}, runtime=EVERY)
-        run("prepare", calm, compiled)
+        finish(start("prepare", calm, compiled))
         shutil.copytree(calm, fire)
-        run("train", calm, compiled)  # compiles
+        finish(start("train", calm, compiled))  # compiles
         shutil.rmtree(calm / "artifacts" / "train")
         ready, seconds = _calm(calm, compiled)
         print(f"left alone: {seconds:.1f} s, of which {ready:.1f} s before the first checkpoint")
@@ -60,7 +60,7 @@ def main() -> int:
             _kill(fire, compiled, moments.uniform(0.0, ready + options.window))
             for _ in range(options.kills)
         ]
-        run("train", fire, compiled)
+        finish(start("train", fire, compiled))
         results = _summary(kills, calm, fire, options.steps)
     print("\n".join(f"{name}: {value}" for name, value in results.items()))
     _write(results)

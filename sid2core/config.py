@@ -28,20 +28,9 @@ from sid2core.schema import (
     Seed,
 )
 from sid2core.schema_data import Data, Loader
+from sid2core.schema_training import Mesh, Optimiser, Train, check_parts
 
 PARAMS_FILE = Path("params.yaml")
-
-
-class Optimiser(Section):
-    """Adam with linear warm-up and a global-norm clip; ``decay`` follows the warm-up."""
-
-    learning_rate: PositiveFloat
-    warmup_steps: NonNegative
-    decay: Literal["constant", "linear"]
-    adam_b1: Fraction
-    adam_b2: Fraction
-    adam_eps: PositiveFloat
-    clip_norm: PositiveFloat
 
 
 class Reference(Section):
@@ -170,18 +159,6 @@ class Model(Section):
         return self
 
 
-class Train(Section):
-    """Base training; ``init_from`` is an earlier model's folder, ``freeze`` patterns of names."""
-
-    steps: Positive
-    batch_size: Positive
-    label_dropout: Fraction
-    ema_decay: Fraction
-    optimiser: Optimiser
-    init_from: Annotated[str, Field(min_length=1)] | None
-    freeze: list[Annotated[str, Field(min_length=1)]] | None
-
-
 class Sampling(Section):
     """The sampler of every stage that draws images from the base model."""
 
@@ -227,6 +204,7 @@ class Distill(Section):
     steps: Annotated[list[Positive], Field(min_length=1)]
     iterations: Positive
     batch_size: Positive
+    accumulation: Positive
     ema_decay: Fraction
     max_weight: PositiveFloat
     optimiser: Optimiser
@@ -237,6 +215,7 @@ class Distill(Section):
         if len(set(self.steps)) != len(self.steps):
             msg = f"steps repeats an entry: {self.steps}"
             raise ValueError(msg)
+        check_parts(self.batch_size, self.accumulation)
         return self
 
 
@@ -295,6 +274,8 @@ class Report(Section):
 class Runtime(Section):
     """What does not change results; DVC does not track it."""
 
+    launcher: str
+    mesh: Mesh
     log_every: Positive
     checkpoint_every: Positive
     checkpoint_minutes: PositiveFloat | None

@@ -10,14 +10,22 @@ _LOG_SECONDS = 15.0
 _LOG_SHARE = 0.01
 
 
-def bar(total: int, description: str, unit: str, initial: int = 0) -> tqdm:
+def bar(total: int, description: str, unit: str, initial: int = 0, *, shown: bool = True) -> tqdm:
     """A progress bar over ``total`` units, of which ``initial`` were done by an earlier run.
 
+    One that is not ``shown`` prints nothing: of several processes one speaks.
     Where standard error is no terminal it prints lines instead of redrawing: every 15 seconds, and
     in long work whenever another hundredth of the time so far has passed.
     """
     if sys.stderr.isatty():
-        return tqdm(total=total, desc=description, unit=unit, initial=initial, dynamic_ncols=True)
+        return tqdm(
+            total=total,
+            desc=description,
+            unit=unit,
+            initial=initial,
+            dynamic_ncols=True,
+            disable=not shown,
+        )
     return _Lines(
         total=total,
         desc=description,
@@ -27,6 +35,7 @@ def bar(total: int, description: str, unit: str, initial: int = 0) -> tqdm:
         ascii=True,
         mininterval=_LOG_SECONDS,
         maxinterval=_LOG_SECONDS,
+        disable=not shown,
     )
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import jax
 from clu import parameter_overview
 
-from sid2core import artifact, config, recipe, stage, work
+from sid2core import artifact, config, recipe, stage
 from sid2core.data.dataset import Dataset
 from sid2core.data.loader import Loader
 from sid2core.models import cost, network
-from sid2core.training import base, loop, start
+from sid2core.training import base, cluster, loop, mesh, start
 from sid2core.training.log import Log
 from sid2core.training.samples import Samples
 
@@ -22,6 +21,7 @@ _log = logging.getLogger(__name__)
 
 def main(params: config.Params) -> None:
     """Train, then write ``artifacts/train`` (EMA weights); the curve and the metrics meanwhile."""
+    cluster.join(params.runtime.launcher)
     prepare = artifact.load("prepare")
     dataset = Dataset.open(prepare, "train", params.runtime.cache_mib)
     shape = recipe.network(params.model, dataset.shape, dataset.num_classes)
@@ -36,34 +36,48 @@ def main(params: config.Params) -> None:
         "model": params.model.model_dump(),
         "train": params.train.model_dump(),
     }
+    layout = mesh.layout(params.runtime.mesh)
     loader = Loader(
-        dataset, params.train.batch_size, params.seed, params.loader, params.runtime.prefetch
+        dataset,
+        params.train.batch_size,
+        params.seed,
+        params.loader,
+        params.runtime.prefetch,
+        sharding=layout.batch,
     )
-    run = base.base_run(params, net, loader, begin)
+    run = base.base_run(params, net, loader, layout, begin)
 
     def show(log: Log) -> None:
-        """DVC and who watches its files see how far it is: ``dvc exp show``, ``dvc plots show``."""
-        REPORTS.mkdir(parents=True, exist_ok=True)
-        log.flush(REPORTS)
-        steps, loss = int(log.rows[-1]["step"]), log.latest("loss")
-        metrics = {
-            "loss": None if loss is None else round(loss, 5),
-            "steps": steps,
-            "parameters": sum(array.size for array in net.shapes().values()),
-            "gflops_forward": round(cost.forward_gflops(shape), 6),
-            "training_pflops": round(cost.training_pflops(shape, steps * run.images_per_step), 4),
-        }
-        artifact.write_json(REPORTS / "metrics.json", metrics)
+        _report(net, log, params.train.batch_size)
 
-    with work.claim("train", made_by | {"start": begin.facts}, prepare=prepare) as folder:
-        samples = Samples.of(params, net, folder / "samples", REPORTS / "samples")
+    with cluster.claim("train", made_by | {"start": begin.facts}, prepare=prepare) as folder:
+        samples = Samples.of(params, net, layout, folder / "samples", REPORTS / "samples")
         samples.restore()
         state, log = loop.fit(run, folder, params.runtime, show=show, look=samples)
+        weights, emas = layout.host((state["ema"], state["emas"]))
+        if not cluster.first():
+            return
         with artifact.create("train", made_by, {"prepare": prepare}) as draft:
-            weights = jax.device_get(state["ema"])
             network.save(draft.folder, net, weights, {"diffusion": made_by["diffusion"]})
+            for name, average in emas.items():
+                network.save_weights(draft.path(f"{name}.safetensors"), average)
             draft.facts |= {"steps": params.train.steps, **begin.facts}
         show(log)
+
+
+def _report(net: network.Network, log: Log, batch_size: int) -> None:
+    """The curve and the metrics as far as they are: ``dvc exp show`` shows them as they grow."""
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    log.flush(REPORTS)
+    steps, loss = int(log.rows[-1]["step"]), log.latest("loss")
+    metrics = {
+        "loss": None if loss is None else round(loss, 5),
+        "steps": steps,
+        "parameters": sum(shape.size for shape in net.shapes().values()),
+        "gflops_forward": round(cost.forward_gflops(net.config), 6),
+        "training_pflops": round(cost.training_pflops(net.config, steps * batch_size), 4),
+    }
+    artifact.write_json(REPORTS / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,12 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("sid2core", "stages")
 
-SCHEMA = {"sid2core/config.py", "sid2core/schema.py", "sid2core/schema_data.py"}
+SCHEMA = {
+    "sid2core/config.py",
+    "sid2core/schema.py",
+    "sid2core/schema_data.py",
+    "sid2core/schema_training.py",
+}
 CANNOT_CHANGE_A_RESULT = {
     *SCHEMA,  # types and bounds; values are tracked in params.yaml itself
     "sid2core/errors.py",

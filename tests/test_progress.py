@@ -52,6 +52,15 @@ def test_lines_grow_rarer_as_work_grows_longer(capsys, monkeypatch):
 
 
 @pytest.mark.usefixtures("_at_once")
+@pytest.mark.parametrize("terminal", [True, False])
+def test_one_that_is_not_shown_prints_nothing(capsys, monkeypatch, terminal):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    with progress.bar(4, "train", "step", shown=False) as bar:
+        bar.update(4)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("_at_once")
 def test_what_an_earlier_run_has_done_counts_as_done(capsys):
     with progress.bar(10, "train", "step", initial=7) as bar:
         bar.update(3)

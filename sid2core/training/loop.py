@@ -29,11 +29,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from sid2core import config, progress
-from sid2core.training import stopping
+from sid2core.training import cluster, stopping
 from sid2core.training.checkpoints import Checkpoints
 from sid2core.training.failures import Stopped, TrainingError, explained, kept
 from sid2core.training.guard import SKIPPED
 from sid2core.training.log import Log, Row, peak_memory_mib
+from sid2core.training.mesh import ONE_DEVICE, Layout
 from sid2core.typing import Array
 
 __all__ = ["Run", "Stopped", "TrainingError", "fit"]
@@ -59,6 +60,7 @@ class Run:
         step: one update; deterministic in (state, batch, index).
         images_per_step: for the rate.
         cure: what to change when the loss is no longer finite.
+        layout: on which devices the state lies.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Run:
     step: Step
     images_per_step: int
     cure: str
+    layout: Layout = ONE_DEVICE
 
 
 def fit(
@@ -104,7 +107,7 @@ def fit(
         watch = _Watch(run, runtime)
         with (
             closing(run.batches(start)) as batches,
-            progress.bar(run.steps, run.name, "step", initial=start) as bar,
+            progress.bar(run.steps, run.name, "step", initial=start, shown=cluster.first()) as bar,
         ):
             for index in range(start, run.steps):
                 batch = watch.next(batches, state)
@@ -119,14 +122,15 @@ def fit(
                     _check(run, log.fetch(), done, runtime.max_skipped, checkpoints)
                     row = log.close_row(done, watch.rates())
                     bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
-                    if watch.shows():
+                    if watch.shows() and cluster.first():
                         show(log)
                 if runtime.sample_every and done % runtime.sample_every == 0:
                     with watch.paused(state):
                         look(done, state)
                 stop, due = watch.agreed(request.by is not None, at_row)
                 if due or stop or last or done % runtime.checkpoint_every == 0:
-                    log.flush(folder)
+                    if cluster.first():
+                        log.flush(folder)
                     checkpoints.save(done, state, log.fetch())
                     watch.saved()
                 if stop and not last:
@@ -206,7 +210,7 @@ def _resume(run: Run, checkpoints: Checkpoints, folder: Path) -> tuple[int, Any,
         _log.info("%s starts at step 0 of %d", run.name, run.steps)
         return 0, run.init(), Log()
     _log.info("%s resumes from step %d of %d", run.name, newest, run.steps)
-    state, pending = checkpoints.restore(newest, jax.eval_shape(run.init))
+    state, pending = checkpoints.restore(newest, run.layout.abstract(run.init))
     return newest, state, Log.read(folder, newest, pending)
 
 

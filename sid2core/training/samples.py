@@ -18,6 +18,8 @@ from sid2core.diffusion.guidance import NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.models.network import Network
 from sid2core.sampling import Denoiser, Generator, Method, balanced_labels
+from sid2core.training import cluster
+from sid2core.training.mesh import Layout
 
 ROWS, COLUMNS = 4, 8
 
@@ -29,17 +31,21 @@ class Samples:
     Attributes:
         method: how images are drawn.
         seed: of the noise.
+        layout: where the weights lie.
         kept: a folder that outlives a kill, as the checkpoints do.
         shown: the folder that people look at; :meth:`restore` fills it again after a kill.
     """
 
     method: Method
     seed: int
+    layout: Layout
     kept: Path
     shown: Path
 
     @classmethod
-    def of(cls, params: config.Params, network: Network, kept: Path, shown: Path) -> Samples:
+    def of(
+        cls, params: config.Params, network: Network, layout: Layout, kept: Path, shown: Path
+    ) -> Samples:
         """As ``params.sampling`` says, for the base model in training."""
         sampling = params.sampling
         method = Method(
@@ -50,22 +56,25 @@ class Samples:
             sampling.steps,
             sampling.clip,
         )
-        return cls(method, params.seed, kept, shown)
+        return cls(method, params.seed, layout, kept, shown)
 
     def restore(self) -> None:
         """Show what this very run has drawn so far, and nothing of another one."""
+        if not cluster.first():
+            return
         shutil.rmtree(self.shown, ignore_errors=True)
         if self.kept.exists():
             shutil.copytree(self.kept, self.shown)
 
     def __call__(self, step: int, state: Mapping[str, Any]) -> None:
-        """Draw from ``state["ema"]``."""
+        """Draw from ``state["ema"]``; of several processes, the first one draws."""
+        weights = self.layout.host(state["ema"])
+        if not cluster.first():
+            return
         count = ROWS * COLUMNS
         labels = balanced_labels(count, self.method.denoiser.network.config.num_classes)
         stream = rng.key(self.seed, "train/samples")
-        images = Generator(self.method, state["ema"], count).images(
-            stream, np.arange(count), labels
-        )
+        images = Generator(self.method, weights, count).images(stream, np.arange(count), labels)
         content = png(images)
         for folder in (self.kept, self.shown):
             folder.mkdir(parents=True, exist_ok=True)

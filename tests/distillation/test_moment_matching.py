@@ -399,3 +399,27 @@ def test_an_iteration_takes_two_batches_that_no_other_takes(start):
     for index, pair in enumerate(pairs, start):
         for which, batch in enumerate(pair):
             assert (batch.images == loader.batch(2 * index + which).images).all()
+
+
+def test_a_batch_in_parts_is_the_batch():
+    """Draws included: update by update, up to rounding."""
+    made = matching(ConstantGuidance(1.0))
+    states = []
+    for parts in (1, 4):
+        step = jax.jit(
+            partial(
+                moment_matching.update,
+                matching=made,
+                optimiser=SGD,
+                ema_decay=0.9,
+                accumulation=parts,
+            )
+        )
+        state = moment_matching.initial_state(STUDENT, SGD)
+        for index in range(3):
+            state, _ = step(state, TEACHER, batches(index), jax.random.key(1))
+        states.append(state)
+    for name in ("student", "auxiliary", "ema"):
+        whole, part = (np.asarray(state[name]["mean"]) for state in states)
+        np.testing.assert_allclose(part, whole, rtol=1e-5, atol=1e-6)
+        assert np.abs(whole - np.asarray(STUDENT["mean"])).max() > 1e-3, "it has moved"

@@ -14,7 +14,7 @@ from sid2core import artifact
 from sid2core.models import network
 from sid2core.trained import Trained
 from tests import tiny
-from tests.stages.processes import checkpoints, run, signalled, start
+from tests.processes import checkpoints, finish, signalled, start
 
 STEPS = 240
 LENGTH = {
@@ -36,8 +36,9 @@ def undisturbed(tmp_path_factory, compiled):
     """A project's root in which both stages have run, and what training logged."""
     folder = tmp_path_factory.mktemp("undisturbed")
     tiny.write(folder, **LENGTH)
-    run("prepare", folder, compiled)
-    return folder, run("train", folder, compiled)
+    finish(start("prepare", folder, compiled))
+    (log,) = finish(start("train", folder, compiled))
+    return folder, log
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(undisturbed, prepared
     tiny.write(
         prepared, **LENGTH | {"runtime": LENGTH["runtime"] | {"prefetch": 0, "cache_mib": 1}}
     )
-    log = run("train", prepared, compiled)
+    (log,) = finish(start("train", prepared, compiled))
     assert re.findall(r"train (?:starts|resumes).*", log) == [
         f"train resumes from step {second} of {STEPS}"
     ]

@@ -15,7 +15,7 @@ from sid2core.models import network
 from sid2core.training.loop import TrainingError
 from stages import train
 from tests import tiny
-from tests.stages.processes import checkpoints, run, signalled
+from tests.processes import checkpoints, finish, signalled, start
 
 STEPS = 200
 MOVING = {
@@ -40,7 +40,7 @@ def undisturbed(tmp_path_factory, compiled):
     folder = tmp_path_factory.mktemp("moving")
     tiny.write(folder, **MOVING)
     for stage in ("prepare", "train"):
-        run(stage, folder, compiled)
+        finish(start(stage, folder, compiled))
     return folder
 
 
@@ -64,7 +64,7 @@ def test_stopped_by_every_signal_it_goes_on_and_ends_with_the_same_bytes(
             assert "Traceback" not in log
         assert before < newest < STEPS
         assert not (tmp_path / "artifacts" / "train").exists()
-    log = run("train", tmp_path, compiled)
+    (log,) = finish(start("train", tmp_path, compiled))
     assert f"train resumes from step {newest} of {STEPS}" in log
     assert tiny.snapshot(tmp_path, "train") == tiny.snapshot(undisturbed, "train")
 

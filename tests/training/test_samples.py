@@ -8,6 +8,7 @@ from PIL import Image
 from sid2core import recipe
 from sid2core.models.network import Network
 from sid2core.training import samples
+from sid2core.training.mesh import ONE_DEVICE
 from sid2core.training.samples import COLUMNS, ROWS, Samples
 from tests import tiny
 
@@ -33,7 +34,7 @@ def test_a_grid_has_each_image_in_its_place(shape, factor):
 def drawn(tmp_path):
     params = tiny.params()
     net = Network(recipe.network(params.model, (8, 8, 1), 10))
-    made = Samples.of(params, net, tmp_path / "kept", tmp_path / "shown")
+    made = Samples.of(params, net, ONE_DEVICE, tmp_path / "kept", tmp_path / "shown")
     return made, {"ema": jax.jit(net.init)(jax.random.key(0))}
 
 

@@ -12,6 +12,8 @@ from sid2core.training.loop import Run
 
 SIZE = 50_000
 RUNTIME = config.Runtime(
+    launcher="",
+    mesh=config.Mesh(data=1, fsdp=1),
     log_every=2,
     checkpoint_every=4,
     checkpoint_minutes=None,
