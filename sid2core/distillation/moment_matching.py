@@ -226,9 +226,8 @@ def distillation_run(
         accumulation=settings.accumulation,
         layout=layout,
     )
+    compiled = layout.compiled(guard.guarded(plain), lambda: initial(teacher))
     rate = optimiser.learning_rate(settings.optimiser, settings.iterations)
-    one = guard.telling(guard.guarded(plain), {"learning_rate": rate})
-    compiled = layout.compiled(one, lambda: initial(teacher))
     key = rng.key(seed, f"distill/{name}")
 
     def batches(index: int) -> Generator[tuple[Batch, Batch], None, None]:
@@ -237,7 +236,8 @@ def distillation_run(
                 yield first, next(stream)
 
     def step(state: Any, pair: tuple[Batch, Batch], index: int) -> tuple[Any, dict[str, Scalar]]:
-        return compiled(state, teacher, pair, key)
+        state, scalars = compiled(state, teacher, pair, key)
+        return state, scalars | {"learning_rate": rate(index)}
 
     return Run(
         name=name,

@@ -202,10 +202,12 @@ def base_run(
     settings = params.train
     first, step_of = compiled(params, network, layout, start.frozen)
     key = rng.key(params.seed, "train")
+    curves = _curves(params)
     given = None if start.params is None else layout.placed(start.params)
 
     def step(state: Any, batch: Batch, index: int) -> tuple[Any, dict[str, Scalar]]:
-        return step_of(state, batch.images, batch.labels, key)
+        state, scalars = step_of(state, batch.images, batch.labels, key)
+        return state, scalars | {name: curve(index) for name, curve in curves.items()}
 
     return Run(
         name="train",
@@ -260,8 +262,7 @@ def compiled(
         accumulation=settings.accumulation,
         layout=layout,
     )
-    one = guard.telling(guard.guarded(guard.frozen(plain, frozen)), _curves(params))
-    return first, layout.compiled(one, first)
+    return first, layout.compiled(guard.guarded(guard.frozen(plain, frozen)), first)
 
 
 def _copied(weights: Any) -> Any:
@@ -269,8 +270,8 @@ def _copied(weights: Any) -> Any:
     return jax.tree.map(jnp.copy, weights)
 
 
-def _curves(params: config.Params) -> dict[str, Callable[[Array], Array]]:
-    """What the log shows as functions of the step."""
+def _curves(params: config.Params) -> dict[str, Callable[[int], Array]]:
+    """What the log shows as functions of the step's index; computed while the device steps."""
     rate = optimiser.learning_rate(params.train.optimiser, params.train.steps)
     curves: dict[str, Any] = {"learning_rate": rate}
     bias = recipe.moving_bias(params.diffusion.loss)

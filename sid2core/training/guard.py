@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -60,13 +60,3 @@ def frozen(update: Update, names: Collection[str]) -> Update:
         return jax.tree_util.tree_map_with_path(kept, state, new), scalars
 
     return most_of_it
-
-
-def telling(update: Update, curves: Mapping[str, Callable[[Array], Array]]) -> Update:
-    """The same update, which also tells the value of each of ``curves`` at its step."""
-
-    def with_curves(state: State, *args: Any, **kwargs: Any) -> tuple[State, dict[str, Array]]:
-        new, scalars = update(state, *args, **kwargs)
-        return new, scalars | {name: curve(state["step"]) for name, curve in curves.items()}
-
-    return with_curves

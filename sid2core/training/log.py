@@ -47,7 +47,7 @@ class Log:
 
     def close_row(self, step: int, rates: Row) -> Row:
         """End a row at ``step``, the means of what is pending; returns it."""
-        row = {"step": step, **means(self.fetch())}
+        row: Row = {"step": step, **means(self.fetch())}
         self.rows.append(row)
         self.speed.append({"step": step, **rates})
         self.pending = []
@@ -91,20 +91,19 @@ class Log:
 
 
 def means(steps: Sequence[Mapping[str, float]]) -> Row:
-    """Mean of each scalar in float64, rounded to what float32 can tell; how many were skipped.
+    """Mean of each scalar, and how many steps were skipped.
 
     Skipped updates are left out of the means: what they tell is not finite. Where none is left, a
     mean is NaN, an empty cell of the table.
     """
     counted = [one for one in steps if not one.get(SKIPPED)]
-    row: Row = {
-        name: float(f"{math.fsum(one[name] for one in counted) / len(counted):.7g}")
-        if counted
-        else math.nan
-        for name in steps[0]
-        if name != SKIPPED
-    }
-    return row | ({SKIPPED: len(steps) - len(counted)} if SKIPPED in steps[0] else {})
+    row: Row = {name: _mean([one[name] for one in counted]) for name in steps[0]}
+    return row | ({SKIPPED: len(steps) - len(counted)} if SKIPPED in row else {})
+
+
+def _mean(values: Sequence[float]) -> float:
+    """In float64, rounded to what float32 can tell."""
+    return float(f"{math.fsum(values) / len(values):.7g}") if values else math.nan
 
 
 def peak_memory_mib() -> float:

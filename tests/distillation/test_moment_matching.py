@@ -360,8 +360,10 @@ def test_a_run_leaves_the_teacher_as_it_was():
         "grad_norm_auxiliary",
         "grad_norm_student",
         "param_norm_student",
-        "update_norm_student",
+        "param_norm_auxiliary",
+        "update_norm_auxiliary",
         "learning_rate",
+        "update_norm_student",
         "skipped",
     }
     assert all(jnp.isfinite(value) for value in scalars.values())

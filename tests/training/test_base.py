@@ -300,15 +300,13 @@ def test_a_fresh_model_errs_by_the_noise_itself(run):
 
 
 def test_a_run_tells_the_bias_where_it_moves(run):
-    params, made = run
+    _, made = run
     _, scalars = stepped(made, jax.jit(made.init)(), 0)
     assert "bias" not in scalars
-    moving = tiny.raw(train={"steps": 9})
+    moving = tiny.raw()
     moving["diffusion"]["loss"] |= {"bias": -3.0, "bias_start": -8.0, "bias_steps": 10}
-    made = base.base_run(config.parse(moving), made_network(), None)
-    state = made.init() | {"step": jnp.int32(4)}
-    _, scalars = made.step(state, some_batch(), 4)
-    assert float(scalars["bias"]) == -6.0
+    curves = base._curves(config.parse(moving))
+    assert [float(curves["bias"](index)) for index in (0, 4, 99)] == [-8.0, -6.0, -3.0]
 
 
 def test_an_update_that_is_not_finite_is_skipped_and_the_next_one_taken(run):
@@ -335,7 +333,7 @@ def test_a_run_may_start_at_given_weights_and_keep_some(run):
     weights = jax.jit(net.init)(jax.random.key(7))
     before = jax.tree.map(np.array, weights)
     frozen = frozenset(name for name in weights if name.startswith("conditioning/"))
-    begun = base.base_run(params, net, None, Start(weights, frozen))
+    begun = base.base_run(params, net, None, start=Start(weights, frozen))
     state = begun.init()
     assert same(state["params"], weights)
     assert same(state["ema"], weights)

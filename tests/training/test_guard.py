@@ -97,16 +97,6 @@ def test_nothing_frozen_is_the_update_itself():
     assert guard.frozen(update, frozenset()) is update
 
 
-def test_curves_are_told_at_the_step_that_is_taken():
-    curves = {"rate": lambda step: jnp.float32(10) - step.astype(jnp.float32)}
-    telling = guard.telling(guard.guarded(update), curves)
-    state = guard.watched(first())
-    for index in range(3):
-        state, scalars = telling(state, jnp.float32(math.nan))
-        assert float(scalars["rate"]) == 10 - index
-        assert int(scalars["skipped"]) == index + 1
-
-
 @pytest.mark.parametrize("pull", [0.5, math.nan])
 def test_guard_and_freeze_go_together(pull):
     both = jax.jit(guard.guarded(guard.frozen(partial(update), {"w"})))
