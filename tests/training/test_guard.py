@@ -21,6 +21,9 @@ def update(state, pull):
     return new, {"loss": pull, "grad_norm": jnp.linalg.norm(moment)}
 
 
+PLAIN, CAREFUL = jax.jit(update), jax.jit(guard.guarded(update))
+
+
 def first():
     return {
         "step": jnp.zeros((), jnp.int32),
@@ -34,12 +37,11 @@ def same(one, other):
 
 
 def test_finite_updates_are_what_they_are_without_guard():
-    plain, careful = jax.jit(update), jax.jit(guard.guarded(update))
     state, watched = first(), guard.watched(first())
     for index in range(20):
         pull = jnp.float32(0.3 + 0.1 * index)
-        state, scalars = plain(state, pull)
-        watched, told = careful(watched, pull)
+        state, scalars = PLAIN(state, pull)
+        watched, told = CAREFUL(watched, pull)
         assert same(watched, state | {"skipped": jnp.int32(0)})
         assert same(told, scalars | {"skipped": jnp.int32(0)})
 
@@ -47,13 +49,12 @@ def test_finite_updates_are_what_they_are_without_guard():
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from([0.1, 0.7, *BAD]), min_size=1, max_size=12))
 def test_bad_updates_count_and_change_nothing_but_the_step(pulls):
-    careful = jax.jit(guard.guarded(update))
     state, expected, in_row = guard.watched(first()), first(), 0
     for index, pull in enumerate(pulls):
-        state, scalars = careful(state, jnp.float32(pull))
+        state, scalars = CAREFUL(state, jnp.float32(pull))
         in_row = 0 if math.isfinite(pull) else in_row + 1
         if not in_row:
-            expected, _ = jax.jit(update)(expected, jnp.float32(pull))
+            expected, _ = PLAIN(expected, jnp.float32(pull))
         assert int(scalars["skipped"]) == int(state["skipped"]) == in_row
         assert int(state["step"]) == index + 1
         for part in ("params", "moments"):
@@ -81,7 +82,7 @@ def test_what_is_given_away_may_be_guarded():
         state, _ = careful(state, jnp.float32(pull))
     expected = first()
     for _ in range(2):
-        expected, _ = jax.jit(update)(expected, jnp.float32(0.1))
+        expected, _ = PLAIN(expected, jnp.float32(0.1))
     assert same(state["params"], expected["params"])
 
 

@@ -103,5 +103,6 @@ class Clock:
 
 
 def saved(folder):
-    """The steps of checkpoints that are there."""
-    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir() if path.is_dir())
+    """The steps of checkpoints that are whole."""
+    names = [path.name for path in (folder / "checkpoints").iterdir()]
+    return sorted(int(name) for name in names if name.isdigit())
