@@ -7,6 +7,9 @@ import time
 
 from tests import tiny
 
+PATIENCE = 1800
+"""Seconds after which processes wait for each other in vain; a busy machine takes its time."""
+
 
 def start(stage, folder, compiled, devices=1, **environment):
     """The stage as a process that sees so many devices."""
@@ -33,10 +36,11 @@ def start_two(stage, folder, compiled):
 def finish(*processes):
     """Wait for all to end well; return what each logged."""
     try:
-        logs = [process.communicate(timeout=240)[1] for process in processes]
+        logs = [process.communicate(timeout=PATIENCE)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
+            process.wait()
     assert [process.returncode for process in processes] == [0] * len(processes), logs
     return logs
 

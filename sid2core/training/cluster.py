@@ -21,11 +21,12 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from sid2core import work
@@ -37,6 +38,8 @@ _GIVEN = ("SID2_COORDINATOR", "SID2_PROCESSES", "SID2_PROCESS")
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 """How many processes Open MPI or SLURM has started."""
 _LAUNCHED = "SID2_LAUNCHED"
+_PATIENCE = 60
+"""Seconds that a process which ends waits for the others; they may hang where it has failed."""
 
 
 class ClusterError(Sid2Error):
@@ -58,7 +61,7 @@ def join(launcher: str = "") -> None:
     if settings is None and importlib.util.find_spec("libtpu") is None:
         return
     try:
-        jax.distributed.initialize(**(settings or {}))
+        jax.distributed.initialize(**(settings or {}), shutdown_timeout_seconds=_PATIENCE)
     except (RuntimeError, ValueError) as error:
         if settings is None:
             _log.info("no TPU pod (%s): this process is alone", error)
@@ -88,17 +91,19 @@ def claim(stage: str, params: Mapping[str, Any], **inputs: Artifact) -> Iterator
     """:func:`sid2core.work.claim` for all processes: process 0 holds the lock for them.
 
     Raises:
-        WorkError: another run holds the folder.
+        WorkError: another run holds the folder; in every process, so that none waits in vain.
     """
-    if first():
-        with work.claim(stage, params, **inputs) as folder:
-            wait(f"{stage} claimed")
-            yield folder
-            wait(f"{stage} done")
-    else:
-        wait(f"{stage} claimed")
+    with ExitStack() as held:
+        refusal = None
+        if first():
+            try:
+                held.enter_context(work.claim(stage, params, **inputs))
+            except work.WorkError as error:
+                refusal = error
+        if not multihost_utils.broadcast_one_to_all(np.int32(refusal is None)):
+            raise refusal or work.WorkError("process 0 could not begin; its own message says why")
         yield work.folder(stage, params, **inputs)
-        wait(f"{stage} done")
+        wait(f"{stage} is done")
 
 
 def _settings(environment: Mapping[str, str]) -> dict[str, Any] | None:

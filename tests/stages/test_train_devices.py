@@ -101,7 +101,7 @@ def test_what_two_processes_wrote_one_process_reads(alone, project, compiled):
     """Two are killed between checkpoints; one goes on, on a device of its own."""
     folder = project(FSDP)
     pair = processes.start_two("train", folder, compiled)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + processes.PATIENCE
     try:
         while not whole(folder) and time.monotonic() < deadline:
             assert [process.poll() for process in pair] == [None, None]

@@ -51,7 +51,7 @@ def test_a_fixed_average_starts_from_the_fresh_weights():
 def test_several_are_kept_side_by_side_as_each_alone():
     trajectory, emas = walk(20), [("decay", 0.5), ("power", 0.1), ("power", 0.05)]
     together = averaged(trajectory, *emas)
-    assert list(together) == ["ema_decay_0.5", "ema_power_0.1", "ema_power_0.05"]
+    assert set(together) == {"ema_decay_0.5", "ema_power_0.1", "ema_power_0.05"}
     for one in emas:
         ((name, alone),) = averaged(trajectory, one).items()
         np.testing.assert_allclose(together[name], alone, rtol=1e-6)
