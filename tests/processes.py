@@ -58,7 +58,7 @@ def signalled(stage, folder, compiled, goal, number):
         Its exit code and its log.
     """
     with start(stage, folder, compiled) as process:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while max(checkpoints(folder, stage), default=0) < goal and time.monotonic() < deadline:
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.002)
