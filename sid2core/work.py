@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sid2core.artifact import Artifact, write_json
+from sid2core.artifact import Artifact, only_writer, write_json
 from sid2core.errors import Sid2Error
 
 FORMAT = 1
@@ -60,6 +60,7 @@ def claim(stage: str, params: Mapping[str, Any], **inputs: Artifact) -> Iterator
 
     Raises:
         WorkError: a living process holds the folder (an orphan of a killed ``dvc``, perhaps).
+        ArtifactError: one holds the stage's artifact in this project, with other parameters.
     """
     place = folder(stage, params, **inputs)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,7 @@ def claim(stage: str, params: Mapping[str, Any], **inputs: Artifact) -> Iterator
             f"(its lock is {place.with_suffix('.lock')}); wait for it, or stop that process"
         )
         raise WorkError(msg) from None
-    with held:
+    with held, only_writer(stage):
         if os.environ.get("SID2_FRESH") == "1":
             shutil.rmtree(place, ignore_errors=True)
         place.mkdir(exist_ok=True)
