@@ -135,3 +135,40 @@ def steps(folder: str, steps: int, prefetch: int | None) -> Work:
         (Path(folder) / f"{name}.json").write_text(json.dumps(shares[1:] or shares))
 
     return work
+
+
+def training(folder: str, steps: int, bare: bool) -> Work:
+    """Train steps of ``params.yaml`` as the stage takes them, or their compiled step alone."""
+    import jax
+    import jax.numpy as jnp
+
+    from sid2core import artifact, config, recipe
+    from sid2core.data.dataset import Dataset
+    from sid2core.data.loader import Loader
+    from sid2core.models.network import Network
+    from sid2core.training import base, loop
+
+    params = config.read()
+    dataset = Dataset.open(artifact.load("prepare", root=Path(folder) / "artifacts"), "train")
+    settings = params.train.batch_size, params.seed, params.loader, params.runtime.prefetch
+    loader = Loader(dataset, *settings)
+    network = Network(recipe.network(params.model, dataset.shape, dataset.num_classes))
+    run = base.base_run(params, network, loader)
+    first = jax.jit(run.init)()
+    run = replace(run, steps=steps, init=lambda: jax.tree.map(jnp.copy, first))
+    run = replace(run, batches=lambda index: loader.stream(index, steps - index))
+    place = Path(folder) / "work"
+
+    def whole() -> None:
+        loop.fit(run, place, params.runtime)
+        shutil.rmtree(place)
+
+    batch = next(loader.stream(0, 1))
+
+    def alone() -> None:
+        state = run.init()
+        for index in range(steps):
+            state, scalars = run.step(state, batch, index)
+        jax.block_until_ready((state, scalars))
+
+    return alone if bare else whole

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from sid2core.errors import Sid2Error
 
 ROOT = Path("artifacts")
@@ -27,7 +29,7 @@ _VERSIONS = ("jax", "flax", "optax", "numpy")
 
 
 class ArtifactError(Sid2Error):
-    """An artifact is missing, damaged, or was not made from the inputs beside it."""
+    """An artifact is missing, damaged, being written, or was not made from the inputs beside it."""
 
 
 @dataclass(frozen=True)
@@ -140,35 +142,78 @@ def create(
     The body writes files through the draft and fills ``draft.facts`` (JSON values). On leaving,
     the manifest is written and the folder takes the place of an earlier one; if the body raises,
     the earlier one stays as it was.
+
+    Raises:
+        ArtifactError: another process is writing it.
+    """
+    base = root or ROOT
+    with only_writer(stage, root=root):
+        target, draft = base / stage, Draft(base / f".{stage}.draft")
+        shutil.rmtree(draft.folder, ignore_errors=True)
+        draft.folder.mkdir()
+        try:
+            yield draft
+            _write_manifest(draft, stage, params, inputs or {})
+            _put(draft.folder, target)
+        finally:
+            shutil.rmtree(draft.folder, ignore_errors=True)
+
+
+@contextmanager
+def only_writer(stage: str, *, root: Path | None = None) -> Iterator[None]:
+    """Hold the right to write the artifact of ``stage`` in this project's folder.
+
+    A long stage takes it before its work, :func:`create` in any case; this process may hold it
+    more than once.
+
+    Raises:
+        ArtifactError: another process holds it, with whatever parameters.
     """
     base = root or ROOT
     base.mkdir(parents=True, exist_ok=True)
-    target, draft = base / stage, Draft(base / f".{stage}.draft")
-    shutil.rmtree(draft.folder, ignore_errors=True)
-    draft.folder.mkdir()
+    path = base.absolute() / f".{stage}.lock"
     try:
-        yield draft
-        paths = sorted(path for path in draft.folder.rglob("*") if path.is_file())
-        manifest = {
-            "format": FORMAT,
-            "stage": stage,
-            "params": dict(params),
-            "inputs": {name: artifact.digest for name, artifact in sorted((inputs or {}).items())},
-            "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
-            "facts": draft.facts,
-            "files": {
-                path.relative_to(draft.folder).as_posix(): {
-                    "bytes": path.stat().st_size,
-                    "sha256": sha256(path),
-                }
-                for path in paths
-            },
-        }
-        write_json(draft.folder / MANIFEST, manifest)
-        shutil.rmtree(target, ignore_errors=True)
-        draft.folder.rename(target)
-    finally:
-        shutil.rmtree(draft.folder, ignore_errors=True)
+        held = FileLock(path, is_singleton=True).acquire(timeout=0)
+    except Timeout:
+        msg = (
+            f"another process is making {base / stage} (its lock is {path}), perhaps of other "
+            "parameters; wait for it, or stop that process"
+        )
+        raise ArtifactError(msg) from None
+    with held:
+        yield
+
+
+def _write_manifest(
+    draft: Draft, stage: str, params: Mapping[str, Any], inputs: Mapping[str, Artifact]
+) -> None:
+    paths = sorted(path for path in draft.folder.rglob("*") if path.is_file())
+    manifest = {
+        "format": FORMAT,
+        "stage": stage,
+        "params": dict(params),
+        "inputs": {name: artifact.digest for name, artifact in sorted(inputs.items())},
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+        "facts": draft.facts,
+        "files": {
+            path.relative_to(draft.folder).as_posix(): {
+                "bytes": path.stat().st_size,
+                "sha256": sha256(path),
+            }
+            for path in paths
+        },
+    }
+    write_json(draft.folder / MANIFEST, manifest)
+
+
+def _put(folder: Path, target: Path) -> None:
+    """Give ``folder`` the place of ``target``, which is put aside first and removed last."""
+    before = target.with_name(f".{target.name}.before")
+    shutil.rmtree(before, ignore_errors=True)
+    if target.exists():
+        target.rename(before)
+    folder.rename(target)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -28,20 +28,9 @@ from sid2core.schema import (
     Seed,
 )
 from sid2core.schema_data import Data, Loader
+from sid2core.schema_training import Mesh, Optimiser, Train, check_parts
 
 PARAMS_FILE = Path("params.yaml")
-
-
-class Optimiser(Section):
-    """Adam with linear warm-up and a global-norm clip; ``decay`` follows the warm-up."""
-
-    learning_rate: PositiveFloat
-    warmup_steps: NonNegative
-    decay: Literal["constant", "linear"]
-    adam_b1: Fraction
-    adam_b2: Fraction
-    adam_eps: PositiveFloat
-    clip_norm: PositiveFloat
 
 
 class Reference(Section):
@@ -170,16 +159,6 @@ class Model(Section):
         return self
 
 
-class Train(Section):
-    """Base training."""
-
-    steps: Positive
-    batch_size: Positive
-    label_dropout: Fraction
-    ema_decay: Fraction
-    optimiser: Optimiser
-
-
 class Sampling(Section):
     """The sampler of every stage that draws images from the base model."""
 
@@ -225,6 +204,7 @@ class Distill(Section):
     steps: Annotated[list[Positive], Field(min_length=1)]
     iterations: Positive
     batch_size: Positive
+    accumulation: Positive
     ema_decay: Fraction
     max_weight: PositiveFloat
     optimiser: Optimiser
@@ -235,6 +215,7 @@ class Distill(Section):
         if len(set(self.steps)) != len(self.steps):
             msg = f"steps repeats an entry: {self.steps}"
             raise ValueError(msg)
+        check_parts(self.batch_size, self.accumulation)
         return self
 
 
@@ -293,23 +274,20 @@ class Report(Section):
 class Runtime(Section):
     """What does not change results; DVC does not track it."""
 
+    launcher: str
+    mesh: Mesh
     log_every: Positive
     checkpoint_every: Positive
+    checkpoint_minutes: PositiveFloat | None
+    keep_checkpoints: Positive
+    keep_hours: PositiveFloat | None
+    max_skipped: Positive
+    sample_every: NonNegative
     remat: Literal["none", "blocks", "full"]
     scan_blocks: Positive
     attention: Literal["auto", "xla", "recomputed", "cudnn"]
     prefetch: NonNegative
     cache_mib: Positive
-
-    @model_validator(mode="after")
-    def _aligned(self) -> Runtime:
-        if self.checkpoint_every % self.log_every:
-            msg = (
-                f"checkpoint_every {self.checkpoint_every} must be a multiple of "
-                f"log_every {self.log_every}: a resumed log then continues without a gap"
-            )
-            raise ValueError(msg)
-        return self
 
 
 class Params(Section):

@@ -7,15 +7,25 @@ import sys
 from tqdm import tqdm
 
 _LOG_SECONDS = 15.0
+_LOG_SHARE = 0.01
 
 
-def bar(total: int, description: str, unit: str, initial: int = 0) -> tqdm:
+def bar(total: int, description: str, unit: str, initial: int = 0, *, shown: bool = True) -> tqdm:
     """A progress bar over ``total`` units, of which ``initial`` were done by an earlier run.
 
-    Where standard error is no terminal it prints a line every 15 seconds instead of redrawing.
+    One that is not ``shown`` prints nothing: of several processes one speaks.
+    Where standard error is no terminal it prints lines instead of redrawing: every 15 seconds, and
+    in long work whenever another hundredth of the time so far has passed.
     """
     if sys.stderr.isatty():
-        return tqdm(total=total, desc=description, unit=unit, initial=initial, dynamic_ncols=True)
+        return tqdm(
+            total=total,
+            desc=description,
+            unit=unit,
+            initial=initial,
+            dynamic_ncols=True,
+            disable=not shown,
+        )
     return _Lines(
         total=total,
         desc=description,
@@ -25,11 +35,18 @@ def bar(total: int, description: str, unit: str, initial: int = 0) -> tqdm:
         ascii=True,
         mininterval=_LOG_SECONDS,
         maxinterval=_LOG_SECONDS,
+        disable=not shown,
     )
 
 
 class _Lines(tqdm):
     """tqdm that ends each report with a newline, for files and pipes."""
+
+    def display(self, *args, **kwargs):  # noqa: ANN002, ANN003, ANN201 (tqdm's own signature)
+        """Print, and wait the longer for the next line the longer this takes."""
+        elapsed = self.format_dict["elapsed"]
+        self.mininterval = self.maxinterval = max(_LOG_SECONDS, _LOG_SHARE * elapsed)
+        return super().display(*args, **kwargs)
 
     @staticmethod
     def status_printer(file):  # noqa: ANN001, ANN205 (tqdm's own signature)

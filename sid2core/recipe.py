@@ -70,13 +70,16 @@ def training_loss(settings: config.Loss, shape: tuple[int, ...]) -> losses.Train
             return losses.PowerLoss(_bias(settings), _levels(settings, height, width))
 
 
-def _bias(settings: config.Loss) -> float | weighting.TimeShiftedBias:
-    """A number, or with ``bias_start`` one that moves from there (SiD2 supplement C.2)."""
-    assert settings.bias is not None, "config.Loss lets no sigmoid or power loss go without"
-    if settings.bias_start is None:
-        return settings.bias
-    assert settings.bias_steps is not None, "config.Loss lets neither go without the other"
+def moving_bias(settings: config.Loss) -> weighting.TimeShiftedBias | None:
+    """The bias that moves from ``bias_start`` on (SiD2 supplement C.2); None where none moves."""
+    if settings.bias is None or settings.bias_start is None or settings.bias_steps is None:
+        return None
     return weighting.TimeShiftedBias(settings.bias_start, settings.bias, settings.bias_steps)
+
+
+def _bias(settings: config.Loss) -> float | weighting.TimeShiftedBias:
+    assert settings.bias is not None, "config.Loss lets no sigmoid or power loss go without"
+    return moving_bias(settings) or settings.bias
 
 
 def _levels(settings: config.Loss, height: int, width: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Callable
@@ -25,3 +26,7 @@ def run(name: str, main: Callable[[config.Params], None]) -> None:
         main(config.read())
     except Sid2Error as error:
         sys.exit(f"{name}: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(f"{name}: {error}: make room, then the same command goes on where it can")

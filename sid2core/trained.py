@@ -29,17 +29,20 @@ class Trained:
     """The whole ``config.json`` beside the weights."""
 
     @classmethod
-    def load(cls, folder: Path, execution: Execution = DEFAULT) -> Trained:
+    def load(
+        cls, folder: Path, execution: Execution = DEFAULT, weights: str = network.WEIGHTS
+    ) -> Trained:
         """Read weights and configuration; the process is the one they were trained for.
 
         Args:
             folder: what :func:`sid2core.models.network.save` wrote.
             execution: how the network is to be computed here.
+            weights: another file of its weights, such as a further average of ``train.emas``.
 
         Raises:
             WeightsError: the folder holds no readable model.
         """
-        net, params, settings = network.load(folder, execution)
+        net, params, settings = network.load(folder, execution, weights)
         diffusion = config.Diffusion.model_validate(settings["diffusion"])
         denoiser = Denoiser(net, Prediction(diffusion.prediction))
         schedule = recipe.noise_schedule(diffusion.schedule, net.config.image_shape[-3])

@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sid2core.artifact import Artifact, write_json
+from sid2core.artifact import Artifact, only_writer, write_json
 from sid2core.errors import Sid2Error
 
 FORMAT = 1
@@ -47,6 +47,11 @@ def fingerprint(params: Mapping[str, Any], **inputs: Artifact) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def folder(stage: str, params: Mapping[str, Any], **inputs: Artifact) -> Path:
+    """Where :func:`claim` keeps this very work."""
+    return root() / stage / fingerprint(params, **inputs)
+
+
 @contextmanager
 def claim(stage: str, params: Mapping[str, Any], **inputs: Artifact) -> Iterator[Path]:
     """The work folder of this very work, locked; removed when the body ends well.
@@ -55,24 +60,24 @@ def claim(stage: str, params: Mapping[str, Any], **inputs: Artifact) -> Iterator
 
     Raises:
         WorkError: a living process holds the folder (an orphan of a killed ``dvc``, perhaps).
+        ArtifactError: one holds the stage's artifact in this project, with other parameters.
     """
-    name = fingerprint(params, **inputs)
-    folder = root() / stage / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_suffix(".lock"))
+    place = folder(stage, params, **inputs)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place.with_suffix(".lock"))
     try:
         held = lock.acquire(timeout=0)
     except Timeout:
         msg = (
             f"{stage} with these parameters is already running in another process "
-            f"(its lock is {folder.with_suffix('.lock')}); wait for it, or stop that process"
+            f"(its lock is {place.with_suffix('.lock')}); wait for it, or stop that process"
         )
         raise WorkError(msg) from None
-    with held:
+    with held, only_writer(stage):
         if os.environ.get("SID2_FRESH") == "1":
-            shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(exist_ok=True)
-        write_json(folder / "made_for.json", {"stage": stage, "params": dict(params)})
-        _log.info("work folder %s", folder)
-        yield folder
-        shutil.rmtree(folder)
+            shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(exist_ok=True)
+        write_json(place / "made_for.json", {"stage": stage, "params": dict(params)})
+        _log.info("work folder %s", place)
+        yield place
+        shutil.rmtree(place)

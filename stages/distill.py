@@ -6,11 +6,10 @@ import json
 import logging
 from pathlib import Path
 
-import jax
 import numpy as np
 import pandas as pd
 
-from sid2core import artifact, config, recipe, rng, stage, work
+from sid2core import artifact, config, recipe, rng, stage
 from sid2core.data.dataset import Dataset
 from sid2core.data.loader import Loader
 from sid2core.diffusion.guidance import NoGuidance
@@ -22,7 +21,7 @@ from sid2core.models import network
 from sid2core.models.network import Parameters
 from sid2core.sampling import STUDENT_SAMPLER, Generator, Method, balanced_labels
 from sid2core.trained import Trained
-from sid2core.training import loop
+from sid2core.training import cluster, loop, mesh
 
 REPORTS = Path("reports/distill")
 _log = logging.getLogger(__name__)
@@ -30,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 def main(params: config.Params) -> None:
     """Score the teacher, distil each student, write ``artifacts/distill`` and the curves."""
+    cluster.join(params.runtime.launcher)
     prepare = artifact.load("prepare")
     reference = artifact.load("reference", prepare=prepare)
     train = artifact.load("train", prepare=prepare)
@@ -46,8 +46,14 @@ def main(params: config.Params) -> None:
         Dataset.open(prepare, "train", params.runtime.cache_mib),
         Trained.load(train.folder, recipe.execution(params.runtime)),
     )
+    layout = mesh.layout(params.runtime.mesh)
     loader = Loader(
-        dataset, settings.batch_size, params.seed, params.loader, params.runtime.prefetch
+        dataset,
+        settings.batch_size,
+        params.seed,
+        params.loader,
+        params.runtime.prefetch,
+        sharding=layout.batch,
     )
     verdict = json.loads(search.path("best.json").read_text(encoding="utf-8"))
     guidance = chosen(verdict).guidance
@@ -67,30 +73,35 @@ def main(params: config.Params) -> None:
             "nfe": method.nfe,
         }
 
-    with work.claim("distill", made_by, **inputs) as folder:
+    # Of several processes each scores, so that none has to wait; the first one writes.
+    with cluster.claim("distill", made_by, **inputs) as folder:
         guided = teacher.method(
             recipe.sampler(sampling), guidance, sampling.steps, clip=sampling.clip
         )
         metrics = {"teacher": score("teacher", guided, teacher.params)}
-        curves, speeds = [], []
+        students, curves, speeds = {}, [], []
+        for steps in settings.steps:
+            name = f"student_{steps}"
+            matching = moment_matching.MomentMatching(
+                teacher.denoiser, teacher.schedule, guidance, steps, settings.max_weight
+            )
+            run = moment_matching.distillation_run(
+                settings, matching, teacher.params, loader, params.seed, layout
+            )
+            state, log = loop.fit(run, folder / name, params.runtime)
+            students[steps] = layout.host(state["ema"])
+            few = teacher.method(STUDENT_SAMPLER, NoGuidance(), steps, clip=sampling.clip)
+            metrics[name] = score(name, few, students[steps])
+            curves.append(pd.DataFrame(log.rows).assign(student=name))
+            speeds.append(pd.DataFrame(log.speed).assign(student=name))
+        if not cluster.first():
+            return
         with artifact.create("distill", made_by, inputs) as draft:
-            for steps in settings.steps:
-                name = f"student_{steps}"
-                matching = moment_matching.MomentMatching(
-                    teacher.denoiser, teacher.schedule, guidance, steps, settings.max_weight
-                )
-                run = moment_matching.distillation_run(
-                    settings, matching, teacher.params, loader, params.seed
-                )
-                state, log = loop.fit(run, folder / name, params.runtime)
+            for steps, student in students.items():
                 extra = {"diffusion": teacher.config["diffusion"], "student_steps": steps}
-                student = jax.device_get(state["ema"])
-                network.save(draft.folder / name, teacher.denoiser.network, student, extra)
-                few = teacher.method(STUDENT_SAMPLER, NoGuidance(), steps, clip=sampling.clip)
-                metrics[name] = score(name, few, student)
-                curves.append(pd.DataFrame(log.rows).assign(student=name))
-                speeds.append(pd.DataFrame(log.speed).assign(student=name))
-            draft.facts |= {"students": [f"student_{steps}" for steps in settings.steps]}
+                place = draft.folder / f"student_{steps}"
+                network.save(place, teacher.denoiser.network, student, extra)
+            draft.facts |= {"students": [f"student_{steps}" for steps in students]}
         names = {"step": "iteration", "loss": "loss_auxiliary"}
         for table, parts in (("curve.csv", curves), ("speed.csv", speeds)):
             joined = pd.concat(parts).rename(columns=names)

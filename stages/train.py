@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 
-import jax
 from clu import parameter_overview
 
-from sid2core import artifact, config, recipe, stage, work
+from sid2core import artifact, config, recipe, stage
 from sid2core.data.dataset import Dataset
 from sid2core.data.loader import Loader
 from sid2core.models import cost, network
-from sid2core.training import base, loop
+from sid2core.training import base, cluster, loop, mesh, start
+from sid2core.training.log import Log
+from sid2core.training.samples import Samples
 
 REPORTS = Path("reports/train")
 _log = logging.getLogger(__name__)
 
 
 def main(params: config.Params) -> None:
-    """Train, then write ``artifacts/train`` (EMA weights), the curve and the metrics."""
+    """Train, then write ``artifacts/train`` (EMA weights); the curve and the metrics meanwhile."""
+    cluster.join(params.runtime.launcher)
     prepare = artifact.load("prepare")
     dataset = Dataset.open(prepare, "train", params.runtime.cache_mib)
     shape = recipe.network(params.model, dataset.shape, dataset.num_classes)
     net = network.Network(shape, recipe.execution(params.runtime))
     overview = parameter_overview.get_parameter_overview(net.shapes(), include_stats=False)
     _log.info("parameters\n%s", overview)
+    begin = start.read(params.train, params.diffusion.prediction, net)
     made_by = {
         "seed": params.seed,
         "loader": params.loader.model_dump(),
@@ -34,28 +36,48 @@ def main(params: config.Params) -> None:
         "model": params.model.model_dump(),
         "train": params.train.model_dump(),
     }
+    layout = mesh.layout(params.runtime.mesh)
     loader = Loader(
-        dataset, params.train.batch_size, params.seed, params.loader, params.runtime.prefetch
+        dataset,
+        params.train.batch_size,
+        params.seed,
+        params.loader,
+        params.runtime.prefetch,
+        sharding=layout.batch,
     )
-    run = base.base_run(params, net, loader)
-    with work.claim("train", made_by, prepare=prepare) as folder:
-        state, log = loop.fit(run, folder, params.runtime)
+    run = base.base_run(params, net, loader, layout, begin)
+
+    def show(log: Log) -> None:
+        _report(net, log, params.train.batch_size)
+
+    with cluster.claim("train", made_by | {"start": begin.facts}, prepare=prepare) as folder:
+        samples = Samples.of(params, net, layout, folder / "samples", REPORTS / "samples")
+        samples.restore()
+        state, log = loop.fit(run, folder, params.runtime, show=show, look=samples)
+        weights, emas = layout.host((state["ema"], state["emas"]))
+        if not cluster.first():
+            return
         with artifact.create("train", made_by, {"prepare": prepare}) as draft:
-            weights = jax.device_get(state["ema"])
             network.save(draft.folder, net, weights, {"diffusion": made_by["diffusion"]})
-            draft.facts |= {"steps": params.train.steps}
-        REPORTS.mkdir(parents=True, exist_ok=True)
-        for table in ("curve.csv", "speed.csv"):
-            shutil.copyfile(folder / table, REPORTS / table)
-        images = params.train.steps * params.train.batch_size
-        metrics = {
-            "loss": round(log.rows[-1]["loss"], 5),
-            "steps": params.train.steps,
-            "parameters": sum(array.size for array in weights.values()),
-            "gflops_forward": round(cost.forward_gflops(shape), 6),
-            "training_pflops": round(cost.training_pflops(shape, images), 4),
-        }
-        artifact.write_json(REPORTS / "metrics.json", metrics)
+            for name, average in emas.items():
+                network.save_weights(draft.path(f"{name}.safetensors"), average)
+            draft.facts |= {"steps": params.train.steps, **begin.facts}
+        show(log)
+
+
+def _report(net: network.Network, log: Log, batch_size: int) -> None:
+    """The curve and the metrics as far as they are: ``dvc exp show`` shows them as they grow."""
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    log.flush(REPORTS)
+    steps, loss = int(log.rows[-1]["step"]), log.latest("loss")
+    metrics = {
+        "loss": None if loss is None else round(loss, 5),
+        "steps": steps,
+        "parameters": sum(shape.size for shape in net.shapes().values()),
+        "gflops_forward": round(cost.forward_gflops(net.config), 6),
+        "training_pflops": round(cost.training_pflops(net.config, steps * batch_size), 4),
+    }
+    artifact.write_json(REPORTS / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

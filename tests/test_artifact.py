@@ -1,6 +1,8 @@
 import hashlib
 import json
 import math
+import os
+from pathlib import Path
 
 import pytest
 
@@ -23,10 +25,11 @@ def make(stage="first", params=None, inputs=None, text="content", facts=None):
 
 
 def tree(folder):
+    """All files but locks, which stay."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.suffix != ".lock"
     }
 
 
@@ -176,6 +179,25 @@ def test_the_draft_of_a_killed_run_is_not_mixed_in():
     (stale / "stale.txt").write_text("of a killed run")
     assert set(tree(make().folder)) == {"a.txt", "deep/er/b.bin", "manifest.json"}
     assert not stale.exists()
+
+
+def test_a_kill_while_the_folders_change_places_leaves_the_earlier_one_beside(monkeypatch):
+    before = tree(make().folder)
+    moved = []
+
+    def killed_at_the_second(self, target):
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(self)
+        return Path(os.rename(self, target) or target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            make(text="another")
+    assert tree(artifact.ROOT / ".first.before") == before
+    assert make(text="another").folder.exists()
+    assert not (artifact.ROOT / ".first.before").exists()
 
 
 def test_a_smaller_artifact_leaves_nothing_of_the_earlier_one():

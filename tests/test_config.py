@@ -153,6 +153,9 @@ def test_the_ends_of_a_range_and_a_whole_number_for_a_number_are_taken(path, val
     config.parse(with_value(path, value))
 
 
+DECAY, WIDE = {"kind": "decay", "value": 0.99}, {"kind": "power", "value": 0.3}
+
+
 @pytest.mark.parametrize(
     ("path", "value", "key", "words"),
     [
@@ -163,8 +166,16 @@ def test_the_ends_of_a_range_and_a_whole_number_for_a_number_are_taken(path, val
         ("model.dropout", [0.1], "model", "dropout has 1 entries; 2 channels need 2"),
         ("model.head_size", 48, "model", "head_size 48 must divide 64 channels"),
         ("eval.keep", 5000, "eval", "keep 5000 exceeds samples"),
-        ("runtime.checkpoint_every", 30, "runtime", "must be a multiple of log_every 20"),
         ("distill.steps", [8, 8], "distill", "steps repeats an entry"),
+        ("distill.accumulation", 7, "distill", "accumulation 7 must divide batch_size 64"),
+        ("train.accumulation", 7, "train", "accumulation 7 must divide batch_size 64"),
+        ("train.emas", [DECAY, DECAY], "train", "emas repeats an entry: decay 0.99, decay 0.99"),
+        ("train.emas", [DECAY, WIDE], "train.emas.1", "power 0.3 is wider than the average of"),
+        ("train.optimiser.weight_decay", 0.1, "train.optimiser", "adam has no use for weight_dec"),
+        ("train.optimiser.name", "adamw", "train.optimiser", "adamw needs weight_decay, found nu"),
+        ("distill.optimiser.name", "muon", "distill.optimiser", "muon needs weight_decay, found"),
+        ("runtime.mesh", {"data": -1, "fsdp": -1}, "runtime.mesh", "or -1 for one of them"),
+        ("runtime.mesh", {"data": 0, "fsdp": 1}, "runtime.mesh", "data 0 and fsdp 1"),
         ("guidance_search.weights", [0.5, 0.5], "guidance_search", "weights repeats an entry"),
         ("guidance_search.intervals", [[5.0, 5.0]], "guidance_search", "[5.0, 5.0] is empty"),
         (

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from sid2core import work
-from sid2core.artifact import Artifact
+from sid2core import artifact, work
+from sid2core.artifact import Artifact, ArtifactError
 from sid2core.work import WorkError
 from tests import tiny
 
@@ -157,9 +157,24 @@ def test_a_fresh_start_does_not_touch_the_work_of_a_living_process(holder, monke
     assert (holder.folder / "progress").read_text() == "half"
 
 
-def test_other_work_goes_on_beside_it(holder):
-    with work.claim("train", PARAMS | {"seed": 1}), work.claim("distill", PARAMS):
+def test_another_stage_goes_on_beside_it(holder):
+    with work.claim("distill", PARAMS):
         assert holder.folder.exists()
+
+
+def test_the_same_stage_of_other_parameters_is_refused_in_the_same_project(holder):
+    with pytest.raises(ArtifactError, match=r"making artifacts/train .*of other parameters; wait"):
+        work.claim("train", PARAMS | {"seed": 1}).__enter__()
+    with pytest.raises(ArtifactError, match="another process is making"):
+        artifact.create("train", {}).__enter__()
+
+
+def test_another_project_with_the_same_work_folder_goes_on(holder, tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    (tmp_path / "experiment").mkdir()
+    monkeypatch.chdir(tmp_path / "experiment")
+    with work.claim("train", PARAMS | {"seed": 1}) as folder, artifact.create("train", {}):
+        assert folder.parent == holder.folder.parent
 
 
 def test_a_killed_process_leaves_its_work_and_no_lock(holder):

@@ -17,7 +17,9 @@ PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"
 
 _PRESET = YAML(typ="safe").load((ROOT / "conf" / "tiny.yaml").read_text(encoding="utf-8"))
 SECTIONS = _PRESET["params"] | {
-    "runtime": _PRESET["params"]["runtime"] | {"log_every": 5, "checkpoint_every": 10}
+    "runtime": _PRESET["params"]["runtime"]
+    # One device, however many there are: what tests of stages compare is its bytes.
+    | {"log_every": 5, "checkpoint_every": 10, "mesh": {"data": 1, "fsdp": 1}}
 }
 """The preset ``tiny``, logging often enough to be killed between two lines.
 

@@ -34,9 +34,11 @@ from sid2core.diffusion.schedule import Schedule
 from sid2core.diffusion.times import antithetic_times
 from sid2core.models.network import Parameters
 from sid2core.sampling import STUDENT_SAMPLER, Denoiser
-from sid2core.training import optimiser
+from sid2core.training import guard, optimiser
+from sid2core.training.accumulation import Told, mean_and_gradient
 from sid2core.training.loop import Run
-from sid2core.typing import Array, Image, Labels, LogSnr, Pixels, Scalar
+from sid2core.training.mesh import ONE_DEVICE, Layout
+from sid2core.typing import Array, Image, Labels, LogSnr, Pixels, Scalar, Time
 
 
 class Step(NamedTuple):
@@ -46,6 +48,17 @@ class Step(NamedTuple):
     z_s: Image
     logsnr_s: LogSnr
     labels: Labels
+
+
+class Draws(NamedTuple):
+    """What chance decides of each example."""
+
+    t: Time
+    gap: Time
+    """From t back to s."""
+    eps: Image
+    noise: Image
+    """Of the step to s."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +82,23 @@ class MomentMatching:
 
     def draw(self, student: Parameters, x: Image, labels: Labels, key: Array) -> Step:
         """z_t from data, x~ from the student, z_s from the posterior; differentiable in x~ only."""
+        return self.stepped(student, x, labels, self.drawn(x.shape, key))
+
+    def drawn(self, shape: tuple[int, ...], key: Array) -> Draws:
+        """All that chance decides of a batch of ``shape``."""
         key_t, key_gap, key_eps, key_noise = jax.random.split(key, 4)
-        t = antithetic_times(key_t, len(x))
+        t = antithetic_times(key_t, shape[0])
         gap = jax.random.uniform(key_gap, t.shape) / self.steps
-        logsnr_t, logsnr_s = self.schedule.logsnr(t), self.schedule.logsnr(jnp.maximum(t - gap, 0))
-        z_t = parametrisation.diffuse(x, standard_normal(key_eps, x.shape), logsnr_t)
+        return Draws(t, gap, standard_normal(key_eps, shape), standard_normal(key_noise, shape))
+
+    def stepped(self, student: Parameters, x: Image, labels: Labels, draws: Draws) -> Step:
+        """As :meth:`draw`, with what chance has decided."""
+        logsnr_t = self.schedule.logsnr(draws.t)
+        logsnr_s = self.schedule.logsnr(jnp.maximum(draws.t - draws.gap, 0))
+        z_t = parametrisation.diffuse(x, draws.eps, logsnr_t)
         x_tilde = self.denoiser(student, z_t, logsnr_t, labels)
-        noise = standard_normal(key_noise, x.shape)
         fixed = jax.lax.stop_gradient(x_tilde)
-        z_s = STUDENT_SAMPLER.step(z_t, fixed, noise, logsnr_t, logsnr_s)
+        z_s = STUDENT_SAMPLER.step(z_t, fixed, draws.noise, logsnr_t, logsnr_s)
         return Step(x_tilde, z_s, logsnr_s, labels)
 
     def teacher(self, params: Parameters, step: Step) -> Image:
@@ -106,6 +127,9 @@ class MomentMatching:
         return jnp.mean(parametrisation.per_example(weight, values) * values)
 
 
+Part = tuple[Pixels, Labels, Draws]
+
+
 def update(
     state: Mapping[str, Any],
     teacher: Parameters,
@@ -115,24 +139,39 @@ def update(
     matching: MomentMatching,
     optimiser: optax.GradientTransformation,
     ema_decay: float,
+    accumulation: int = 1,
+    layout: Layout = ONE_DEVICE,
 ) -> tuple[dict[str, Any], dict[str, Scalar]]:
     """One iteration: an update of the auxiliary on one batch, of the student on the next."""
     keys = jax.random.split(jax.random.fold_in(key, state["step"]))
-    (images_a, labels_a), (images_s, labels_s) = batches
-    seen = matching.draw(state["student"], to_unit(images_a), labels_a, keys[0])
-    loss_a, gradient_a = jax.value_and_grad(matching.auxiliary_loss)(
-        state["auxiliary"], teacher, seen
+    teacher, fixed = layout.gathered(teacher), layout.gathered(state["student"])
+
+    def improved(name: str, loss: Any, batch: tuple[Pixels, Labels], key: Array) -> Any:
+        whole = (*batch, matching.drawn(batch[0].shape, key))
+        weights = layout.gathered(state[name])
+        (value, _), gradient = mean_and_gradient(loss, weights, whole, accumulation, layout)
+        change, moments = optimiser.update(gradient, state[f"optimiser_{name}"], state[name])
+        new = optax.apply_updates(state[name], change)
+        trees = {"grad": gradient, "param": new, "update": change}
+        norms = {f"{one}_norm_{name}": optax.tree.norm(tree) for one, tree in trees.items()}
+        return new, moments, value, norms
+
+    def auxiliary_loss(weights: Parameters, part: Part, _: Any) -> tuple[Scalar, Told]:
+        images, labels, draws = part
+        seen = matching.stepped(fixed, to_unit(images), labels, draws)
+        return matching.auxiliary_loss(weights, teacher, seen), {}
+
+    auxiliary, optimiser_a, loss_a, norms_a = improved(
+        "auxiliary", auxiliary_loss, batches[0], keys[0]
     )
-    change, optimiser_a = optimiser.update(gradient_a, state["optimiser_auxiliary"])
-    auxiliary = optax.apply_updates(state["auxiliary"], change)
+    known = layout.gathered(auxiliary)
 
-    def student_loss(student: Parameters) -> Scalar:
-        step = matching.draw(student, to_unit(images_s), labels_s, keys[1])
-        return matching.student_loss(auxiliary, teacher, step)
+    def student_loss(weights: Parameters, part: Part, _: Any) -> tuple[Scalar, Told]:
+        images, labels, draws = part
+        step = matching.stepped(weights, to_unit(images), labels, draws)
+        return matching.student_loss(known, teacher, step), {}
 
-    loss_s, gradient_s = jax.value_and_grad(student_loss)(state["student"])
-    change, optimiser_s = optimiser.update(gradient_s, state["optimiser_student"])
-    student = optax.apply_updates(state["student"], change)
+    student, optimiser_s, loss_s, norms_s = improved("student", student_loss, batches[1], keys[1])
     new = {
         "step": state["step"] + 1,
         "student": student,
@@ -141,9 +180,7 @@ def update(
         "optimiser_student": optimiser_s,
         "optimiser_auxiliary": optimiser_a,
     }
-    norm = optax.tree.norm(gradient_s)
-    scalars = {"loss": loss_a, "loss_student": loss_s, "grad_norm_student": norm}
-    return new, scalars
+    return new, {"loss": loss_a, "loss_student": loss_s} | norms_a | norms_s
 
 
 def initial_state(teacher: Parameters, optimiser: optax.GradientTransformation) -> dict[str, Any]:
@@ -164,14 +201,33 @@ def distillation_run(
     teacher: Parameters,
     loader: Loader,
     seed: int,
+    layout: Layout = ONE_DEVICE,
 ) -> Run:
-    """The distillation of ``teacher`` into a student of ``matching.steps`` steps."""
+    """The distillation of ``teacher`` into a student of ``matching.steps`` steps.
+
+    Raises:
+        ParamsError: the parts of a batch cannot be divided over the devices.
+    """
     name = f"student_{matching.steps}"
-    adam = optimiser.build(settings.optimiser, settings.iterations)
-    jitted = jax.jit(
-        partial(update, matching=matching, optimiser=adam, ema_decay=settings.ema_decay),
-        donate_argnums=0,
+    layout.check_parts("distill", settings.batch_size, settings.accumulation)
+    chain, teacher = (
+        optimiser.build(settings.optimiser, settings.iterations),
+        layout.placed(teacher),
     )
+
+    def initial(teacher: Parameters) -> dict[str, Any]:
+        return guard.watched(initial_state(teacher, chain))
+
+    plain = partial(
+        update,
+        matching=matching,
+        optimiser=chain,
+        ema_decay=settings.ema_decay,
+        accumulation=settings.accumulation,
+        layout=layout,
+    )
+    compiled = layout.compiled(guard.guarded(plain), lambda: initial(teacher))
+    rate = optimiser.learning_rate(settings.optimiser, settings.iterations)
     key = rng.key(seed, f"distill/{name}")
 
     def batches(index: int) -> Generator[tuple[Batch, Batch], None, None]:
@@ -180,14 +236,16 @@ def distillation_run(
                 yield first, next(stream)
 
     def step(state: Any, pair: tuple[Batch, Batch], index: int) -> tuple[Any, dict[str, Scalar]]:
-        return jitted(state, teacher, pair, key)
+        state, scalars = compiled(state, teacher, pair, key)
+        return state, scalars | {"learning_rate": rate(index)}
 
     return Run(
         name=name,
         steps=settings.iterations,
-        init=lambda: initial_state(teacher, adam),
+        init=lambda: layout.born(initial, teacher),
         batches=batches,
         step=step,
         images_per_step=2 * settings.batch_size,
         cure="lower distill.optimiser.learning_rate or distill.max_weight",
+        layout=layout,
     )

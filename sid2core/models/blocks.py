@@ -13,12 +13,12 @@ from flax import nnx
 
 from sid2core.models.architecture import UViTConfig
 from sid2core.models.attention import Text, attend, rotate
+from sid2core.models.dropout import DropoutKey, dropped
 from sid2core.models.execution import Execution
 from sid2core.models.layers import (
     ZEROS,
     FiLM,
     convolution,
-    dropped,
     group_norm,
     layer_norm,
     linear,
@@ -54,7 +54,7 @@ class ResBlock(nnx.Module):
         )
         self.dropout, self.dtype = config.dropout[level], config.compute_dtype
 
-    def __call__(self, x: Samples, condition: Condition, dropout_key: Array | None) -> Samples:
+    def __call__(self, x: Samples, condition: Condition, dropout_key: DropoutKey | None) -> Samples:
         """Apply the block; ``dropout_key`` None switches dropout off."""
         h = self.conv_in(swish(self.norm_in(x), self.dtype))
         h = swish(self.film(self.norm_out(h), condition.emb), self.dtype)
@@ -95,7 +95,7 @@ class TransformerBlock(nnx.Module):
         self.order, self.rope = config.order, config.position == "rope"
         self.implementation = execution.attention
 
-    def __call__(self, x: Samples, condition: Condition, dropout_key: Array | None) -> Samples:
+    def __call__(self, x: Samples, condition: Condition, dropout_key: DropoutKey | None) -> Samples:
         """Apply the block; ``dropout_key`` None switches dropout off."""
         match self.order:
             case "attention_first":
@@ -107,7 +107,7 @@ class TransformerBlock(nnx.Module):
             case _:
                 return x + self._attention(x, condition) + self._mlp(x, condition, dropout_key)
 
-    def _mlp(self, x: Samples, condition: Condition, dropout_key: Array | None) -> Samples:
+    def _mlp(self, x: Samples, condition: Condition, dropout_key: DropoutKey | None) -> Samples:
         h = self._modulated(self.film_mlp, self.norm_mlp(x), condition)
         h = nnx.gelu(self.mlp_in(h))
         return self.mlp_out(dropped(h, self.dropout, dropout_key))

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sid2core.errors import Sid2Error
+from sid2core.models.dropout import DropoutKey, fold
 from sid2core.typing import Array
 
 _log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ def recomputed(module: nnx.Module, *, in_loop: bool = False) -> Callable[..., An
 
 
 def run_blocks(
-    blocks: Sequence[Any], h: Array, condition: Any, key: Array | None, execution: Execution
+    blocks: Sequence[Any], h: Array, condition: Any, key: DropoutKey | None, execution: Execution
 ) -> Array:
     """Apply equal blocks in order: ``h = block(h, condition, fold_in(key, index))``.
 
@@ -133,7 +134,7 @@ def run_blocks(
     if len(blocks) < execution.scan_blocks:
         for index, block in enumerate(blocks):
             call = recomputed(block) if again else block
-            h = call(h, condition, _fold(key, index))
+            h = call(h, condition, fold(key, index))
         return h
     split = [nnx.split(block) for block in blocks]
     graph = split[0][0]
@@ -143,11 +144,7 @@ def run_blocks(
         state, index = of_block
         block = nnx.merge(graph, state)
         call = recomputed(block, in_loop=True) if again else block
-        return call(h, condition, _fold(key, index)), None
+        return call(h, condition, fold(key, index)), None
 
     h, _ = jax.lax.scan(body, h, (stacked, jnp.arange(len(blocks))))
     return h
-
-
-def _fold(key: Array | None, index: int | Array) -> Array | None:
-    return None if key is None else jax.random.fold_in(key, index)

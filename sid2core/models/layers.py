@@ -1,4 +1,4 @@
-"""What blocks are made of: linear layers, convolutions, norms, modulation, dropout.
+"""What blocks are made of: linear layers, convolutions, norms, modulation.
 
 Parameters and norms are float32; linear layers and convolutions compute in the type they are given.
 """
@@ -121,19 +121,6 @@ class FiLM(nnx.Module):
         both = both.reshape(len(both), *(1,) * (h.ndim - 2), -1)
         scale, shift = jnp.split(both, 2, axis=-1)
         return h * (1 + scale) + shift
-
-
-def dropped(h: Samples, rate: float, key: Array | None) -> Samples:
-    """Inverted dropout: zero with probability ``rate``, scale the rest by 1 / (1 − rate).
-
-    Sixteen random bits an element, so the rate is a multiple of 2⁻¹⁶ (and is scaled by as such):
-    half the price of a uniform number, which on CPU is a good part of a small model's step.
-    """
-    if key is None or rate == 0.0:
-        return h
-    threshold = round(rate * 2**16)
-    bits = jax.random.bits(key, (h.size,), jnp.uint16).reshape(h.shape)
-    return jnp.where(bits >= threshold, h / (1.0 - threshold / 2**16), jnp.zeros_like(h))
 
 
 def position_embedding(key: Array, shape: Sequence[int]) -> Array:

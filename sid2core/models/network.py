@@ -22,6 +22,7 @@ from safetensors.numpy import save as to_bytes
 
 from sid2core.models.architecture import UViTConfig
 from sid2core.models.attention import Text
+from sid2core.models.dropout import DropoutKey
 from sid2core.models.execution import DEFAULT, Execution
 from sid2core.models.fit import WeightsError, difference
 from sid2core.models.uvit import ResidualUViT
@@ -55,7 +56,7 @@ class Network:
         z: Samples,
         logsnr: LogSnr,
         labels: Labels,
-        dropout_key: Array | None = None,
+        dropout_key: DropoutKey | None = None,
         text: Text | None = None,
     ) -> Samples:
         """The network's output for noisy examples; arguments as :class:`ResidualUViT`'s."""
@@ -93,16 +94,26 @@ def save(
     The same parameters give the same bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {name: np.ascontiguousarray(params[name]) for name in sorted(params)}
-    (folder / WEIGHTS).write_bytes(to_bytes(arrays))
+    save_weights(folder / WEIGHTS, params)
     config = {"format": FORMAT, "network": asdict(network.config), **extra}
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
+def save_weights(path: Path, params: Mapping[str, Array]) -> None:
+    """Write safetensors; the same parameters give the same bytes."""
+    arrays = {name: np.ascontiguousarray(params[name]) for name in sorted(params)}
+    path.write_bytes(to_bytes(arrays))
+
+
 def load(
-    folder: Path, execution: Execution = DEFAULT
+    folder: Path, execution: Execution = DEFAULT, weights: str = WEIGHTS
 ) -> tuple[Network, Parameters, dict[str, Any]]:
     """Read what :func:`save` wrote: network, parameters, whole configuration.
+
+    Args:
+        folder: where it was written.
+        execution: how the network is to be computed here.
+        weights: another file of its weights, such as a further average.
 
     Raises:
         WeightsError: a file is missing or damaged, or a shape is not the configuration's; the
@@ -115,11 +126,11 @@ def load(
             for name, value in config["network"].items()
         }
         network = Network(UViTConfig(**fields), execution)
-        arrays = load_file(folder / WEIGHTS)
+        arrays = load_file(folder / weights)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         msg = f"{folder} holds no readable model ({error}); run `dvc repro` to make it again"
         raise WeightsError(msg) from error
-    check(arrays, network, f"{folder / WEIGHTS}", f"{CONFIG} beside it")
+    check(arrays, network, f"{folder / weights}", f"{CONFIG} beside it")
     return network, {name: jax.numpy.asarray(value) for name, value in arrays.items()}, config
 
 

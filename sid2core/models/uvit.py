@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -23,6 +22,7 @@ from sid2core.models.architecture import ModelError, UViTConfig
 from sid2core.models.attention import Text
 from sid2core.models.blocks import Condition, ResBlock, TransformerBlock
 from sid2core.models.conditioning import Conditioning
+from sid2core.models.dropout import DropoutKey, split
 from sid2core.models.execution import Execution, Remat, recomputed, run_blocks
 from sid2core.models.layers import (
     ZEROS,
@@ -32,7 +32,7 @@ from sid2core.models.layers import (
     position_embedding,
     swish,
 )
-from sid2core.typing import Array, Labels, LogSnr, Samples
+from sid2core.typing import Labels, LogSnr, Samples
 
 BLOCKS = {"res": ResBlock, "transformer": TransformerBlock}
 """Each value of ``model.blocks``."""
@@ -51,7 +51,7 @@ class Level(nnx.Module):
         self.blocks = nnx.List(BLOCKS[kind](config, level, execution, rngs) for _ in range(depth))
         self.execution = execution
 
-    def __call__(self, h: Samples, condition: Condition, dropout_key: Array | None) -> Samples:
+    def __call__(self, h: Samples, condition: Condition, dropout_key: DropoutKey | None) -> Samples:
         """Apply the blocks in order."""
         if self.position is not None:
             h = h + self.position[...][None].astype(h.dtype)
@@ -128,7 +128,7 @@ class ResidualUViT(nnx.Module):
         z: Samples,
         logsnr: LogSnr,
         labels: Labels,
-        dropout_key: Array | None = None,
+        dropout_key: DropoutKey | None = None,
         text: Text | None = None,
     ) -> Samples:
         """Predict v (or eps, or x) for noisy examples ``z`` [b, (f,) h, w, c]; float32.
@@ -147,7 +147,7 @@ class ResidualUViT(nnx.Module):
             msg = "the network was given text and has no use for it; set model.text_channels"
             raise ModelError(msg)
         levels = len(self.encoder)
-        keys = iter(_split(dropout_key, 2 * levels + 1))
+        keys = iter(split(dropout_key, 2 * levels + 1))
         condition = Condition(self.conditioning(logsnr, labels), text)
         h, skips = self.patch_in(z), []
         for level, down in zip(self.encoder, self.down, strict=True):
@@ -164,7 +164,3 @@ class ResidualUViT(nnx.Module):
     def _run(self, level: Level, *arguments: Any) -> Samples:
         call = recomputed(level) if self.execution.remat is Remat.FULL else level
         return call(*arguments)
-
-
-def _split(key: Array | None, count: int) -> list[Array | None]:
-    return [None] * count if key is None else list(jax.random.split(key, count))

@@ -50,9 +50,12 @@ class Activations:
         return self.kept + self.working
 
 
-def state_bytes(shapes: Mapping[str, Any]) -> int:
-    """Parameters, EMA and both of Adam's moments, in float32."""
-    return STATE_COPIES * gradient_bytes(shapes)
+def state_bytes(shapes: Mapping[str, Any], emas: int = 0) -> int:
+    """Parameters, EMA, ``emas`` more and both of Adam's moments, in float32.
+
+    Muon has one moment of a matrix and takes less.
+    """
+    return (STATE_COPIES + emas) * gradient_bytes(shapes)
 
 
 def gradient_bytes(shapes: Mapping[str, Any]) -> int:

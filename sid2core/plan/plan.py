@@ -119,7 +119,7 @@ def price(
         gflops_xla=xla,
         levels=tuple(counting.levels(network.config, shapes)),
         terms=tuple(counting.terms(network.config, xla)),
-        state_bytes=memory.state_bytes(shapes),
+        state_bytes=memory.state_bytes(shapes, len(params.train.emas or ())),
         gradient_bytes=memory.gradient_bytes(shapes),
         activations=tuple(memory.activations(network)),
         examples=params.train.steps * params.train.batch_size,
@@ -166,7 +166,7 @@ def cures(plan: Plan) -> list[str]:
     for fit in _cheapest_first(plan.fits):
         if fit.most >= plan.local:
             changes = [f"runtime.remat={fit.remat.value}"] * (fit.remat is not plan.remat)
-            changes += [f"divide the state over {plan.devices} devices (FSDP)"] * fit.sharded
+            changes += [f"runtime.mesh.data=1 and runtime.mesh.fsdp={plan.devices}"] * fit.sharded
             found.append(" and ".join(changes))
     most = max(plan.fits, key=lambda fit: fit.most)
     for fit in (plan.chosen, most):

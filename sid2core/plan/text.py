@@ -70,7 +70,7 @@ def lines(plan: Plan) -> list[str]:
         *_table(("term", "GFLOPs"), [(one.term, f"{one.gflops:.6g}") for one in price.terms]),
         "",
         f"training on {price.examples:,} examples takes {price.training_zettaflops:.4g} zettaFLOPs",
-        f"state (parameters, EMA, Adam's moments) {price.state_bytes / GIB:.3f} GiB, "
+        f"state (parameters, averages, moments) {price.state_bytes / GIB:.3f} GiB, "
         f"gradient {price.gradient_bytes / GIB:.3f} GiB",
         *_table(
             ("remat", "kept, MiB an example", "working, MiB an example", "forwards a step"),

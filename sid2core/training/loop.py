@@ -5,9 +5,12 @@ Its order is a contract:
 1. restore the newest checkpoint, or start; cut the log back to its step
 2. take the next batch and step; at most two steps are under way on the device
 3. every ``log_every`` steps: fetch the means since the last row, check that they are finite, log
-4. every ``checkpoint_every`` steps, and at the end: checkpoint, then flush the log
+4. every ``sample_every`` steps: let ``look`` see the state
+5. every ``checkpoint_every`` steps or ``checkpoint_minutes``, when asked to stop, and at the end:
+   flush the log, then checkpoint
 
-The log is cut, not appended, so a killed run's log has neither a gap nor a repeated step.
+The log is cut, not appended, so a killed run's log has neither a gap nor a repeated step; a
+checkpoint between two rows holds what the next row needs.
 """
 
 from __future__ import annotations
@@ -15,28 +18,31 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import pandas as pd
+import numpy as np
+from jax.experimental import multihost_utils
 
 from sid2core import config, progress
-from sid2core.errors import Sid2Error
+from sid2core.training import cluster, stopping
 from sid2core.training.checkpoints import Checkpoints
-from sid2core.typing import Scalar
+from sid2core.training.failures import Stopped, TrainingError, explained, kept
+from sid2core.training.guard import SKIPPED
+from sid2core.training.log import Log, Row, peak_memory_mib
+from sid2core.training.mesh import ONE_DEVICE, Layout
+from sid2core.typing import Array
 
+__all__ = ["Run", "Stopped", "TrainingError", "fit"]
+
+_SHOW_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
-
-class TrainingError(Sid2Error):
-    """Training cannot go on."""
-
-
-Step = Callable[[Any, Any, int], tuple[Any, Mapping[str, Scalar]]]
+Step = Callable[[Any, Any, int], tuple[Any, Mapping[str, Array]]]
 """(state, batch, index) → (state, scalars): one update; ``index`` counts from 0."""
 Batches = Callable[[int], Generator[Any, None, None]]
 """index → the batches of all steps from that one on; the loop closes it."""
@@ -54,6 +60,7 @@ class Run:
         step: one update; deterministic in (state, batch, index).
         images_per_step: for the rate.
         cure: what to change when the loss is no longer finite.
+        layout: on which devices the state lies.
     """
 
     name: str
@@ -63,72 +70,138 @@ class Run:
     step: Step
     images_per_step: int
     cure: str
+    layout: Layout = ONE_DEVICE
 
 
-@dataclass
-class Log:
-    """Rows of scalars, and the rate at which they came, apart: the rate is never reproducible."""
-
-    rows: list[dict[Hashable, Any]] = field(default_factory=list)
-    speed: list[dict[Hashable, Any]] = field(default_factory=list)
-
-    def flush(self, folder: Path) -> None:
-        """Write both tables, each replaced whole."""
-        for name, table in (("curve.csv", self.rows), ("speed.csv", self.speed)):
-            temporary = folder / f".{name}.tmp"
-            pd.DataFrame(table).to_csv(temporary, index=False)
-            temporary.replace(folder / name)
-
-    @classmethod
-    def read(cls, folder: Path, step: int) -> Log:
-        """What was logged up to ``step``."""
-        # Seven digits (see _means) come back to the last bit by pandas's default parser.
-        tables = [pd.read_csv(folder / name) for name in ("curve.csv", "speed.csv")]
-        rows, speed = (table[table["step"] <= step].to_dict("records") for table in tables)
-        return cls(rows, speed)
-
-
-def fit(run: Run, folder: Path, runtime: config.Runtime) -> tuple[Any, Log]:
+def fit(
+    run: Run,
+    folder: Path,
+    runtime: config.Runtime,
+    *,
+    show: Callable[[Log], None] = lambda log: None,
+    look: Callable[[int, Any], None] = lambda step, state: None,
+) -> tuple[Any, Log]:
     """Train to the end, from wherever an earlier run in ``folder`` stopped.
+
+    Args:
+        run: what to train.
+        folder: where checkpoints and the log lie.
+        runtime: how often to log, checkpoint and look, and what to keep.
+        show: given the log every few seconds, for others to see how it goes.
+        look: given the step and the state every ``runtime.sample_every`` steps, not to be changed.
 
     Returns:
         The final state, on the device, and the whole log.
 
     Raises:
-        TrainingError: the loss or a gradient norm is no longer finite.
+        TrainingError: too many updates in a row were not finite, or memory or disk ran out.
+        Stopped: SIGTERM or SIGINT came.
     """
-    checkpoints = Checkpoints(folder / "checkpoints")
-    start, state, log = _resume(run, checkpoints, folder)
-    pending: list[Mapping[str, Scalar]] = []
-    since, waited = time.perf_counter(), 0.0
-    try:
+    checkpoints = Checkpoints(folder / "checkpoints", runtime)
+    with (
+        explained(run.name, folder, checkpoints.newest),
+        stopping.on_signals(run.name) as request,
+        closing(checkpoints),
+    ):
+        start, state, log = _resume(run, checkpoints, folder)
+        watch = _Watch(run, runtime)
         with (
             closing(run.batches(start)) as batches,
-            progress.bar(run.steps, run.name, "step", initial=start) as bar,
+            progress.bar(run.steps, run.name, "step", initial=start, shown=cluster.first()) as bar,
         ):
             for index in range(start, run.steps):
-                batch, seconds = _next(batches, state)
-                waited += seconds
+                batch = watch.next(batches, state)
                 state, scalars = run.step(state, batch, index)
-                jax.block_until_ready(pending[-1:])  # else a log's steps would hold their batches
-                pending.append(scalars)
-                done = index + 1
+                # Else all steps of a row would hold their batches on the device.
+                jax.block_until_ready(log.pending[-1:])
+                log.pending.append(scalars)
+                done, last = index + 1, index + 1 == run.steps
                 bar.update()
-                if done % runtime.log_every == 0 or done == run.steps:
-                    row = _means(jax.device_get(pending))
-                    _check(run, row, done, checkpoints.newest())
-                    seconds, since = time.perf_counter() - since, time.perf_counter()
-                    log.rows.append({"step": done, **row})
-                    rates = _rates(run.images_per_step * len(pending), waited, seconds)
-                    log.speed.append({"step": done, **rates})
-                    pending, waited = [], 0.0
+                at_row = done % runtime.log_every == 0 or last
+                if at_row:
+                    _check(run, log.fetch(), done, runtime.max_skipped, checkpoints)
+                    row = log.close_row(done, watch.rates())
                     bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
-                if done % runtime.checkpoint_every == 0 or done == run.steps:
-                    log.flush(folder)
-                    checkpoints.save(done, state)
-    finally:
-        checkpoints.close()
+                    if watch.shows() and cluster.first():
+                        show(log)
+                if runtime.sample_every and done % runtime.sample_every == 0:
+                    with watch.paused(state):
+                        look(done, state)
+                stop, due = watch.agreed(request.by is not None, at_row)
+                if due or stop or last or done % runtime.checkpoint_every == 0:
+                    if cluster.first():
+                        log.flush(folder)
+                    checkpoints.save(done, state, log.fetch())
+                    watch.saved()
+                if stop and not last:
+                    raise _stopped(run, request.by, done)
     return state, log
+
+
+class _Watch:
+    """The clocks of a run: rates since the last row, and when something is due again."""
+
+    def __init__(self, run: Run, runtime: config.Runtime):
+        self._run, self._minutes = run, runtime.checkpoint_minutes
+        self._since = self._shown = self._saved = time.perf_counter()
+        self._waited, self._taken = 0.0, 0
+
+    def next(self, batches: Iterator[Any], state: Any) -> Any:
+        """The next batch; notes for how many seconds at most the device stood still for it.
+
+        It did not if the step before was still being computed when the batch came.
+        """
+        since = time.perf_counter()
+        batch = next(batches)
+        if jax.tree.leaves(state)[0].is_ready():
+            self._waited += time.perf_counter() - since
+        self._taken += 1
+        return batch
+
+    def rates(self) -> Row:
+        """What ``speed.csv`` says of the steps since this was last asked."""
+        now = time.perf_counter()
+        seconds, images = now - self._since, self._run.images_per_step * self._taken
+        waited, self._since, self._waited, self._taken = self._waited, now, 0.0, 0
+        return {
+            "images_per_second": round(images / seconds, 1),
+            "data_wait_share": round(waited / seconds, 5),
+            "peak_memory_mib": peak_memory_mib(),
+        }
+
+    @contextmanager
+    def paused(self, state: Any) -> Iterator[None]:
+        """The body's time is not of the steps, which are waited for before it."""
+        jax.block_until_ready(state)
+        since = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - since
+
+    def shows(self) -> bool:
+        """Whether others have not been shown the log for some seconds."""
+        now = time.perf_counter()
+        due = now - self._shown > _SHOW_SECONDS
+        self._shown = now if due else self._shown
+        return due
+
+    def agreed(self, stop: bool, at_row: bool) -> tuple[bool, bool]:
+        """Whether to stop and whether a checkpoint is due by the clock, the same in all processes.
+
+        Clocks differ and signals do not come at once, and a checkpoint is written by all together.
+        So several processes do what any of them wants, and ask one another at rows of the log.
+        """
+        seconds = time.perf_counter() - self._saved
+        due = self._minutes is not None and seconds > 60 * self._minutes
+        if jax.process_count() > 1:
+            wishes = np.array([stop, due])
+            stop, due = (
+                multihost_utils.process_allgather(wishes).any(0) if at_row else (False, False)
+            )
+        return bool(stop), bool(due)
+
+    def saved(self) -> None:
+        """A checkpoint was written."""
+        self._saved = time.perf_counter()
 
 
 def _resume(run: Run, checkpoints: Checkpoints, folder: Path) -> tuple[int, Any, Log]:
@@ -137,39 +210,38 @@ def _resume(run: Run, checkpoints: Checkpoints, folder: Path) -> tuple[int, Any,
         _log.info("%s starts at step 0 of %d", run.name, run.steps)
         return 0, run.init(), Log()
     _log.info("%s resumes from step %d of %d", run.name, newest, run.steps)
-    like = jax.eval_shape(run.init)
-    return newest, checkpoints.restore(newest, like), Log.read(folder, newest)
+    state, pending = checkpoints.restore(newest, run.layout.abstract(run.init))
+    return newest, state, Log.read(folder, newest, pending)
 
 
-def _next(batches: Iterator[Any], state: Any) -> tuple[Any, float]:
-    """The next batch, and for how many seconds at most the device stood still for it.
+def _check(
+    run: Run, steps: list[dict[str, Any]], done: int, most: int, checkpoints: Checkpoints
+) -> None:
+    """Tell of skipped updates among the ``steps`` that end at ``done``; stop at ``most`` in a row.
 
-    It did not if the step before was still being computed when the batch came.
+    A run that skips none stops at once.
     """
-    since = time.perf_counter()
-    batch = next(batches)
-    seconds = time.perf_counter() - since
-    return batch, seconds if jax.tree.leaves(state)[0].is_ready() else 0.0
+    for number, one in enumerate(steps, done - len(steps) + 1):
+        wrong = {name: value for name, value in one.items() if not math.isfinite(value)}
+        in_row = one.get(SKIPPED)
+        if wrong and (in_row is None or in_row >= most):
+            many = "" if in_row is None else f", as are {in_row} in a row (runtime.max_skipped)"
+            msg = (
+                f"{run.name}: step {number} is not finite{many}: {wrong}. "
+                f"{kept(checkpoints.settled())}; {run.cure}"
+            )
+            raise TrainingError(msg)
+    skipped = sum(one.get(SKIPPED, 0) > 0 for one in steps)
+    if skipped:
+        _log.warning(
+            "%s: %d of the last %d updates, up to step %d, were not finite and skipped "
+            "(%d in a row stop the run: runtime.max_skipped)",
+            *(run.name, skipped, len(steps), done, most),
+        )
 
 
-def _rates(images: int, waited: float, seconds: float) -> dict[Hashable, float]:
-    return {
-        "images_per_second": round(images / seconds, 1),
-        "data_wait_share": round(waited / seconds, 5),
-    }
-
-
-def _means(pending: list[Mapping[str, Any]]) -> dict[Hashable, float]:
-    """Mean of each scalar, in float64, rounded to what float32 can tell."""
-    return {
-        name: float(f"{math.fsum(float(scalars[name]) for scalars in pending) / len(pending):.7g}")
-        for name in pending[0]
-    }
-
-
-def _check(run: Run, row: Mapping[Hashable, float], step: int, newest: int | None) -> None:
-    wrong = {name: value for name, value in row.items() if not math.isfinite(value)}
-    if wrong:
-        kept = "none was written" if newest is None else f"the last good one is of step {newest}"
-        msg = f"{run.name}: {wrong} at step {step} ({kept}); {run.cure}"
-        raise TrainingError(msg)
+def _stopped(run: Run, by: str | None, done: int) -> Stopped:
+    return Stopped(
+        f"{run.name}: stopped by {by or 'another process'} after step {done} of {run.steps}; its "
+        "checkpoint is written, and the same command goes on from there"
+    )

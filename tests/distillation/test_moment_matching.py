@@ -354,11 +354,39 @@ def test_a_run_leaves_the_teacher_as_it_was():
     state = run.init()
     for index, pair in zip(range(2), run.batches(0), strict=False):
         state, scalars = run.step(state, pair, index)
-    assert set(scalars) == {"loss", "loss_student", "grad_norm_student"}
+    assert set(scalars) == {
+        "loss",
+        "loss_student",
+        "grad_norm_auxiliary",
+        "grad_norm_student",
+        "param_norm_student",
+        "param_norm_auxiliary",
+        "update_norm_auxiliary",
+        "learning_rate",
+        "update_norm_student",
+        "skipped",
+    }
     assert all(jnp.isfinite(value) for value in scalars.values())
     assert (state["auxiliary"]["mean"] != before).any()
     assert (np.asarray(teacher["mean"]) == before).all()
     assert (run.init()["student"]["mean"] == before).all()
+
+
+@pytest.mark.parametrize("broken", ["auxiliary", "student"])
+def test_an_iteration_that_is_not_finite_is_skipped(broken):
+    settings = tiny.params().distill
+    images, labels = batches(count=20)[0]
+    loader = Loader(stored.dataset(images, labels, "abc"), settings.batch_size, 0)
+    made = matching(ConstantGuidance(1.0), steps=2)
+    run = moment_matching.distillation_run(settings, made, params(0.1, 0.1, 0.1, 0.1), loader, 0)
+    state = run.init()
+    state[broken] = params(0.1, jnp.nan, 0.1, 0.1)
+    before = jax.tree.map(np.array, state)
+    after, scalars = run.step(state, next(run.batches(0)), 0)
+    assert int(scalars["skipped"]) == int(after["skipped"]) == 1
+    assert int(after["step"]) == 1
+    for name in set(before) - {"step", "skipped"}:
+        jax.tree.map(np.testing.assert_array_equal, after[name], before[name])
 
 
 @pytest.mark.parametrize("start", [0, 3])
@@ -373,3 +401,27 @@ def test_an_iteration_takes_two_batches_that_no_other_takes(start):
     for index, pair in enumerate(pairs, start):
         for which, batch in enumerate(pair):
             assert (batch.images == loader.batch(2 * index + which).images).all()
+
+
+def test_a_batch_in_parts_is_the_batch():
+    """Draws included: update by update, up to rounding."""
+    made = matching(ConstantGuidance(1.0))
+    states = []
+    for parts in (1, 4):
+        step = jax.jit(
+            partial(
+                moment_matching.update,
+                matching=made,
+                optimiser=SGD,
+                ema_decay=0.9,
+                accumulation=parts,
+            )
+        )
+        state = moment_matching.initial_state(STUDENT, SGD)
+        for index in range(3):
+            state, _ = step(state, TEACHER, batches(index), jax.random.key(1))
+        states.append(state)
+    for name in ("student", "auxiliary", "ema"):
+        whole, part = (np.asarray(state[name]["mean"]) for state in states)
+        np.testing.assert_allclose(part, whole, rtol=1e-5, atol=1e-6)
+        assert np.abs(whole - np.asarray(STUDENT["mean"])).max() > 1e-3, "it has moved"

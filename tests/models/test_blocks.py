@@ -7,8 +7,9 @@ from jax.extend.core import ClosedJaxpr
 
 from sid2core.models import cost, layers
 from sid2core.models.blocks import Condition, ResBlock, TransformerBlock
+from sid2core.models.dropout import dropped
 from sid2core.models.execution import Execution
-from sid2core.models.layers import FiLM, dropped, group_norm
+from sid2core.models.layers import FiLM, group_norm
 from tests.models import configs, oracle
 
 EMB = 6

@@ -70,9 +70,9 @@ def test_what_fits_is_memory_less_state_by_the_example():
     ("batch", "expected"),
     [
         (28, []),
-        (32, ["divide the state over 4 devices (FSDP)", "runtime.remat=blocks"]),
+        (32, ["runtime.mesh.data=1 and runtime.mesh.fsdp=4", "runtime.remat=blocks"]),
         (92, ["runtime.remat=blocks"]),
-        (168, ["runtime.remat=full and divide the state over 4 devices (FSDP)"]),
+        (168, ["runtime.remat=full and runtime.mesh.data=1 and runtime.mesh.fsdp=4"]),
     ],
 )
 def test_cures_are_enough_and_the_quickest_comes_first(batch, expected):
@@ -105,6 +105,9 @@ def test_a_plan_of_parameters():
     )
     assert found.examples == 30 * 16
     assert found.state_bytes == 16 * found.parameters
+    emas = [{"kind": "decay", "value": 0.5}, {"kind": "power", "value": 0.1}]
+    more = plan.price(tiny.params(train={"emas": emas}), (8, 8, 1), 10)
+    assert more.state_bytes == 24 * found.parameters
 
 
 def run(capsys, *arguments):

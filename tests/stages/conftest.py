@@ -12,6 +12,12 @@ from tests import tiny
 
 
 @pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+    """What one process compiled the next one finds, as in a real project."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="session")
 def _compiled(tmp_path_factory):
     """What was compiled once is kept, as between the stages themselves."""
     before = jax.config.jax_compilation_cache_dir

@@ -9,7 +9,7 @@ from sid2core import artifact, config
 from sid2core.guidance_search import chosen
 from sid2core.models import network
 from sid2core.trained import Trained
-from sid2core.training import loop
+from sid2core.training import log
 from stages import distill
 from tests import tiny
 
@@ -58,7 +58,13 @@ def test_the_curve_says_how_the_losses_went(finished):
     assert {"loss_auxiliary", "loss_student", "grad_norm_student", "student"} < set(curve)
     assert set(curve["student"]) == {"student_2"}
     speed = pd.read_csv(finished / "reports/distill/speed.csv")
-    assert set(speed) == {"iteration", "images_per_second", "data_wait_share", "student"}
+    assert set(speed) == {
+        "iteration",
+        "images_per_second",
+        "data_wait_share",
+        "peak_memory_mib",
+        "student",
+    }
 
 
 @pytest.mark.parametrize("when", ["training", "scoring"])
@@ -69,7 +75,7 @@ def test_a_stopped_distillation_goes_on_and_ends_with_the_same_bytes(
     expected = tiny.snapshot(project, "distill")
     with monkeypatch.context() as patch:
         if when == "training":
-            means = loop._means
+            means = log.means
             # After the row of step 5 comes the one of step 10, with the first checkpoint.
             rows = []
 
@@ -79,7 +85,7 @@ def test_a_stopped_distillation_goes_on_and_ends_with_the_same_bytes(
                     raise Stopped
                 return means(pending)
 
-            patch.setattr(loop, "_means", stops)
+            patch.setattr(log, "means", stops)
         else:
 
             def never(*args):

@@ -4,9 +4,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +14,7 @@ from sid2core import artifact
 from sid2core.models import network
 from sid2core.trained import Trained
 from tests import tiny
+from tests.processes import checkpoints, finish, signalled, start
 
 STEPS = 240
 LENGTH = {
@@ -33,36 +31,14 @@ RESULTS = [
 ]
 
 
-def start(stage, folder, compiled, **changes):
-    return subprocess.Popen(
-        [sys.executable, "-m", f"stages.{stage}"],
-        cwd=folder,
-        env=tiny.environment(JAX_COMPILATION_CACHE_DIR=str(compiled), **changes),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def run(stage, folder, compiled):
-    with start(stage, folder, compiled) as process:
-        _, log = process.communicate()
-    assert process.returncode == 0, log
-    return log
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """What one process compiled the next one finds, as in a real project."""
-    return tmp_path_factory.mktemp("compiled")
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, compiled):
     """A project's root in which both stages have run, and what training logged."""
     folder = tmp_path_factory.mktemp("undisturbed")
     tiny.write(folder, **LENGTH)
-    run("prepare", folder, compiled)
-    return folder, run("train", folder, compiled)
+    finish(start("prepare", folder, compiled))
+    (log,) = finish(start("train", folder, compiled))
+    return folder, log
 
 
 @pytest.fixture
@@ -74,24 +50,12 @@ def prepared(undisturbed, tmp_path):
     return tmp_path
 
 
-def checkpoints(folder):
-    """The steps whose checkpoints are whole."""
-    found = folder.glob(".sid2/train/*/checkpoints/*")
-    return sorted(int(path.name) for path in found if path.name.isdigit())
-
-
 def kill_after(count, folder, compiled):
     """Train, and kill the process once it has written ``count`` more checkpoints."""
     before = checkpoints(folder)
     goal = (before[-1] if before else 0) + 16 * count
-    with start("train", folder, compiled) as process:
-        deadline = time.monotonic() + 120
-        while (checkpoints(folder) or [0])[-1] < goal and time.monotonic() < deadline:
-            assert process.poll() is None, "it ended before it could be killed"
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        _, log = process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    code, log = signalled("train", folder, compiled, goal, signal.SIGKILL)
+    assert code == -signal.SIGKILL
     assert not (folder / "artifacts" / "train").exists()
     return log
 
@@ -108,7 +72,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(undisturbed, prepared
     tiny.write(
         prepared, **LENGTH | {"runtime": LENGTH["runtime"] | {"prefetch": 0, "cache_mib": 1}}
     )
-    log = run("train", prepared, compiled)
+    (log,) = finish(start("train", prepared, compiled))
     assert re.findall(r"train (?:starts|resumes).*", log) == [
         f"train resumes from step {second} of {STEPS}"
     ]

@@ -1,15 +1,18 @@
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sid2core import rng
-from sid2core.data.loader import Loader
+from sid2core import config, rng
+from sid2core.data.loader import Batch, Loader
 from sid2core.diffusion.losses import WeightedLoss
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.schedule import CosineInterpolated
@@ -18,8 +21,10 @@ from sid2core.models.network import Network
 from sid2core.recipe import network as network_of
 from sid2core.training import base
 from sid2core.training.base import Objective
+from sid2core.training.start import Start
 from tests import tiny
 from tests.data import stored
+from tests.training.toy import same
 
 SCHEDULE = CosineInterpolated(64, 32)
 BIAS = -1.5
@@ -57,7 +62,7 @@ PARAMS = {"scale": jnp.float32(0.7), "shift": jnp.float32(0.1)}
 
 def asked(loss, x, labels, key=0, step=0):
     """The loss, and what the network was asked for it."""
-    value = loss(PARAMS, x, labels, jax.random.key(key), jnp.int32(step))
+    value, _ = loss(PARAMS, x, labels, jax.random.key(key), jnp.int32(step))
     return float(value), loss.network.asked[-1]
 
 
@@ -149,11 +154,44 @@ def test_the_bias_may_move_with_the_step():
     assert end == pytest.approx(asked(objective(), x, labels)[0], rel=1e-5)
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 100, width=32), st.floats(-20, 20, width=32)), min_size=1),
+)
+def test_the_parts_of_the_loss_are_of_their_log_snr_and_add_up(examples):
+    losses, logsnr = np.array(examples, np.float32).T
+    parts = base.by_logsnr(jnp.asarray(losses), jnp.asarray(logsnr))
+    edges = [-np.inf, -5, 0, 5, np.inf]
+    expected = [
+        np.sum(losses[(low <= logsnr) & (logsnr < high)], dtype=np.float64) / len(losses)
+        for low, high in pairwise(edges)
+    ]
+    assert list(parts) == [
+        "loss_logsnr_below_-5",
+        "loss_logsnr_-5_to_0",
+        "loss_logsnr_0_to_5",
+        "loss_logsnr_above_5",
+    ]
+    np.testing.assert_allclose(list(parts.values()), expected, rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(sum(parts.values()), np.mean(losses), rtol=1e-5, atol=1e-30)
+
+
+def test_what_is_frozen_has_no_gradient_and_the_rest_the_same():
+    def gradient(frozen):
+        loss = replace(objective(), frozen=frozenset(frozen))
+        arguments = images(), jnp.zeros(6, jnp.int32), jax.random.key(0), jnp.int32(0)
+        return jax.grad(loss, has_aux=True)(PARAMS, *arguments)[0]
+
+    whole, part = gradient(()), gradient({"shift"})
+    assert part["shift"] == 0.0 != whole["shift"]
+    assert part["scale"] == whole["scale"]
+
+
 def loss_of_mean(params, x, labels, key, step):
     """Its gradient is x's mean less the parameter, plus noise of the key."""
     del labels, step
     target = jnp.mean(x) + jax.random.normal(key)
-    return 0.5 * jnp.square(params["w"] - target)
+    return 0.5 * jnp.square(params["w"] - target), {}
 
 
 def test_an_update_is_a_step_of_the_optimiser_then_of_the_average():
@@ -171,22 +209,35 @@ def test_an_update_is_a_step_of_the_optimiser_then_of_the_average():
         state, scalars = update(state, raw, np.zeros(2, np.int32), key)
         assert float(scalars["loss"]) == pytest.approx(gradient**2 / 2, rel=1e-4)
         assert float(scalars["grad_norm"]) == pytest.approx(abs(gradient), rel=1e-4)
+        assert float(scalars["update_norm"]) == pytest.approx(abs(rate * gradient), rel=1e-4)
         w -= rate * gradient
+        assert float(scalars["param_norm"]) == pytest.approx(abs(w), rel=1e-4)
         ema = decay * ema + (1 - decay) * w
         assert float(state["params"]["w"]) == pytest.approx(w, rel=1e-4)
         assert float(state["ema"]["w"]) == pytest.approx(ema, rel=1e-4)
         assert int(state["step"]) == step + 1
 
 
-@pytest.fixture(scope="module")
-def run():
+def made_network():
+    return Network(network_of(tiny.params().model, (8, 8, 1), 10))
+
+
+def some_images():
     draws = np.random.default_rng(0)
     labels = np.arange(20, dtype=np.int32) % 10
-    pixels = draws.integers(0, 256, (20, 8, 8, 1)).astype(np.uint8)
-    dataset = stored.dataset(pixels, labels, "0123456789")
+    return draws.integers(0, 256, (20, 8, 8, 1)).astype(np.uint8), labels
+
+
+def some_batch():
+    pixels, labels = some_images()
+    return Batch(pixels[:16], labels[:16])
+
+
+@pytest.fixture(scope="module")
+def run():
+    dataset = stored.dataset(*some_images(), "0123456789")
     params = tiny.params()
-    network = Network(network_of(params.model, dataset.shape, dataset.num_classes))
-    return params, base.base_run(params, network, Loader(dataset, 16, params.seed))
+    return params, base.base_run(params, made_network(), Loader(dataset, 16, params.seed))
 
 
 def stepped(made, state, index):
@@ -246,6 +297,54 @@ def test_a_fresh_model_errs_by_the_noise_itself(run):
     uniform = 1 / 3 * (1 + 1 / 255)  # E x² of uniform bytes in [-1, 1], nearly
     expected = np.mean(weight * (alpha2 + (1 - alpha2) * uniform))
     assert float(scalars["loss"]) == pytest.approx(expected, rel=0.15)
+
+
+def test_a_run_tells_the_bias_where_it_moves(run):
+    _, made = run
+    _, scalars = stepped(made, jax.jit(made.init)(), 0)
+    assert "bias" not in scalars
+    moving = tiny.raw()
+    moving["diffusion"]["loss"] |= {"bias": -3.0, "bias_start": -8.0, "bias_steps": 10}
+    curves = base._curves(config.parse(moving))
+    assert [float(curves["bias"](index)) for index in (0, 4, 99)] == [-8.0, -6.0, -3.0]
+
+
+def test_an_update_that_is_not_finite_is_skipped_and_the_next_one_taken(run):
+    params, made = run
+    state = jax.jit(made.init)()
+    broken = jax.tree.map(jnp.copy, state)
+    name = "patch_out/kernel"
+    broken["params"][name] = broken["params"][name].at[0].set(jnp.inf)
+    kept = jax.tree.map(jnp.copy, broken)
+    after, scalars = stepped(made, broken, 0)
+    assert int(scalars["skipped"]) == 1
+    assert int(after["step"]) == 1
+    assert same(after["params"], kept["params"])
+    assert same(after["optimiser"], kept["optimiser"])
+    after, scalars = stepped(made, after | {"params": state["params"]}, 1)
+    assert int(scalars["skipped"]) == 0
+    assert not same(after["params"], kept["params"])
+
+
+def test_a_run_may_start_at_given_weights_and_keep_some(run):
+    """Those that are kept are the same to the last bit, in the average too."""
+    params, made = run
+    net = made_network()
+    weights = jax.jit(net.init)(jax.random.key(7))
+    before = jax.tree.map(np.array, weights)
+    frozen = frozenset(name for name in weights if name.startswith("conditioning/"))
+    begun = base.base_run(params, net, None, start=Start(weights, frozen))
+    state = begun.init()
+    assert same(state["params"], weights)
+    assert same(state["ema"], weights)
+    for index in range(3):
+        state, scalars = begun.step(state, some_batch(), index)
+    assert int(scalars["skipped"]) == 0
+    for part in ("params", "ema"):
+        moved = {name for name, value in state[part].items() if (value != before[name]).any()}
+        assert not moved & frozen
+        assert len(moved) > len(before) / 2
+    assert same(weights, before), "the given weights outlive steps that give their state away"
 
 
 def test_streams_of_initialisation_and_of_training_are_apart():

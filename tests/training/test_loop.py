@@ -1,83 +1,17 @@
 import logging
 import shutil
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 
-from sid2core import config
 from sid2core.training import loop
-from sid2core.training.loop import Run, TrainingError
-
-SIZE = 50_000
-RUNTIME = config.Runtime(
-    log_every=2,
-    checkpoint_every=4,
-    remat="none",
-    scan_blocks=8,
-    attention="auto",
-    prefetch=0,
-    cache_mib=1,
-)
-
-
-class Killed(BaseException):
-    """What no handler in the loop may catch."""
-
-
-def quadratic(steps=15, *, fails_at=None, breaks_at=None, seen=None, batches=None):
-    """Noisy gradient descent on |x|² / 2: its state says everything that came before.
-
-    The batch of a step is its number. The state's buffers are given away at each step, as in
-    training: a checkpoint must not share them.
-    """
-    seen = [] if seen is None else seen
-
-    @partial(jax.jit, donate_argnums=0)
-    def update(state, index):
-        noise = jax.random.normal(jax.random.fold_in(jax.random.key(0), index), (SIZE,))
-        loss = jnp.mean(jnp.square(state["x"])) / 2
-        new = {"step": state["step"] + 1, "x": 0.9 * state["x"] + 0.1 * noise}
-        return new, {"loss": loss, "grad_norm": jnp.sqrt(2 * loss)}
-
-    def counted(index):
-        yield from range(index, steps)
-
-    def step(state, batch, index):
-        assert batch == index
-        if index == fails_at:
-            raise Killed
-        seen.append(index)
-        state, scalars = update(state, index)
-        return state, scalars | ({"loss": jnp.nan} if index == breaks_at else {})
-
-    def init():
-        return {"step": jnp.zeros((), jnp.int32), "x": jnp.ones(SIZE)}
-
-    return Run(
-        "toy", steps, init, batches or counted, step, images_per_step=7, cure="lower the rate"
-    )
-
-
-def stopped(folder, at, **kwargs):
-    with pytest.raises(Killed):
-        loop.fit(quadratic(fails_at=at, **kwargs), folder, RUNTIME)
-
-
-def same(state, other):
-    return jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), state, other))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    state, _ = loop.fit(quadratic(), folder, RUNTIME)
-    return state, (folder / "curve.csv").read_bytes()
+from sid2core.training.log import Log, means
+from sid2core.training.loop import TrainingError
+from tests.training.toy import RUNTIME, SIZE, Clock, Killed, quadratic, same, stopped
 
 
 def test_every_step_is_taken_once_in_order(tmp_path):
@@ -99,41 +33,18 @@ def test_a_row_is_the_mean_since_the_row_before(tmp_path):
     expected = [np.mean(losses[i : i + 2]) for i in range(0, 15, 2)]
     np.testing.assert_allclose([row["loss"] for row in log.rows], expected, rtol=1e-5)
     table = pd.read_csv(tmp_path / "curve.csv")
-    assert set(table) == {"step", "loss", "grad_norm"}
+    assert set(table) == {"step", "loss", "grad_norm", "skipped"}
     assert table.to_dict("records") == log.rows
 
 
 def test_the_rate_is_kept_apart(tmp_path):
     loop.fit(quadratic(), tmp_path, RUNTIME)
     table = pd.read_csv(tmp_path / "speed.csv")
-    assert list(table) == ["step", "images_per_second", "data_wait_share"]
+    assert list(table) == ["step", "images_per_second", "data_wait_share", "peak_memory_mib"]
+    assert (table["peak_memory_mib"] > 50).all()
     assert (table["images_per_second"] > 0).all()
     assert table["data_wait_share"].between(0, 1).all()
     assert list(table["step"]) == [2, 4, 6, 8, 10, 12, 14, 15]
-
-
-@dataclass
-class Clock:
-    """Seconds that pass when tests say so."""
-
-    now: float = 0.0
-
-    def perf_counter(self):
-        return self.now
-
-    def batches(self, steps, seconds, closed=None):
-        """Numbers from ``index`` on, each of which takes ``seconds`` to come."""
-
-        def counted(index):
-            try:
-                for number in range(index, steps):
-                    self.now += seconds
-                    yield number
-            finally:
-                if closed is not None:
-                    closed.append(True)
-
-        return counted
 
 
 def test_waiting_for_data_is_told(tmp_path, monkeypatch):
@@ -145,11 +56,17 @@ def test_waiting_for_data_is_told(tmp_path, monkeypatch):
         clock.now += 1.0 + index // 2
         return jax.block_until_ready(toy.step(state, batch, index))
 
+    monkeypatch.setattr(loop, "peak_memory_mib", lambda: 123.4)
     _, log = loop.fit(replace(toy, step=step), tmp_path, RUNTIME)
     # Two batches and two steps a row, of one second and then of two; a step is of 7 images.
     assert log.speed == [
-        {"step": 2, "images_per_second": round(14 / 8, 1), "data_wait_share": 6 / 8},
-        {"step": 4, "images_per_second": round(14 / 10, 1), "data_wait_share": 6 / 10},
+        {
+            "step": step,
+            "images_per_second": round(14 / seconds, 1),
+            "data_wait_share": 6 / seconds,
+            "peak_memory_mib": 123.4,
+        }
+        for step, seconds in ((2, 8), (4, 10))
     ]
 
 
@@ -158,7 +75,10 @@ def test_what_data_take_while_the_device_computes_is_no_waiting(monkeypatch, rea
     clock = Clock()
     monkeypatch.setattr(loop, "time", clock)
     state = {"x": SimpleNamespace(is_ready=lambda: ready)}
-    assert loop._next(clock.batches(2, 3.0)(0), state) == (0, 3.0 if ready else 0.0)
+    watch = loop._Watch(quadratic(), RUNTIME)
+    assert watch.next(clock.batches(2, 3.0)(0), state) == 0
+    clock.now += 1.0
+    assert watch.rates()["data_wait_share"] == (3 / 4 if ready else 0.0)
 
 
 def test_few_steps_are_under_way_so_few_batches_are_on_the_device(tmp_path, monkeypatch):
@@ -187,7 +107,7 @@ def test_batches_are_closed_however_a_run_ends(tmp_path, end):
     toy = quadratic(
         batches=Clock().batches(15, 0.0, closed),
         fails_at=5 if end == "killed" else None,
-        breaks_at=5 if end == "nan" else None,
+        broken=range(5, 15) if end == "nan" else (),
     )
     if end == "well":
         loop.fit(toy, tmp_path, RUNTIME)
@@ -280,31 +200,16 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path):
     assert found == {"12", "15"}
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_and_cure(tmp_path):
-    with pytest.raises(TrainingError) as caught:
-        loop.fit(quadratic(breaks_at=10), tmp_path, RUNTIME)
-    message = str(caught.value)
-    assert "{'loss': nan} at step 12" in message
-    assert "the last good one is of step 8" in message
-    assert "lower the rate" in message
-    assert list(pd.read_csv(tmp_path / "curve.csv")["step"]) == [2, 4, 6, 8]
-
-
-def test_a_loss_that_is_never_finite_says_that_no_checkpoint_is_there(tmp_path):
-    with pytest.raises(TrainingError, match=r"at step 2 \(none was written\); lower the rate"):
-        loop.fit(quadratic(breaks_at=0), tmp_path, RUNTIME)
-
-
 @pytest.mark.parametrize("scale", [1e-8, 1e-3, 1.0, 12345.678, 1e12])
 def test_a_log_survives_being_read_and_written(tmp_path, scale):
     """Seven digits come back to the last bit, so a resumed log has the bytes of an unbroken one."""
     draws = np.random.default_rng(0).uniform(1, 10, 400) * scale
     rows = [
-        {"step": 2 * index, **loop._means([{"loss": value, "grad_norm": 1.0}])}
+        {"step": 2 * index, **means([{"loss": value, "grad_norm": 1.0}])}
         for index, value in enumerate(draws)
     ]
-    log = loop.Log(rows, [{"step": 2 * index, "images_per_second": 1.5} for index in range(400)])
+    log = Log(rows, [{"step": 2 * index, "images_per_second": 1.5} for index in range(400)])
     log.flush(tmp_path)
     before = (tmp_path / "curve.csv").read_bytes()
-    loop.Log.read(tmp_path, 800).flush(tmp_path)
+    Log.read(tmp_path, 798, []).flush(tmp_path)
     assert (tmp_path / "curve.csv").read_bytes() == before

@@ -6,11 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sid2core import config
+from sid2core.models.network import Network
+from sid2core.recipe import network as network_of
 from sid2core.training import optimiser
+from tests import tiny
 
 
 def adam(**changes):
     fields = {
+        "name": "adam",
+        "weight_decay": None,
         "learning_rate": 0.1,
         "warmup_steps": 4,
         "decay": "linear",
@@ -79,3 +84,107 @@ def test_updates_are_adams(changes):
         params = jax.tree.map(jnp.add, params, change)
     found = np.concatenate([params["a"], params["b"]])
     np.testing.assert_allclose(found, reference(gradients, adam(**changes), steps), rtol=1e-4)
+
+
+KERNEL, BIAS, TABLE = "middle/blocks/0/qkv/kernel", "middle/blocks/0/qkv/bias", "middle/position"
+WINDOW, FIRST = "encoder/0/blocks/0/conv_in/kernel", "patch_in/kernel"
+
+
+def stepped(built, params, gradients):
+    """Parameters after all updates."""
+    state, update = built.init(params), jax.jit(built.update)
+    for gradient in gradients:
+        change, state = update(gradient, state, params)
+        params = jax.tree.map(jnp.add, params, change)
+    return {name: np.asarray(value, np.float64) for name, value in params.items()}
+
+
+def normal(shape, seed):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def test_adamw_takes_its_decay_off_kernels_alone():
+    """By AdamW as published: x ← x − rate (adam + decay x), against Adam without."""
+    steps, decay = 6, 0.3
+    params = {KERNEL: normal((4, 6), 0), BIAS: normal(6, 1), TABLE: normal((2, 2, 4), 2)}
+    gradients = [
+        {name: normal(value.shape, 10 * step + value.ndim) for name, value in params.items()}
+        for step in range(steps)
+    ]
+    plain = stepped(optimiser.build(adam(), steps), params, gradients)
+    settings = adam(name="adamw", weight_decay=decay)
+    found = stepped(optimiser.build(settings, steps), params, gradients)
+    for name in (BIAS, TABLE):
+        np.testing.assert_allclose(found[name], plain[name], rtol=1e-6)
+    # Adam's own part does not hang on the parameters: it is what it was, step by step.
+    expected, before = np.float64(params[KERNEL]), np.float64(params[KERNEL])
+    for step, rate in enumerate(rates(steps)):
+        now = stepped(optimiser.build(adam(), steps), params, gradients[: step + 1])[KERNEL]
+        expected, before = expected + (now - before) - rate * decay * expected, now
+    np.testing.assert_allclose(found[KERNEL], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_muon_turns_kernels_into_updates_of_equal_singular_values():
+    """And of Adam's usual size; a convolution is one matrix from its window to its outputs."""
+    params = {KERNEL: normal((24, 40), 0), WINDOW: normal((3, 3, 8, 16), 1)}
+    gradient = {name: normal(value.shape, 2) for name, value in params.items()}
+    settings = adam(name="muon", weight_decay=0.0, warmup_steps=0, learning_rate=0.1)
+    found = stepped(optimiser.build(settings, 10), params, [gradient])
+    for name, value in params.items():
+        update = (found[name] - np.float64(value)).reshape(-1, value.shape[-1])
+        singular = np.linalg.svd(update, compute_uv=False)
+        assert singular.max() < 2 * singular.min(), name
+        assert np.sqrt(np.mean(update**2)) == pytest.approx(0.2 * 0.1, rel=0.3), name
+
+
+def test_muon_leaves_the_rest_to_adam():
+    params = {
+        name: normal(shape, seed)
+        for seed, (name, shape) in enumerate(
+            [(KERNEL, (4, 4)), (BIAS, (6,)), (TABLE, (2, 2, 4)), (FIRST, (1, 1, 1, 8))]
+        )
+    }
+    params["conditioning/linear_in/kernel"] = normal((4, 4), 9)
+    gradient = {name: normal(value.shape, 7) for name, value in params.items()}
+    settings = adam(name="muon", weight_decay=0.5, warmup_steps=0, clip_norm=100.0)
+    found = stepped(optimiser.build(settings, 10), params, [gradient])
+    for name in set(params) - {KERNEL}:
+        # Adam's first step is the rate times the sign, with Nesterov's correction a constant more.
+        step = np.abs(found[name] - np.float64(params[name]))
+        np.testing.assert_allclose(step, step.flat[0], rtol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "muon"])
+def test_the_clip_is_of_the_whole_gradient_whatever_follows(name):
+    """A gradient beyond the clip gives the update of the clipped one."""
+    params = {KERNEL: normal((4, 4), 0), BIAS: normal(4, 1)}
+    gradient = {key: normal(value.shape, 3) for key, value in params.items()}
+    size = np.sqrt(sum(float(jnp.sum(jnp.square(value))) for value in gradient.values()))
+    settings = adam(name=name, weight_decay=None if name == "adam" else 0.1, adam_eps=0.1)
+    built = optimiser.build(settings, 10)
+    large, clipped = (
+        stepped(built, params, [{key: scale * value for key, value in gradient.items()}])
+        for scale in (50.0, 1 / size)
+    )
+    for key in params:
+        np.testing.assert_allclose(large[key], clipped[key], rtol=1e-5)
+
+
+def test_muon_trains_every_parameter_of_the_network():
+    params = tiny.params(
+        train={
+            "optimiser": tiny.PARAMS["train"]["optimiser"] | {"name": "muon", "weight_decay": 0.1}
+        }
+    )
+    shapes = Network(network_of(params.model, (8, 8, 1), 10)).shapes()
+    matrices = optimiser._matrices(shapes)
+    assert set(matrices) == set(shapes)
+    muons = {name for name, numbers in matrices.items() if numbers is not None}
+    assert all(name.endswith("/kernel") for name in muons)
+    assert len(muons) > 5
+    built = optimiser.build(params.train.optimiser, 5)
+    state = jax.eval_shape(built.init, shapes)
+    changes, _ = jax.eval_shape(built.update, shapes, state, shapes)
+    assert {name: value.shape for name, value in changes.items()} == {
+        name: value.shape for name, value in shapes.items()
+    }

@@ -1,0 +1,155 @@
+"""Several processes as one run: how they find each other, and who writes.
+
+The stage command is the same as for one process. Started by ``srun`` or by Open MPI's ``mpirun``
+(``runtime.launcher``, or by hand), or on the hosts of a TPU pod, processes find each other by
+``jax.distributed.initialize``'s own detection. Started in any other way they are told:
+
+- ``SID2_COORDINATOR``: host and port of process 0, such as ``10.0.0.1:9876``
+- ``SID2_PROCESSES``: how many there are
+- ``SID2_PROCESS``: which one this is, from 0
+
+All of them see the same files: data, work folder, outputs. Process 0 alone writes outputs and the
+log; checkpoints are written by all. Under ``srun`` and ``mpirun`` JAX gives each process one GPU;
+``JAX_LOCAL_DEVICE_IDS=0,1,…`` gives it more.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from sid2core import work
+from sid2core.artifact import Artifact
+from sid2core.errors import Sid2Error
+
+_log = logging.getLogger(__name__)
+_GIVEN = ("SID2_COORDINATOR", "SID2_PROCESSES", "SID2_PROCESS")
+_SIZES = ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+"""How many processes Open MPI or SLURM has started."""
+_LAUNCHED = "SID2_LAUNCHED"
+_PATIENCE = 60
+"""Seconds that a process which ends waits for the others; they may hang where it has failed."""
+
+
+class ClusterError(Sid2Error):
+    """The processes of a run cannot find each other."""
+
+
+def join(launcher: str = "") -> None:
+    """Make this process one of its run; before any other use of JAX.
+
+    Does nothing where there is one process. With a ``launcher`` (``runtime.launcher``) a process
+    that was started without one is replaced by it, running the same command.
+
+    Raises:
+        ClusterError: the launcher is no command, or the settings are not complete.
+    """
+    if launcher and not _launched():
+        _start_under(launcher)
+    settings = _settings(os.environ)
+    if settings is None and importlib.util.find_spec("libtpu") is None:
+        return
+    try:
+        jax.distributed.initialize(**(settings or {}), shutdown_timeout_seconds=_PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        if settings is None:
+            _log.info("no TPU pod (%s): this process is alone", error)
+            return
+        words = ", ".join(f"{name} {value}" for name, value in settings.items())
+        msg = (
+            f"cannot join the other processes ({error}; {words or 'as JAX detects them'}): start "
+            f"as many as are told, and let them reach process 0, or set {', '.join(_GIVEN)}"
+        )
+        raise ClusterError(msg) from error
+    if not first():
+        logging.getLogger().setLevel(logging.WARNING)
+
+
+def first() -> bool:
+    """Whether this is process 0, which writes outputs and the log."""
+    return jax.process_index() == 0
+
+
+def wait(name: str) -> None:
+    """Wait until all processes are here."""
+    multihost_utils.sync_global_devices(name)
+
+
+@contextmanager
+def claim(stage: str, params: Mapping[str, Any], **inputs: Artifact) -> Iterator[Path]:
+    """:func:`sid2core.work.claim` for all processes: process 0 holds the lock for them.
+
+    Raises:
+        WorkError: another run holds the folder; in every process, so that none waits in vain.
+    """
+    with ExitStack() as held:
+        refusal = None
+        if first():
+            try:
+                held.enter_context(work.claim(stage, params, **inputs))
+            except work.WorkError as error:
+                refusal = error
+        if not multihost_utils.broadcast_one_to_all(np.int32(refusal is None)):
+            raise refusal or work.WorkError("process 0 could not begin; its own message says why")
+        yield work.folder(stage, params, **inputs)
+        wait(f"{stage} is done")
+
+
+def _settings(environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """What to tell ``jax.distributed.initialize``; None where nothing speaks of several processes.
+
+    Raises:
+        ClusterError: not all of ``SID2_COORDINATOR``, … are set, or not to numbers.
+    """
+    given = {name: environment[name] for name in _GIVEN if name in environment}
+    if given:
+        return _told(given)
+    return {} if any(int(environment.get(name, "1")) > 1 for name in _SIZES) else None
+
+
+def _told(given: Mapping[str, str]) -> dict[str, Any]:
+    missing = [name for name in _GIVEN if name not in given]
+    if missing:
+        msg = f"{', '.join(given)} set, but not {', '.join(missing)}: set all three, or none"
+        raise ClusterError(msg)
+    coordinator, count, index = (given[name] for name in _GIVEN)
+    if not (count.isdecimal() and index.isdecimal() and int(index) < int(count)):
+        msg = f"SID2_PROCESS is {index!r} and SID2_PROCESSES {count!r}; expected 0 … n − 1, and n"
+        raise ClusterError(msg)
+    return {
+        "coordinator_address": coordinator,
+        "num_processes": int(count),
+        "process_id": int(index),
+        # Else JAX looks for a cluster all the same, for what it was not told.
+        "cluster_detection_method": "deactivate",
+    }
+
+
+def _launched() -> bool:
+    return any(name in os.environ for name in (*_GIVEN, _SIZES[0], _LAUNCHED))
+
+
+def _start_under(launcher: str) -> None:
+    """Replace this process by ``launcher``, which starts the same command as often as it is told.
+
+    The process keeps its number and its place under DVC, and signals reach the launcher.
+    """
+    command = [*shlex.split(launcher), sys.executable, *sys.orig_argv[1:]]
+    os.environ[_LAUNCHED] = "1"
+    sys.stdout.flush()
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        msg = f"runtime.launcher: found {launcher!r}, which cannot be run ({error})"
+        raise ClusterError(msg) from error

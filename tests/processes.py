@@ -1,0 +1,67 @@
+"""Stages as processes of their own: with many devices, two that work together, or signalled."""
+
+import socket
+import subprocess
+import sys
+import time
+
+from tests import tiny
+
+PATIENCE = 1800
+"""Seconds after which processes wait for each other in vain; a busy machine takes its time."""
+
+
+def start(stage, folder, compiled, devices=1, **environment):
+    """The stage as a process that sees so many devices."""
+    changes = tiny.environment(JAX_COMPILATION_CACHE_DIR=str(compiled), **environment)
+    changes["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"
+    return subprocess.Popen(
+        [sys.executable, "-m", f"stages.{stage}"],
+        cwd=folder,
+        env=changes,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def start_two(stage, folder, compiled):
+    """Two processes that are told of each other."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    told = {"SID2_COORDINATOR": coordinator, "SID2_PROCESSES": "2"}
+    return [start(stage, folder, compiled, **told, SID2_PROCESS=str(index)) for index in range(2)]
+
+
+def finish(*processes):
+    """Wait for all to end well; return what each logged."""
+    try:
+        logs = [process.communicate(timeout=PATIENCE)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in processes] == [0] * len(processes), logs
+    return logs
+
+
+def checkpoints(folder, stage="train"):
+    """The steps whose checkpoints are whole."""
+    found = folder.glob(f".sid2/{stage}/**/checkpoints/*")
+    return sorted(int(path.name) for path in found if path.name.isdigit())
+
+
+def signalled(stage, folder, compiled, goal, number):
+    """Run a stage, and signal it once a checkpoint of step ``goal`` or later is there.
+
+    Returns:
+        Its exit code and its log.
+    """
+    with start(stage, folder, compiled) as process:
+        deadline = time.monotonic() + PATIENCE
+        while max(checkpoints(folder, stage), default=0) < goal and time.monotonic() < deadline:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.002)
+        process.send_signal(number)
+        _, log = process.communicate()
+    return process.returncode, log

@@ -1,0 +1,142 @@
+"""Base training on many devices and by many processes, by the real stage command."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests import processes, tiny
+from tests.processes import finish
+
+STEPS = 20
+LENGTH = {
+    # With an average that forgets at once, what is written is the last step's parameters.
+    "train": {"steps": STEPS, "ema_decay": 0.0, "emas": [{"kind": "power", "value": 0.1}]},
+    "runtime": {"log_every": 5, "checkpoint_every": 5},
+}
+DATA, FSDP, BOTH = ({"data": -1, "fsdp": 1}, {"data": 1, "fsdp": -1}, {"data": 2, "fsdp": -1})
+WEIGHTS = "artifacts/train/model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, compiled):
+    """A project's root in which one process with one device has trained."""
+    folder = tmp_path_factory.mktemp("alone")
+    tiny.write(folder, **LENGTH)
+    subprocess.run(
+        [sys.executable, "-m", "stages.prepare"], cwd=folder, env=tiny.environment(), check=True
+    )
+    finish(processes.start("train", folder, compiled))
+    return folder
+
+
+@pytest.fixture
+def project(alone, tmp_path):
+    """Make another root, before training, with a mesh of its own."""
+
+    def make(mesh, **changes):
+        shutil.copytree(alone / "artifacts" / "prepare", tmp_path / "artifacts" / "prepare")
+        runtime = LENGTH["runtime"] | {"mesh": mesh} | changes
+        tiny.write(tmp_path, **LENGTH | {"runtime": runtime})
+        return tmp_path
+
+    return make
+
+
+def assert_as_alone(folder, alone):
+    """The parameters of the last step, and the average, to 1e-5; the log has each step once."""
+    for name in (WEIGHTS, "artifacts/train/ema_power_0.1.safetensors"):
+        found, expected = load_file(folder / name), load_file(alone / name)
+        assert set(found) == set(expected)
+        one, two = (
+            np.concatenate([np.ravel(weights[key]) for key in sorted(weights)]).astype(np.float64)
+            for weights in (found, expected)
+        )
+        assert np.linalg.norm(one - two) < 1e-5 * np.linalg.norm(two)
+    steps, other = (
+        [line.split(",")[0] for line in (root / "reports/train/curve.csv").read_text().split()]
+        for root in (folder, alone)
+    )
+    assert steps == other == ["step", "5", "10", "15", "20"]
+    assert not list(folder.glob(".sid2/train/*/checkpoints"))
+
+
+@pytest.mark.parametrize(
+    ("devices", "mesh"),
+    [
+        (8, BOTH),
+        *(
+            pytest.param(devices, mesh, marks=pytest.mark.slow)
+            for devices in (2, 8)
+            for mesh in (DATA, FSDP)
+        ),
+    ],
+)
+def test_many_devices_train_as_one(alone, project, compiled, devices, mesh):
+    folder = project(mesh)
+    finish(processes.start("train", folder, compiled, devices))
+    assert_as_alone(folder, alone)
+
+
+@pytest.mark.parametrize("mesh", [pytest.param(DATA, marks=pytest.mark.slow), FSDP])
+def test_two_processes_train_as_one_and_the_first_one_speaks(alone, project, compiled, mesh):
+    folder = project(mesh)
+    speaks, silent = finish(*processes.start_two("train", folder, compiled))
+    assert_as_alone(folder, alone)
+    assert f"train starts at step 0 of {STEPS}" in speaks
+    assert silent == ""
+
+
+def test_what_two_processes_wrote_one_process_reads(alone, project, compiled):
+    """Two are killed between checkpoints; one goes on, on a device of its own."""
+    folder = project(FSDP)
+    pair = processes.start_two("train", folder, compiled)
+    deadline = time.monotonic() + processes.PATIENCE
+    try:
+        while not whole(folder) and time.monotonic() < deadline:
+            assert [process.poll() for process in pair] == [None, None]
+            time.sleep(0.002)
+    finally:
+        for process in pair:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+    assert not (folder / "artifacts" / "train").exists()
+    newest = whole(folder)
+    (log,) = finish(processes.start("train", folder, compiled))
+    assert f"train resumes from step {newest} of {STEPS}" in log
+    assert_as_alone(folder, alone)
+
+
+def whole(folder):
+    """The newest checkpoint that is whole, or None."""
+    found = folder.glob(".sid2/train/*/checkpoints/*")
+    return max((int(path.name) for path in found if path.name.isdigit()), default=None)
+
+
+@pytest.mark.mpi
+def test_under_mpirun_too(alone, project, compiled):
+    """By the parameter: the stage command starts the launcher, which starts the stage."""
+    launcher = "mpirun --allow-run-as-root --oversubscribe -n 2"
+    folder = project(FSDP, launcher=launcher)
+    (log,) = finish(processes.start("train", folder, compiled))
+    assert log.count(f"train starts at step 0 of {STEPS}") == 1
+    assert_as_alone(folder, alone)
+
+
+def test_a_launcher_that_is_not_there_ends_the_stage_in_a_line(project, compiled):
+    folder = project(DATA, launcher="no-such-launcher -n 2")
+    with processes.start("train", folder, compiled) as process:
+        _, log = process.communicate()
+    assert process.returncode == 1
+    (line,) = log.splitlines()
+    assert line.startswith("train: runtime.launcher: found 'no-such-launcher -n 2', which cannot")

@@ -1,0 +1,145 @@
+"""Gradient accumulation: a batch in parts is the batch."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sid2core import rng
+from sid2core.data.loader import Loader
+from sid2core.models.network import Network
+from sid2core.recipe import network as network_of
+from sid2core.training import accumulation, base, loop
+from tests import tiny
+from tests.data import stored
+
+
+@given(st.integers(1, 4), st.integers(1, 4))
+@settings(deadline=None)
+def test_every_row_is_in_one_part(rows, parts):
+    batch = {"a": np.arange(rows * parts * 2).reshape(-1, 2), "b": np.arange(rows * parts)}
+    split = accumulation.in_parts(batch, parts)
+    for name, whole in batch.items():
+        assert split[name].shape == (parts, rows, *whole.shape[1:])
+        for index in range(parts):
+            assert (split[name][index] == whole[index::parts]).all()
+
+
+def test_mean_and_gradient_are_those_of_the_whole():
+    draws = np.random.default_rng(0)
+    x, y = draws.normal(size=(12, 3)), draws.normal(size=12)
+    batch = (jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32))
+    w = np.array([0.3, -1.0, 2.0])
+
+    def loss(w, part, index):
+        x, y = part
+        return jnp.mean(jnp.square(x @ w - y)), {"error": jnp.mean(x @ w - y)}
+
+    for parts in (1, 2, 3, 12):
+        (value, told), gradient = accumulation.mean_and_gradient(
+            loss, jnp.asarray(w, jnp.float32), batch, parts
+        )
+        error = x @ w - y
+        assert float(value) == pytest.approx(np.mean(error**2), rel=1e-5)
+        assert float(told["error"]) == pytest.approx(np.mean(error), rel=1e-5)
+        np.testing.assert_allclose(gradient, 2 * error @ x / 12, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    draws = np.random.default_rng(0)
+    pixels = draws.integers(0, 256, (64, 8, 8, 1)).astype(np.uint8)
+    return stored.dataset(pixels, np.arange(64) % 10, "0123456789")
+
+
+def run_of(dataset, parts, **train):
+    """The run, its network's last layer not zero: only then does dropout matter."""
+    params = tiny.params(
+        train={"accumulation": parts, "label_dropout": 0.5, **train},
+        diffusion={
+            "loss": dict.fromkeys(("levels",))
+            | {"name": "sigmoid", "bias": 4.0, "bias_start": -4.0, "bias_steps": 5}
+        },
+        model={"dropout": [0.2, 0.4]},
+    )
+    network = Network(network_of(params.model, dataset.shape, dataset.num_classes))
+    loader = Loader(dataset, params.train.batch_size, params.seed)
+    return network, base.base_run(params, network, loader)
+
+
+def woken(state, seed=0):
+    """Weights that fresh networks have at zero, drawn."""
+    key = rng.key(seed, "woken")
+
+    def drawn(value, index):
+        noise = jax.random.normal(jax.random.fold_in(key, index), (value.size,))
+        return value + 0.05 * noise.reshape(value.shape)
+
+    params = {
+        name: drawn(value, index) for index, (name, value) in enumerate(state["params"].items())
+    }
+    return state | {"params": params}
+
+
+def after(run, steps=5):
+    state, scalars = woken(jax.jit(run.init)()), []
+    for index in range(steps):
+        state, row = run.step(state, next(run.batches(index)), index)
+        scalars.append({name: float(value) for name, value in row.items()})
+    return state, scalars
+
+
+def flat(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]).astype(np.float64)
+
+
+def test_four_parts_are_the_batch_up_to_rounding(dataset):
+    """Times, noise, dropped labels and the network's dropout are those of the whole batch."""
+    optimiser = tiny.params().train.optimiser.model_dump() | {"adam_eps": 1e-3}
+    (whole, rows), (parts, other) = (
+        after(run_of(dataset, count, optimiser=optimiser)[1]) for count in (1, 4)
+    )
+    for one, two in zip(rows, other, strict=True):
+        assert two == pytest.approx(one, rel=1e-4)
+    for name in ("params", "ema"):
+        distance = np.linalg.norm(flat(whole[name]) - flat(parts[name]))
+        assert distance < 1e-6 * np.linalg.norm(flat(whole[name])), name
+
+
+def test_a_part_is_not_the_batch(dataset):
+    """What the test above would miss if its network were deaf to chance: other draws differ."""
+    network, run = run_of(dataset, 1)
+    state = woken(jax.jit(run.init)())
+    z = jnp.ones((16, 8, 8, 1))
+    arguments = (state["params"], z, jnp.zeros(16), jnp.arange(16, dtype=jnp.int32) % 10)
+    one, two = (network.apply(*arguments, jax.random.key(key)) for key in (0, 1))
+    assert float(jnp.abs(one - two).max()) > 1e-2
+
+
+class Stopped(BaseException):
+    """What no handler in the loop may catch."""
+
+
+def test_a_run_in_parts_with_averages_and_a_moving_bias_resumes_to_the_last_bit(dataset, tmp_path):
+    emas = [{"kind": "power", "value": 0.1}, {"kind": "decay", "value": 0.5}]
+    _, run = run_of(dataset, 4, steps=9, emas=emas)
+    runtime = tiny.params(runtime={"log_every": 2, "checkpoint_every": 4}).runtime
+    expected, _ = loop.fit(run, tmp_path / "undisturbed", runtime)
+
+    def step(state, batch, index):
+        if index == 7:
+            raise Stopped
+        return run.step(state, batch, index)
+
+    with pytest.raises(Stopped):
+        loop.fit(replace(run, step=step), tmp_path / "stopped", runtime)
+    resumed, _ = loop.fit(run, tmp_path / "stopped", runtime)
+    assert set(resumed["emas"]) == {"ema_power_0.1", "ema_decay_0.5"}
+    assert jax.tree.structure(resumed) == jax.tree.structure(expected)
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), resumed, expected))
+    logs = [(tmp_path / name / "curve.csv").read_bytes() for name in ("undisturbed", "stopped")]
+    assert logs[0] == logs[1]

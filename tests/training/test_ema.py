@@ -1,0 +1,89 @@
+"""Averages against their closed forms, in float64."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sid2core.schema_training import WIDEST_POWER, Ema
+from sid2core.training import ema
+
+WIDTHS = st.floats(0.01, WIDEST_POWER)
+
+
+def averaged(trajectory, *emas):
+    """All averages over weights that go from the first row to the last."""
+    shares = ema.shares([Ema(kind=kind, value=value) for kind, value in emas])
+    update = jax.jit(lambda states, params, step: ema.updated(states, params, step, shares))
+    rows = [{"w": jnp.asarray(row, jnp.float32)} for row in trajectory]
+    states = {name: rows[0] for name in shares}
+    for step, params in enumerate(rows[1:]):
+        states = update(states, params, jnp.int32(step))
+    return {name: np.asarray(state["w"]) for name, state in states.items()}
+
+
+def walk(steps, seed=0):
+    return np.cumsum(np.random.default_rng(seed).normal(size=(steps + 1, 3)), axis=0)
+
+
+@given(WIDTHS, st.integers(1, 60), st.integers(0, 10))
+@settings(max_examples=15, deadline=None)
+def test_a_power_average_is_a_weighted_sum_of_all_steps(width, steps, seed):
+    trajectory = walk(steps, seed)
+    (found,) = averaged(trajectory, ("power", width)).values()
+    edges = (np.arange(steps + 1) / steps) ** (ema.gamma(width) + 1)
+    expected = np.diff(edges) @ trajectory[1:]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_fixed_average_starts_from_the_fresh_weights():
+    decay, steps = 0.9, 30
+    trajectory = walk(steps)
+    (found,) = averaged(trajectory, ("decay", decay)).values()
+    weights = np.append(decay**steps, (1 - decay) * decay ** np.arange(steps)[::-1])
+    np.testing.assert_allclose(found, weights @ trajectory, rtol=1e-5)
+
+
+def test_several_are_kept_side_by_side_as_each_alone():
+    trajectory, emas = walk(20), [("decay", 0.5), ("power", 0.1), ("power", 0.05)]
+    together = averaged(trajectory, *emas)
+    assert set(together) == {"ema_decay_0.5", "ema_power_0.1", "ema_power_0.05"}
+    for one in emas:
+        ((name, alone),) = averaged(trajectory, one).items()
+        np.testing.assert_allclose(together[name], alone, rtol=1e-6)
+
+
+@given(WIDTHS)
+@settings(deadline=None)
+def test_gamma_gives_back_the_width(width):
+    g = ema.gamma(width)
+    assert g > -1
+    assert math.sqrt((g + 1) / (g + 3)) / (g + 2) == pytest.approx(width, rel=1e-6)
+
+
+def test_gamma_is_the_published_one():
+    assert ema.gamma(0.05) == pytest.approx(16.97, abs=0.005)
+    assert ema.gamma(0.10) == pytest.approx(6.94, abs=0.005)
+    assert ema.gamma(1 / math.sqrt(12)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_width_is_that_share_of_the_training():
+    """Standard deviation of the weights over time, of a long run, as a share of it."""
+    steps, width = 200_000, 0.07
+    middle = (np.arange(steps) + 0.5) / steps
+    weights = np.diff((np.arange(steps + 1) / steps) ** (ema.gamma(width) + 1))
+    mean = weights @ middle
+    assert math.sqrt(weights @ (middle - mean) ** 2) == pytest.approx(width, rel=1e-4)
+
+
+@pytest.mark.parametrize("t", [1, 2, 10, 1000, 10**6, 10**8])
+@pytest.mark.parametrize("width", [0.01, 0.05, 0.25])
+def test_a_late_step_has_its_small_share_to_float32(t, width):
+    exponent = ema.gamma(width) + 1
+    (share,) = ema.shares([Ema(kind="power", value=width)]).values()
+    expected = 1.0 if t == 1 else -math.expm1(exponent * math.log1p(-1 / t))
+    assert float(share(jnp.int32(t))) == pytest.approx(expected, rel=1e-5)
