@@ -41,9 +41,4 @@ def finish(*processes):
             process.kill()
             process.wait()
     assert [process.returncode for process in processes] == [0] * len(processes), logs
-    return ["".join(filter(_ours, log.splitlines(keepends=True))) for log in logs]
-
-
-def _ours(line):
-    """Not what the library under JAX's collectives on CPU says."""
-    return not line.startswith("[Gloo]")
+    return logs
