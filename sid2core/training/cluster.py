@@ -73,7 +73,7 @@ def join(launcher: str = "") -> None:
         )
         raise ClusterError(msg) from error
     if not first():
-        logging.getLogger().setLevel(logging.WARNING)
+        logging.disable(logging.WARNING)  # process 0 says the same
 
 
 def first() -> bool:

@@ -15,8 +15,15 @@ from tests.processes import finish
 
 STEPS = 20
 LENGTH = {
-    # With an average that forgets at once, what is written is the last step's parameters.
-    "train": {"steps": STEPS, "ema_decay": 0.0, "emas": [{"kind": "power", "value": 0.1}]},
+    "train": {
+        "steps": STEPS,
+        # With an average that forgets at once, what is written is the last step's parameters.
+        "ema_decay": 0.0,
+        "emas": [{"kind": "power", "value": 0.1}],
+        # Biases before a norm of single channels have no gradient but rounding, and Adam would
+        # make steps of full size of it.
+        "optimiser": tiny.SECTIONS["train"]["optimiser"] | {"adam_eps": 1e-5},
+    },
     "runtime": {"log_every": 5, "checkpoint_every": 5},
 }
 DATA, FSDP, BOTH = ({"data": -1, "fsdp": 1}, {"data": 1, "fsdp": -1}, {"data": 2, "fsdp": -1})
@@ -94,7 +101,8 @@ def test_two_processes_train_as_one_and_the_first_one_speaks(alone, project, com
     speaks, silent = finish(*processes.start_two("train", folder, compiled))
     assert_as_alone(folder, alone)
     assert f"train starts at step 0 of {STEPS}" in speaks
-    assert silent == ""
+    # XLA and Gloo say something of their own now and then; the stage does not, nor does its bar.
+    assert "train:" not in silent
 
 
 def test_what_two_processes_wrote_one_process_reads(alone, project, compiled):

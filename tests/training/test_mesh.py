@@ -65,8 +65,13 @@ def dataset():
     return stored.dataset(pixels, np.arange(64) % 10, "0123456789")
 
 
+# Biases before a norm of single channels have no gradient but rounding, and Adam would make steps
+# of full size of it.
+OPTIMISER = tiny.SECTIONS["train"]["optimiser"] | {"adam_eps": 1e-5}
+
+
 def run_on(where, dataset, **train):
-    params = tiny.params(train={"steps": 20, "ema_decay": 0.5, **train})
+    params = tiny.params(train={"steps": 20, "ema_decay": 0.5, "optimiser": OPTIMISER, **train})
     network = Network(recipe.network(params.model, dataset.shape, dataset.num_classes))
     loader = Loader(dataset, params.train.batch_size, params.seed, sharding=where.batch)
     return base.base_run(params, network, loader, where)
