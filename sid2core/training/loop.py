@@ -226,7 +226,7 @@ def _check(
         in_row = one.get(SKIPPED)
         if wrong and (in_row is None or in_row >= most):
             many = "" if in_row is None else f", as are {in_row} in a row (runtime.max_skipped)"
-            told = ", ".join(f"{name} {value:.4g}" for name, value in one.items())
+            told = ", ".join(f"{name} {one[name]:.4g}" for name in one if name != SKIPPED)
             msg = (
                 f"{run.name}: step {number} is not finite{many}: {told}. "
                 f"{kept(checkpoints.settled())}; {run.cure}"
