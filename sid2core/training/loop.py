@@ -222,12 +222,13 @@ def _check(
     A run that skips none stops at once.
     """
     for number, one in enumerate(steps, done - len(steps) + 1):
-        wrong = {name: value for name, value in one.items() if not math.isfinite(value)}
+        wrong = not all(map(math.isfinite, one.values()))
         in_row = one.get(SKIPPED)
         if wrong and (in_row is None or in_row >= most):
             many = "" if in_row is None else f", as are {in_row} in a row (runtime.max_skipped)"
+            told = ", ".join(f"{name} {one[name]:.4g}" for name in one if name != SKIPPED)
             msg = (
-                f"{run.name}: step {number} is not finite{many}: {wrong}. "
+                f"{run.name}: step {number} is not finite{many}: {told}. "
                 f"{kept(checkpoints.settled())}; {run.cure}"
             )
             raise TrainingError(msg)

@@ -17,7 +17,7 @@ from stages import train
 from tests import tiny
 from tests.processes import checkpoints, finish, signalled, start
 
-STEPS = 200
+STEPS = 300
 MOVING = {
     "train": {"steps": STEPS},
     "diffusion": {
@@ -93,7 +93,7 @@ def test_a_run_that_breaks_stops_with_what_to_do_and_leaves_the_earlier_model(pr
         train.main(broken)
     message = str(caught.value)
     assert re.search(r"train: step \d+ is not finite, as are 4 in a row", message)
-    assert "grad_norm" in message
+    assert "update_norm inf" in message
     assert "lower train.optimiser.learning_rate" in message
     assert (project / "artifacts/train/model.safetensors").read_bytes() == before
 
@@ -110,7 +110,8 @@ def test_an_earlier_model_is_where_training_begins_and_what_is_frozen_stays(proj
     moved = {name for name in before if (after[name] != before[name]).any()}
     frozen = {name for name in before if name.startswith("conditioning/")}
     assert frozen
-    assert moved == set(before) - frozen
+    assert not moved & frozen
+    assert len(moved) > len(before) / 2
     assert made.facts == {
         "steps": 5,
         "init_from": {
@@ -150,7 +151,8 @@ def test_a_grid_of_samples_is_drawn_while_it_trains_and_changes_nothing(project)
     train.main(tiny.params(runtime={"sample_every": 15}))
     grids = sorted((project / "reports/train/samples").iterdir())
     assert [path.name for path in grids] == ["15.png", "30.png"]
-    assert Image.open(grids[0]).size == (8 * 32, 4 * 32)
+    with Image.open(grids[0]) as picture:
+        assert picture.size == (8 * 32, 4 * 32)
     assert grids[0].read_bytes() != grids[1].read_bytes()
     found = tiny.snapshot(project, "train")
     assert {name: found[name] for name in expected} == expected

@@ -1,6 +1,7 @@
 """The loop where something goes wrong, or someone asks: nothing is lost."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -53,7 +54,7 @@ def test_too_many_in_a_row_stop_with_step_norms_checkpoint_and_cure(tmp_path):
         loop.fit(quadratic(broken=range(9, 15)), tmp_path, RUNTIME)
     message = str(caught.value)
     assert "toy: step 12 is not finite, as are 3 in a row (runtime.max_skipped)" in message
-    assert "{'loss': nan}" in message
+    assert re.search(r": grad_norm \d\S*, loss nan\. The last good", message)
     assert "The last good checkpoint is of step 8" in message
     assert message.endswith("; lower the rate")
     assert list(pd.read_csv(tmp_path / "curve.csv")["step"]) == [2, 4, 6, 8]
@@ -79,7 +80,7 @@ def test_a_run_that_skips_nothing_stops_at_once(tmp_path):
         state, _ = toy.step(state, batch, index)
         return state, {"loss": jnp.float32(np.inf if index == 9 else 1.0)}
 
-    with pytest.raises(TrainingError, match=r"toy: step 10 is not finite: \{'loss': inf\}"):
+    with pytest.raises(TrainingError, match=r"toy: step 10 is not finite: loss inf\. The last"):
         loop.fit(replace(toy, step=step), tmp_path, RUNTIME)
 
 
