@@ -47,7 +47,9 @@ def finish(*processes):
 
 def checkpoints(folder, stage="train"):
     """The steps whose checkpoints are whole."""
-    found = folder.glob(f".sid2/{stage}/**/checkpoints/*")
+    # Not "**": folders come and go while a checkpoint is written.
+    work = folder / ".sid2" / stage
+    found = [*work.glob("*/checkpoints/*"), *work.glob("*/*/checkpoints/*")]
     return sorted(int(path.name) for path in found if path.name.isdigit())
 
 
