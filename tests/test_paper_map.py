@@ -1,4 +1,4 @@
-"""The evidence that docs/paper-map.md names exists: its files, and a test for each word after -k."""
+"""The evidence named in docs/paper-map.md exists: each file, and a test for each word of -k."""
 
 import re
 import subprocess
