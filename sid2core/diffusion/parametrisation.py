@@ -10,9 +10,11 @@ alpha, whoever computes it, and an eps found from x that of z and x divided by s
 """
 
 from enum import StrEnum
+from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from sid2core.typing import Array, LogSnr, Samples
 
@@ -39,8 +41,13 @@ class Prediction(StrEnum):
     EPS = "eps"
     X = "x"
 
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        choices = ", ".join(cls)
+        raise ValueError(f"prediction is {value!r}, expected one of {choices}")
 
-def alpha_sigma(logsnr: Array) -> tuple[Array, Array]:
+
+def alpha_sigma(logsnr: ArrayLike) -> tuple[Array, Array]:
     """``alpha = sqrt(sigmoid(lam)), sigma = sqrt(sigmoid(-lam))``, of lam's shape.
 
     Relative error below 1e-5 for lam in [-20, 20] in float32.
@@ -127,8 +134,9 @@ def per_example(values: Array, like: Array) -> Array:
     return values.reshape(values.shape + (1,) * (like.ndim - 1))
 
 
-def widen(array: Array) -> Array:
-    """Float32, unless the array is float64 already: sums and small differences need it."""
+def widen(values: ArrayLike) -> Array:
+    """Float32, unless the values are float64 already: sums and small differences need it."""
+    array = jnp.asarray(values)
     return array if array.dtype == jnp.float64 else array.astype(jnp.float32)
 
 

@@ -133,8 +133,14 @@ def test_dispatch(prediction):
 
 def test_refuses_an_unknown_prediction():
     z, output = draw(3)
-    with pytest.raises(ValueError, match="score"):
+    with pytest.raises(ValueError, match="prediction is 'score', expected one of v, eps, x"):
         par.x_from("score", z, output, jnp.asarray(LOGSNR))
+
+
+def test_numbers_are_taken_as_arrays():
+    for found, expected in zip(par.alpha_sigma(0.0), exact_alpha_sigma(0.0), strict=True):
+        assert (found.shape, found.dtype) == ((), jnp.float32)
+        assert float(found) == pytest.approx(expected)
 
 
 def test_half_precision_is_widened():
