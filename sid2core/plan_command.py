@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 
 from sid2core import config, presets
 from sid2core.errors import Sid2Error
@@ -83,21 +84,25 @@ def _source(data: config.Data):  # noqa: ANN202 (its module is slow to import)
 
 
 def _positive(value: str) -> int:
-    number = int(value)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
-    return number
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number of at least 1")
+    return int(value)
 
 
 def _share(value: str) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
     if not 0.0 < number <= 1.0:
-        raise argparse.ArgumentTypeError(f"{value} is not a share between 0 and 1")
+        raise argparse.ArgumentTypeError(f"{value!r} is not a share between 0 and 1")
     return number
 
 
 def _shape(value: str) -> tuple[int, ...]:
-    sizes = tuple(int(size) for size in value.lower().replace("×", "x").split("x"))
-    if len(sizes) not in (3, 4) or min(sizes) < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not HxWxC or FxHxWxC")
-    return sizes
+    sizes = value.lower().replace("×", "x").split("x")
+    if len(sizes) not in (3, 4) or not all(size.isdecimal() and int(size) > 0 for size in sizes):
+        raise argparse.ArgumentTypeError(
+            f"{value!r} is not HxWxC or FxHxWxC, whole numbers such as 32x32x3"
+        )
+    return tuple(int(size) for size in sizes)

@@ -1,4 +1,4 @@
-"""analysis: the low-bit view of the loss, computed without data and without training."""
+"""analysis: the low-bit view of the loss, computed without training, from the images' shape."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ REPORTS = Path("reports/analysis")
 def main(params: config.Params) -> None:
     """Write Figures 11 and 12 of the supplement, the weighting in use, and the gaps."""
     settings, loss = params.analysis, params.diffusion.loss
+    # All that is asked of the data: the schedule and EDM's weighting depend on the height.
     shape = artifact.load("prepare").facts["shape"]
     size = shape[-3]
     mixture = dict(zip(settings.mixture_bits, settings.mixture_proportions, strict=True))

@@ -27,6 +27,9 @@ __all__ = [
     "weighted_mse",
 ]
 
+_LARGEST = 88.0
+"""An exponent of which float32 still holds the power."""
+
 PerExample = Float[Array, "b"]
 """One number an example."""
 
@@ -56,7 +59,11 @@ def weighted_mse(
 
     Returns:
         The loss of each example [b], float32: a mean over its elements.
+
+    Raises:
+        ValueError: if x_hat is not of x's shape, or there is not one value for each example.
     """
+    _check_per_example(x, logsnr=logsnr, neg_dlogsnr_dt=neg_dlogsnr_dt, weight=weight)
     match Prediction(space):
         case Prediction.X:
             log_scale = widen(logsnr)
@@ -64,9 +71,8 @@ def weighted_mse(
             log_scale = jax.nn.log_sigmoid(widen(logsnr))
         case Prediction.EPS:
             log_scale = jnp.zeros_like(widen(logsnr))
-    # e^lam alone may overflow where w e^lam does not.
-    scale = jnp.exp(log_scale + jnp.log(widen(weight)))
-    return 0.5 * widen(neg_dlogsnr_dt) * scale * _mean_square(widen(x) - widen(x_hat))
+    scale = _times_exp(widen(weight), log_scale)
+    return 0.5 * widen(neg_dlogsnr_dt) * scale * _mean_square(_error(x, x_hat))
 
 
 def sigmoid_loss(
@@ -93,9 +99,10 @@ def sigmoid_loss(
     Returns:
         The loss of each example [b], float32.
     """
-    bias = jnp.asarray(bias, jnp.float32)
+    _check_per_example(x, logsnr=logsnr, neg_dlogsnr_dt=neg_dlogsnr_dt)
+    bias = _one_number(bias)
     scale = jnp.exp(bias) * jax.nn.sigmoid(widen(logsnr) - bias)
-    return 0.5 * widen(neg_dlogsnr_dt) * scale * _mean_square(widen(x) - widen(x_hat))
+    return 0.5 * widen(neg_dlogsnr_dt) * scale * _mean_square(_error(x, x_hat))
 
 
 def power_loss(
@@ -123,7 +130,8 @@ def power_loss(
     Returns:
         The loss of each example [b], float32.
     """
-    bias = jnp.asarray(bias, jnp.float32)
+    _check_per_example(error, logsnr=logsnr, neg_dlogsnr_dt=neg_dlogsnr_dt)
+    bias = _one_number(bias)
     total = jnp.zeros(error.shape[:1], jnp.float32)
     for name, band in haar.subbands(widen(error), levels).items():
         weight = jax.nn.sigmoid(widen(logsnr) + (math.log(2.0) * name.count("L") - bias))
@@ -234,6 +242,43 @@ def _target(noised: Noised, prediction: Prediction) -> Samples:
             return noised.eps
         case Prediction.X:
             return noised.x
+
+
+def _check_per_example(examples: Samples, **values: PerExample) -> None:
+    """Refuse what would be broadcast to pairs of different examples."""
+    for name, value in values.items():
+        if jnp.shape(value) != examples.shape[:1]:
+            raise ValueError(
+                f"{name} has shape {jnp.shape(value)} for examples of shape {examples.shape}, "
+                f"expected {examples.shape[:1]}: one value an example; broadcast a scalar with "
+                "jnp.full"
+            )
+
+
+def _error(x: Samples, x_hat: Samples) -> Array:
+    if x.shape != x_hat.shape:
+        raise ValueError(
+            f"x_hat has shape {x_hat.shape} and x {x.shape}, expected a prediction of each element"
+        )
+    return widen(x) - widen(x_hat)
+
+
+def _one_number(bias: ArrayLike) -> Array:
+    number = jnp.asarray(weighting.bias_at(bias), jnp.float32)
+    if number.shape:
+        raise ValueError(f"bias has shape {number.shape}, expected one number")
+    return number
+
+
+def _times_exp(weight: Array, exponent: Array) -> Array:
+    """``weight e^exponent``, finite where e^exponent alone overflows, derivatives too.
+
+    Through the logarithm, but for a weight of zero, whose own derivative e^exponent it would lose.
+    """
+    positive = weight > 0.0
+    logarithm = exponent + jnp.log(jnp.where(positive, weight, 1.0))
+    plain = weight * jnp.exp(jnp.where(positive, 0.0, jnp.minimum(exponent, _LARGEST)))
+    return jnp.where(positive, jnp.exp(jnp.where(positive, logarithm, 0.0)), plain)
 
 
 def _mean_square(error: Array) -> Array:

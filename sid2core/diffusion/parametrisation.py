@@ -3,17 +3,18 @@
 z = alpha x + sigma eps with alpha^2 = sigmoid(lam) and sigma^2 = sigmoid(-lam); v = alpha eps -
 sigma x is the third coordinate. Any of x, eps, v gives the other two once z is known.
 
-Everything is computed and returned in float32 (float64 stays float64). What is promised for
-log-SNR in [-20, 20]: the error is at most 1e-5 of the size of the terms that are added, divided
-by what they are divided by. From v both directions are well conditioned everywhere. The others
-amplify the rounding of z itself, whoever computes them: x from eps by 1 / alpha (bad near noise),
-eps or v from x by 1 / sigma (bad near data).
+Everything is computed and returned in float32 (float64 stays float64). Over log-SNR [-20, 20]
+every conversion is within 1e-5, in norm, of the float64 conversion of the same inputs. It cannot
+undo the rounding of the inputs themselves: an x found from eps carries that of z and eps divided by
+alpha, whoever computes it, and an eps found from x that of z and x divided by sigma.
 """
 
 from enum import StrEnum
+from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from sid2core.typing import Array, LogSnr, Samples
 
@@ -40,8 +41,13 @@ class Prediction(StrEnum):
     EPS = "eps"
     X = "x"
 
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        choices = ", ".join(cls)
+        raise ValueError(f"prediction is {value!r}, expected one of {choices}")
 
-def alpha_sigma(logsnr: Array) -> tuple[Array, Array]:
+
+def alpha_sigma(logsnr: ArrayLike) -> tuple[Array, Array]:
     """``alpha = sqrt(sigmoid(lam)), sigma = sqrt(sigmoid(-lam))``, of lam's shape.
 
     Relative error below 1e-5 for lam in [-20, 20] in float32.
@@ -72,25 +78,25 @@ def eps_from_v(z: Samples, v: Samples, logsnr: LogSnr) -> Samples:
 def x_from_eps(z: Samples, eps: Samples, logsnr: LogSnr) -> Samples:
     """``x = (z - sigma eps) / alpha``."""
     alpha, sigma = _coefficients(logsnr, z)
-    return (widen(z) - sigma * widen(eps)) / alpha
+    return _solve(z, eps, sigma, alpha)
 
 
 def v_from_eps(z: Samples, eps: Samples, logsnr: LogSnr) -> Samples:
     """``v = (eps - sigma z) / alpha``."""
     alpha, sigma = _coefficients(logsnr, z)
-    return (widen(eps) - sigma * widen(z)) / alpha
+    return _solve(eps, z, sigma, alpha)
 
 
 def eps_from_x(z: Samples, x: Samples, logsnr: LogSnr) -> Samples:
     """``eps = (z - alpha x) / sigma``."""
     alpha, sigma = _coefficients(logsnr, z)
-    return (widen(z) - alpha * widen(x)) / sigma
+    return _solve(z, x, alpha, sigma)
 
 
 def v_from_x(z: Samples, x: Samples, logsnr: LogSnr) -> Samples:
     """``v = (alpha z - x) / sigma``."""
     alpha, sigma = _coefficients(logsnr, z)
-    return (alpha * widen(z) - widen(x)) / sigma
+    return -_solve(x, z, alpha, sigma)
 
 
 def x_from(prediction: Prediction | str, z: Samples, output: Samples, logsnr: LogSnr) -> Samples:
@@ -128,11 +134,24 @@ def per_example(values: Array, like: Array) -> Array:
     return values.reshape(values.shape + (1,) * (like.ndim - 1))
 
 
-def widen(array: Array) -> Array:
-    """Float32, unless the array is float64 already: sums and small differences need it."""
+def widen(values: ArrayLike) -> Array:
+    """Float32, unless the values are float64 already: sums and small differences need it."""
+    array = jnp.asarray(values)
     return array if array.dtype == jnp.float64 else array.astype(jnp.float32)
 
 
 def _coefficients(logsnr: LogSnr, like: Samples) -> tuple[Array, Array]:
     alpha, sigma = alpha_sigma(logsnr)
     return per_example(alpha, like), per_example(sigma, like)
+
+
+def _solve(a: Samples, b: Samples, scale: Array, divisor: Array) -> Samples:
+    """``(a - scale b) / divisor`` where scale^2 + divisor^2 = 1.
+
+    A small divisor would amplify the rounding of a scale near one. There 1 - scale is taken as
+    divisor^2 / (1 + scale), which loses nothing: a - scale b = (a - b) + (1 - scale) b.
+    """
+    a, b = widen(a), widen(b)
+    near_one = scale > divisor
+    rest = jnp.where(near_one, -jnp.square(divisor) / (1.0 + scale), scale)
+    return (a - near_one.astype(b.dtype) * b - rest * b) / divisor

@@ -62,10 +62,10 @@ def step_times(steps: int, t_start: float = 1.0) -> np.ndarray:
     Step i goes from t_i to t_{i+1}; the grid ends at 0.
 
     Raises:
-        ValueError: with no step at all, or a start outside (0, 1].
+        ValueError: unless steps is a whole number of at least one and the start in (0, 1].
     """
-    if steps < 1:
-        raise ValueError(f"steps is {steps}, expected at least 1: raise the number of steps")
+    if not isinstance(steps, int | np.integer) or steps < 1:
+        raise ValueError(f"steps is {steps!r}, expected a whole number of at least 1")
     if not 0.0 < t_start <= 1.0:
         raise ValueError(f"t_start is {t_start}, expected 0 < t_start <= 1 (1 is pure noise)")
     return t_start * (1.0 - np.arange(steps + 1, dtype=np.float64) / steps)
@@ -78,6 +78,11 @@ def resolution_shift(noise_res: float, image_size: int, shift: ShiftMode = "sid"
     larger than d needs its log-SNR lowered to be as noisy, once averaged, as an image of size d.
     ``listing`` is the code printed in SiD2 supplement B.1: half as large and of opposite sign.
     """
+    if not (0.0 < noise_res < math.inf and 0.0 < image_size < math.inf):
+        raise ValueError(
+            f"found noise resolution {noise_res} for images of size {image_size}: "
+            "expected both to be positive numbers of pixels"
+        )
     if shift not in get_args(ShiftMode):
         raise ValueError(f"shift is {shift!r}, expected one of {get_args(ShiftMode)}")
     ratio = math.log(noise_res / image_size)
@@ -127,12 +132,13 @@ def cosine_interpolated(
 
     Returns:
         Log-SNR of t's shape.
+
+    Raises:
+        ValueError: where :class:`CosineInterpolated` refuses, as a log-SNR that would rise again.
     """
-    t = _as_float(t)
-    high = image_size if noise_res_high is None else noise_res_high
-    at_data = resolution_shift(high, image_size, shift)
-    at_noise = resolution_shift(noise_res_low, image_size, shift)
-    return cosine(t, logsnr_min, logsnr_max) + (1.0 - t) * at_data + t * at_noise
+    return CosineInterpolated(
+        image_size, noise_res_low, noise_res_high, logsnr_min, logsnr_max, shift
+    ).logsnr(t)
 
 
 class _TiltedCosine:
@@ -158,7 +164,8 @@ class _TiltedCosine:
             raise ValueError(
                 f"the shift rises by {at_noise - at_data:.2f} over [0, 1] where the cosine may "
                 f"fall by as little as {gentlest:.2f}: the log-SNR would not be monotone. Bring "
-                "noise_res_low and noise_res_high closer together or use shift='sid'"
+                "noise_res_low and noise_res_high closer together; with shift='sid' it falls for "
+                "every noise_res_low up to noise_res_high"
             )
 
     def logsnr(self, t: ArrayLike) -> Array:

@@ -4,6 +4,8 @@ Every weight here stands before the error in eps, whatever the network predicts:
 E_t[1/2 (-lam'(t)) w(lam) mean((eps - eps_hat)^2)], and the ELBO is w = 1.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 from dataclasses import dataclass
@@ -46,15 +48,17 @@ EDM_PEAK = -3.3077775
 """arg max of :func:`edm`: the root of (lam - 2.4) / 2.4^2 + 1 / (1 + e^lam / 4) = 0."""
 
 
-def sigmoid(logsnr: Array, bias: ArrayLike) -> Array:
+def sigmoid(
+    logsnr: ArrayLike, bias: ArrayLike | TimeShiftedBias, step: ArrayLike | None = None
+) -> Array:
     """``w(lam) = 1 / (1 + e^(lam - b))``: all weight far below log-SNR b, none far above it.
 
-    SiD2 supplement B.1. Bias 0 suits 128², -1 256², -3 512².
+    SiD2 supplement B.1. Bias 0 suits 128², -1 256², -3 512²; one that moves needs the step.
     """
-    return jax.nn.sigmoid(jnp.asarray(bias, jnp.float32) - widen(logsnr))
+    return jax.nn.sigmoid(jnp.asarray(bias_at(bias, step), jnp.float32) - widen(logsnr))
 
 
-def edm(logsnr: Array, shift: float = 0.0) -> Array:
+def edm(logsnr: ArrayLike, shift: float = 0.0) -> Array:
     """``w(lam) = N(lam - s; 2.4, 2.4^2) (e^(s - lam) + 0.25)``: EDM's weighting, for the eps error.
 
     arXiv 2206.00364 in the terms of arXiv 2303.00848. The shift s moves it to another
@@ -66,7 +70,7 @@ def edm(logsnr: Array, shift: float = 0.0) -> Array:
     return jnp.exp(log_normal + jnp.logaddexp(-lam, math.log(_EDM_DATA_VARIANCE)))
 
 
-def edm_monotonic(logsnr: Array, shift: float = 0.0) -> Array:
+def edm_monotonic(logsnr: ArrayLike, shift: float = 0.0) -> Array:
     """``w(lam) = edm(max(lam - s, lam*)), lam* = arg max edm = -3.308``: EDM's, made monotone.
 
     arXiv 2303.00848; the baseline of SiD2 supplement C.1.
@@ -79,13 +83,13 @@ def edm_resolution_shift(image_size: int) -> float:
     return 2.0 * math.log(64 / image_size)
 
 
-def elbo(logsnr: Array) -> Array:
+def elbo(logsnr: ArrayLike) -> Array:
     """``w(lam) = 1``: the unweighted evidence bound (arXiv 2107.00630)."""
     return jnp.ones_like(widen(logsnr))
 
 
 def low_bit_mixture(
-    logsnr: Array,
+    logsnr: ArrayLike,
     bits: tuple[int, ...] = (8, 7, 6, 5),
     proportions: tuple[float, ...] = (1.0, 4.0, 4.0, 6.0),
     image_size: int = 1,
@@ -120,7 +124,7 @@ def low_bit_mixture(
 
 @dataclass(frozen=True)
 class TimeShiftedBias:
-    """``b(step) = start + (end - start) min(step / steps, 1)``: a bias that moves in training.
+    """``b(step) = start + (end - start) clip(step / steps, 0, 1)``: it moves in training.
 
     SiD2 supplement C.2: from -8 or -6 to -3 over 100k steps.
     """
@@ -138,13 +142,24 @@ class TimeShiftedBias:
 
     def __call__(self, step: ArrayLike) -> Array:
         """The bias at a training step, float32."""
-        progress = jnp.minimum(jnp.asarray(step, jnp.float32) / self.steps, 1.0)
+        progress = jnp.clip(jnp.asarray(step, jnp.float32) / self.steps, 0.0, 1.0)
         return self.start + (self.end - self.start) * progress
 
 
-def bias_at(bias: float | TimeShiftedBias, step: ArrayLike) -> ArrayLike:
-    """The bias at a training step, of one that moves or of one that does not."""
-    return bias(step) if isinstance(bias, TimeShiftedBias) else bias
+def bias_at(bias: ArrayLike | TimeShiftedBias, step: ArrayLike | None = None) -> ArrayLike:
+    """The bias at a training step, of one that moves or of one that does not.
+
+    Raises:
+        TypeError: if it moves and no step is given.
+    """
+    if not isinstance(bias, TimeShiftedBias):
+        return bias
+    if step is None:
+        raise TypeError(
+            f"{bias} moves during training and no step is given: call it with the training step, "
+            "bias(step), or use SigmoidWeighting(bias) or PowerLoss(bias, levels)"
+        )
+    return bias(step)
 
 
 @runtime_checkable
@@ -164,7 +179,7 @@ class SigmoidWeighting:
 
     def __call__(self, logsnr: Array, step: ArrayLike) -> Array:
         """Weight of each example [b]."""
-        return sigmoid(logsnr, bias_at(self.bias, step))
+        return sigmoid(logsnr, self.bias, step)
 
 
 @dataclass(frozen=True)

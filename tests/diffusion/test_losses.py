@@ -1,6 +1,7 @@
 """Losses: identities between their forms, invariance to the schedule, gradients at the ends."""
 
 import functools
+import inspect
 import math
 
 import jax
@@ -98,6 +99,58 @@ def test_large_log_snr_does_not_overflow():
     expected = 0.5 * np.exp(-3.0) * expit(np.array([-77.0, 3.0, 83.0]))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert float(weighted_mse(error, error, logsnr, neg, jnp.zeros(3))[2]) == 0.0
+
+
+def test_the_gradient_of_a_zero_weight_is_that_of_any_other():
+    """The loss is linear in the weight: dL/dw = 1/2 (-lam') e^lam mean((x - x_hat)^2)."""
+    logsnr, weight = jnp.array([-20.0, 0.0, 20.0] * 2), jnp.repeat(jnp.array([0.0, 0.3]), 3)
+    error, neg = draw(0, 6, 12), jnp.full(6, 7.0)
+
+    @jax.grad
+    def slope(weight):
+        return jnp.sum(weighted_mse(error, jnp.zeros_like(error), logsnr, neg, weight))
+
+    expected = 0.5 * 7.0 * np.exp(logsnr) * np.mean(np.square(error), axis=1)
+    np.testing.assert_allclose(slope(weight), expected, rtol=2e-5)
+    far = jnp.array([100.0, -100.0])
+    found = weighted_mse(error[:2], -error[:2], far, neg[:2], jnp.array([0.0, 1e-30]))
+    np.testing.assert_array_equal(found, [0.0, 0.0])
+
+
+WRONG_SHAPES = {
+    "logsnr": (6, 1),
+    "neg_dlogsnr_dt": (6, 1),
+    "weight": (1,),
+    "x_hat": (1, 4, 4, 3),
+    "bias": (6,),
+}
+
+
+@pytest.mark.parametrize("loss", [weighted_mse, sigmoid_loss, power_loss])
+def test_shapes_that_would_be_broadcast_are_refused(loss):
+    right = {
+        "x": (6, 4, 4, 3),
+        "x_hat": (6, 4, 4, 3),
+        "error": (6, 4, 4, 3),
+        "logsnr": (6,),
+        "neg_dlogsnr_dt": (6,),
+        "weight": (6,),
+        "bias": (),
+    }
+    names = inspect.signature(loss).parameters
+    arrays = {name: jnp.ones(shape) for name, shape in right.items() if name in names}
+    levels = {"levels": 1} if "levels" in names else {}
+    assert loss(**arrays, **levels).shape == (6,)
+    for name in WRONG_SHAPES.keys() & names:
+        wrong = arrays | {name: jnp.ones(WRONG_SHAPES[name])}
+        with pytest.raises(ValueError, match=f"{name} has shape"):
+            loss(**wrong, **levels)
+
+
+def test_a_bias_that_moves_is_no_number():
+    error, ones = draw(0, 2, 4, 4, 3), jnp.ones(2)
+    with pytest.raises(TypeError, match=r"PowerLoss\(bias, levels\)"):
+        power_loss(error, ones, ones, wt.TimeShiftedBias(-8.0, -3.0, 10), 1)
 
 
 MEAN, STD = 0.4, 0.5

@@ -174,12 +174,26 @@ def test_refuses_schedules_that_are_not_monotone():
         CosineInterpolated(2**16, noise_res_low=32, shift="listing")
     with pytest.raises(ValueError, match="swap them"):
         Cosine(logsnr_min=10.0, logsnr_max=-10.0)
+    with pytest.raises(ValueError, match="noise_res_low up to noise_res_high"):
+        CosineInterpolated(64, noise_res_low=1024, noise_res_high=1)
+    with pytest.raises(ValueError, match="not be monotone"):
+        cosine_interpolated(0.5, 2**16, noise_res_low=32, shift="listing")
+
+
+@pytest.mark.parametrize(
+    "arguments", [(0,), (-3,), (64, 0), (64, 32, -1), (64, float("inf")), (64, float("nan"))]
+)
+def test_refuses_sizes_that_are_none(arguments):
+    with pytest.raises(ValueError, match="positive numbers of pixels"):
+        CosineInterpolated(*arguments)
 
 
 def test_step_times():
     np.testing.assert_array_equal(step_times(4), [1.0, 0.75, 0.5, 0.25, 0.0])
     np.testing.assert_array_equal(step_times(2, 0.5), [0.5, 0.25, 0.0])
-    with pytest.raises(ValueError, match="steps is 0"):
-        step_times(0)
+    np.testing.assert_array_equal(step_times(np.int64(2)), [1.0, 0.5, 0.0])
+    for steps in (0, 2.5, 4.0, "4"):
+        with pytest.raises(ValueError, match=f"steps is {steps!r}, expected a whole number"):
+            step_times(steps)
     with pytest.raises(ValueError, match="t_start is 1.5"):
         step_times(4, 1.5)

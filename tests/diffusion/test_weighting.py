@@ -73,11 +73,26 @@ def test_elbo_is_one():
 
 def test_time_shifted_bias():
     bias = wt.TimeShiftedBias(start=-8.0, end=-3.0, steps=100_000)
-    steps = [0, 20_000, 100_000, 1_000_000]
-    np.testing.assert_allclose([bias(step) for step in steps], [-8.0, -7.0, -3.0, -3.0], rtol=1e-6)
+    steps = [-10, 0, 20_000, 100_000, 1_000_000]
+    expected = [-8.0, -8.0, -7.0, -3.0, -3.0]
+    np.testing.assert_allclose([bias(step) for step in steps], expected, rtol=1e-6)
     assert jax.jit(bias)(jnp.int32(50_000)) == pytest.approx(-5.5)
     with pytest.raises(ValueError, match="steps is 0"):
         wt.TimeShiftedBias(-8.0, -3.0, 0)
+
+
+def test_a_bias_that_moves_needs_the_step():
+    bias = wt.TimeShiftedBias(start=-8.0, end=-3.0, steps=10)
+    lam = jnp.asarray(LOGSNR)
+    np.testing.assert_array_equal(wt.sigmoid(lam, bias, 5), wt.sigmoid(lam, bias(5)))
+    with pytest.raises(TypeError, match="no step is given: call it with the training step"):
+        wt.sigmoid(lam, bias)
+
+
+@pytest.mark.parametrize("weight", [wt.edm, wt.edm_monotonic, wt.elbo, wt.low_bit_mixture])
+def test_numbers_are_taken_as_arrays(weight):
+    assert weight(0.5).dtype == wt.sigmoid(0.5, 0.0).dtype == jnp.float32
+    np.testing.assert_allclose(weight(0.5), weight(jnp.array([0.5]))[0], rtol=1e-6)
 
 
 CASES = [

@@ -173,9 +173,21 @@ def test_json_holds_no_number_that_is_none():
     json.dumps(text.as_json(planned()), allow_nan=False)
 
 
-@pytest.mark.parametrize("argument", ["--devices=0", "--utilisation=2", "--shape=8x8", "--batch=a"])
-def test_arguments_out_of_range_are_refused(argument, capsys):
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--devices=0", "'0' is not a whole number of at least 1"),
+        ("--devices=x", "'x' is not a whole number of at least 1"),
+        ("--batch=2.5", "'2.5' is not a whole number of at least 1"),
+        ("--utilisation=2", "'2' is not a share between 0 and 1"),
+        ("--utilisation=half", "'half' is not a share between 0 and 1"),
+        ("--shape=8x8", "'8x8' is not HxWxC or FxHxWxC"),
+        ("--shape=8xax3", "'8xax3' is not HxWxC or FxHxWxC, whole numbers such as 32x32x3"),
+        ("--shape=8x0x3", "'8x0x3' is not HxWxC or FxHxWxC"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(argument, words, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["plan", argument])
     assert caught.value.code == 2
-    assert argument.split("=")[0] in capsys.readouterr().err
+    assert f"argument {argument.split('=')[0]}: {words}" in capsys.readouterr().err
