@@ -13,7 +13,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
@@ -210,11 +210,11 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 
 def _zip_problem(info: zipfile.ZipInfo) -> str | None:
     if info.flag_bits & 1:
-        return "encrypted: pack the archive without a password"
+        return "encrypted, so that it takes a password to read it"
     if stat.S_ISLNK(info.external_attr >> 16):
-        return "a link: pack the archive with what it leads to"
+        return "a link, not the file that it leads to"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return f"packed by method {info.compress_type}: pack the archive stored or deflated"
+        return f"packed by method {info.compress_type}, neither stored nor deflated"
     return None
 
 
@@ -237,13 +237,14 @@ def zip_of(file: BinaryIO, path: str) -> zipfile.ZipFile:
     """The zip archive in ``file``.
 
     Raises:
-        DataError: its table of contents cannot be read.
+        DataError: it is empty, its table of contents cannot be read, or its server gives no parts.
     """
     try:
         return zipfile.ZipFile(file)
     except MemoryError:
         raise
     except Exception as error:  # what zipfile raises of damaged tables is nearly anything
+        places.check_parts(file, path)
         msg = f"{path} cannot be read as a zip archive ({error}): fetch or pack it anew"
         raise DataError(msg) from error
 
@@ -252,39 +253,37 @@ def zip_of(file: BinaryIO, path: str) -> zipfile.ZipFile:
 def _tarred(path: str, mark: str) -> list[Item]:
     root = _Folder()
     with places.opened(path) as file:
-        try:
-            _plant(root, tars.members(file), file)
-        except Unusable:
-            raise tars.refused(path, path) from None
+        _plant(root, file, path)
     return root.items()
 
 
-def _plant(root: _Folder, members: Iterable[Member], file: BinaryIO | None) -> None:
-    """Add the members of a tar; those that are tars become folders, if their ``file`` is given."""
+def _plant(root: _Folder, file: BinaryIO, path: str, around: Member | None = None) -> None:
+    """Add the members of the tar at ``path``, or of the one that is its member ``around``.
+
+    Those that are tars become folders; but what these hold does not.
+    """
+    span = (0, None) if around is None else (around.offset, around.offset + around.size)
+    where = path if around is None else f"{around.name!r} in {path}"
     links = list[Member]()
-    for member in members:
+    for member in tars.members(file, where, *span):
         if member.link is not None:
             links.append(member)
         elif member.is_folder:
             root.at(split(member.name)[0])
-        elif file is None or member.problem or not member.name.endswith(".tar"):
+        elif around is not None or member.problem or not member.name.endswith(".tar"):
             root.add(member.name, (member.offset, member.size), member.problem)
         else:
-            _plant_inner(root, member, file)
+            _plant_inner(root, file, path, member)
     _follow(root, links)
 
 
-def _plant_inner(root: _Folder, member: Member, file: BinaryIO) -> None:
+def _plant_inner(root: _Folder, file: BinaryIO, path: str, member: Member) -> None:
     parts, wrong = split(member.name.removesuffix(".tar"))
-    folder, end = _Folder(), member.offset + member.size
-    try:
-        if wrong is None:
-            _plant(folder, tars.members(file, member.offset, end), file=None)
-    except Unusable as error:
-        wrong = str(error)
     if wrong is not None:
         root.add(member.name, problem=wrong)
     elif parts:
+        folder = _Folder()
+        _plant(folder, file, path, member)
         root.at(parts).take(folder, "/".join(parts))
 
 

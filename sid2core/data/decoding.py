@@ -216,6 +216,9 @@ def _opened(file: BinaryIO) -> ImageFile.ImageFile:
         if start.startswith(mark):
             file.seek(0)
             return made_by(file)
+    if not start:
+        msg = "the file is empty"
+        raise Unusable(msg)
     msg = f"no image of a known format ({', '.join(str(one.format) for one in _FORMATS.values())})"
     raise Unusable(msg)
 

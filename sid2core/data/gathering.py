@@ -84,7 +84,7 @@ def _globbed(pattern: str) -> list[str]:
         return [path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path)]
     files, name = places.system(pattern)
     with places.trouble(pattern):
-        found = files.glob(name) if re.search(r"[*?\[]", name) else [name] * files.exists(name)
+        found = files.glob(name) if re.search(r"[*?\[]", name) else [name] * places.exists(pattern)
         return [files.unstrip_protocol(one) for one in found]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -27,7 +28,9 @@ _LABEL = "label"
 _EXTENSION = ".parquet"
 _GROUP = 2**30
 """Bytes of a row group's pictures that are still read at once; 1 GiB."""
-_SPLIT = re.compile(r"(train|validation|valid|val|test|dev)(?=[-_.])")
+_SPLITS = ("train", "validation", "valid", "val", "dev", "test")
+"""As files are named by them, in the order in which to choose what to train on and to judge by."""
+_SPLIT = re.compile(rf"({'|'.join(_SPLITS)})(?=[-_.])")
 
 
 class Place(NamedTuple):
@@ -40,12 +43,20 @@ class Place(NamedTuple):
     """Within the group."""
 
 
+class Group(NamedTuple):
+    """What a row group tells of its rows' classes, or why it cannot be read."""
+
+    raw: Sequence[classes.Raw]
+    problem: str | None = None
+
+
 class Columns(NamedTuple):
     """What of a file is read, and the names that its labels count."""
 
     image: str
     caption: str | None
-    labelled: bool
+    labels: str | None
+    """What they are, if there are any: integers or strings."""
     names: tuple[str, ...] | None
 
 
@@ -53,8 +64,9 @@ class Columns(NamedTuple):
 class Parquet(Decoded):
     """Rows of ``image`` (a struct with ``bytes``, or plain bytes), ``label`` and ``caption``.
 
-    Labels are strings, or integers that count the class names in the schema. The key is the file's
-    name and the row's number. A row group is read as a whole, and the last few are kept.
+    Labels are strings, or integers that count the class names in the schema: either in all files,
+    and by the same names, unless ``class_file`` settles what they mean. The key is the file's name
+    and the row's number. A row group is read as a whole, and the last few are kept.
     """
 
     path: str
@@ -72,7 +84,7 @@ class Parquet(Decoded):
         if self._columns.names is not None:
             return self._columns.names
         groups = (group for file in self._files() for group in self._groups(file))
-        return classes.ordered(raw for group in groups if isinstance(group, list) for raw in group)
+        return classes.ordered(raw for group in groups for raw in group.raw)
 
     @functools.cached_property
     def captioned(self) -> bool:
@@ -80,9 +92,10 @@ class Parquet(Decoded):
         return self._columns.caption is not None
 
     def index(self) -> list[Entry]:
-        """Every row, file by file; a row group that cannot be read is one entry."""
+        """Every row, file by file; those of a row group that cannot be read say so."""
         listed = self.class_file is not None or self._columns.names is not None
-        labels = classes.Labels(self.class_names, listed=listed, labelled=self._columns.labelled)
+        labelled = self._columns.labels is not None
+        labels = classes.Labels(self.class_names, listed=listed, labelled=labelled)
         entries = list[Entry]()
         ordinal = 0
         for file in self._files(everything=True):
@@ -90,16 +103,13 @@ class Parquet(Decoded):
                 entries.append(Entry(file.name, -1, problem=file.problem))
                 continue
             stem, mark, row = file.name.removesuffix(_EXTENSION), places.mark(file.path), 0
-            for group, found in enumerate(self._groups(file)):
-                if isinstance(found, str):
-                    entries.append(Entry(f"{stem}/group {group}", -1, problem=found))
-                    continue
-                for within, raw in enumerate(found):
+            for group, told in enumerate(self._groups(file)):
+                for within, raw in enumerate(told.raw):
                     label, problem = labels.of(raw)
                     place = Place(file.path, mark, group, within)
                     key = f"{stem}/{row + within:07d}"
-                    entries.append(Entry(key, label, place, ordinal, problem))
-                row, ordinal = row + len(found), ordinal + 1
+                    entries.append(Entry(key, label, place, ordinal, told.problem or problem))
+                row, ordinal = row + len(told.raw), ordinal + 1
         cure = f"set {self.parameter} to others"
         return classes.settled(entries, self.class_names, self._where, "row of an image", cure)
 
@@ -149,26 +159,27 @@ class Parquet(Decoded):
             msg = f"{self._where} holds no Parquet file: set {self.parameter} to a folder of such"
             raise DataError(msg)
         splits = {_SPLIT.match(file.path.rpartition("/")[2]) for file in files}
-        names = sorted({split[0] for split in splits if split})
+        names = sorted({split[1] for split in splits if split}, key=_SPLITS.index)
         if len(names) > 1:
+            told = ", ".join(sorted(names))
             msg = (
-                f"{self._where} holds files of several splits ({', '.join(names)}): set data.path "
-                f"to a pattern such as {names[0]}-*, and data.eval_path to that of the other"
+                f"{self._where} holds files of several splits ({told}): set data.path to a pattern"
             )
-            raise DataError(msg)
+            raise DataError(f"{msg} such as {names[0]}-*, and data.eval_path to {names[1]}-*")
         return found if everything else files
 
-    def _groups(self, file: File) -> Iterator[list[classes.Raw] | str]:
-        """Of each row group what is told of the rows' classes, or why it cannot be read."""
+    def _groups(self, file: File) -> Iterator[Group]:
+        """What each row group tells; of no more rows than a file of its size can hold."""
         limit = places.size(file.path)
         with _opened(file.path) as opened:
             found = columns(opened.schema_arrow, f"{self.parameter} {file.path}")
             named = found.names if self.class_file is not None else None
+            self._check_alike(file, found)
             for group in range(opened.num_row_groups):
                 facts = opened.metadata.row_group(group)
                 if facts.num_rows > limit:
-                    yield f"damaged: {facts.num_rows} rows in a file of {limit} bytes"
-                    continue
+                    msg = f"{file.path} is damaged: it tells of {facts.num_rows} rows, and has "
+                    raise DataError(f"{msg}{limit} bytes; fetch it anew, or leave it out")
                 if facts.total_byte_size > _GROUP:
                     msg = (
                         f"{file.path} has a row group of {facts.total_byte_size} bytes, which are "
@@ -176,10 +187,29 @@ class Parquet(Decoded):
                         "of some hundred images (row_group_size of pyarrow.parquet.write_table)"
                     )
                     raise DataError(msg)
-                if not found.labelled:
-                    yield [None] * facts.num_rows
-                    continue
-                yield _raw(opened, group, named)
+                if found.labels is None:
+                    yield Group([None] * facts.num_rows)
+                else:
+                    yield _told(opened, group, named)
+
+    def _check_alike(self, file: File, found: Columns) -> None:
+        """Labels of all files must mean the same classes.
+
+        Raises:
+            DataError: those of this file and of the first one do not.
+        """
+        first = self._columns
+        if self.class_file is not None or found.labels is None or found[2:] == first[2:]:
+            return
+        if found.labels != first.labels:
+            here, there = f"are {found.labels}", first.labels or "none"
+        else:
+            pairs = itertools.zip_longest(found.names or (), first.names or ())
+            label, (here, there) = next((n, p) for n, p in enumerate(pairs) if p[0] != p[1])
+            here, there = f"have {here!r} as class {label}", repr(there)
+        msg = f"{self.parameter} {file.path}: its labels {here}, and those of "
+        cure = "write all files alike, or name the classes in data.class_names"
+        raise DataError(f"{msg}{self._files()[0].path} {there}: {cure}")
 
 
 def columns(schema: pa.Schema, where: str) -> Columns:
@@ -199,13 +229,22 @@ def columns(schema: pa.Schema, where: str) -> Columns:
     if not _is_binary(kind):
         msg = f"{where} has a column {image} of {schema.field(image).type}; expected files' bytes"
         raise DataError(f"{msg}, or a struct with a field bytes: write encoded pictures")
-    labelled = _LABEL in schema.names
-    if labelled and not _is_label(schema.field(_LABEL).type):
-        msg = f"{where} has labels of {schema.field(_LABEL).type}; expected integers or strings"
-        raise DataError(msg)
+    labels = _kind_of_labels(schema, where)
     captions = (name for name in _CAPTIONS if name in schema.names)
     caption = next((name for name in captions if _is_string(schema.field(name).type)), None)
-    return Columns(image, caption, labelled, _names(schema) if labelled else None)
+    return Columns(image, caption, labels, _names(schema) if labels == "integers" else None)
+
+
+def _kind_of_labels(schema: pa.Schema, where: str) -> str | None:
+    if _LABEL not in schema.names:
+        return None
+    kind = schema.field(_LABEL).type
+    if types.is_integer(kind):
+        return "integers"
+    if _is_string(kind):
+        return "strings"
+    msg = f"{where} has labels of {kind}; expected integers or strings"
+    raise DataError(msg)
 
 
 def _text(value: pa.Scalar) -> str | None:
@@ -225,10 +264,6 @@ def _is_string(kind: pa.DataType) -> bool:
     return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
 
 
-def _is_label(kind: pa.DataType) -> bool:
-    return types.is_integer(kind) or _is_string(kind)
-
-
 def _names(schema: pa.Schema) -> tuple[str, ...] | None:
     """The names of a ClassLabel, which Hugging Face keeps as JSON in the schema."""
     try:
@@ -237,23 +272,29 @@ def _names(schema: pa.Schema) -> tuple[str, ...] | None:
     except (KeyError, TypeError, ValueError, RecursionError):
         return None
     fit = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
-    return tuple(names) if fit and types.is_integer(schema.field(_LABEL).type) else None
+    return tuple(names) if fit else None
 
 
-def _raw(
-    file: pq.ParquetFile, group: int, names: tuple[str, ...] | None
-) -> list[classes.Raw] | str:
+def _told(file: pq.ParquetFile, group: int, names: tuple[str, ...] | None) -> Group:
     """Labels as they are, or by the ``names`` that they count: those outside name nothing."""
+    rows, problem = file.metadata.row_group(group).num_rows, None
     try:
         values = _table(file, group, [_LABEL])[_LABEL].to_pylist()
     except Exception as error:
-        return f"its row group is {_damage(error)}"
+        problem = f"its row group is {_damage(error)}"
+    else:
+        if len(values) != rows:
+            problem = f"its row group is damaged: {len(values)} labels of {rows} rows"
+    if problem is not None:  # each of the rows that the file's table tells of is one image lost
+        return Group([None] * rows, problem)
     if names is None:
-        return values
-    return [
-        value if value is None else names[value] if 0 <= value < len(names) else str(value)
-        for value in values
-    ]
+        return Group(values)
+    return Group(
+        [
+            value if value is None else names[value] if 0 <= value < len(names) else str(value)
+            for value in values
+        ]
+    )
 
 
 @functools.lru_cache(maxsize=GROUPS_AT_HAND)

@@ -123,6 +123,22 @@ def opened(path: str) -> Iterator[BinaryIO]:
         yield file
 
 
+def check_parts(file: BinaryIO, path: str) -> None:
+    """Refuse an empty file, and one that cannot be read from its end.
+
+    Raises:
+        DataError: it is such a file.
+    """
+    try:
+        if not file.seek(0, os.SEEK_END):
+            msg = f"{path} is empty: fetch or make it anew"
+            raise DataError(msg)
+        file.seek(-1, os.SEEK_END)
+        file.read(1)
+    except ValueError as error:  # fsspec's, of a server that knows no ranges
+        raise _no_parts(path) from error
+
+
 def _open(path: str) -> BinaryIO:
     if not is_address(path):
         return Path(path).open("rb")
@@ -202,12 +218,25 @@ def text(path: str, parameter: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether there is something at ``path``."""
+    """Whether there is something at ``path``.
+
+    Raises:
+        DataError: its server cannot be reached, or refuses to tell.
+    """
     with trouble(path):
         if not is_address(path):
             return os.path.exists(path)
         files, name = system(path)
-        return files.exists(name)
+        return files.exists(name) or _answers(files, name)
+
+
+def _answers(files: AbstractFileSystem, name: str) -> bool:
+    """Whether a file is there after all: to be asked, fsspec takes any failure for its absence."""
+    try:
+        files.cat_file(name, start=0, end=1)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def missing(path: str, parameter: str, wanted: str) -> DataError:

@@ -9,11 +9,15 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from sid2core.data import places
-from sid2core.data.errors import DataError, Unusable
+from sid2core.data.errors import DataError
 
+_BLOCK = 512
 _HEADER = 2**20
-"""Bytes of one header at most, extended ones included; and how far behind the end is looked."""
+"""Bytes of one header at most, extended ones included."""
+_PADDING = 2**20
+"""Bytes of zeros at the end at most. More are no padding but a download that was never finished."""
+_SHOWN = 100
+_CURE = "fetch or pack it anew, or leave it out"
 _COMPRESSED = {
     b"\x1f\x8b": "gunzip",
     b"BZh": "bunzip2",
@@ -35,33 +39,27 @@ class Member(NamedTuple):
     problem: str | None = None
 
 
-def unpacker(path: str) -> str | None:
-    """The program that makes a plain tar of a compressed file, or None where it is none."""
-    start = places.part(path, 0, 6)
-    return next((tool for magic, tool in _COMPRESSED.items() if start.startswith(magic)), None)
-
-
 def is_compressed(path: str) -> bool:
     """Whether it is called a compressed tar, such as ``.tar.gz`` or ``.tgz``."""
     return re.search(r"\.(tar\.\w+|t[gbx]z2?|tzst)$", path.lower()) is not None
 
 
-def refused(path: str, where: str) -> DataError:
-    """What to raise where ``path`` is not a tar whose members can be read one by one."""
-    tool = unpacker(path)
-    if tool is None:
-        return DataError(f"{where} is not a tar archive, or a damaged one: fetch or pack it anew")
-    msg = f"{where} is compressed, so its members cannot be read one by one: unpack it with {tool}"
-    return DataError(msg)
+def refused(where: str, start: bytes) -> DataError:
+    """What to raise of a file that is no plain tar, by the first bytes of it."""
+    tool = next((tool for magic, tool in _COMPRESSED.items() if start.startswith(magic)), None)
+    if tool is not None:
+        msg = f"{where} is compressed, so its members cannot be read one by one"
+        return DataError(f"{msg}: unpack it with {tool}")
+    found = "is not a tar archive, or a damaged one" if start else "is empty, and no tar archive"
+    return DataError(f"{where} {found}: {_CURE}")
 
 
-def members(file: BinaryIO, start: int = 0, end: int | None = None) -> Iterator[Member]:
+def members(file: BinaryIO, where: str, start: int = 0, end: int | None = None) -> Iterator[Member]:
     """The members of the tar between two offsets of ``file``, in its own order.
 
-    A damaged or cut archive gives what comes before, and a last member that says where it ends.
-
     Raises:
-        Unusable: there is no tar archive.
+        DataError: it is no tar, or cannot be read up to the mark of its end. What lies behind the
+            damage is not known, so it can be neither read nor set aside.
     """
     end = file.seek(0, os.SEEK_END) if end is None else end
     try:
@@ -72,26 +70,31 @@ def members(file: BinaryIO, start: int = 0, end: int | None = None) -> Iterator[
             errors="surrogateescape",
         )
     except Exception as error:
-        raise _unless_of_the_system(error) from None
+        _unless_of_the_system(error)
+        raise refused(where, _at(file, start, min(_SHOWN, end - start))) from None
     reached = start
-    while True:
-        try:
-            info = tar.next()
-        except Exception as error:
-            _unless_of_the_system(error)
-            break
-        if info is None or tar.offset <= reached:  # a negative size
-            break
-        tar.members.clear()  # it would keep them all, a kilobyte each
-        member = _member(info, end)
-        yield member
+    while (info := _next(tar)) is not None and reached < tar.offset:  # else of a negative size
+        if tar.offset > end:
+            name = info.name[:_SHOWN]
+            msg = f"{where} is cut off at byte {end - start}, within its {name!r}"
+            raise DataError(f"{msg}, and what came behind is lost: {_CURE}")
         reached = tar.offset
-        if member.offset + member.size > end:
-            return
-    yield from _rest(file, start, reached, end)
+        yield _member(info)
+    _check_end(file, where, start, reached, end)
 
 
-def _member(info: tarfile.TarInfo, end: int) -> Member:
+def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+    """The next member, or None where there is no header of one."""
+    try:
+        info = tar.next()
+    except Exception as error:
+        _unless_of_the_system(error)
+        return None
+    tar.members.clear()  # type: ignore[attr-defined] # it would keep them all, a kilobyte each
+    return info
+
+
+def _member(info: tarfile.TarInfo) -> Member:
     name, size = info.name, info.size
     if info.isdir():
         return Member(name, is_folder=True)
@@ -103,29 +106,31 @@ def _member(info: tarfile.TarInfo, end: int) -> Member:
         return Member(name, link=posixpath.normpath(target) if inside else info.linkname)
     if not info.isreg():
         return Member(name, problem="not a regular file")
-    problem = None
-    if info.issparse():
-        problem = "a sparse file: pack the archive without --sparse"
-    elif info.offset_data + size > end:
-        problem = f"cut off after {max(end - info.offset_data, 0)} of {size} bytes"
+    problem = "a sparse file, as tar --sparse makes it" if info.issparse() else None
     return Member(name, info.offset_data, size, problem=problem)
 
 
-def _rest(file: BinaryIO, start: int, at: int, end: int) -> Iterator[Member]:
-    """What follows the last member: zeros, or else the archive is damaged or another one begins."""
-    if not _at(file, at, min(_HEADER, end - at)).strip(b"\0"):
+def _check_end(file: BinaryIO, where: str, start: int, at: int, end: int) -> None:
+    """Refuse anything but zeros behind the last member: a block of them at least is the mark."""
+    left = end - at
+    tail = _at(file, at, min(left, _PADDING))
+    blank = not tail.strip(b"\0")
+    if blank and _BLOCK <= left <= _PADDING:
         return
     if at == start:
-        msg = "not a tar archive"
-        raise Unusable(msg)
-    yield Member(f"byte {at - start}", problem="the archive is damaged, or another one begins here")
+        raise refused(where, tail)
+    if left < _BLOCK:
+        msg = f"{where} ends at byte {end - start} without the mark of a tar's end, as if cut off"
+        raise DataError(f"{msg} there: {_CURE}")
+    found = "begin zeros that are no padding" if blank else "it is damaged, or another one begins"
+    msg = f"{where}: at byte {at - start} {found}; {left} of its {end - start} bytes"
+    raise DataError(f"{msg} ({100 * left / (end - start):.1f} %) lie behind, unlisted: {_CURE}")
 
 
-def _unless_of_the_system(error: Exception) -> Unusable:
-    """For what tarfile raises of bytes that it does not understand: nearly anything."""
+def _unless_of_the_system(error: Exception) -> None:
+    """Let go what tarfile raises of bytes that it does not understand: nearly anything."""
     if isinstance(error, (MemoryError, DataError)) or getattr(error, "errno", None) is not None:
         raise error
-    return Unusable("not a tar archive")
 
 
 class _Blocks:

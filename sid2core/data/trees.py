@@ -6,6 +6,7 @@ and what cannot be used says why.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import stat
@@ -87,19 +88,17 @@ def hidden(name: str) -> bool:
 
 @dataclass(frozen=True)
 class LocalTree:
-    """A folder on disk. Links are followed, but for one into a folder that it lies in."""
+    """A folder on disk; the place of a folder is whether it lies behind a link.
+
+    Links to files are followed. So are links to folders, but for those into a folder that they lie
+    in, and in such a way that no folder is read twice.
+    """
 
     root: str
 
     def scan(self, folder: Item) -> list[Item]:
         """As :meth:`Tree.scan`."""
-        path = places.join(self.root, folder.path)
-        try:
-            with os.scandir(path) as found:
-                return sorted(self._item(folder, one) for one in found if not hidden(one.name))
-        except OSError as error:
-            msg = f"{path} cannot be listed ({error.strerror}); see to its permissions and its disk"
-            raise DataError(msg) from error
+        return sorted(self._item(folder, one) for one in self._listed(folder.path))
 
     @contextmanager
     def open(self, path: str, place: Any) -> Iterator[BinaryIO]:
@@ -119,24 +118,80 @@ class LocalTree:
             for item in walk(self, ROOT)
         )
 
+    def _listed(self, folder: str) -> list[os.DirEntry[str]]:
+        path = places.join(self.root, folder)
+        try:
+            with os.scandir(path) as found:
+                return [one for one in found if not hidden(one.name)]
+        except OSError as error:
+            msg = f"{path} cannot be listed ({error.strerror}); see to its permissions and its disk"
+            raise DataError(msg) from error
+
     def _item(self, folder: Item, found: os.DirEntry[str]) -> Item:
         path = places.join(folder.path, found.name)
-        try:
-            is_folder = found.is_dir()
-        except OSError:  # a link in a circle; as a file it will be set aside with this reason
-            is_folder = False
-        if is_folder and found.is_symlink() and self._leads_back(folder.path, found.path):
-            return Item(path, problem="a link to a folder that it lies in")
-        return Item(path, is_folder=is_folder)
+        if not _is_folder(found):
+            return Item(path)
+        linked = bool(folder.place) or found.is_symlink()
+        if linked and path in self._aside:
+            return Item(path, problem=self._aside[path])
+        return Item(path, linked, is_folder=True)
 
-    def _leads_back(self, folder: str, link: str) -> bool:
+    @functools.cached_property
+    def _aside(self) -> dict[str, str]:
+        """Why links to folders, and folders behind links, are not followed: by their paths.
+
+        It takes a walk through all that is read, in the order of names. ``heads`` are the real
+        paths of the root and of what the links led to that were followed so far.
+        """
+        root = os.path.realpath(self.root)
+        aside, heads, pending = dict[str, str](), {root}, [("", root)]
+        while pending:
+            folder, real = pending.pop()
+            inner = []
+            for found in sorted(self._listed(folder), key=lambda one: one.name):
+                if not _is_folder(found):
+                    continue
+                linked, path = found.is_symlink(), places.join(folder, found.name)
+                below = f"{real.rstrip('/')}/{found.name}"
+                target = os.path.realpath(found.path) if linked else below
+                if linked and self._leads_back(folder, target):
+                    aside[path] = "a link to a folder that it lies in"
+                elif linked and _is_below(target, heads):
+                    aside[path] = "a link to a folder that is read anyway"
+                elif not linked and target in heads:
+                    aside[path] = "a folder that a link led to before"
+                else:
+                    inner.append((path, target))
+                    heads |= {target} if linked else set()
+            pending.extend(reversed(inner))
+        return aside
+
+    def _leads_back(self, folder: str, target: str) -> bool:
         """Whether a link in ``folder`` leads to it, or to one above it, by whatever way."""
-        target, parts = os.path.realpath(link), folder.split("/")
+        parts = folder.split("/")
         above = ("/".join(parts[:depth]) for depth in range(len(parts) + 1))
         return any(
             Path(os.path.realpath(places.join(self.root, path))).is_relative_to(target)
             for path in above
         )
+
+
+def _is_folder(found: os.DirEntry[str]) -> bool:
+    try:
+        return found.is_dir()
+    except OSError:  # a link in a circle; as a file it will be set aside with this reason
+        return False
+
+
+def _is_below(path: str, heads: set[str]) -> bool:
+    """Whether a walk from one of ``heads`` comes to ``path``; it passes no hidden names."""
+    parts = path.split("/")
+    for depth in range(len(parts), 0, -1):
+        if ("/".join(parts[:depth]) or "/") in heads:
+            return True
+        if hidden(parts[depth - 1]):
+            return False
+    return False
 
 
 @dataclass(frozen=True)

@@ -120,14 +120,11 @@ def _listed(files: tuple[File, ...], marks: tuple[str, ...]) -> tuple[Sample, ..
     for shard in files:
         if shard.problem is not None:
             if tars.is_compressed(shard.path):
-                raise tars.refused(shard.path, shard.path)
+                raise tars.refused(shard.path, places.part(shard.path, 0, 6))
             samples.append(Sample(shard.name, problem=shard.problem))
             continue
         with places.opened(shard.path) as file:
-            try:
-                samples += _Shard(shard, file).samples()
-            except Unusable:
-                raise tars.refused(shard.path, shard.path) from None
+            samples += _Shard(shard, file).samples()
     return tuple(samples)
 
 
@@ -141,7 +138,7 @@ class _Shard:
     parts: dict[str, Member] = field(default_factory=dict)
 
     def samples(self) -> Iterator[Sample]:
-        for member in tars.members(self.file):
+        for member in tars.members(self.file, self.shard.path):
             if member.is_folder:
                 continue
             path, wrong = archives.split(member.name)

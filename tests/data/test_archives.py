@@ -1,11 +1,16 @@
+import contextlib
+import gzip
 import io
 import pickle
+import random
 import struct
 import tarfile
 import zipfile
 import zlib
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sid2core.data import archives, places, tars, trees
 from sid2core.data.archives import TarTree, ZipTree
@@ -92,7 +97,7 @@ def test_every_one_of_equal_names_is_found(tmp_path, kind):
 @pytest.mark.parametrize("kind", TREES)
 def test_what_is_no_archive_is_named(tmp_path, kind):
     for content in (b"", b"no archive" * 100, packs.png()):
-        with pytest.raises(DataError, match=rf"a\.{kind} .*: fetch or pack it anew"):
+        with pytest.raises(DataError, match=rf"a\.{kind} .*: fetch or (pack|make) it anew"):
             files(planted(tmp_path, kind, content))
     content = packs.zipped(FILES)
     with pytest.raises(DataError, match="cannot be read as a zip archive .*fetch or pack it anew"):
@@ -186,9 +191,9 @@ def test_members_of_a_zip_that_cannot_be_read_say_why(tmp_path):
     content[content.rindex(b"PK\1\2") + 8] |= 1
     found = problems(planted(tmp_path, "zip", bytes(content)))
     assert found == {
-        "a/link.png": "a link: pack the archive with what it leads to",
-        "a/bz.png": "packed by method 12: pack the archive stored or deflated",
-        "a/secret.png": "encrypted: pack the archive without a password",
+        "a/link.png": "a link, not the file that it leads to",
+        "a/bz.png": "packed by method 12, neither stored nor deflated",
+        "a/secret.png": "encrypted, so that it takes a password to read it",
     }
 
 
@@ -219,15 +224,14 @@ def test_names_of_a_tar_that_are_not_utf8(tmp_path):
 
 def test_tars_within_a_tar_are_folders(tmp_path):
     inner = packs.tar({"n1_1.JPEG": b"one", "./n1_2.JPEG": b"two", "/etc/x": b""})
-    members = {"n1.tar": inner, "n2.tar": b"no tar" * 100, "x/n3.tar": packs.tar({}), "n4": inner}
-    tree = planted(tmp_path, "tar", members | {"../n5.tar": inner, ".n6.tar": inner})
+    members = {"n1.tar": inner, "x/n3.tar": packs.tar({}), "n4": inner}
+    tree = planted(tmp_path, "tar", members | {"../n5.tar": inner, "._n1.tar": b"no tar"})
     out = "its name leads out of the archive"
     assert problems(tree) == {
         "../n5.tar": out,
         "n1//etc/x": out,
         "n1/n1_1.JPEG": None,
         "n1/n1_2.JPEG": None,
-        "n2.tar": "not a tar archive",
         "n4": None,
     }
     assert contents(tree) == {"n1/n1_1.JPEG": b"one", "n1/n1_2.JPEG": b"two", "n4": inner}
@@ -256,37 +260,123 @@ def test_links_within_a_tar_are_followed_and_others_told(tmp_path):
     assert contents(tree) == dict.fromkeys(good, b"one")
 
 
-def test_a_truncated_tar_gives_its_whole_members_and_the_broken_one(tmp_path):
-    content = packs.tar({"a/1": b"1" * 700, "a/2": b"2" * 700}, tarfile.GNU_FORMAT)
-    second = content.index(b"a/2")
-    found = {}
-    for length in (second + 600, second + 512, second + 100, second, second - 100, second - 324):
-        tree = planted(tmp_path, "tar", content[:length])
-        found[length - second] = problems(tree)
-    damaged = "the archive is damaged, or another one begins here"
-    assert found == {
-        600: {"a/1": None, "a/2": "cut off after 88 of 700 bytes"},
-        512: {"a/1": None, "a/2": "cut off after 0 of 700 bytes"},
-        100: {"a/1": None, "byte 1536": damaged},
-        0: {"a/1": None},
-        -100: {"a/1": None},  # of the padding; all of its bytes are there
-        -324: {"a/1": None},
-    }
-    cut = problems(planted(tmp_path, "tar", content[: second - 325]))
-    assert cut == {"a/1": "cut off after 699 of 700 bytes"}
+def cut(tmp_path, content):
+    """The error that a damaged tar stops with, in which it is named and the cure is told."""
+    with pytest.raises(DataError) as caught:
+        files(planted(tmp_path, "tar", content))
+    message = str(caught.value)
+    assert message.endswith(": fetch or pack it anew, or leave it out")
+    assert f"{tmp_path}/a.tar" in message
+    return message.replace(f"{tmp_path}/", "").rpartition(":")[0]
 
 
-def test_a_second_tar_behind_the_first_is_not_lost_silently(tmp_path):
-    content = packs.tar({"a/1": b"one"}) + packs.tar({"a/2": b"two"})
-    found = problems(planted(tmp_path, "tar", content))
-    damaged = "the archive is damaged, or another one begins here"
-    assert found == {"a/1": None, "byte 1024": damaged}
+TWO = packs.tar({"a/1": b"1" * 700, "a/2": b"2" * 700}, tarfile.GNU_FORMAT)
+"""Headers lie at 0 and 1536, the last file's last byte before 2748, the mark of the end at 3072."""
+ANOTHER, ZEROS = "it is damaged, or another one begins", "begin zeros that are no padding"
 
 
-def test_a_damaged_header_ends_a_tar(tmp_path):
-    content = bytearray(packs.tar({name: b"x" for name in "abc"}, tarfile.GNU_FORMAT))
-    content[1024 + 100] ^= 1
-    assert list(problems(planted(tmp_path, "tar", bytes(content)))) == ["a", "byte 1024"]
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [
+        (3072 + 511, "ends at byte 3583 without the mark of a tar's end, as if cut off there"),
+        (3072, "ends at byte 3072 without the mark of a tar's end, as if cut off there"),
+        (3071, "is cut off at byte 3071, within its 'a/2', and what came behind is lost"),
+        (2748, "is cut off at byte 2748, within its 'a/2', and what came behind is lost"),
+        (1536 + 512, "is cut off at byte 2048, within its 'a/2', and what came behind is lost"),
+        (1536 + 100, "ends at byte 1636 without the mark of a tar's end, as if cut off there"),
+        (1536, "ends at byte 1536 without the mark of a tar's end, as if cut off there"),
+        (600, "is cut off at byte 600, within its 'a/1', and what came behind is lost"),
+        (511, "is not a tar archive, or a damaged one"),
+        (0, "is empty, and no tar archive"),
+    ],
+)
+def test_a_tar_that_was_cut_stops(tmp_path, length, message):
+    assert cut(tmp_path, TWO[:length]) == f"a.tar {message}"
+
+
+def counted(content):
+    """How many members are listed, or None where that stops."""
+    with contextlib.suppress(DataError):
+        return sum(1 for _ in tars.members(io.BytesIO(content), "a.tar"))
+
+
+def test_no_cut_of_a_tar_goes_unnoticed():
+    assert {counted(TWO[:length]) for length in range(3072 + 512)} == {None}
+    assert {counted(TWO[:length]) for length in range(3072 + 512, len(TWO) + 1)} == {2}
+
+
+MANY = {f"{'n' * (row * 7 % 130)}{row}": b"x" * (row * 97 % 1200) for row in range(12)}
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    form=st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+    start=st.floats(0, 1),
+    filling=st.binary(min_size=1, max_size=2000) | st.integers(1, 4000).map(bytes),
+)
+def test_overwritten_tars_list_as_many_members_or_stop(form, start, filling):
+    """All but the very last byte: zeros from some header on to the end look like padding."""
+    whole = packs.tar(MANY, form)
+    last = len(whole.rstrip(b"\0")) - 1
+    place = int(start * last)
+    filling = filling[: last - place]
+    content = whole[:place] + filling + whole[place + len(filling) :]
+    assert counted(content) in (None, len(MANY))
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 20, 2048])
+def test_zeros_behind_a_tar_are_its_end(tmp_path, blocks):
+    tree = planted(tmp_path, "tar", TWO[:3072] + b"\0" * 512 * blocks)
+    assert problems(tree) == {"a/1": None, "a/2": None}
+
+
+@pytest.mark.parametrize(
+    ("behind", "found", "left"),
+    [
+        (TWO[3072:] + TWO, ANOTHER, "17408 of its 20480 bytes (85.0 %)"),
+        (b"\0" * 1024 + b"x", ANOTHER, "1025 of its 4097 bytes (25.0 %)"),
+        (b"\0" * (2**20 + 512), ZEROS, "1049088 of its 1052160 bytes (99.7 %)"),
+        (b"\0" * 2**21 + TWO, ZEROS, "2107392 of its 2110464 bytes (99.9 %)"),
+    ],
+)
+def test_what_lies_behind_the_end_of_a_tar_is_not_lost_silently(tmp_path, behind, found, left):
+    told = cut(tmp_path, TWO[:3072] + behind)
+    assert told == f"a.tar: at byte 3072 {found}; {left} lie behind, unlisted"
+
+
+@pytest.mark.parametrize("place", [0, 100, 148, 156, 257, 511])
+@pytest.mark.parametrize("kind", ["flip", "zeros", "noise"])
+def test_a_damaged_header_stops(tmp_path, place, kind):
+    content = bytearray(packs.tar(dict.fromkeys("abc", b"x"), tarfile.GNU_FORMAT))
+    if kind == "flip":
+        content[1024 + place] ^= 1
+    else:
+        content[1024:1536] = b"\0" * 512 if kind == "zeros" else random.Random(place).randbytes(512)
+    left = "9216 of its 10240 bytes (90.0 %)"
+    told = cut(tmp_path, bytes(content))
+    assert told == f"a.tar: at byte 1024 {ANOTHER}; {left} lie behind, unlisted"
+
+
+@pytest.mark.parametrize(
+    ("inner", "message"),
+    [
+        (TWO[:3072], "ends at byte 3072 without the mark of a tar's end, as if cut off there"),
+        (TWO[:2100], "is cut off at byte 2100, within its 'a/2', and what came behind is lost"),
+        (b"no tar" * 100, "is not a tar archive, or a damaged one"),
+        (b"", "is empty, and no tar archive"),
+    ],
+)
+def test_a_damaged_tar_within_a_tar_stops(tmp_path, inner, message):
+    members = {"n1.tar": TWO, "x/n2.tar": inner, "n3.tar": TWO}
+    assert cut(tmp_path, packs.tar(members)) == f"'x/n2.tar' in a.tar {message}"
+
+
+def test_a_compressed_tar_within_a_tar_stops(tmp_path):
+    tree = planted(tmp_path, "tar", packs.tar({"n1.tar": gzip.compress(TWO)}))
+    with pytest.raises(
+        DataError, match=r"'n1.tar' in .*a.tar is compressed, .*: unpack it with gun"
+    ):
+        files(tree)
 
 
 def header(name, size, kind=b"0"):
@@ -304,16 +394,19 @@ def header(name, size, kind=b"0"):
 def test_absurd_sizes_neither_loop_nor_fill_memory(tmp_path, kind, size):
     content = packs.tar({"a/1": b"one"}, tarfile.GNU_FORMAT)[:1024]
     content += header("a/2", size, kind) + packs.tar({"a/3": b"three"})
-    found = problems(planted(tmp_path, "tar", content))
-    assert found["a/1"] is None
-    assert sum(problem is not None for problem in found.values()) >= 1
-    assert len(found) <= 3
+    assert cut(tmp_path, content).startswith(("a.tar is cut off", "a.tar: at byte 1024 it is dam"))
 
 
-def test_a_sparse_file_is_told(tmp_path):
-    content = header("a/1", 512, b"S") + b"x" * 512 + packs.tar({"a/2": b"two"})
+@pytest.mark.parametrize("size", [512, 2**40])
+def test_a_sparse_file_is_told_and_hides_no_other(tmp_path, size):
+    """Its size when unpacked may be beyond the archive's end."""
+    sparse = bytearray(header("a/1", 512, b"S"))
+    sparse[483:495] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)
+    sparse[148:156] = b" " * 8
+    sparse[148:156] = b"%06o\0 " % sum(sparse)
+    content = bytes(sparse) + b"x" * 512 + packs.tar({"a/2": b"two"})
     found = problems(planted(tmp_path, "tar", content))
-    assert found == {"a/1": "a sparse file: pack the archive without --sparse", "a/2": None}
+    assert found == {"a/1": "a sparse file, as tar --sparse makes it", "a/2": None}
 
 
 @pytest.mark.parametrize(
@@ -334,9 +427,9 @@ def test_members_keep_little_in_memory():
     """Of a hundred thousand members tarfile would keep 100 MB."""
     import tracemalloc
 
-    file = io.BytesIO(b"".join(header(f"a/{row:06d}", 0) for row in range(2000)))
+    file = io.BytesIO(b"".join(header(f"a/{row:06d}", 0) for row in range(2000)) + b"\0" * 1024)
     tracemalloc.start()
-    count = sum(1 for _ in tars.members(file))
+    count = sum(1 for _ in tars.members(file, "a.tar"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 2000

@@ -191,7 +191,8 @@ def test_labels_that_do_not_fit_are_refused(tmp_path, labels):
             packs.zipped({"images.npy": b"no"}),
             "images.npy is no NumPy array, or a damaged",
         ),
-        ("a.npz", b"", "cannot be read as a zip archive"),
+        ("a.npz", b"", "is empty: fetch or make it anew"),
+        ("a.npz", b"PK", "cannot be read as a zip archive"),
         ("a.npy", b"", "is no NumPy array, or a damaged one"),
         ("a.npy", b"\x93NUMPY\x01\x00\x05\x00(((((", "is no NumPy array, or a damaged one"),
         (

@@ -165,8 +165,8 @@ def whole(form):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", r"no image of a known format \(JPEG, PNG, WEBP, BMP, GIF\)"),
-        (b"<svg/>", "no image of a known format"),
+        (b"", "the file is empty"),
+        (b"<svg/>", r"no image of a known format \(JPEG, PNG, WEBP, BMP, GIF\)"),
         (b"RIFF1234AVI LIST", "not a WEBP file"),
         (whole("JPEG")[:-200], "truncated"),
         (whole("PNG")[:-1200], "truncated"),

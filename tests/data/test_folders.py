@@ -3,6 +3,7 @@ import os
 import pickle
 import tarfile
 import uuid
+import zipfile
 
 import fsspec
 import numpy as np
@@ -165,6 +166,16 @@ def test_a_source_without_images_tells_what_was_found(tmp_path, kind):
     )
     with pytest.raises(DataError, match=message):
         opened(path).index()
+
+
+def test_a_zip_of_another_method_is_told_one_cure(tmp_path):
+    content = packs.zipped({"a/1.png": packs.png(), "a/2.png": packs.png()}, zipfile.ZIP_LZMA)
+    message = (
+        "holds no <class>/<image>; found 2 × packed by method 14, neither stored nor deflated: "
+        "convert them, or set data.path to where images are$"
+    )
+    with pytest.raises(DataError, match=message):
+        opened(packs.write(tmp_path / "a.zip", content)).index()
 
 
 def test_an_empty_folder_and_an_empty_archive(tmp_path):

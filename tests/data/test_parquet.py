@@ -184,7 +184,10 @@ def test_what_has_no_pictures_or_labels_is_refused(tmp_path, made, message):
 def test_files_of_several_splits_are_not_mixed(tmp_path):
     for split in ("train", "test"):
         write(tmp_path / f"{split}-00000-of-00001.parquet", table(1, label=[0]))
-    message = r"holds files of several splits \(test, train\): set data.path to a pattern"
+    message = (
+        r"holds files of several splits \(test, train\): set data.path to a pattern such as "
+        r"train-\*, and data.eval_path to test-\*"
+    )
     with pytest.raises(DataError, match=message):
         opened(tmp_path).index()
     assert len(opened(tmp_path / "train-*").index()) == 1
@@ -201,22 +204,79 @@ def test_a_folder_without_parquet_and_a_damaged_file(tmp_path):
             opened(tmp_path / "b.parquet").index()
 
 
-def test_a_damaged_row_group_is_an_entry_or_makes_its_rows_unusable(tmp_path):
-    path = write(tmp_path / "a.parquet", table(4, label=["a", "b", "a", "b"]))
-    content = bytearray(path.read_bytes())
-    facts = pq.ParquetFile(path).metadata
-    for group, column in ((0, 2), (1, 0)):  # the labels of one, the pictures of the other
+def damage(path, chunks):
+    """Overwrite columns of row groups, each given as (group, column)."""
+    content, facts = bytearray(path.read_bytes()), pq.ParquetFile(path).metadata
+    for group, column in chunks:
         chunk = facts.row_group(group).column(column)
         first = chunk.dictionary_page_offset or chunk.data_page_offset
         content[first : first + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
     path.write_bytes(content)
-    source = opened(path)
+    return path
+
+
+@pytest.mark.parametrize("names", [None, ["a", "b"]])
+def test_every_row_of_a_damaged_row_group_is_set_aside_under_its_own_key(tmp_path, names):
+    path = write(tmp_path / "a.parquet", table(7, names, label=[0, 1, 0, 1, 0, 1, 1]))
+    labels, pictures_ = (1, 2), (2, 0)
+    source = opened(damage(path, [labels, pictures_]))
     entries = source.index()
-    assert [entry.key for entry in entries] == ["a/group 0", "a/0000000", "a/0000001"]
-    assert entries[0].problem.startswith("its row group is damaged (")
-    for entry in entries[1:]:
+    assert [entry.key for entry in entries] == [f"a/{row:07d}" for row in range(7)]
+    told = [row for row, entry in enumerate(entries) if entry.problem]
+    assert told == [2, 3]
+    assert all("its row group is damaged (" in entries[row].problem for row in told)
+    assert [entries[row].label for row in (0, 1, 4, 5, 6)] == [0, 1, 0, 1, 1]
+    for row in (4, 5):
         with pytest.raises(Unusable, match=r"its row group is damaged \("):
-            source.read(entry)
+            source.read(entries[row])
+    for row in (0, 1, 6):
+        image = source.read(entries[row]).image
+        np.testing.assert_array_equal(image, pictures.noise(4, 4, seed=row))
+
+
+def test_labels_that_are_too_few_are_damage(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.parquet", table(4, NAMES, label=[0, 1, 2, 0]))
+    read = parquet._table
+    monkeypatch.setattr(parquet, "_table", lambda *args: read(*args).slice(args[1]))
+    wrong = "its row group is damaged: 1 labels of 2 rows"
+    assert list(found(opened(path)).values()) == ["cat", "dog", wrong, wrong]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (["a", "b"], ["b", "a"], "its labels have 'b' as class 0, and those of .*/1.parquet 'a'"),
+        (["a"], ["a", "b"], "its labels have 'b' as class 1, and those of .*/1.parquet None"),
+        (["a", "b"], None, "its labels have None as class 0, and those of .*/1.parquet 'a'"),
+        (None, ["a", "b"], "its labels have 'a' as class 0, and those of .*/1.parquet None"),
+        (["a", "b"], "text", "its labels are strings, and those of .*/1.parquet integers"),
+        ("text", None, "its labels are integers, and those of .*/1.parquet strings"),
+        ("none", "text", "its labels are strings, and those of .*/1.parquet none"),
+    ],
+)
+def test_files_whose_labels_mean_different_classes_stop(tmp_path, first, second, message):
+    for name, kind in (("1", first), ("2", second)):
+        columns = {"text": {"label": ["a", "b"]}, "none": {}}.get(str(kind), {"label": [0, 1]})
+        names = kind if isinstance(kind, list) else None
+        write(tmp_path / f"data/{name}.parquet", table(2, names, **columns))
+    cure = "write all files alike, or name the classes in data.class_names"
+    with pytest.raises(DataError, match=f"data.path .*/2.parquet: {message}: {cure}"):
+        opened(tmp_path / "data").index()
+
+
+def test_class_names_settle_what_labels_mean(tmp_path):
+    for number, (names, columns) in enumerate(
+        [(["a", "b"], [0, 1]), (["b", "a"], [0, 1]), (None, ["a", "b"]), (None, [1, 0])]
+    ):
+        write(tmp_path / f"data/{number}.parquet", table(2, names, label=columns))
+    listed_ = str(packs.write(tmp_path / "names", b"a\nb\n"))
+    assert "".join(found(opened(tmp_path / "data", class_names=listed_)).values()) == "abbaabba"
+
+
+def test_files_without_labels_among_others_are_set_aside(tmp_path):
+    write(tmp_path / "1.parquet", table(1, ["a"], label=[0]))
+    write(tmp_path / "2.parquet", table(1))
+    assert list(found(opened(tmp_path)).values()) == ["a", "it has no label"]
 
 
 def test_row_groups_too_large_to_read_at_once_are_refused(tmp_path, monkeypatch):
@@ -227,7 +287,8 @@ def test_row_groups_too_large_to_read_at_once_are_refused(tmp_path, monkeypatch)
     ):
         opened(path).index()
     monkeypatch.setattr("sid2core.data.places.size", lambda path: 2)
-    with pytest.raises(DataError, match="found 1 × damaged: 3 rows in a file of 2 bytes"):
+    wrong = "a.parquet is damaged: it tells of 3 rows, and has 2 bytes; fetch it anew, or leave"
+    with pytest.raises(DataError, match=wrong):
         opened(path, class_names=str(packs.write(tmp_path / "names", b"a\nb\n"))).index()
 
 

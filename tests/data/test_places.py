@@ -1,11 +1,18 @@
+import functools
+import http.server
+import socket
+import threading
 import uuid
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
-from sid2core.data import places
+from sid2core.data import places, sources
+from sid2core.data.archives import ZipTree
 from sid2core.data.errors import DataError
+from sid2core.data.trees import ROOT
+from tests import tiny
 from tests.data import packs
 
 
@@ -57,6 +64,73 @@ def test_a_server_that_gives_no_parts_is_told(monkeypatch):
     monkeypatch.setattr(MemoryFile, "seekable", lambda self: False)
     with pytest.raises(DataError, match=whole), places.opened(address):
         pass
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """It gives files as a whole only, and 403 for those that are called so."""
+
+    def send_head(self):
+        if self.path.endswith("403"):
+            return self.send_error(403)
+        return super().send_head()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def served(tmp_path):
+    """The address at which a server of this machine gives the files of ``tmp_path``."""
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_server_tells_what_is_there(served, tmp_path):
+    packs.write(tmp_path / "a", b"one")
+    assert places.exists(f"{served}/a")
+    assert not places.exists(f"{served}/b")
+    with pytest.raises(DataError, match=f"reading {served}/403 failed: 403, .*Forbidden"):
+        places.exists(f"{served}/403")
+
+
+def test_a_zip_behind_a_server_that_gives_no_parts_is_told(served, tmp_path):
+    packs.write(tmp_path / "a.zip", packs.zipped({"a/1": b"one" * 9}))
+    whole = (
+        rf"{served}/a\.zip: its server gives files as a whole only; download it and set its path"
+    )
+    with pytest.raises(DataError, match=whole):
+        ZipTree(f"{served}/a.zip").scan(ROOT)
+    packs.write(tmp_path / "b.zip", b"")
+    with pytest.raises(DataError, match=whole.replace("a", "b", 1)):
+        ZipTree(f"{served}/b.zip").scan(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("folder", "a"),
+        ("folder", "a.zip"),
+        ("webdataset", "a-{0..1}.tar"),
+        ("webdataset", "a-*.tar"),
+        ("parquet", "a.parquet"),
+        ("arrays", "a.npz"),
+    ],
+)
+def test_a_refused_connection_is_told_and_not_taken_for_absence(source, name):
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}/{name}"
+        data = {"source": source, "path": address, "image_size": 4, "channels": 3}
+        refused = (
+            r"reading http://127.0.0.1:\d+/a.* failed: Connection refused; see that its network"
+        )
+        with pytest.raises(DataError, match=refused):
+            sources.opened(tiny.params(data=data).data)[0].index()
 
 
 def test_a_package_that_is_not_there_is_named(monkeypatch):

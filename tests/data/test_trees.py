@@ -1,10 +1,14 @@
 import errno
 import os
 import pickle
+import tempfile
 import uuid
+from pathlib import Path
 
 import fsspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sid2core.data import trees
 from sid2core.data.errors import DataError, Unusable
@@ -14,6 +18,10 @@ from tests.data import packs
 
 def paths(tree, folders=False):
     return [item.path for item in trees.walk(tree, ROOT) if folders or not item.is_folder]
+
+
+def problems(tree):
+    return {item.path: item.problem for item in trees.walk(tree, ROOT) if not item.is_folder}
 
 
 def read(tree, item):
@@ -39,6 +47,7 @@ def put(root, members):
 
 FILES = {"a/x/y/2": b"two", "a/1": b"one", "a/x/3": b"three", "b.txt": b"", "c d/é": b"four"}
 HIDDEN = {".git/1": b"", "a/.x/1": b"", "a/.1": b"", "__MACOSX/a/1": b""}
+PLACES = ["data", "data/a", "data/a/b", "data/.h/c", "data/z", "out", "out/x", "out/x/y", "other"]
 FOUND = ["a/1", "a/x/3", "a/x/y/2", "b.txt", "c d/é"]
 
 
@@ -89,12 +98,14 @@ def test_the_stamp_follows_names_sizes_and_times(tmp_path, memory, kind):
     assert len(set(stamps)) == len(stamps)
 
 
-def test_links_are_followed_but_not_back(tmp_path):
+def test_links_are_followed_once_but_not_back(tmp_path):
     packs.write(tmp_path / "data/a/b/1", b"one")
     packs.write(tmp_path / "elsewhere/x/2", b"two")
     data = tmp_path / "data"
     (data / "linked").symlink_to(tmp_path / "elsewhere")
     (data / "again").symlink_to(data / "a")
+    (data / "more").symlink_to(tmp_path / "elsewhere")
+    (data / "within").symlink_to(tmp_path / "elsewhere/x")
     (data / "a/b/back").symlink_to(data / "a")
     (data / "a/b/here").symlink_to(".")
     (data / "a/up").symlink_to(tmp_path)
@@ -102,26 +113,83 @@ def test_links_are_followed_but_not_back(tmp_path):
     (data / "broken").symlink_to(tmp_path / "none")
     (data / "circle").symlink_to(data / "circle")
     tree = LocalTree(str(data))
-    found = {item.path: item.problem for item in trees.walk(tree, ROOT) if not item.is_folder}
-    back = "a link to a folder that it lies in"
+    found = problems(tree)
+    back, anyway = "a link to a folder that it lies in", "a link to a folder that is read anyway"
     assert found == {
         "a/b/1": None,
         "a/b/back": back,
         "a/b/here": back,
         "a/up": back,
-        "again/b/1": None,
-        "again/b/back": back,
-        "again/b/here": back,
-        "again/up": back,
+        "again": anyway,
         "broken": None,
         "circle": None,
         "linked/root": back,
         "linked/x/2": None,
+        "more": anyway,
+        "within": anyway,
     }
     assert read(tree, Item("linked/x/2")) == b"two"
     for name, reason in (("broken", "No such file"), ("circle", "Too many levels")):
         with pytest.raises(Unusable, match=reason):
             read(tree, Item(name))
+
+
+def test_a_folder_behind_a_link_may_have_been_read_already(tmp_path):
+    packs.write(tmp_path / "elsewhere/x/1", b"one")
+    packs.write(tmp_path / "elsewhere/2", b"two")
+    packs.write(tmp_path / "data/.store/y/3", b"three")
+    data = tmp_path / "data"
+    (data / "a").symlink_to(tmp_path / "elsewhere/x")
+    (data / "b").symlink_to(tmp_path / "elsewhere")
+    (data / "c").symlink_to(data / ".store/y")  # in the root, but under a hidden name
+    (data / "d").symlink_to(data / "c")
+    assert problems(LocalTree(str(data))) == {
+        "a/1": None,
+        "b/2": None,
+        "b/x": "a folder that a link led to before",
+        "c/3": None,
+        "d": "a link to a folder that is read anyway",
+    }
+
+
+def test_a_walk_takes_as_long_as_there_are_folders_and_links(tmp_path, monkeypatch):
+    """Each of nine folders links to all others: as paths without a circle, a million."""
+    for number in range(9):
+        packs.write(tmp_path / f"c{number}/1", b"one")
+        for other in set(range(9)) - {number}:
+            (tmp_path / f"c{number}/l{other}").symlink_to(tmp_path / f"c{other}")
+    scanned, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: scanned.append(path) or scandir(path))
+    found = problems(LocalTree(str(tmp_path)))
+    assert sum(problem is None for problem in found.values()) == 9
+    assert len(found) == 9 + 9 * 8
+    assert len(scanned) == 2 * 10
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    links=st.lists(
+        st.tuples(st.sampled_from(PLACES), st.sampled_from(["a", "l", "m", "z"]),
+                  st.sampled_from(PLACES)),
+        max_size=8,
+        unique_by=lambda link: link[:2],
+    )
+)  # fmt: skip
+def test_whatever_links_there_are_no_file_is_read_twice_and_none_of_the_roots_is_lost(links):
+    with tempfile.TemporaryDirectory() as name:
+        top = Path(name).resolve()
+        for place in PLACES:
+            packs.write(top / place / "file", b"")
+        for folder, link, target in links:
+            (top / folder / f"{link}-link").symlink_to(top / target)
+        found = problems(LocalTree(str(top / "data")))
+        reals = [os.path.realpath(top / "data" / path) for path, why in found.items() if not why]
+        assert len(reals) == len(set(reals))
+        own = [place for place in PLACES if place.startswith("data") and "." not in place]
+        assert {f"{top}/{place}/file" for place in own} <= set(reals)
+        for path, why in found.items():
+            if why and why != "a link to a folder that it lies in":
+                assert os.path.realpath(top / "data" / path / "file") in reals
 
 
 def test_names_that_are_not_utf8_are_found(tmp_path):

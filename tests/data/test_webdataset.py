@@ -179,14 +179,16 @@ def test_samples_without_labels_are_one_class(tmp_path):
     assert found(source) == {"s/a": "unlabelled"}
 
 
-def test_a_truncated_shard_gives_its_whole_samples(tmp_path):
+@pytest.mark.parametrize(
+    ("length", "message"), [(520, "is cut off at byte .*, within its 'b.jpg'"), (0, "ends at byte")]
+)
+def test_a_truncated_shard_stops(tmp_path, length, message):
     members = {"a.jpg": packs.png(), "a.cls": b"0", "b.jpg": packs.png(), "b.cls": b"0"}
     content = packs.tar(members, tarfile.GNU_FORMAT)
-    packs.write(tmp_path / "s.tar", content[: content.index(b"b.jpg") + 520])
-    assert found(opened(tmp_path / "s.tar")) == {
-        "s/a": "0",
-        "s/b": f"its jpg is cut off after 8 of {len(packs.png())} bytes",
-    }
+    shard(tmp_path / "s-0.tar", members)
+    packs.write(tmp_path / "s-1.tar", content[: content.index(b"b.jpg") + length])
+    with pytest.raises(DataError, match=rf"/s-1\.tar {message}.*: fetch or pack it anew, or leave"):
+        opened(tmp_path).index()
 
 
 @pytest.mark.parametrize("name", ["s.tar.gz", "s.tgz", "s.tar"])

@@ -12,7 +12,7 @@ from sid2core.data.digits import Digits
 from sid2core.data.errors import DataError
 from stages import prepare
 from tests import tiny
-from tests.data import pictures
+from tests.data import packs, pictures
 
 METRICS = prepare.REPORTS / "metrics.json"
 PARAMS = config.read(Path(__file__).parents[2] / "params.yaml")
@@ -154,7 +154,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason_and_the_rest_goes_on(tmp_
     prepare.main(files("folder", path, train_fraction=0.5))
     found = {key: reason for _, key, reason in rejects()}
     assert found == {
-        "cat/000.png": "no image of a known format (JPEG, PNG, WEBP, BMP, GIF)",
+        "cat/000.png": "the file is empty",
         "dog/007.png": "No such file or directory",
     }
     facts = artifact.load("prepare").facts["splits"]
@@ -186,6 +186,19 @@ def test_a_run_that_fails_midway_leaves_the_earlier_artifact(tmp_path):
     assert artifact.load("prepare").digest == before
     assert METRICS.read_text() == metrics
     assert [item.name for item in Path("artifacts").iterdir() if item.is_dir()] == ["prepare"]
+
+
+def test_a_tar_that_lost_its_end_stops_and_leaves_the_earlier_artifact(tmp_path):
+    """Also where more may be set aside: what is lost cannot be counted."""
+    images = {f"{name}/{row}.png": packs.png(row, 6) for name in ("cat", "dog") for row in range(4)}
+    path = packs.write(tmp_path / "a.tar", packs.tar(images))
+    prepare.main(files("folder", path, train_fraction=0.5))
+    before = artifact.load("prepare").digest
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"dog/3.png")])
+    with pytest.raises(DataError, match=r"a\.tar ends at byte \d+ without the mark of a tar's end"):
+        prepare.main(files("folder", path, train_fraction=0.5, max_reject_fraction=1.0))
+    assert artifact.load("prepare").digest == before
 
 
 def test_progress_is_told(tmp_path, capsys):
