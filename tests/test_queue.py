@@ -75,7 +75,7 @@ def wait(run):
             RATES
         ):
             return
-        workers = Path(".dvc/tmp/exps/celery").glob("dvc-exp-worker-*.json")
+        workers = Path(".dvc", "tmp", "exps", "celery").glob("dvc-exp-worker-*.json")
         codes = [json.loads(path.read_text(encoding="utf-8"))["returncode"] for path in workers]
         if codes and None not in codes:
             run("dvc queue start --jobs 2")
