@@ -13,10 +13,13 @@ _LOG_SHARE = 0.01
 def bar(total: int, description: str, unit: str, initial: int = 0, *, shown: bool = True) -> tqdm:
     """A progress bar over ``total`` units, of which ``initial`` were done by an earlier run.
 
-    One that is not ``shown`` prints nothing: of several processes one speaks.
+    One that is not ``shown`` prints nothing: of several processes one speaks. Neither does any
+    where ``TQDM_DISABLE`` is set.
     Where standard error is no terminal it prints lines instead of redrawing: every 15 seconds, and
     in long work whenever another hundredth of the time so far has passed.
     """
+    # An explicit False would overrule the environment.
+    silent = {} if shown else {"disable": True}
     if sys.stderr.isatty():
         return tqdm(
             total=total,
@@ -24,7 +27,7 @@ def bar(total: int, description: str, unit: str, initial: int = 0, *, shown: boo
             unit=unit,
             initial=initial,
             dynamic_ncols=True,
-            disable=not shown,
+            **silent,
         )
     return _Lines(
         total=total,
@@ -35,7 +38,7 @@ def bar(total: int, description: str, unit: str, initial: int = 0, *, shown: boo
         ascii=True,
         mininterval=_LOG_SECONDS,
         maxinterval=_LOG_SECONDS,
-        disable=not shown,
+        **silent,
     )
 
 

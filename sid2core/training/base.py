@@ -20,6 +20,7 @@ from sid2core.diffusion.losses import Noised, TrainingLoss
 from sid2core.diffusion.noise import standard_normal
 from sid2core.diffusion.schedule import Schedule
 from sid2core.diffusion.times import antithetic_times
+from sid2core.models import cost
 from sid2core.models.dropout import DropoutKey, PartKey
 from sid2core.models.network import Network, Parameters
 from sid2core.training import accumulation, ema, guard, optimiser
@@ -202,12 +203,12 @@ def base_run(
     settings = params.train
     first, step_of = compiled(params, network, layout, start.frozen)
     key = rng.key(params.seed, "train")
-    curves = _curves(params)
+    curves = jax.jit(_curves(params))
     given = None if start.params is None else layout.placed(start.params)
 
     def step(state: Any, batch: Batch, index: int) -> tuple[Any, dict[str, Scalar]]:
         state, scalars = step_of(state, batch.images, batch.labels, key)
-        return state, scalars | {name: curve(index) for name, curve in curves.items()}
+        return state, scalars | curves(index)
 
     return Run(
         name="train",
@@ -218,6 +219,12 @@ def base_run(
         images_per_step=settings.batch_size,
         cure="lower train.optimiser.learning_rate, or clip harder (train.optimiser.clip_norm)",
         layout=layout,
+        gflops_step=(
+            cost.FORWARDS_PER_TRAINING_STEP
+            * cost.forward_gflops(network.config)
+            * settings.batch_size
+        ),
+        dtype=network.config.compute_dtype,
     )
 
 
@@ -270,9 +277,12 @@ def _copied(weights: Any) -> Any:
     return jax.tree.map(jnp.copy, weights)
 
 
-def _curves(params: config.Params) -> dict[str, Callable[[int], Array]]:
+def _curves(params: config.Params) -> Callable[[Scalar], dict[str, Scalar]]:
     """What the log shows as functions of the step's index; computed while the device steps."""
-    rate = optimiser.learning_rate(params.train.optimiser, params.train.steps)
-    curves: dict[str, Any] = {"learning_rate": rate}
+    curves: dict[str, Any] = {
+        "learning_rate": optimiser.learning_rate(params.train.optimiser, params.train.steps)
+    }
     bias = recipe.moving_bias(params.diffusion.loss)
-    return curves if bias is None else curves | {"bias": bias}
+    if bias is not None:
+        curves["bias"] = bias
+    return lambda index: {name: curve(index) for name, curve in curves.items()}

@@ -29,7 +29,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from sid2core import config, progress
-from sid2core.training import cluster, stopping
+from sid2core.training import ceiling, cluster, stopping
 from sid2core.training.checkpoints import Checkpoints
 from sid2core.training.failures import Stopped, TrainingError, explained, kept
 from sid2core.training.guard import SKIPPED
@@ -61,6 +61,8 @@ class Run:
         images_per_step: for the rate.
         cure: what to change when the loss is no longer finite.
         layout: on which devices the state lies.
+        gflops_step: multiply-adds of a step, in 10⁹; None where they are not counted.
+        dtype: what the step multiplies in, for its utilisation.
     """
 
     name: str
@@ -71,6 +73,8 @@ class Run:
     images_per_step: int
     cure: str
     layout: Layout = ONE_DEVICE
+    gflops_step: float | None = None
+    dtype: str = "float32"
 
 
 def fit(
@@ -143,6 +147,9 @@ class _Watch:
 
     def __init__(self, run: Run, runtime: config.Runtime):
         self._run, self._minutes = run, runtime.checkpoint_minutes
+        self._ceiling = None
+        if run.gflops_step is not None:
+            self._ceiling = ceiling.gflops_per_second(run.dtype, run.layout.devices)
         self._since = self._shown = self._saved = time.perf_counter()
         self._waited, self._taken = 0.0, 0
 
@@ -162,12 +169,16 @@ class _Watch:
         """What ``speed.csv`` says of the steps since this was last asked."""
         now = time.perf_counter()
         seconds, images = now - self._since, self._run.images_per_step * self._taken
-        waited, self._since, self._waited, self._taken = self._waited, now, 0.0, 0
-        return {
+        rates: Row = {
             "images_per_second": round(images / seconds, 1),
-            "data_wait_share": round(waited / seconds, 5),
+            "data_wait_share": round(self._waited / seconds, 5),
             "peak_memory_mib": peak_memory_mib(),
         }
+        if self._ceiling is not None:
+            done = self._run.gflops_step * self._taken
+            rates["utilisation"] = round(done / seconds / self._ceiling, 4)
+        self._since, self._waited, self._taken = now, 0.0, 0
+        return rates
 
     @contextmanager
     def paused(self, state: Any) -> Iterator[None]:

@@ -306,7 +306,7 @@ def test_a_run_tells_the_bias_where_it_moves(run):
     moving = tiny.raw()
     moving["diffusion"]["loss"] |= {"bias": -3.0, "bias_start": -8.0, "bias_steps": 10}
     curves = base._curves(config.parse(moving))
-    assert [float(curves["bias"](index)) for index in (0, 4, 99)] == [-8.0, -6.0, -3.0]
+    assert [float(curves(index)["bias"]) for index in (0, 4, 99)] == [-8.0, -6.0, -3.0]
 
 
 def test_an_update_that_is_not_finite_is_skipped_and_the_next_one_taken(run):

@@ -1,0 +1,25 @@
+import jax
+import pytest
+
+from sid2core.training import ceiling
+
+
+def test_shares_of_a_processor_add_nothing(monkeypatch):
+    monkeypatch.setattr(ceiling, "_SIZE", 256)
+    ceiling._of_first_device.cache_clear()
+    alone = ceiling.gflops_per_second("float32", 1)
+    assert alone > 0
+    assert ceiling.gflops_per_second("float32", 8) == alone
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert ceiling.gflops_per_second("float32", 8) == 2 * alone
+    ceiling._of_first_device.cache_clear()
+
+
+def test_a_slower_device_has_a_lower_ceiling(monkeypatch):
+    """By the clock: a product of size n has n³ multiply-adds."""
+    ticks = iter([0.0, 2.0, 2.0, 3.0, 3.0, 7.0])
+    monkeypatch.setattr(ceiling, "_SIZE", 100)
+    monkeypatch.setattr(ceiling.time, "perf_counter", lambda: next(ticks))
+    ceiling._of_first_device.cache_clear()
+    assert ceiling.gflops_per_second("float32", 1) == pytest.approx(100**3 / 1e9 / 1.0)
+    ceiling._of_first_device.cache_clear()
