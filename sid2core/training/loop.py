@@ -147,9 +147,9 @@ class _Watch:
 
     def __init__(self, run: Run, runtime: config.Runtime):
         self._run, self._minutes = run, runtime.checkpoint_minutes
-        self._ceiling = None
+        self._ideal = None  # seconds of a step that kept the devices busy with products alone
         if run.gflops_step is not None:
-            self._ceiling = ceiling.gflops_per_second(run.dtype, run.layout.devices)
+            self._ideal = run.gflops_step / ceiling.gflops_per_second(run.dtype, run.layout.devices)
         self._since = self._shown = self._saved = time.perf_counter()
         self._waited, self._taken = 0.0, 0
 
@@ -174,9 +174,8 @@ class _Watch:
             "data_wait_share": round(self._waited / seconds, 5),
             "peak_memory_mib": peak_memory_mib(),
         }
-        if self._ceiling is not None:
-            done = self._run.gflops_step * self._taken
-            rates["utilisation"] = round(done / seconds / self._ceiling, 4)
+        if self._ideal is not None:
+            rates["utilisation"] = round(self._ideal * self._taken / seconds, 4)
         self._since, self._waited, self._taken = now, 0.0, 0
         return rates
 
