@@ -43,7 +43,7 @@ def read(path, channels=3, size=3):
 PLACES = {"png": "samples", "npz": "samples.npz", "parquet": "samples.parquet"}
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(
     count=st.integers(1, 30),
     size=st.integers(1, 12),

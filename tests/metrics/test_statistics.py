@@ -249,7 +249,7 @@ def test_expected_statistics():
         moments.check_expected({"split": "train", "n": 50_000, "shape": [8, 8, 1]}, "a.npz")
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(lambda x: sum(x) > 1),
     order=st.randoms(use_true_random=False),
