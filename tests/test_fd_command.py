@@ -1,11 +1,12 @@
 import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 from sid2core import artifact, cli
-from sid2core.metrics import comparison, frechet, statistics
+from sid2core.metrics import comparison, dinov2, frechet, inception, statistics
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.extractor import Architecture, Extractor
 from sid2core.metrics.statistics import FeatureStatistics, Moments
@@ -142,6 +143,79 @@ def test_published_statistics_are_a_fid_of_unknown_n(project, capsys, inception_
     )
 
 
+class Brightness:
+    """Stands for a network of two features: the mean levels of an image's halves."""
+
+    tensors = {"norm.weight": np.zeros(2)}
+
+    def __call__(self, images, mode="tf1"):
+        halves = np.split(images.astype(np.float32), 2, axis=1)
+        features = np.stack([half.mean(axis=(1, 2, 3)) for half in halves], axis=1)
+        return {"pool3": features, "cls": features}
+
+    def provenance_of(self, name):
+        return {"extractor": name, "extractor_digest": "abc", "resize": "none"}
+
+
+@pytest.fixture
+def networks(monkeypatch):
+    """Both networks are :class:`Brightness`; gives what their loaders were called with."""
+    asked = []
+
+    class Inception(Brightness):
+        def provenance(self, mode):
+            return self.provenance_of("inception") | {"mode": mode}
+
+    class Dino(Brightness):
+        provenance = Brightness().provenance_of("dinov2")
+
+    for module, made in ((inception, Inception()), (dinov2, Dino())):
+        monkeypatch.setattr(module, "load", lambda *given, made=made: asked.append(given) or made)
+    monkeypatch.setitem(inception.WIDTHS, "pool3", 2)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "title", "name"),
+    [
+        (["inception"], "FID (tf1)", "inception"),
+        (["inception", "--mode", "clean"], "FID (clean)", "inception"),
+        (["dinov2"], "FD-DINOv2", "dinov2"),
+        (
+            ["inception", "--unverified"],
+            "Fréchet distance (inception, other weights, tf1)",
+            "inception, other weights",
+        ),
+        (
+            ["dinov2", "--unverified"],
+            "Fréchet distance (dinov2, other weights)",
+            "dinov2, other weights",
+        ),
+    ],
+)
+def test_networks_of_the_users_own_weights(project, capsys, networks, arguments, title, name):
+    chosen = ["--extractor", *arguments, "--weights", "w"]
+    code, lines, errors = run(capsys, "drawn.npz", "real.npy", *chosen, "--save-stats", "a.npz")
+    assert (code, errors) == (0, [])
+    assert networks == [(Path("w"), "--unverified" not in arguments)]
+    found = [FeatureStatistics.of(Brightness()(x)["cls"]).moments({}) for x in (DRAWN, REAL)]
+    assert lines[0].split(": ")[0] == title
+    assert float(lines[0].split(": ")[1]) == pytest.approx(statistics.distance(*found), rel=1e-5)
+    mode = "clean" if "clean" in arguments else "tf1" if "inception" in arguments else "its own"
+    assert lines[3] == f"  extractor: {name} (abc), mode: {mode}"
+    saved = Moments.load(project / "a.npz").provenance
+    assert saved["extractor"] == name
+    assert saved["shape"] == [4, 4, 1]
+
+
+def test_a_weight_file_that_is_not_there_is_told_of(project, capsys):
+    chosen = ["--extractor", "inception", "--weights", "w.pth"]
+    code, lines, (error,) = run(capsys, "drawn.npz", "real.npy", *chosen)
+    assert (code, lines) == (1, [])
+    assert "w.pth" in error
+    assert "dvc import-url" in error
+
+
 def test_statistics_of_nobody_need_a_declaration(project, capsys):
     published("a.npz", size=5)
     for other in ("a.npz", "drawn.npz"):
@@ -178,7 +252,10 @@ def test_another_extractor_or_mode_is_refused(project, capsys, extractor):
         (["missing", "real.npy"], "sid2: path missing not found"),
         (["one.npy", "real.npy"], "sid2: a covariance needs 2 feature vectors or more, found 1"),
         (["wide.npy", "real.npy"], "sid2: images are uint8 of shape (60, 4, 8, 1); this extractor"),
-        (["drawn.npz", "real.npy", "--extractor", "inception"], "sid2: images are to be measured"),
+        (
+            ["drawn.npz", "real.npy", "--extractor", "inception"],
+            "sid2: to measure images, inception needs",
+        ),
         (["drawn.npz", "real.npy", "--mode", "tf1"], "sid2: mode tf1 is one of inception's"),
         (["drawn.npz", "real.npy", "--weights", "x"], "sid2: the reference stage's extractor has"),
         (["drawn.npz", "real.npy", "--unverified"], "sid2: the reference stage's extractor has"),

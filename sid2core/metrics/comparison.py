@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sid2core import artifact, progress
-from sid2core.metrics import extractor, frechet, image_sets, statistics
+from sid2core.metrics import dinov2, extractor, frechet, image_sets, inception, statistics
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.extractor import Extractor
 from sid2core.metrics.image_sets import ImageSet
@@ -164,9 +164,9 @@ def compare(first: Moments, second: Moments, despite: Collection[str] = ()) -> C
 def title(provenance: Mapping[str, Any]) -> str:
     """What a distance of such features is called."""
     name, mode = provenance["extractor"], provenance.get("mode")
-    if name == "inception" and mode is not None:
+    if name == inception.NAME and mode in inception.MODES:
         return f"FID ({mode})"
-    if name == "dinov2":
+    if name == dinov2.NAME:
         return "FD-DINOv2"
     return f"Fréchet distance ({name}{f', {mode}' if mode else ''})"
 
@@ -183,21 +183,28 @@ def _reference(choice: Choice) -> Network:
 
 
 def _inception(choice: Choice) -> Network:
-    from sid2core.metrics import inception  # its compilation is for those who use it
-
-    found = inception.load(_given(choice), choice.verify)
-    mode = choice.mode or MODE
+    found, mode = inception.load(_given(choice), choice.verify), choice.mode or MODE
     provenance = {**found.provenance(mode), "extractor": choice.stored_name}
-    return Network(
-        inception.WIDTHS["pool3"], 3, provenance, lambda images: found(images, mode)["pool3"]
-    )
+    size = inception.WIDTHS["pool3"]
+    return Network(size, 3, provenance, lambda images: found(images, mode)["pool3"])
+
+
+def _dinov2(choice: Choice) -> Network:
+    found = dinov2.load(_given(choice), choice.verify)
+    provenance = {**found.provenance, "extractor": choice.stored_name}
+    size = found.tensors["norm.weight"].size
+    return Network(size, 3, provenance, lambda images: found(images)["cls"])
 
 
 def _given(choice: Choice) -> Path:
-    if choice.weights is None:
-        msg = f"images are to be measured by {choice.name}, whose weights are yours: --weights FILE"
-        raise MetricsError(f"{msg} (if it is not there, the error says where it is published)")
-    return choice.weights
+    """The weight file; one that is not there is told of by who reads it."""
+    if choice.weights is not None:
+        return choice.weights
+    msg = (
+        f"to measure images, {choice.name} needs its weights, which are yours to bring: give "
+        "--weights FILE; with a FILE that is not there yet you are told where it is published"
+    )
+    raise MetricsError(msg)
 
 
 @dataclass(frozen=True)
@@ -210,6 +217,7 @@ class _Kind:
 
 EXTRACTORS: Mapping[str, _Kind] = {
     "reference": _Kind(extractor.NAME, None, _reference),
-    "inception": _Kind("inception", 2048, _inception),
+    "inception": _Kind(inception.NAME, inception.WIDTHS["pool3"], _inception),
+    "dinov2": _Kind(dinov2.NAME, 1024, _dinov2),
 }
 """By the name that a user chooses."""
