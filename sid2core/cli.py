@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sid2core import plan_command, presets_command
+from sid2core import fd_command, plan_command, presets_command, samples_command
 from sid2core.errors import Sid2Error
 
 
@@ -28,6 +28,8 @@ class Command:
 COMMANDS = (
     Command("preset", presets_command.SUMMARY, presets_command.arguments, presets_command.run),
     Command("plan", plan_command.SUMMARY, plan_command.arguments, plan_command.run),
+    Command("samples", samples_command.SUMMARY, samples_command.arguments, samples_command.run),
+    Command("fd", fd_command.SUMMARY, fd_command.arguments, fd_command.run),
 )
 
 

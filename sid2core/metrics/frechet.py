@@ -26,8 +26,8 @@ def frechet_distance(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: 
         MetricsError: shapes do not match, a value is not finite, or a covariance is not
             symmetric or not positive semidefinite.
     """
-    mean1, covariance1 = _checked(mu1, sigma1, "first")
-    mean2, covariance2 = _checked(mu2, sigma2, "second")
+    mean1, covariance1 = checked(mu1, sigma1, "first")
+    mean2, covariance2 = checked(mu2, sigma2, "second")
     if mean1.shape != mean2.shape:
         msg = (
             f"the first has {mean1.size} features, the second {mean2.size}; "
@@ -59,7 +59,13 @@ def bias_constant(sigma: ArrayLike) -> float:
     return float(values.sum() + 0.5 * (pairs.sum() + np.trace(pairs)))
 
 
-def _checked(mu: ArrayLike, sigma: ArrayLike, which: str) -> tuple[NDArray[np.float64], Matrix]:
+def checked(mu: ArrayLike, sigma: ArrayLike, which: str) -> tuple[NDArray[np.float64], Matrix]:
+    """Mean and covariance in float64, the latter made symmetric to the last bit.
+
+    Raises:
+        MetricsError: names ``which`` of them it is whose shapes do not fit, that is not finite, or
+            that is not symmetric. Eigenvalues are not looked at.
+    """
     mean, covariance = np.asarray(mu, np.float64), np.asarray(sigma, np.float64)
     if mean.ndim != 1 or covariance.shape != (mean.size, mean.size) or not mean.size:
         msg = (

@@ -64,12 +64,13 @@ class QualityMeter:
         Raises:
             MetricsError: fewer than two images.
         """
+        count = self._statistics.n
         moments = self._statistics.moments(self._extractor.provenance)
         return Quality(
-            moments.n,
+            count,
             statistics.distance(moments, self._train),
             statistics.distance(moments, self._held_out),
-            self._agreed / moments.n,
+            self._agreed / count,
         )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import uuid
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from sid2core.metrics import frechet
 from sid2core.metrics.errors import MetricsError
+from sid2core.metrics.provenance import check_comparable, check_expected, declared
 
-DESCRIPTIVE = frozenset({"split", "data"})
-"""Provenance that may differ between two statistics that are compared."""
+_AGAIN = "run `dvc repro reference` to make it again"
+_FETCH = "fetch or make it anew"
+_UNKNOWN = 0
+"""What stands in a file for a number of images that nobody told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,70 +84,180 @@ class FeatureStatistics:
             raise MetricsError(msg)
         return Moments(self.n, self.mean, self.m2 / (self.n - 1), dict(provenance))
 
+    def save(self, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
+        """Write an npz with ``n``, ``mean``, ``m2`` and ``provenance``, whole or not at all."""
+        _write(path, provenance or {}, n=self.n, mean=self.mean, m2=self.m2)
+
+    @classmethod
+    def load(cls, path: Path, provenance: Mapping[str, Any] | None = None) -> FeatureStatistics:
+        """Read what :meth:`save` wrote; ``provenance``, where given, must be that of the file.
+
+        Raises:
+            MetricsError: the file is missing, damaged, of another kind or another provenance.
+        """
+        cure = "delete it, and run again what made it"
+        with _opened(path, ("n", "mean", "m2", "provenance"), cure) as file:
+            mean, m2 = _numbers(file, "mean", "m2")
+            n, told = int(file["n"]), _told(file)
+        _checked(path, mean, m2)
+        if n < 0:
+            msg = f"{path} tells of {n} feature vectors; {cure}"
+            raise MetricsError(msg)
+        if provenance is not None:
+            check_comparable(told, provenance)
+        return cls(n, mean, m2)
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
     """Mean and covariance (with N - 1) of n feature vectors, and their provenance.
 
-    Provenance is a flat mapping of JSON values: extractor, its digest, image shape, data, split.
-    All but :data:`DESCRIPTIVE` must agree between moments that are compared.
+    What provenance tells, and what of it must agree between moments that are compared:
+    :mod:`sid2core.metrics.provenance`.
     """
 
-    n: int
+    n: int | None
+    """None where others' file does not tell."""
     mu: NDArray[np.float64]
     sigma: NDArray[np.float64]
     provenance: Mapping[str, Any]
 
     def save(self, path: Path) -> None:
-        """Write an npz with ``mu``, ``sigma``, ``n`` and ``provenance`` (JSON text)."""
-        text = json.dumps(dict(self.provenance), sort_keys=True)
-        with path.open("wb") as file:
-            np.savez(file, mu=self.mu, sigma=self.sigma, n=self.n, provenance=np.array(text))
+        """Write an npz with ``mu``, ``sigma``, ``n`` and ``provenance`` (JSON text), atomically.
+
+        pytorch-fid and whatever else reads ``mu`` and ``sigma`` can use it.
+        """
+        n = _UNKNOWN if self.n is None else self.n
+        _write(path, self.provenance, mu=self.mu, sigma=self.sigma, n=n)
 
     @classmethod
     def load(cls, path: Path) -> Moments:
         """Read what :meth:`save` wrote.
 
         Raises:
-            MetricsError: the file is missing, no npz, or lacks one of the four entries.
+            MetricsError: the file is missing, no npz, lacks one of the four entries, or holds
+                what is no mean and covariance.
         """
-        try:
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                mu, sigma = (file[name].astype(np.float64) for name in ("mu", "sigma"))
-                n, provenance = int(file["n"]), json.loads(str(file["provenance"]))
-        except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            msg = (
-                f"{path} cannot be read as feature statistics ({error}); expected an npz with "
-                "mu, sigma, n and provenance: run `dvc repro reference` to make it again"
-            )
-            raise MetricsError(msg) from None
-        if mu.ndim != 1 or sigma.shape != (mu.size, mu.size) or not isinstance(provenance, dict):
-            msg = f"{path} has mu {mu.shape} and sigma {sigma.shape}; expected [d] and [d, d]"
+        with _opened(path, ("mu", "sigma", "n", "provenance"), _AGAIN) as file:
+            mu, sigma = _numbers(file, "mu", "sigma")
+            n, provenance = int(file["n"]), _told(file)
+        _checked(path, mu, sigma)
+        return cls(n or None, mu, sigma, provenance)
+
+    @classmethod
+    def published(
+        cls,
+        path: Path,
+        declaration: Mapping[str, Any],
+        *,
+        size: int | None = None,
+        spatial: bool = False,
+    ) -> Moments:
+        """Read statistics from outside: others' npz of ``mu`` and ``sigma``, or one of ours.
+
+        So pytorch-fid, EDM, MAR and JiT keep theirs, and ADM in ``VIRTUAL_*.npz``, whose images are
+        not touched. Nothing is unpickled.
+
+        Args:
+            path: the file.
+            declaration: provenance that the file lacks, ``extractor`` and ``mode`` at least, and
+                ``n`` where the number of images is known. It is recorded as declared.
+            size: how many features there must be, such as 2048.
+            spatial: read ADM's ``mu_s`` and ``sigma_s``, which are those of sFID.
+
+        Raises:
+            MetricsError: as :meth:`load`, or another number of features; the declaration names
+                no extractor, or contradicts the file.
+        """
+        names = ("mu_s", "sigma_s") if spatial else ("mu", "sigma")
+        with _opened(path, names, _FETCH) as file:
+            mu, sigma = _numbers(file, *names)
+            told = _told(file) if "provenance" in file.files else {}
+            if "n" in file.files and int(file["n"]) != _UNKNOWN:
+                told["n"] = int(file["n"])
+        _checked(path, mu, sigma)
+        if size is not None and mu.size != size:
+            msg = f"{path} has {mu.size} features; expected {size}: give statistics of that network"
             raise MetricsError(msg)
-        return cls(n, mu, sigma, provenance)
+        provenance = declared(told, declaration, str(path))
+        return cls(provenance.pop("n", None), mu, sigma, provenance)
+
+    def check_expected(self, expected: Mapping[str, Any], origin: str) -> None:
+        """Refuse other provenance, or another ``n``, than ``expected`` tells of.
+
+        Raises:
+            MetricsError: names ``origin`` and each entry that differs.
+        """
+        check_expected({**self.provenance, "n": self.n}, expected, origin)
 
 
-def check_comparable(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
-    """Refuse two provenances that differ in what must agree.
-
-    Raises:
-        MetricsError: names each entry that differs.
-    """
-    names = (set(first) | set(second)) - DESCRIPTIVE
-    wrong = [
-        f"{name} ({first.get(name)!r} against {second.get(name)!r})"
-        for name in sorted(names)
-        if first.get(name) != second.get(name)
-    ]
-    if wrong:
-        msg = (
-            f"statistics cannot be compared, they differ in {', '.join(wrong)}: "
-            "make both with one extractor and the same settings"
-        )
-        raise MetricsError(msg)
-
-
-def distance(first: Moments, second: Moments) -> float:
+def distance(first: Moments, second: Moments, despite: Collection[str] = ()) -> float:
     """The Fréchet distance of two comparable moments; errors as there and in the check."""
-    check_comparable(first.provenance, second.provenance)
+    check_comparable(first.provenance, second.provenance, despite)
     return frechet.frechet_distance(first.mu, first.sigma, second.mu, second.sigma)
+
+
+def is_statistics(path: Path) -> bool:
+    """Whether it is an npz with ``mu`` and ``sigma``; nothing of them is read."""
+    with contextlib.suppress(zipfile.BadZipFile):
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as file:
+                return {"mu.npy", "sigma.npy"} <= set(file.namelist())
+    return False
+
+
+def _write(path: Path, provenance: Mapping[str, Any], **arrays: ArrayLike) -> None:
+    text = np.array(json.dumps(dict(provenance), sort_keys=True))
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    with temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays, provenance=text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, names: Collection[str], cure: str) -> Iterator[np.lib.npyio.NpzFile]:
+    """The npz at ``path`` with these entries; what is read of it inside fails with the cure."""
+    wanted = f"expected an npz with {', '.join(names)}: {cure}"
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            missing = [name for name in names if name not in file.files]
+            if missing:
+                msg = (
+                    f"{path} has no {', '.join(missing)} but {', '.join(file.files) or 'nothing'}; "
+                    f"{wanted}"
+                )
+                raise MetricsError(msg)
+            yield file
+    except (MetricsError, MemoryError):
+        raise
+    except Exception as error:  # zipfile, its unpackers and NumPy raise of damage what they like
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        msg = f"{path} cannot be read as feature statistics ({reason}); {wanted}"
+        raise MetricsError(msg) from error
+
+
+def _numbers(file: np.lib.npyio.NpzFile, *names: str) -> Iterator[NDArray[np.float64]]:
+    for name in names:
+        values = file[name]
+        if values.dtype.kind not in "fiu":
+            msg = f"{name} is {values.dtype}, expected real numbers"
+            raise TypeError(msg)
+        yield values.astype(np.float64)
+
+
+def _told(file: np.lib.npyio.NpzFile) -> dict[str, Any]:
+    provenance = json.loads(str(file["provenance"]))
+    if not isinstance(provenance, dict):
+        msg = f"its provenance is {provenance!r}, expected names and values"
+        raise TypeError(msg)
+    return provenance
+
+
+def _checked(path: Path, mean: NDArray[np.float64], covariance: NDArray[np.float64]) -> None:
+    try:
+        frechet.checked(mean, covariance, "stored")
+    except MetricsError as error:
+        msg = f"{path}: {error}"
+        raise MetricsError(msg) from None

@@ -1,0 +1,92 @@
+"""``sid2 fd``: the Fréchet distance of two sets of images, or of their statistics."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sid2core.errors import Sid2Error
+
+if TYPE_CHECKING:  # slow to import
+    from sid2core.metrics.comparison import Comparison, Side
+
+SUMMARY = "Fréchet distance of two sets of images or statistics; FID where Inception measures it."
+_WHAT = "an npz of mu and sigma; or images: a folder, .zip, .tar, .npz, .npy or .parquet"
+
+
+class FdError(Sid2Error):
+    """The command line asks for what would destroy a file."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("first", metavar="A", help=_WHAT)
+    parser.add_argument("second", metavar="B", help="the reference; the same kinds")
+    parser.add_argument(
+        "--extractor",
+        choices=("reference", "inception", "dinov2"),
+        help="default: as statistics say, for images that of artifacts/reference",
+    )
+    parser.add_argument("--weights", metavar="FILE", type=Path, help="of inception and dinov2")
+    parser.add_argument(
+        "--mode", choices=("tf1", "torch", "clean"), help="of inception; default: tf1"
+    )
+    parser.add_argument(
+        "--unverified", action="store_true", help="take other weights; the result is no FID then"
+    )
+    parser.add_argument(
+        "--despite", metavar="ENTRY", action="append", default=[], help="compare though it differs"
+    )
+    parser.add_argument("--save-stats", metavar="FILE", type=Path, help="write A's statistics")
+    parser.add_argument("--force", action="store_true", help="replace FILE")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, print, and write A's statistics where that is asked for."""
+    from sid2core.metrics import comparison
+
+    target = options.save_stats
+    if target is not None and target.exists() and not options.force:
+        msg = f"{target} is there already; choose another name, or replace it by --force"
+        raise FdError(msg)
+    choice = comparison.Choice(
+        options.extractor, options.weights, options.mode, not options.unverified
+    )
+    sides = comparison.sides([options.first, options.second], choice)
+    if target is not None:  # first, since it is of use even if the two cannot be compared
+        sides[0].moments.save(target)
+    found = comparison.compare(sides[0].moments, sides[1].moments, options.despite)
+    print("\n".join(_lines(found, sides, options.despite)))
+
+
+def _lines(found: Comparison, sides: Sequence[Side], despite: Sequence[str]) -> Iterator[str]:
+    yield f"{found.title}: {found.distance:.6g}"
+    for letter, side in zip("AB", sides, strict=True):
+        yield f"  {letter}: {side.path}, {_kind(side)}, N {_count(side)}, {_bias(found, side)}"
+    told = sides[0].moments.provenance
+    digest = told.get("extractor_digest", "unknown")[:12]
+    yield f"  extractor: {told['extractor']} ({digest}), mode: {told.get('mode', 'its own')}"
+    if despite:
+        yield f"  despite differences in: {', '.join(despite)}"
+    if found.unchecked:
+        yield f"  not checked, since a file does not tell: {', '.join(found.unchecked)}"
+
+
+def _kind(side: Side) -> str:
+    if side.images is not None:
+        size = "x".join(map(str, side.images.shape))
+        return f"images of {size}, {side.images.image_format}"
+    declared = side.moments.provenance.get("declared")
+    return f"statistics (declared: {', '.join(declared)})" if declared else "statistics"
+
+
+def _count(side: Side) -> str:
+    return "unknown" if side.moments.n is None else f"{side.moments.n:,}"
+
+
+def _bias(found: Comparison, side: Side) -> str:
+    """How much of the distance is due to this side's number of images."""
+    n = side.moments.n
+    return "bias C/N unknown" if n is None else f"bias C/N {found.bias_constant / n:.4g}"

@@ -1,0 +1,264 @@
+"""Sets of images as they are kept for measuring, read in chunks of raw pixels.
+
+A folder, ``.zip`` or ``.tar`` of image files (flat, or ``<class>/<image>``), in the order of names;
+an ``.npz`` with ``arr_0`` (ADM's sample files) or ``images``; an ``.npy``; Parquet as this project
+writes it: a file, a pattern, or a folder of such. Images are measured as they are: nothing is
+resized or cropped, so all of a set must be of one size.
+
+Files are decoded as ``prepare`` decodes them, see :mod:`sid2core.data.decoding`. Arrays are mapped
+into memory where they lie; one that is compressed is unpacked into ``TMPDIR`` first, once.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sid2core.data import folders, gathering, npy, places
+from sid2core.data.dataset import Dataset
+from sid2core.data.decoding import Recipe
+from sid2core.data.errors import Unusable
+from sid2core.data.reading import Shards
+from sid2core.data.shards import Layout
+from sid2core.data.trees import ROOT, Item, Tree, walk
+from sid2core.metrics.errors import MetricsError
+from sid2core.metrics.provenance import DECLARED, LOSSLESS
+
+ARRAYS = ("arr_0", "images")
+"""Names of an npz's images: ADM's, and this project's."""
+_PARQUET = ".parquet"
+_PARAMETER = "path"
+_MAX_PIXELS = 89_478_485
+_LOSSY = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif": "gif"}
+_log = logging.getLogger(__name__)
+
+
+class ImageSet(Protocol):
+    """Images of one shape, which pass in chunks."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[h, w, c] of each."""
+        ...
+
+    @property
+    def image_format(self) -> str:
+        """What they went through: see :mod:`sid2core.metrics.provenance`."""
+        ...
+
+    def __len__(self) -> int:
+        """How many."""
+        ...
+
+    def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """All images in order as [b, h, w, c], ``size`` at a time and fewer at last.
+
+        Raises:
+            Sid2Error: an image cannot be read, or is of another size than the first.
+        """
+        ...
+
+
+def opened(path: str, channels: int = 3) -> ImageSet:
+    """The images at ``path``.
+
+    Args:
+        path: what is named above; archives and arrays may lie behind an address.
+        channels: of image files, 3 or 1; colour is never made grey. Arrays have their own.
+
+    Raises:
+        Sid2Error: there is nothing of the kind, or no image in it.
+    """
+    path = places.plain(path)
+    if path.endswith((".npz", ".npy")):
+        found: ImageSet = _array(path)
+    elif path.endswith(_PARQUET) or glob.glob(f"{glob.escape(path)}/*{_PARQUET}"):
+        found = _parquet(path)
+    else:
+        found = _files(path, channels)
+    if not len(found):
+        msg = f"{path} holds no image; give a set of at least two"
+        raise MetricsError(msg)
+    return found
+
+
+def provenance(images: ImageSet) -> dict[str, Any]:
+    """What a set tells of itself; how its images were cropped, for one, it does not."""
+    return {"shape": list(images.shape), "image_format": images.image_format, DECLARED: []}
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """Image files of a tree."""
+
+    tree: Tree
+    items: tuple[Item, ...]
+    shape: tuple[int, int, int]
+
+    @property
+    def image_format(self) -> str:
+        """By their names: the lossy formats among them, if any."""
+        extensions = {os.path.splitext(item.name)[1].lower() for item in self.items}
+        return "+".join(sorted({_LOSSY[one] for one in extensions if one in _LOSSY})) or LOSSLESS
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self.items)
+
+    def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """As :meth:`ImageSet.chunks`."""
+        for start in range(0, len(self), size):
+            yield np.stack([self._image(item) for item in self.items[start : start + size]])
+
+    def _image(self, item: Item) -> NDArray[np.uint8]:
+        height, width, channels = self.shape
+        image, found = _decoded(self.tree, item, height, width)
+        if found != (width, height):
+            msg = (
+                f"{_name(self.tree, item)} has {found[0]}x{found[1]} pixels and the first image "
+                f"{width}x{height}; a set is measured unresized: give images of one size"
+            )
+            raise MetricsError(msg)
+        if channels == 3:
+            return image
+        if (image != image[..., :1]).any():
+            msg = f"{_name(self.tree, item)} has colours, and the extractor is for grey images"
+            raise MetricsError(f"{msg}: give grey ones, or another extractor")
+        return image[..., :1]
+
+
+def _files(path: str, channels: int) -> Files:
+    tree = folders.planted(path, _PARAMETER, "<image> or <class>/<image>")
+    found = [item for item in walk(tree, ROOT) if not item.is_folder]
+    items = tuple(item for item in found if folders.not_an_image(item.name) is None)
+    if len(items) < len(found):
+        _log.warning("%s: %d file(s) are no images by name", path, len(found) - len(items))
+    if not items:
+        return Files(tree, (), (0, 0, channels))
+    _, (width, height) = _decoded(tree, items[0], 1, 1)
+    return Files(tree, items, (height, width, channels))
+
+
+def _decoded(
+    tree: Tree, item: Item, height: int, width: int
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """A file's picture in colour as [height, width, 3], and its own width and height."""
+    recipe = Recipe(height, width, 3, "squash", "white", "exact", _MAX_PIXELS)
+    try:
+        if item.problem is not None:
+            raise Unusable(item.problem)
+        with tree.open(item.path, item.place) as file:
+            content = recipe.image(file)
+    except Unusable as error:
+        msg = f"{_name(tree, item)} cannot be measured: {error}; repair or remove it"
+        raise MetricsError(msg) from error
+    return content.image, content.size
+
+
+def _name(tree: Tree, item: Item) -> str:
+    return places.join(tree.root, item.path)
+
+
+@dataclass(frozen=True, eq=False)
+class Array:
+    """Images of an array that is mapped into memory."""
+
+    stored: npy.Stored
+    image_format: str = LOSSLESS
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[h, w, c]; an array without channels has one."""
+        height, width, *channels = self.stored.shape[1:]
+        return height, width, channels[0] if channels else 1
+
+    def __len__(self) -> int:
+        """How many."""
+        return self.stored.shape[0]
+
+    def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """As :meth:`ImageSet.chunks`."""
+        values = npy.mapped(self.stored)
+        for start in range(0, len(self), size):
+            chunk = np.array(values[start : start + size], order="C")
+            yield chunk.reshape(len(chunk), *self.shape)
+
+
+def _array(path: str) -> Array:
+    if not places.exists(path):
+        raise places.missing(path, _PARAMETER, "an .npz or .npy file of images")
+    stored = npy.located(path, ARRAYS)
+    if stored is None:
+        msg = f"{path} has no array {' or '.join(ARRAYS)}, and no mu and sigma: name the images so"
+        raise MetricsError(msg)
+    shape = stored.shape
+    has_channels = len(shape) == 4 and shape[-1] in (1, 3)
+    if stored.dtype != np.uint8 or not (len(shape) == 3 or has_channels) or 0 in shape[1:]:
+        msg = (
+            f"{path} has images of {stored.dtype} and shape {list(shape)}; expected uint8 of "
+            "[n, h, w] or [n, h, w, c] with 1 or 3 channels last: save them so"
+        )
+        raise MetricsError(msg)
+    return Array(stored)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Images of this project's Parquet."""
+
+    dataset: Dataset
+    image_format: str = LOSSLESS
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[h, w, c]."""
+        height, width, channels = self.dataset.shape
+        return height, width, channels
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self.dataset)
+
+    def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """As :meth:`ImageSet.chunks`."""
+        return (images for images, _ in self.dataset.chunks(size))
+
+
+def _parquet(path: str) -> Prepared:
+    found = gathering.gathered(path, _PARAMETER, _PARQUET)
+    paths = [Path(file.path) for file in found if file.problem is None]
+    layouts = [_layout(path) for path in paths]
+    splits = sorted({layout.split for layout in layouts})
+    if len(splits) > 1:
+        msg = f"{path} holds splits {', '.join(splits)}: give one, such as {splits[0]}-*.parquet"
+        raise MetricsError(msg)
+    if len(layouts[0].shape) != 3:
+        msg = f"{path} has records of shape {list(layouts[0].shape)}; expected images [h, w, c]"
+        raise MetricsError(f"{msg}: clips are measured by another extractor")
+    return Prepared(Dataset(Shards(paths, layouts[0])))
+
+
+def _layout(path: Path) -> Layout:
+    """What the schema tells, see :mod:`sid2core.data.shards`."""
+    try:
+        schema = pq.read_schema(path)
+        told: Mapping[str, Any] = json.loads(schema.metadata[b"sid2"])
+        shape, names = tuple(told["shape"]), tuple(told["class_names"])
+        return Layout(shape, names, told["split"], "caption" in schema.names)
+    except (OSError, pa.ArrowException, LookupError, TypeError, ValueError) as error:
+        msg = (
+            f"{path} cannot be read as Parquet of this project ({error!r}); `dvc repro prepare` "
+            "makes such of others, with data.source parquet"
+        )
+        raise MetricsError(msg) from error
