@@ -220,17 +220,30 @@ class Distill(Section):
 
 
 class Eval(Section):
-    """How many images each sampler is judged by, and how many are kept."""
+    """How many images each sampler is judged by, by what else, and how many are kept."""
 
-    samples: Annotated[int, Field(ge=2)]
+    # The inception score needs two images in each of ten splits.
+    samples: Annotated[int, Field(ge=20)]
     keep: Positive
     grid_columns: Positive
     chunk_size: Positive
+    labels: Literal["balanced", "drawn"]
+    inception_weights: str | None
+    inception_mode: Literal["tf1", "torch", "clean"]
+    dinov2_weights: str | None
+    reference_stats: str | None
+    infinity: bool
 
     @model_validator(mode="after")
-    def _kept(self) -> Eval:
+    def _fitting(self) -> Eval:
         if self.keep > self.samples:
             msg = f"keep {self.keep} exceeds samples {self.samples}"
+            raise ValueError(msg)
+        if self.reference_stats is not None and self.inception_weights is None:
+            msg = (
+                f"reference_stats is {self.reference_stats!r}, statistics of Inception's features: "
+                "set inception_weights too, or reference_stats to null"
+            )
             raise ValueError(msg)
         return self
 

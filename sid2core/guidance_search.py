@@ -65,6 +65,8 @@ class Score:
     nfe: int
     repeats: int
     samples: int
+    distance: str
+    """What the distance is called: of whose features it is."""
 
 
 def grid(settings: config.GuidanceSearch) -> list[Cell]:
@@ -87,6 +89,7 @@ def score(cell: Cell, nfe: int, repeats: Sequence[Quality]) -> Score:
         nfe=nfe,
         repeats=len(repeats),
         samples=repeats[0].samples,
+        distance=repeats[0].distance,
     )
 
 
@@ -126,6 +129,7 @@ def verdict(scores: Sequence[Score]) -> dict[str, Any]:
         "runner_up": asdict(runner_up),
         "guided": asdict(guided),
         "noise": round(pooled, 6),
+        "distance": best.distance,
         "samples": best.samples,
         "repeats": best.repeats,
     }

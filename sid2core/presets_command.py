@@ -41,10 +41,10 @@ def _said(change: presets.Change, name: str, dry_run: bool) -> Iterator[str]:
         done = "would change" if dry_run else "changed"
         yield f"{change.path}: {count} value{'s' * (count != 1)} {done} for {name}"
     yield from (f"  {line}" for line in change.differences)
-    data = change.params.data
-    for folder in (data.path, data.eval_path):
-        if folder is not None and not Path(folder).is_dir():
-            yield f"{folder} is not there yet: dvc repro will need it"
+    data, weights = change.params.data, change.params.eval.inception_weights
+    for place in (data.path, data.eval_path, weights):
+        if place is not None and not Path(place).exists():
+            yield f"{place} is not there yet: dvc repro will need it"
 
 
 def _row(preset: presets.Preset) -> tuple[str, ...]:

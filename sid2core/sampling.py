@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
 from sid2core import rng
@@ -68,13 +70,37 @@ class Method:
         return self.nfe * cost.forward_gflops(self.denoiser.network.config)
 
 
-class Generator:
-    """Draws labelled images; image i depends on the seed's stream and on i alone."""
+_BATCHES = 8
+"""Of a chunk."""
 
-    def __init__(self, method: Method, params: Parameters, batch_size: int):
-        self._params, self._batch_size = params, batch_size
+
+class Generator:
+    """Draws labelled images; image i depends on the seed's stream and on i alone.
+
+    Attributes:
+        seconds: what each batch took an image, but the first, which may have been compiled.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        params: Parameters,
+        batch_size: int,
+        sharding: NamedSharding | None = None,
+    ):
+        """Draw ``batch_size`` images at once, or the next number that devices can share.
+
+        With a ``sharding`` of the batch, its devices share each batch, and all hold the weights.
+        """
+        self._sharding, self._batch_size = sharding, batch_size
+        self._params = params
+        if sharding is not None:
+            devices = sharding.mesh.size
+            self._batch_size = math.ceil(batch_size / devices) * devices
+            self._params = jax.device_put(params, NamedSharding(sharding.mesh, PartitionSpec()))
         self._weight = np.float32(method.guidance.weight)
         self._method = replace(method, guidance=_of_unit_weight(method.guidance))
+        self._warm, self.seconds = False, list[float]()
 
     def images(
         self, stream: Array, indices: NDArray[np.integer], labels: NDArray[np.int32]
@@ -88,18 +114,29 @@ class Generator:
         place = np.arange(padded) % count
         keys, wanted = rng.keys(stream, indices[place]), labels[place]
         drawn = [
-            np.asarray(
-                _draw(
-                    self._method,
-                    self._params,
-                    self._weight,
-                    keys[start : start + self._batch_size],
-                    wanted[start : start + self._batch_size],
-                )
-            )
+            self._batch(keys[start : start + self._batch_size], wanted[start:][: self._batch_size])
             for start in range(0, padded, self._batch_size)
         ]
         return np.concatenate(drawn)[:count]
+
+    def chunks(
+        self, stream: Array, indices: NDArray[np.integer], labels: NDArray[np.int32]
+    ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int32]]]:
+        """The same a few batches at a time, with their labels: memory holds no more."""
+        size = _BATCHES * self._batch_size
+        for start in range(0, len(labels), size):
+            part = slice(start, start + size)
+            yield self.images(stream, indices[part], labels[part]), labels[part]
+
+    def _batch(self, keys: Array, labels: NDArray[np.int32]) -> NDArray[np.uint8]:
+        since = time.perf_counter()
+        if self._sharding is not None:
+            keys, labels = jax.device_put((keys, labels), self._sharding)
+        images = np.asarray(_draw(self._method, self._params, self._weight, keys, labels))
+        if self._warm:
+            self.seconds.append((time.perf_counter() - since) / len(images))
+        self._warm = True
+        return images
 
 
 def _of_unit_weight(guidance: Guidance) -> Guidance:
@@ -124,6 +161,14 @@ def _draw(method: Method, params: Parameters, weight: Array, keys: Array, labels
         weight=weight,
     )
     return to_uint8(images)
+
+
+def drawn_labels(seed: int, count: int, frequencies: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Label i is drawn from (seed, i), as often as classes are in ``frequencies`` [k]."""
+    keys = rng.keys(rng.key(seed, "labels"), np.arange(count))
+    uniform = np.asarray(jax.vmap(jax.random.uniform)(keys), np.float64)
+    ends = np.cumsum(frequencies) / np.sum(frequencies)
+    return np.searchsorted(ends, uniform, side="right").astype(np.int32)
 
 
 def balanced_labels(count: int, num_classes: int) -> NDArray[np.int32]:

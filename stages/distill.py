@@ -57,18 +57,21 @@ def main(params: config.Params) -> None:
     )
     verdict = json.loads(search.path("best.json").read_text(encoding="utf-8"))
     guidance = chosen(verdict).guidance
-    judge, count = Judge.load(reference), settings.score_samples
+    local = mesh.local(params.runtime.mesh).batch
+    judge, count = Judge.load(reference, local), settings.score_samples
 
     def score(name: str, method: Method, weights: Parameters) -> dict[str, float]:
         labels = balanced_labels(count, dataset.num_classes)
         stream = rng.key(params.seed, "distill/score")
-        images = Generator(method, weights, sampling.batch_size).images(
-            stream, np.arange(count), labels
-        )
-        quality = judge.quality(images, labels)
-        _log.info("%s: fd_train %.4f, agreement %.4f", name, quality.fd_train, quality.agreement)
+        generator = Generator(method, weights, sampling.batch_size, local)
+        meter = judge.meter()
+        for images, wanted in generator.chunks(stream, np.arange(count), labels):
+            meter.add(images, wanted)
+        quality = meter.quality()
+        called = f"{quality.distance}_train"
+        _log.info("%s: %s %.4f, agreement %.4f", name, called, quality.fd_train, quality.agreement)
         return {
-            f"fd_train_{count_name(count)}": round(quality.fd_train, 5),
+            f"{called}_{count_name(count)}": round(quality.fd_train, 5),
             f"agreement_{count_name(count)}": round(quality.agreement, 5),
             "nfe": method.nfe,
         }

@@ -11,22 +11,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sid2core import artifact, config, evaluation, progress, recipe, stage, work
+from sid2core import artifact, config, evaluation, progress, recipe, stage
 from sid2core.artifact import Artifact
 from sid2core.data.dataset import Dataset
 from sid2core.diffusion.guidance import ConstantGuidance, Guidance, NoGuidance
-from sid2core.evaluation import Contestant
+from sid2core.evaluation import Contestant, Drawn, Task
 from sid2core.guidance_search import chosen
 from sid2core.metrics.judge import Judge
 from sid2core.sampling import STUDENT_SAMPLER
 from sid2core.trained import Trained
+from sid2core.training import cluster, mesh
 
 REPORTS = Path("reports/evaluate")
 _log = logging.getLogger(__name__)
 
 
 def main(params: config.Params) -> None:
-    """Draw, judge, and write ``artifacts/evaluate``, the table of samplers and the metrics."""
+    """Draw, judge, and write ``artifacts/evaluate``, the tables of samplers and the metrics."""
+    cluster.join(params.runtime.launcher)
     prepare = artifact.load("prepare")
     reference = artifact.load("reference", prepare=prepare)
     train = artifact.load("train", prepare=prepare)
@@ -45,35 +47,77 @@ def main(params: config.Params) -> None:
         "guidance": params.guidance.model_dump(),
         "eval": params.eval.model_dump(),
     }
-    contestants, judge = _contestants(params, train, search, distill), Judge.load(reference)
-    total = len(contestants) * params.eval.samples
-    rows: list[evaluation.Row] = []
-    grids: dict[str, Any] = {}
-    with (
-        work.claim("evaluate", made_by, **inputs) as folder,
-        progress.bar(total, "evaluate", "image") as bar,
-        artifact.create("evaluate", made_by, inputs) as draft,
-    ):
+    sharding = mesh.local(params.runtime.mesh).batch
+    contestants = _contestants(params, train, search, distill)
+    real, judge = Dataset.open(prepare, "train"), Judge.load(reference, sharding)
+    task = Task.of(params, real, judge, sharding)
+    with cluster.claim("evaluate", made_by, **inputs) as folder:
+        _draw(contestants, task, folder)
+        if not cluster.first():
+            return
+        tables = _Tables(task)
+        with artifact.create("evaluate", made_by, inputs) as draft:
+            grids: dict[str, Any] = {}
+            for one in contestants:
+                drawn = Drawn.read(folder / one.name, task)
+                tables.add(one, drawn)
+                grids[one.name] = drawn.grid
+                labels = task.labels[: len(drawn.images)]
+                np.savez_compressed(
+                    draft.path(f"{one.name}.npz"), images=drawn.images, labels=labels
+                )
+                for panel in judge.panels:
+                    place = draft.path(f"statistics/{one.name}.{panel.gauge.name}.npz")
+                    drawn.meter.moments(panel).save(place)
+            np.savez_compressed(draft.path("grids.npz"), **grids)
+            draft.facts |= {"samplers": list(grids), "labels": params.eval.labels}
+            tables.add_real(evaluation.yardstick(real, task))
+        tables.write()
+
+
+def _draw(contestants: list[Contestant], task: Task, folder: Path) -> None:
+    """All chunks of all samplers, by all processes."""
+    total = len(contestants) * len(task.labels)
+    with progress.bar(total, "evaluate", "image", shown=cluster.first()) as bar:
         for one in contestants:
-            samples, found = evaluation.draw(one, params, folder / one.name, bar.update)
+            found = evaluation.draw(one, task, folder / one.name, bar.update)
             if found:
                 _log.info("%s resumes: %d chunks of an earlier run", one.name, found)
-            meter, size = judge.meter(), params.eval.chunk_size
-            for start in range(0, params.eval.samples, size):
-                part = slice(start, start + size)
-                meter.add(samples.images[part], samples.labels[part])
-            rows.append(evaluation.row(one, meter.result()))
-            grids[one.name] = samples.grid
-            kept = slice(0, params.eval.keep)
-            images, labels = samples.images[kept], samples.labels[kept]
-            np.savez_compressed(draft.path(f"{one.name}.npz"), images=images, labels=labels)
-        np.savez_compressed(draft.path("grids.npz"), **grids)
-        draft.facts |= {"samplers": list(grids)}
-        real = Dataset.open(prepare, "train")
-        rows.append(evaluation.yardstick(real, judge, params.eval, params.seed))
-        table = pd.DataFrame([asdict(one) for one in rows])
-        artifact.write_text(REPORTS / "samplers.csv", table.to_csv(index=False))
-        artifact.write_json(REPORTS / "metrics.json", evaluation.metrics(rows))
+    cluster.wait("evaluate: all is drawn")
+
+
+class _Tables:
+    """What is written beside the artifact, gathered sampler by sampler."""
+
+    def __init__(self, task: Task):
+        self._task = task
+        self._rows: list[dict[str, Any]] = []
+        self._scores: list[dict[str, Any]] = []
+        self._costs: list[dict[str, Any]] = []
+        self._metrics: dict[str, dict[str, float]] = {}
+
+    def add(self, one: Contestant, drawn: Drawn) -> None:
+        """A sampler's lines."""
+        self._add(one, drawn.meter)
+        self._costs.append(evaluation.cost_row(one, drawn, self._task))
+
+    def add_real(self, meter: evaluation.Meter) -> None:
+        """The lines of real images."""
+        self._add(None, meter)
+
+    def _add(self, one: Contestant | None, meter: evaluation.Meter) -> None:
+        found = evaluation.measured(meter, self._task.judge, self._task.settings)
+        row = evaluation.row(one, found, meter.agreement())
+        self._rows.append(asdict(row))
+        self._scores += evaluation.score_rows(row.sampler, found)
+        self._metrics[row.sampler] = evaluation.metrics(row, found)
+
+    def write(self) -> None:
+        """Write all four files."""
+        tables = {"samplers": self._rows, "scores": self._scores, "cost": self._costs}
+        for name, rows in tables.items():
+            artifact.write_text(REPORTS / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
+        artifact.write_json(REPORTS / "metrics.json", self._metrics)
 
 
 def _contestants(

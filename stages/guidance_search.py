@@ -15,6 +15,7 @@ from sid2core.metrics.judge import Judge
 from sid2core.metrics.names import count_name
 from sid2core.sampling import Generator, balanced_labels
 from sid2core.trained import Trained
+from sid2core.training import mesh
 
 REPORTS = Path("reports/guidance_search")
 _log = logging.getLogger(__name__)
@@ -32,9 +33,10 @@ def main(params: config.Params) -> None:
         "guidance_search": settings.model_dump(),
     }
     inputs = {"prepare": prepare, "reference": reference, "train": train}
+    sharding = mesh.local(params.runtime.mesh).batch
     model, judge = (
         Trained.load(train.folder, recipe.execution(params.runtime)),
-        Judge.load(reference),
+        Judge.load(reference, sharding),
     )
     labels = balanced_labels(settings.samples, model.denoiser.network.config.num_classes)
     cells = guidance_search.grid(settings)
@@ -49,15 +51,15 @@ def main(params: config.Params) -> None:
         def evaluate(cell: Cell) -> Score:
             sampler = recipe.sampler(sampling)
             method = model.method(sampler, cell.guidance, sampling.steps, clip=sampling.clip)
-            generator = Generator(method, model.params, sampling.batch_size)
+            generator = Generator(method, model.params, sampling.batch_size, sharding)
             qualities = []
             for repeat in range(settings.repeats):
-                first = repeat * settings.samples
-                images = generator.images(
-                    stream, np.arange(first, first + settings.samples), labels
-                )
-                qualities.append(judge.quality(images, labels))
-                bar.update(settings.samples)
+                first, meter = repeat * settings.samples, judge.meter()
+                indices = np.arange(first, first + settings.samples)
+                for images, wanted in generator.chunks(stream, indices, labels):
+                    meter.add(images, wanted)
+                    bar.update(len(images))
+                qualities.append(meter.quality())
             return guidance_search.score(cell, method.nfe, qualities)
 
         scores, found = guidance_search.search(cells, evaluate, folder)
@@ -68,7 +70,7 @@ def main(params: config.Params) -> None:
             artifact.write_json(draft.path("best.json"), verdict)
         table = pd.DataFrame([asdict(one) for one in scores])
         artifact.write_text(REPORTS / "grid.csv", table.to_csv(index=False))
-        name = f"fd_train_{count_name(settings.samples)}"
+        name = f"{verdict['distance']}_train_{count_name(settings.samples)}"
         metrics = {
             "weight": verdict["best"]["weight"],
             "logsnr_min": verdict["best"]["logsnr_min"],

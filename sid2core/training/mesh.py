@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from sid2core import config
 from sid2core.models import sharding
@@ -27,7 +27,7 @@ class Layout:
     mesh: Mesh | None = None
 
     @property
-    def batch(self) -> Sharding | None:
+    def batch(self) -> NamedSharding | None:
         """How a batch is divided, as :class:`sid2core.data.loader.Loader` takes it."""
         return None if self.mesh is None else sharding.of_batch(self.mesh)
 
@@ -136,6 +136,19 @@ def layout(settings: config.Mesh, devices: Sequence[jax.Device] | None = None) -
     if len(used) == 1:
         return ONE_DEVICE
     return Layout(Mesh(np.array(used).reshape(data, fsdp), sharding.BATCH_AXES))
+
+
+def local(settings: config.Mesh) -> Layout:
+    """The layout of one process's own devices, for work that processes divide among themselves.
+
+    One process alone has that of :func:`layout`.
+
+    Raises:
+        ParamsError: as there.
+    """
+    if jax.process_count() == 1:
+        return layout(settings)
+    return layout(settings.model_copy(update={"data": -1, "fsdp": 1}), jax.local_devices())
 
 
 def _filled(settings: config.Mesh, count: int) -> tuple[int, int]:
