@@ -1,7 +1,7 @@
 """Precision, recall, density and coverage: which features lie among the others' neighbours.
 
-Squared distances are |x|² + |y|² - 2 x·y in float64, of vectors less the reference's mean, tile by
-tile: memory is the features' own and a few tiles. Two squared distances that differ by less than
+Squared distances are |x|² + |y|² - 2 x·y in float64, of vectors less the reference's median, tile
+by tile: memory is the features' own and a few tiles. Two squared distances that differ by less than
 such sums can be wrong count as equal, so that ties (copies of images, a set judged by itself) are
 decided by the definition and not by rounding.
 
@@ -125,7 +125,7 @@ def _sets(reference: ArrayLike, generated: ArrayLike, k: int) -> tuple[_Set, _Se
         raise MetricsError(msg)
     least = max(2, k + 1)
     real, fake = features.comparable(reference, generated, least, ("reference", "generated"))
-    origin = real.mean(axis=0, dtype=np.float64)
+    origin = np.median(real, axis=0).astype(np.float64)  # unlike a mean, not an outlier's
     return _Set(real, origin), _Set(fake, origin)
 
 
