@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sid2core.metrics import torchfile, weights
@@ -199,6 +199,7 @@ class Rebuild:
         return (torch._utils._rebuild_tensor_v2, (Reference(), *self.view, False, OrderedDict()))
 
 
+@settings(deadline=None)
 @given(
     offset=st.integers(-2, 5),
     axes=st.lists(st.tuples(st.integers(-1, 4), st.integers(-1, 4)), max_size=3),
