@@ -54,8 +54,8 @@ def run(options: argparse.Namespace) -> None:
     choice = comparison.Choice(
         options.extractor, options.weights, options.mode, not options.unverified
     )
-    sides = comparison.sides([options.first, options.second], choice)
-    if target is not None:  # first, since it is of use even if the two cannot be compared
+    sides = comparison.sides((options.first, options.second), choice, options.despite)
+    if target is not None:
         sides[0].moments.save(target)
     found = comparison.compare(sides[0].moments, sides[1].moments, options.despite)
     print("\n".join(_lines(found, sides, options.despite)))

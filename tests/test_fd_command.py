@@ -122,6 +122,7 @@ def inception_of_4(monkeypatch):
 
 def published(path, mu=0.0, size=4, **entries):
     np.savez(path, mu=np.full(size, mu, np.float32), sigma=np.eye(size, dtype="f4"), **entries)
+    return Path(path)
 
 
 def test_published_statistics_are_a_fid_of_unknown_n(project, capsys, inception_of_4):
@@ -208,6 +209,32 @@ def test_networks_of_the_users_own_weights(project, capsys, networks, arguments,
     assert saved["shape"] == [4, 4, 1]
 
 
+def test_what_cannot_be_compared_is_told_before_any_work(project, capsys, networks, monkeypatch):
+    monkeypatch.setattr(Brightness, "__call__", None)
+    declared = {"extractor": "inception", "mode": "tf1", "extractor_digest": "other"}
+    Moments.published(published("a.npz", size=2), declared).save(project / "b.npz")
+    monkeypatch.setitem(
+        comparison.EXTRACTORS,
+        "inception",
+        dataclasses.replace(comparison.EXTRACTORS["inception"], size=2),
+    )
+    chosen = ["--extractor", "inception", "--weights", "w"]
+    code, _, (error,) = run(capsys, "drawn.npz", "b.npz", *chosen)
+    assert code == 1
+    assert "differ in extractor_digest ('abc' against 'other')" in error
+
+
+def test_one_set_is_described_once(project, capsys, networks, monkeypatch):
+    described = []
+    describe = comparison.Network.describe
+    monkeypatch.setattr(
+        comparison.Network, "describe", lambda *given: described.append(1) or describe(*given)
+    )
+    first = run(capsys, "drawn.npz", "drawn.npz")[1][0]
+    assert float(first.split(": ")[1]) == pytest.approx(0.0, abs=1e-9)
+    assert described == [1]
+
+
 def test_a_weight_file_that_is_not_there_is_told_of(project, capsys):
     chosen = ["--extractor", "inception", "--weights", "w.pth"]
     code, lines, (error,) = run(capsys, "drawn.npz", "real.npy", *chosen)
@@ -250,8 +277,9 @@ def test_another_extractor_or_mode_is_refused(project, capsys, extractor):
     ("arguments", "words"),
     [
         (["missing", "real.npy"], "sid2: path missing not found"),
+        (["wide.npy", "real.npy"], "sid2: statistics cannot be compared, they differ in shape"),
         (["one.npy", "real.npy"], "sid2: a covariance needs 2 feature vectors or more, found 1"),
-        (["wide.npy", "real.npy"], "sid2: images are uint8 of shape (60, 4, 8, 1); this extractor"),
+        (["wide.npy", "wide.npy"], "sid2: images are uint8 of shape (60, 4, 8, 1); this extractor"),
         (
             ["drawn.npz", "real.npy", "--extractor", "inception"],
             "sid2: to measure images, inception needs",

@@ -19,7 +19,7 @@ from sid2core.metrics import dinov2, extractor, frechet, image_sets, inception, 
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.extractor import Extractor
 from sid2core.metrics.image_sets import ImageSet
-from sid2core.metrics.provenance import unchecked
+from sid2core.metrics.provenance import check_comparable, unchecked
 from sid2core.metrics.statistics import FeatureStatistics, Moments
 
 MODE = "tf1"
@@ -47,7 +47,11 @@ class Network:
             for chunk in images.chunks(_CHUNK):
                 found = found.merge(FeatureStatistics.of(self.features(chunk)))
                 bar.update(len(chunk))
-        return found.moments({**self.provenance, **image_sets.provenance(images)})
+        return found.moments(self.provenance_of(images))
+
+    def provenance_of(self, images: ImageSet) -> dict[str, Any]:
+        """What the statistics of a set will tell, known before a pixel is read."""
+        return {**self.provenance, **image_sets.provenance(images)}
 
 
 @dataclass(frozen=True)
@@ -128,23 +132,33 @@ class Comparison:
     """What of the statistics could not be compared, since one from outside does not tell."""
 
 
-def sides(paths: Collection[str], choice: Choice) -> list[Side]:
+def sides(
+    paths: tuple[str, str], choice: Choice, despite: Collection[str] = ()
+) -> tuple[Side, Side]:
     """What lies at each path: statistics as they are read, or images as they are described.
 
     Raises:
-        Sid2Error: it is neither, or cannot be measured by the chosen extractor.
+        Sid2Error: it is neither, or cannot be measured by the chosen extractor; or the two cannot
+            be compared, which is told before any image is described.
     """
+    read, images, told = dict[str, Moments](), dict[str, ImageSet](), dict[str, Any]()
     files = {path for path in paths if statistics.is_statistics(Path(path))}
     network = choice.network() if files != set(paths) else None
-    found = []
     for path in paths:
         if network is None or path in files:
-            moments = Moments.published(Path(path), choice.declaration, size=choice.size)
-            found.append(Side(path, moments, None))
+            read[path] = Moments.published(Path(path), choice.declaration, size=choice.size)
+            told[path] = read[path].provenance
         else:
-            images = image_sets.opened(path, network.channels)
-            found.append(Side(path, network.describe(images), images))
-    return found
+            images[path] = image_sets.opened(path, network.channels)
+            told[path] = network.provenance_of(images[path])
+    first, second = paths
+    check_comparable(told[first], told[second], despite)
+    if network is not None:
+        read |= {path: network.describe(found) for path, found in images.items()}
+    return (
+        Side(first, read[first], images.get(first)),
+        Side(second, read[second], images.get(second)),
+    )
 
 
 def compare(first: Moments, second: Moments, despite: Collection[str] = ()) -> Comparison:

@@ -72,7 +72,13 @@ Params = dict[str, Any]
 """Arrays by name; under ``blocks``, those of all blocks, stacked."""
 
 
-def load(path: Path, verify: bool = True) -> Extractor:
+def load(
+    path: Path | str,
+    verify: bool = True,
+    *,
+    batch_size: int = 32,
+    sharding: NamedSharding | None = None,
+) -> Extractor:
     """The extractor, of a file in :data:`PUBLISHED` or of what :meth:`Extractor.save` wrote.
 
     Args:
@@ -80,13 +86,16 @@ def load(path: Path, verify: bool = True) -> Extractor:
         verify: whether size and SHA-256 must be the published ones; the publishers give none, so
             these are those that several independent users report. Otherwise a DINOv2 of any width
             and depth will do, so long as its blocks have the plain MLP.
+        batch_size: as in :class:`Extractor`.
+        sharding: as in :class:`Extractor`.
 
     Raises:
         MetricsError: the file is missing, another one, damaged, or of another network.
     """
+    path = Path(path)
     tensors, origin = network.obtain(path, PUBLISHED, verify)
     named, what = _renamed(tensors), f"{path} is not a DINOv2 without registers"
-    return Extractor(network.fitted(named, shapes(named), what), origin)
+    return Extractor(network.fitted(named, shapes(named), what), origin, batch_size, sharding)
 
 
 def shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
@@ -147,7 +156,7 @@ class Extractor:
     """DINOv2; ``tensors`` are float32 and named as Meta's."""
 
     tensors: Tensors
-    made_from: str
+    origin: str
     """SHA-256 of the published file."""
     batch_size: int = 32
     """Images a device call; the last batch is padded to it."""
@@ -160,7 +169,8 @@ class Extractor:
         Grey images are repeated to three channels.
 
         Raises:
-            MetricsError: other than uint8 images of 1 or 3 channels.
+            MetricsError: other than uint8 images of 1 or 3 channels, or a ``batch_size`` that the
+                devices cannot share.
         """
         check_images(images)
         width = self.tensors["norm.weight"].size
@@ -178,18 +188,18 @@ class Extractor:
             "extractor": NAME,
             "extractor_digest": self.digest,
             "features": "class token after the norm",
-            "resize": f"pillow bicubic {_SIZE}, uint8",
+            "resize": "224, Pillow bicubic, antialias, uint8; ImageNet mean and std",
         }
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write safetensors that :func:`load` reads and verifies, whole or not at all."""
-        weights.write(path, self.tensors, self.made_from)
+        weights.write(Path(path), self.tensors, self.origin)
 
     @functools.cached_property
     def _apply(self) -> Callable[[NDArray[np.uint8]], jax.Array]:
         prepared = network.whole(prepare(self.tensors), self.sharding)
         apply = jax.jit(lambda params, images: class_token(params, normalised(images)))
-        return lambda images: apply(prepared, jax.device_put(resized(images), self.sharding))
+        return lambda images: apply(prepared, network.shared(resized(images), self.sharding))
 
 
 def resized(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

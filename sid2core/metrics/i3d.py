@@ -82,7 +82,13 @@ Folded = dict[str, tuple[Any, Any]]
 """Kernel and bias of every convolution, its batch norm folded into both."""
 
 
-def load(path: Path, verify: bool = True) -> Extractor:
+def load(
+    path: Path | str,
+    verify: bool = True,
+    *,
+    batch_size: int = 4,
+    sharding: NamedSharding | None = None,
+) -> Extractor:
     """The extractor, of a file in :data:`PUBLISHED` or of what :meth:`Extractor.save` wrote.
 
     Args:
@@ -90,13 +96,18 @@ def load(path: Path, verify: bool = True) -> Extractor:
         verify: whether size and SHA-256 must be the published ones; the publishers give none, so
             these are those that several independent users report. Otherwise names and shapes are
             checked alone.
+        batch_size: as in :class:`Extractor`.
+        sharding: as in :class:`Extractor`.
 
     Raises:
         MetricsError: the file is missing, another one, damaged, or of another network.
     """
+    path = Path(path)
     tensors, origin = network.obtain(path, PUBLISHED, verify)
     what = f"{path} is not the RGB I3D of Kinetics-400"
-    return Extractor(network.fitted(_renamed(tensors), shapes(), what), origin)
+    return Extractor(
+        network.fitted(_renamed(tensors), shapes(), what), origin, batch_size, sharding
+    )
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
@@ -135,7 +146,7 @@ class Extractor:
     """I3D; ``tensors`` are float32 and named as in the PyTorch port."""
 
     tensors: Tensors
-    made_from: str
+    origin: str
     """SHA-256 of the published file."""
     batch_size: int = 4
     """Clips a device call; the last batch is padded to it."""
@@ -149,7 +160,8 @@ class Extractor:
         Grey clips are repeated to three channels.
 
         Raises:
-            MetricsError: other than uint8 clips of 1 or 3 channels, or too few frames.
+            MetricsError: other than uint8 clips of 1 or 3 channels, too few frames, or a
+                ``batch_size`` that the devices cannot share.
         """
         _check(videos)
         return {"logits": network.in_batches(self._apply, videos, self.batch_size, _CLASSES)}
@@ -165,14 +177,14 @@ class Extractor:
             "extractor": NAME,
             "extractor_digest": self.digest,
             "features": "logits, averaged over time",
-            "resize": f"tf1 {_SIZE}",
+            "resize": "224, TF1 bilinear, no antialias; 2 x / 255 - 1",
             "frames": frames,
             "frames_scored": "all, as given",
         }
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write safetensors that :func:`load` reads and verifies, whole or not at all."""
-        weights.write(path, self.tensors, self.made_from)
+        weights.write(Path(path), self.tensors, self.origin)
 
     @functools.cached_property
     def _apply(self) -> Callable[[NDArray[np.uint8]], jax.Array]:
@@ -184,7 +196,7 @@ class Extractor:
             images = resize(videos.reshape(count * frames, *rest), _SIZE, "tf1")
             return logits(folded, scaled(images).reshape(count, frames, _SIZE, _SIZE, 3))
 
-        return lambda videos: apply(folded, jax.device_put(videos, self.sharding))
+        return lambda videos: apply(folded, network.shared(videos, self.sharding))
 
 
 def _check(videos: NDArray[Any]) -> None:

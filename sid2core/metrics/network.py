@@ -57,7 +57,8 @@ def fitted(
         what: the file and the network that is expected in it, for the message.
 
     Raises:
-        MetricsError: names the tensors that are missing or have another shape.
+        MetricsError: names the tensors that are missing, have another shape, or hold what is not
+            finite; or variances below zero.
     """
     wrong = [
         f"{name} is {tensors[name].shape if name in tensors else 'missing'}, expected {shape}"
@@ -68,7 +69,19 @@ def fitted(
         more = f", and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
         msg = f"{what}: {'; '.join(wrong[:_NAMED])}{more}. It has {_some(tensors)}"
         raise MetricsError(msg)
-    return {name: tensors[name] for name in shapes}
+    found = {name: tensors[name] for name in shapes}
+    unsound = [
+        name
+        for name, one in found.items()
+        if not np.isfinite(one).all() or (name.endswith("running_var") and one.min() < 0)
+    ]
+    if unsound:
+        msg = (
+            f"{what}: values are not finite, or variances below zero, in "
+            f"{', '.join(unsound[:_NAMED])}; take the published file"
+        )
+        raise MetricsError(msg)
+    return found
 
 
 def _some(tensors: Mapping[str, Any]) -> str:
@@ -94,3 +107,19 @@ def in_batches(
 def whole(tree: Any, sharding: NamedSharding | None) -> Any:
     """Weights on every device that shares a batch by ``sharding``; without it, on one."""
     return jax.device_put(tree, sharding and NamedSharding(sharding.mesh, PartitionSpec()))
+
+
+def shared(batch: NDArray[Any], sharding: NamedSharding | None) -> jax.Array:
+    """A batch on the devices.
+
+    Raises:
+        MetricsError: it cannot be divided among them.
+    """
+    try:
+        return jax.device_put(batch, sharding)
+    except ValueError as error:
+        msg = (
+            f"a batch of {len(batch)} cannot be shared by the devices ({error}): "
+            "make batch_size a multiple of their number"
+        )
+        raise MetricsError(msg) from None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
@@ -34,7 +34,7 @@ def path(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def extractor(path):
-    return dataclasses.replace(dinov2.load(path, verify=False), batch_size=4)
+    return dinov2.load(path, verify=False, batch_size=4)
 
 
 def images_of(count, shape=(40, 50, 3), seed=0):
@@ -74,11 +74,12 @@ def test_grey_images_are_repeated(extractor):
 def test_an_embedding_of_the_right_size_is_taken_as_it_is(tmp_path):
     model = torch_dinov2.drawn(width=64, depth=1, grid=16)
     torch.save(model.state_dict(), tmp_path / "small.pth")
-    extractor = dataclasses.replace(dinov2.load(tmp_path / "small.pth", False), batch_size=2)
+    extractor = dinov2.load(tmp_path / "small.pth", verify=False, batch_size=2)
     images = images_of(2)
     assert_close(extractor(images)["cls"], expected(model, images))
 
 
+@settings(deadline=None)
 @given(size=st.integers(17, 60))
 def test_positions_are_resized_as_pytorch_does(size):
     grid = np.random.default_rng(size).normal(size=(size, size)).astype(np.float32)
@@ -108,7 +109,7 @@ def test_saved_and_loaded_is_the_same(path, extractor, tmp_path, monkeypatch):
     made = (dataclasses.replace(dinov2.PUBLISHED[1], sha256=weights.origin(path)),)
     monkeypatch.setattr(dinov2, "PUBLISHED", (dinov2.PUBLISHED[0], *made))
     loaded = dinov2.load(tmp_path / "saved.safetensors")
-    assert (loaded.digest, loaded.made_from) == (extractor.digest, extractor.made_from)
+    assert (loaded.digest, loaded.origin) == (extractor.digest, extractor.origin)
     assert json.loads(json.dumps(loaded.provenance)) == loaded.provenance
 
 
@@ -121,6 +122,8 @@ def test_batches_and_devices_do_not_matter(extractor):
     sharding = NamedSharding(Mesh(jax.devices()[:2], ("data",)), PartitionSpec("data"))
     shared = dataclasses.replace(extractor, sharding=sharding)
     assert_close(shared(images)["cls"], whole)
+    with pytest.raises(MetricsError, match="a batch of 3 cannot be shared by the devices"):
+        dataclasses.replace(shared, batch_size=3)(images)
 
 
 def test_the_published_size_is_that_of_vit_large():
@@ -150,6 +153,10 @@ def without(state, name):
         (lambda state: without(state, "cls_token"), "cls_token is missing, expected (1, 1, 128)"),
         (lambda state: without(state, "blocks.1.attn.proj.bias"), "blocks.1.attn.proj.bias is"),
         (lambda state: {**state, "register_tokens": torch.zeros(1, 4, 128)}, "with registers"),
+        (
+            lambda state: {**state, "norm.bias": torch.full((128,), torch.nan)},
+            "values are not finite, or variances below zero, in norm.bias",
+        ),
         (lambda state: {"fc.weight": torch.zeros(3, 2)}, "and 17 more. It has 1 tensors: fc.wei"),
     ],
 )

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.resize import MODES, matrix, resize
-from tests.metrics import peers
+from tests.metrics import fid_peers
 
 LEVEL = 255.0
 
@@ -27,7 +27,7 @@ def peer(images, size, mode):
     if mode == "clean":
         assert size == 299
         return np.stack([build_resizer("clean")(image) for image in images])
-    peers.admit_torchvision()
+    fid_peers.admit_torchvision()
     from torch_fidelity.interpolate_compat_tensorflow import (
         interpolate_bilinear_2d_like_tensorflow1x,
     )
@@ -47,16 +47,16 @@ def gap(found, wanted):
     return np.abs(np.asarray(found) - wanted).max() / LEVEL
 
 
-@pytest.mark.parametrize("shape", [(32, 32), (299, 299), (1, 1), (256, 320), (600, 450), (7, 1000)])
+@pytest.mark.parametrize("shape", [(32, 32), (299, 299), (1, 1), (256, 320), (7, 640)])
 @pytest.mark.parametrize("mode", MODES)
 def test_each_mode_is_its_peers_resize(mode, shape):
-    images = raw(2, *shape, 3)
+    images = raw(1, *shape, 3)
     error = gap(resize(images, 299, mode), peer(images, 299, mode))
     assert error < 3e-7
 
 
 @pytest.mark.parametrize("mode", ["tf1", "torch"])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(height=st.integers(1, 40), width=st.integers(1, 40), size=st.integers(1, 40))
 def test_linear_modes_at_any_size(mode, height, width, size):
     images = raw(2, height, width, 3, seed=size)

@@ -97,17 +97,21 @@ class DINOv2(nn.Module):
 
 
 def drawn(width=128, depth=2, grid=37, seed=0):
-    """A model of random weights, of sizes that leave no part without a say."""
+    """A model of random weights, of sizes that leave no part without a say.
+
+    Its embeddings are as small as the real ones, so that the norms' epsilon shows.
+    """
     generator = torch.Generator().manual_seed(seed)
     model = DINOv2(width, depth, grid).eval()
     with torch.no_grad():
         for name, one in model.named_parameters():
+            size = 0.02 if name.startswith(("cls_token", "pos_embed", "patch_embed")) else 1
             if name.endswith("gamma") or "norm" in name and name.endswith("weight"):
                 one.uniform_(0.5, 1.5, generator=generator)
             elif one.ndim in (2, 4):
-                one.normal_(0, one[0].numel() ** -0.5, generator=generator)
+                one.normal_(0, size * one[0].numel() ** -0.5, generator=generator)
             else:
-                one.normal_(0, 0.3, generator=generator)
+                one.normal_(0, 0.3 if size == 1 else size, generator=generator)
     return model
 
 
