@@ -222,8 +222,7 @@ class Distill(Section):
 class Eval(Section):
     """How many images each sampler is judged by, by what else, and how many are kept."""
 
-    # The inception score needs two images in each of ten splits.
-    samples: Annotated[int, Field(ge=20)]
+    samples: Annotated[int, Field(ge=6)]  # each has five neighbours then
     keep: Positive
     grid_columns: Positive
     chunk_size: Positive
@@ -238,6 +237,9 @@ class Eval(Section):
     def _fitting(self) -> Eval:
         if self.keep > self.samples:
             msg = f"keep {self.keep} exceeds samples {self.samples}"
+            raise ValueError(msg)
+        if self.samples < 20 and (self.infinity or self.inception_weights is not None):
+            msg = f"samples {self.samples} are too few for infinity or Inception; 20 or more"
             raise ValueError(msg)
         if self.reference_stats is not None and self.inception_weights is None:
             msg = (

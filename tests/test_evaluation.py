@@ -1,5 +1,4 @@
-from dataclasses import dataclass, field
-
+import jax
 import numpy as np
 import pytest
 
@@ -8,18 +7,32 @@ from sid2core.diffusion.guidance import ConstantGuidance, IntervalGuidance, NoGu
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.samplers import DDPM
 from sid2core.diffusion.schedule import CosineInterpolated
-from sid2core.evaluation import Contestant
-from sid2core.metrics.quality import Quality
+from sid2core.evaluation import Contestant, Drawn, Task
+from sid2core.metrics.scores import Score
 from sid2core.models import cost
 from sid2core.sampling import Denoiser, Generator, Method, balanced_labels
+from sid2core.training import mesh
 from tests import tiny
 from tests.data import stored
+from tests.metrics.judges import mean_colour_judge
 
 PARAMS = tiny.params(
     sampling={"batch_size": 4},
     eval={"samples": 10, "keep": 10, "grid_columns": 5, "chunk_size": 4},
 )
-QUALITY = Quality(1000, fd_train=1.23456789, fd_eval=2.5, agreement=0.75)
+FOUND = [
+    Score("classifier", "fd_eval", 1000, 2.5, 2.0, 3.0, 0.125),
+    Score("classifier", "fd_train", 1000, 1.23456789),
+    Score("classifier", "precision", 1000, 0.5),
+    Score("inception", "fid_eval", 1000, 30.0),
+]
+
+
+def real(count=30):
+    """Image n shows n, everywhere."""
+    images = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((4, 4, 1), np.uint8)
+    labels = np.arange(count, dtype=np.int32) % 3
+    return stored.dataset(images, labels, "abc", [7, 7, 7, 9])
 
 
 def contestant(guidance=None, steps=3, scale=0.4):
@@ -29,8 +42,21 @@ def contestant(guidance=None, steps=3, scale=0.4):
     return Contestant("base", "the base", method, tiny.affine(scale, -0.4, 0.0, 0.4, 0.1))
 
 
-def drawn(folder, one=None, advance=lambda count: None, params=PARAMS):
-    return evaluation.draw(one or contestant(), params, folder, advance)
+def task(sharding=None, batch_size=4, **changes):
+    settings = PARAMS.eval.model_copy(update=changes)
+    params = PARAMS.model_copy(
+        update={
+            "eval": settings,
+            "sampling": PARAMS.sampling.model_copy(update={"batch_size": batch_size}),
+        }
+    )
+    return Task.of(params, real(), mean_colour_judge(), sharding)
+
+
+def drawn(folder, one=None, advance=lambda count: None, asked=None):
+    asked = asked or task()
+    found = evaluation.draw(one or contestant(), asked, folder, advance)
+    return Drawn.read(folder, asked), found
 
 
 def test_sample_i_has_label_i_mod_k_and_the_key_of_i(tmp_path):
@@ -40,9 +66,11 @@ def test_sample_i_has_label_i_mod_k_and_the_key_of_i(tmp_path):
     generator = Generator(one.method, one.params, 4)
     expected = generator.images(rng.key(PARAMS.seed, "evaluate"), np.arange(10), labels)
     assert found == 0
-    assert (samples.labels == labels).all()
+    assert (task().labels == labels).all()
     assert samples.images.dtype == np.uint8
     assert (samples.images == expected).all()
+    features = samples.meter.features(task().judge.panels[0], "pool")
+    np.testing.assert_array_equal(features, task().judge.features(expected)["classifier.pool"])
 
 
 def test_samplers_are_compared_on_the_same_noise(tmp_path):
@@ -51,19 +79,52 @@ def test_samplers_are_compared_on_the_same_noise(tmp_path):
     guided, _ = drawn(tmp_path / "guided", contestant(ConstantGuidance(0.5), steps=1, scale=0.1))
     moved = guided.images.astype(int) - plain.images
     for label, by in ((0, -0.25), (1, -0.05), (2, 0.15)):
-        assert np.abs(moved[plain.labels == label] - 127.5 * by).max() <= 1
+        assert np.abs(moved[task().labels == label] - 127.5 * by).max() <= 1
 
 
 @pytest.mark.parametrize("chunk_size", [1, 3, 10, 64])
 def test_the_size_of_chunks_does_not_matter(tmp_path, chunk_size):
-    """To within a rounding: all are drawn in batches of one size."""
-    params = PARAMS.model_copy(
-        update={"eval": PARAMS.eval.model_copy(update={"chunk_size": chunk_size})}
-    )
+    """All are drawn in batches of one size."""
     expected, _ = drawn(tmp_path / "a")
-    found, _ = drawn(tmp_path / "b", params=params)
+    found, _ = drawn(tmp_path / "b", asked=task(chunk_size=chunk_size))
     assert (found.images == expected.images).all()
-    assert (found.labels == expected.labels).all()
+    assert found.meter.quality() == expected.meter.quality()
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+@pytest.mark.parametrize("batch_size", [7, 64])
+def test_neither_batches_nor_devices_matter(tmp_path, devices, batch_size):
+    """Seven do not share the devices evenly: the next number that does is drawn at once."""
+    settings = PARAMS.runtime.mesh.model_copy(update={"data": devices, "fsdp": 1})
+    sharding = mesh.layout(settings).batch
+    assert (devices == 1) == (sharding is None)
+    expected, _ = drawn(tmp_path / "a")
+    found, _ = drawn(tmp_path / "b", asked=task(sharding, batch_size))
+    assert np.abs(found.images.astype(int) - expected.images).max() <= 1
+    assert (found.images == expected.images).mean() > 0.99
+    first, second = (one.meter.quality() for one in (found, expected))
+    assert first.fd_train == pytest.approx(second.fd_train, rel=1e-6)
+
+
+def test_only_what_is_shown_is_kept(tmp_path):
+    whole, _ = drawn(tmp_path / "a")
+    some, _ = drawn(tmp_path / "b", asked=task(keep=6))
+    assert (some.images == whole.images[:6]).all()
+    assert len(some.meter) == len(whole.meter) == 10
+
+
+def test_labels_may_be_drawn_as_often_as_classes_are(tmp_path):
+    labels = np.array([0] * 70 + [2] * 30, np.int32)
+    images = np.zeros((100, 4, 4, 1), np.uint8)
+    params = PARAMS.model_copy(
+        update={"eval": PARAMS.eval.model_copy(update={"labels": "drawn", "samples": 4000})}
+    )
+    sets = stored.dataset(images, labels, "abc", [100])
+    found = Task.of(params, sets, mean_colour_judge(), None).labels
+    assert found.dtype == np.int32
+    np.testing.assert_allclose(np.bincount(found, minlength=3) / 4000, [0.7, 0, 0.3], atol=0.03)
+    fewer = params.model_copy(update={"eval": params.eval.model_copy(update={"samples": 9})})
+    assert (Task.of(fewer, sets, mean_colour_judge(), None).labels == found[:9]).all()
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
@@ -84,25 +145,50 @@ def test_a_resumed_evaluation_gives_the_same_bytes(tmp_path, after):
     assert sum(progress) == 10
     assert samples.images.tobytes() == undisturbed.images.tobytes()
     assert samples.grid.tobytes() == undisturbed.grid.tobytes()
+    assert samples.meter.quality() == undisturbed.meter.quality()
 
 
 def test_chunks_that_are_there_are_read_and_not_drawn_again(tmp_path):
     drawn(tmp_path)
-    marked = np.full((4, 4, 4, 1), 7, np.uint8)
-    np.save(tmp_path / "chunk-00000004.npy", marked)
+    path = tmp_path / "chunk-00000004.npz"
+    arrays = dict(np.load(path)) | {"images": np.full((4, 4, 4, 1), 7, np.uint8)}
+    np.savez(path, **arrays)
     samples, found = drawn(tmp_path)
     assert found == 3
-    assert (samples.images[4:8] == marked).all()
+    assert (samples.images[4:8] == 7).all()
 
 
 def test_a_chunk_that_was_cut_short_is_drawn_again(tmp_path):
     expected, _ = drawn(tmp_path)
-    last = tmp_path / "chunk-00000008.npy"
+    last = tmp_path / "chunk-00000008.npz"
     last.with_suffix(".tmp").write_bytes(last.read_bytes()[:20])
     last.unlink()
     samples, found = drawn(tmp_path)
     assert found == 2
     assert (samples.images == expected.images).all()
+
+
+def test_processes_divide_the_chunks(tmp_path, monkeypatch):
+    """Each draws its own; together they leave what one would have."""
+    alone, _ = drawn(tmp_path / "alone")
+    together, one, asked, progress = tmp_path / "together", contestant(), task(), []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for index in (1, 0):
+        monkeypatch.setattr(jax, "process_index", lambda index=index: index)
+        assert evaluation.draw(one, asked, together, progress.append) == 0
+        assert (together / "grid.npz").exists() == (index == 0)
+    assert progress == [4, 4, 2], "the second chunk, then the first and the last"
+    found = Drawn.read(together, asked)
+    assert found.images.tobytes() == alone.images.tobytes()
+    assert found.meter.quality() == alone.meter.quality()
+
+
+def test_time_is_that_of_batches_but_the_first(tmp_path):
+    """The first may have been compiled; of one batch alone nothing is told."""
+    samples, _ = drawn(tmp_path / "some", contestant(steps=2))
+    assert 0 < samples.seconds < 60
+    one, _ = drawn(tmp_path / "one", asked=task(batch_size=16, chunk_size=16))
+    assert one.seconds is None
 
 
 def test_the_grid_has_a_class_a_row_and_a_key_a_column(tmp_path):
@@ -127,7 +213,7 @@ def test_the_grid_has_a_class_a_row_and_a_key_a_column(tmp_path):
 )
 def test_a_row_says_how_it_was_guided_and_what_it_cost(guidance, weight, low, high):
     one = contestant(guidance, steps=8)
-    row = evaluation.row(one, QUALITY)
+    row = evaluation.row(one, FOUND, 0.75)
     assert (row.sampler, row.title, row.steps) == ("base", "the base", 8)
     assert (row.guidance_weight, row.logsnr_min, row.logsnr_max) == (weight, low, high)
     assert row.nfe == one.method.nfe >= 8
@@ -137,69 +223,62 @@ def test_a_row_says_how_it_was_guided_and_what_it_cost(guidance, weight, low, hi
 
 
 def test_metrics_carry_their_sample_count_in_the_name():
-    row = evaluation.row(contestant(), QUALITY)
-    found = evaluation.metrics([row])
-    assert list(found) == ["base"]
-    assert found["base"] == {
+    row = evaluation.row(contestant(), FOUND, 0.75)
+    assert evaluation.metrics(row, FOUND) == {
         "fd_eval_1k": 2.5,
         "fd_train_1k": 1.23457,
+        "fid_eval_1k": 30.0,
         "agreement_1k": 0.75,
         "nfe": 3,
         "gflops_image": round(row.gflops_image, 5),
     }
-    other = evaluation.row(contestant(), Quality(40, 1.0, 2.0, 0.5)).metrics()
-    assert {"fd_eval_40", "fd_train_40", "agreement_40"} < set(other)
 
 
-@dataclass
-class Recorder:
-    """A judge, and its own meter, that remembers what it was shown."""
-
-    images: list = field(default_factory=list)
-    labels: list = field(default_factory=list)
-
-    def meter(self):
-        return self
-
-    def add(self, images, labels):
-        assert len(images) == len(labels) <= SETTINGS.chunk_size
-        self.images += [int(image[0, 0, 0]) for image in images]
-        self.labels += labels.tolist()
-
-    def result(self):
-        return Quality(len(self.images), 1.0, 2.0, 0.5)
+def test_every_score_is_a_line_with_what_it_is_worth():
+    lines = list(evaluation.score_rows("base", FOUND))
+    assert [line["metric"] for line in lines] == ["fd_eval", "fd_train", "precision", "fid_eval"]
+    assert lines[0] == {
+        "sampler": "base",
+        "extractor": "classifier",
+        "metric": "fd_eval",
+        "samples": 1000,
+        "value": 2.5,
+        "low": 2.0,
+        "high": 3.0,
+        "bias": 0.125,
+        "std": None,
+    }
 
 
-def real(count=30):
-    """Image n shows n, everywhere."""
-    images = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((4, 4, 1), np.uint8)
-    labels = np.arange(count, dtype=np.int32) % 3
-    return stored.dataset(images, labels, "abc", [7, 7, 7, 9])
-
-
-SETTINGS = tiny.params(eval={"samples": 20, "keep": 20, "chunk_size": 8}).eval
+def test_the_table_of_costs_is_the_supplements(tmp_path):
+    one, asked = contestant(ConstantGuidance(0.5), steps=8), task()
+    samples, _ = drawn(tmp_path, one)
+    row = evaluation.cost_row(one, samples, asked)
+    assert row["nfe"] == 16
+    assert row["tflops_image"] == pytest.approx(16 * row["gflops_forward"] / 1000)
+    assert row["seconds_image"] == pytest.approx(samples.seconds, rel=1e-3)
+    assert (row["batch_size"], row["devices"]) == (4, 1)
 
 
 def test_the_yardstick_is_real_images_without_repetition():
-    judge = Recorder()
-    row = evaluation.yardstick(real(), judge, SETTINGS, seed=0)
-    assert len(set(judge.images)) == len(judge.images) == 20
-    assert judge.labels == [shown % 3 for shown in judge.images]
+    asked = task(samples=20)
+    meter = evaluation.yardstick(real(), asked)
+    shown = np.rint(meter.features(asked.judge.panels[0], "pool")[:, 0]).astype(int).tolist()
+    assert len(set(shown)) == len(shown) == len(meter) == 20
+    row = evaluation.row(None, evaluation.measured(meter, asked.judge, asked.settings), 1.0)
     assert row.sampler == evaluation.YARDSTICK
     assert (row.steps, row.nfe, row.gflops_image, row.guidance_weight) == (None,) * 4
-    assert row.metrics() == {"fd_eval_20": 2.0, "fd_train_20": 1.0, "agreement_20": 0.5}
 
 
 def test_the_yardstick_hangs_on_the_seed():
-    judges = [Recorder() for _ in range(3)]
-    for seed, judge in zip((0, 0, 1), judges, strict=True):
-        evaluation.yardstick(real(), judge, SETTINGS, seed)
-    first, again, other = (judge.images for judge in judges)
-    assert first == again != other
+    found = []
+    for seed in (0, 0, 1):
+        asked = task(samples=20)
+        object.__setattr__(asked, "seed", seed)
+        meter = evaluation.yardstick(real(), asked)
+        found.append(meter.features(asked.judge.panels[0], "pool").tolist())
+    assert found[0] == found[1] != found[2]
 
 
 def test_the_yardstick_takes_all_there_are_if_more_are_asked_for():
-    judge = Recorder()
-    many = SETTINGS.model_copy(update={"samples": 500})
-    assert evaluation.yardstick(real(), judge, many, seed=0).samples == 30
-    assert sorted(judge.images) == list(range(30))
+    assert len(evaluation.yardstick(real(), task(samples=500))) == 30

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from sid2core.metrics import inception_score
 from sid2core.metrics.errors import MetricsError
-from tests.metrics import score_peers
+from tests.metrics import peers
 
 
 def logits_of(count, classes=12, scale=3.0, seed=0):
@@ -18,7 +18,7 @@ def logits_of(count, classes=12, scale=3.0, seed=0):
 def test_against_torch_fidelity(count, splits, seed):
     logits = logits_of(count)
     found = inception_score(logits, splits=splits, seed=seed)
-    assert found == pytest.approx(score_peers.inception_score(logits, splits, seed), rel=1e-12)
+    assert found == pytest.approx(peers.inception_score(logits, splits, seed), rel=1e-12)
 
 
 def test_of_fifty_thousand_splits_are_adms():

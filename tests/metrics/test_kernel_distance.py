@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sid2core.metrics import kid
 from sid2core.metrics.errors import MetricsError
-from tests.metrics import score_peers
+from tests.metrics import peers
 
 
 def pair(first, second, size=7, seed=0):
@@ -24,7 +24,7 @@ def pair(first, second, size=7, seed=0):
 def test_against_torch_fidelity_on_the_same_subsets(first, second, size):
     sets = pair(first, second)
     found = kid(*sets, subsets=20, subset_size=size, seed=7)
-    assert found == pytest.approx(score_peers.kid(*sets, 20, size, 7), rel=1e-10)
+    assert found == pytest.approx(peers.kid(*sets, 20, size, 7), rel=1e-10)
 
 
 def test_defaults_are_torch_fidelitys():
@@ -34,7 +34,7 @@ def test_defaults_are_torch_fidelitys():
         ("subset_size", "kid_subset_size"),
         ("seed", "rng_seed"),
     ):
-        assert ours[name].default == score_peers.DEFAULTS[theirs]
+        assert ours[name].default == peers.DEFAULTS[theirs]
 
 
 @given(count=st.integers(2, 6), size=st.integers(1, 5), seed=st.integers(0, 1000))
@@ -55,7 +55,7 @@ def test_fewer_than_a_subset_are_taken_whole():
     first, second = pair(60, 300)
     assert kid(first, second) == kid(first, second, subset_size=60)
     with pytest.raises(ValueError, match="subset size 1000 cannot be smaller"):
-        score_peers.kid(first, second, 20, 1000)
+        peers.kid(first, second, 20, 1000)
 
 
 def test_alike_sets_are_at_zero_on_average_and_may_be_below():

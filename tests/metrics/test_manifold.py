@@ -1,4 +1,4 @@
-"""Where distances tie, score_peers differ by convention; elsewhere all must say the same."""
+"""Where distances tie, peers differ by convention; elsewhere all must say the same."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sid2core.metrics import density_coverage, manifold, precision_recall
 from sid2core.metrics.errors import MetricsError
-from tests.metrics import score_peers
+from tests.metrics import peers
 
 
 def sets_of(real, fake, size=6, seed=0):
@@ -31,9 +31,9 @@ SIZES = [(200, 200), (150, 333), (40, 10)]
 def test_against_torch_fidelity_and_prdc(real, fake, k):
     first, second = sets_of(real, fake)
     pair, other = precision_recall(first, second, k), density_coverage(first, second, k)
-    peer = score_peers.precision_recall(first, second, k)
+    peer = peers.precision_recall(first, second, k)
     assert pair == pytest.approx(peer, abs=1e-6)  # theirs are means in float32
-    all_four = score_peers.precision_recall_density_coverage(first, second, k)
+    all_four = peers.precision_recall_density_coverage(first, second, k)
     assert {**pair._asdict(), **other._asdict()} == pytest.approx(all_four, abs=1e-12)
 
 

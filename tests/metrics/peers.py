@@ -3,7 +3,9 @@
 import prdc
 import torch
 
-from tests.metrics import peers  # noqa: F401 (admits torchvision)
+from tests.metrics import fid_peers
+
+fid_peers.admit_torchvision()
 from torch_fidelity import metric_isc, metric_kid, metric_prc  # noqa: E402
 from torch_fidelity.defaults import DEFAULTS  # noqa: E402, F401
 
