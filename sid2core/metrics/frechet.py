@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sid2core.metrics.errors import MetricsError
 
+Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
 
@@ -26,21 +27,50 @@ def frechet_distance(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: 
         MetricsError: shapes do not match, a value is not finite, or a covariance is not
             symmetric or not positive semidefinite.
     """
-    mean1, covariance1 = checked(mu1, sigma1, "first")
-    mean2, covariance2 = checked(mu2, sigma2, "second")
-    if mean1.shape != mean2.shape:
-        msg = (
-            f"the first has {mean1.size} features, the second {mean2.size}; "
-            "both must come from one extractor"
-        )
-        raise MetricsError(msg)
-    root1, root2 = _root(covariance1, "first"), _root(covariance2, "second")
-    overlap = 0.0
-    if root1.size and root2.size:
-        overlap = float(np.linalg.svd(root1.T @ root2, compute_uv=False).sum())
-    difference = mean1 - mean2
-    traces = float(np.trace(covariance1) + np.trace(covariance2))
-    return max(0.0, float(difference @ difference) + traces - 2.0 * overlap)
+    return Target(mu2, sigma2).distance(mu1, sigma1, "first")
+
+
+class Target:
+    """The second of two distributions, its root taken once, for many firsts to be measured by."""
+
+    def __init__(self, mu: ArrayLike, sigma: ArrayLike, which: str = "second") -> None:
+        """Mean [d] and covariance [d, d]; ``which`` it is in errors, those of the function."""
+        self.mu, self.sigma = checked(mu, sigma, which)
+        self._root = _root(self.sigma, which)
+
+    def distance(self, mu: ArrayLike, sigma: ArrayLike, which: str = "first") -> float:
+        """:func:`frechet_distance` of another mean [d] and covariance [d, d] from this."""
+        mean, covariance = self._alike(mu, sigma, which)
+        overlap = 0.0
+        root = _root(covariance, which)
+        if root.size and self._root.size:
+            overlap = float(np.linalg.svd(root.T @ self._root, compute_uv=False).sum())
+        difference = mean - self.mu
+        traces = float(np.trace(covariance) + np.trace(self.sigma))
+        return max(0.0, float(difference @ difference) + traces - 2.0 * overlap)
+
+    def transport(self, sigma: ArrayLike) -> Matrix:
+        """W [d, rank] with W Wᵀ = T, the optimal map: T S T is this covariance, S the given.
+
+        With S = A Aᵀ, this one B Bᵀ and AᵀB = U diag(s) Vᵀ, W = B V diag(s)^-½. Of singular
+        covariances T maps what both have in common.
+        """
+        root = _root(_symmetric(np.asarray(sigma, np.float64), "given"), "given")
+        if not root.size or not self._root.size:
+            return np.empty((len(self.sigma), 0))
+        _, values, vectors = np.linalg.svd(root.T @ self._root, full_matrices=False)
+        kept = values > len(self.sigma) * np.finfo(np.float64).eps * values[0]
+        return self._root @ vectors[kept].T / np.sqrt(values[kept])
+
+    def _alike(self, mu: ArrayLike, sigma: ArrayLike, which: str) -> tuple[Vector, Matrix]:
+        mean, covariance = checked(mu, sigma, which)
+        if mean.shape != self.mu.shape:
+            msg = (
+                f"the {which} has {mean.size} features, the second {self.mu.size}; "
+                "both must come from one extractor"
+            )
+            raise MetricsError(msg)
+        return mean, covariance
 
 
 def bias_constant(sigma: ArrayLike) -> float:
@@ -59,7 +89,7 @@ def bias_constant(sigma: ArrayLike) -> float:
     return float(values.sum() + 0.5 * (pairs.sum() + np.trace(pairs)))
 
 
-def checked(mu: ArrayLike, sigma: ArrayLike, which: str) -> tuple[NDArray[np.float64], Matrix]:
+def checked(mu: ArrayLike, sigma: ArrayLike, which: str) -> tuple[Vector, Matrix]:
     """Mean and covariance in float64, the latter made symmetric to the last bit.
 
     Raises:
@@ -99,7 +129,7 @@ def _symmetric(covariance: Matrix, which: str) -> Matrix:
     return 0.5 * (covariance + covariance.T)
 
 
-def _spectrum(covariance: Matrix, which: str) -> tuple[NDArray[np.float64], Matrix]:
+def _spectrum(covariance: Matrix, which: str) -> tuple[Vector, Matrix]:
     """Eigenvalues above d·eps·max, and their eigenvectors; the rest is the solver's rounding."""
     values, vectors = np.linalg.eigh(covariance)
     if values[0] < -_tolerance(covariance):

@@ -1,0 +1,1 @@
+"""The project's tests: a package, because torch-fidelity installs one of the same name."""

@@ -1,0 +1,72 @@
+"""Other people's implementations of the scores, called alike: NumPy arrays in, numbers out."""
+
+import prdc
+import torch
+
+OPERATORS = {
+    name: "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+    for name in ("torchvision::nms", "torchvision::qnms")
+}
+
+
+def admit_torchvision():
+    """Let torchvision be imported where its operators are not built for the torch at hand.
+
+    torch-fidelity imports it. A wheel for CUDA loads no operators beside torch for the CPU, yet
+    registers shapes for two of them. Nothing calls them here.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        for name, schema in OPERATORS.items():
+            torch.library.define(name, schema)
+        import torchvision  # noqa: F401
+
+
+admit_torchvision()
+from torch_fidelity import metric_isc, metric_kid, metric_prc  # noqa: E402
+from torch_fidelity.defaults import DEFAULTS  # noqa: E402, F401
+
+
+def kid(first, second, subsets, size, seed=2020):
+    """torch-fidelity's mean and standard deviation, of float64."""
+    found = metric_kid.kid_features_to_metric(
+        *(_double(values) for values in (first, second)),
+        kid_subsets=subsets,
+        kid_subset_size=size,
+        rng_seed=seed,
+        verbose=False,
+    )
+    return found[metric_kid.KEY_METRIC_KID_MEAN], found[metric_kid.KEY_METRIC_KID_STD]
+
+
+def inception_score(logits, splits, seed):
+    """torch-fidelity's mean and standard deviation; without a seed, unshuffled."""
+    shuffling = {"shuffle": False} if seed is None else {"shuffle": True, "rng_seed": seed}
+    found = metric_isc.isc_features_to_metric(torch.from_numpy(logits), splits, **shuffling)
+    return found[metric_isc.KEY_METRIC_ISC_MEAN], found[metric_isc.KEY_METRIC_ISC_STD]
+
+
+def precision_recall(reference, generated, k):
+    """torch-fidelity's, which takes the generated first."""
+    found = metric_prc.prc_features_to_metric(
+        _double(generated),
+        _double(reference),
+        prc_neighborhood=k,
+        prc_batch_size=64,
+        save_cpu_ram=True,
+        verbose=False,
+    )
+    return found[metric_prc.KEY_METRIC_PRECISION], found[metric_prc.KEY_METRIC_RECALL]
+
+
+def precision_recall_density_coverage(reference, generated, k):
+    """All four of prdc, by name."""
+    found = prdc.compute_prdc(reference.astype(float), generated.astype(float), k)
+    return {name: float(value) for name, value in found.items()}
+
+
+def _double(values):
+    return torch.from_numpy(values).double()
