@@ -16,7 +16,17 @@ def settings(**changes):
 
 def cell_score(cell, mean, std=0.1):
     return Score(
-        cell.weight, cell.logsnr_min, cell.logsnr_max, cell.interval, mean, std, 0.5, 8, 3, 100
+        cell.weight,
+        cell.logsnr_min,
+        cell.logsnr_max,
+        cell.interval,
+        mean,
+        std,
+        0.5,
+        8,
+        3,
+        100,
+        "fd",
     )
 
 
@@ -53,17 +63,20 @@ def test_a_cell_is_the_guidance_it_names(cell, guidance, words):
 
 
 def test_a_score_is_mean_and_deviation_over_the_repeats():
-    repeats = [Quality(50, 3.0, 9.0, 0.5), Quality(50, 4.0, 9.0, 0.6), Quality(50, 8.0, 9.0, 0.7)]
+    repeats = [
+        Quality(50, distance, 9.0, agreement, "fid")
+        for distance, agreement in ((3.0, 0.5), (4.0, 0.6), (8.0, 0.7))
+    ]
     found = guidance_search.score(Cell(1.0, -3.0, 5.0), 12, repeats)
     # mean 5, squares of deviations 4 + 1 + 9, over n − 1.
     assert found == Score(
-        1.0, -3.0, 5.0, "(-3, 5)", 5.0, pytest.approx(math.sqrt(7), abs=1e-6), 0.6, 12, 3, 50
+        1.0, -3.0, 5.0, "(-3, 5)", 5.0, pytest.approx(math.sqrt(7), abs=1e-6), 0.6, 12, 3, 50, "fid"
     )
 
 
 def test_the_eval_split_has_no_say():
     first, other = (
-        guidance_search.score(Cell(1.0), 8, [Quality(50, 3.0, eval_, 0.5)] * 2)
+        guidance_search.score(Cell(1.0), 8, [Quality(50, 3.0, eval_, 0.5, "fd")] * 2)
         for eval_ in (1.0, 100.0)
     )
     assert first == other

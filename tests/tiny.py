@@ -63,12 +63,12 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def snapshot(folder: Path, stage: str) -> dict[str, bytes]:
-    """All that a stage wrote, but rates, which are never the same."""
+    """All that a stage wrote, but what tells of time, which is never the same."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for place in ("artifacts", "reports")
         for path in sorted((folder / place / stage).rglob("*"))
-        if path.is_file() and path.name != "speed.csv"
+        if path.is_file() and path.name not in ("speed.csv", "cost.csv")
     }
 
 

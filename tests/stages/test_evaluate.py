@@ -62,7 +62,7 @@ def test_metrics_are_the_tables_numbers_by_name(table, finished):
 
 def test_kept_samples_and_grids_are_there(finished):
     made = artifact.load("evaluate", root=finished / "artifacts")
-    assert made.facts == {"samplers": SAMPLERS}
+    assert made.facts == {"samplers": SAMPLERS, "labels": "balanced"}
     grids = np.load(made.path("grids.npz"))
     assert sorted(grids) == SAMPLERS
     for name in SAMPLERS:

@@ -7,7 +7,7 @@ import pytest
 
 from sid2core import artifact, config, recipe, rng
 from sid2core.guidance_search import chosen, grid
-from sid2core.metrics.judge import Judge
+from sid2core.metrics.judge import Judge, Meter
 from sid2core.sampling import Generator, balanced_labels
 from sid2core.trained import Trained
 from stages import guidance_search
@@ -82,21 +82,21 @@ def test_a_row_is_its_images_judged(finished):
 def test_a_stopped_search_goes_on_and_ends_with_the_same_bytes(project, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     expected = tiny.snapshot(project, "guidance_search")
-    judge, asked = Judge.quality, []
+    judge, asked = Meter.quality, []
 
-    def stops(self, images, labels):
+    def stops(self):
         if len(asked) == 5:
             raise KeyboardInterrupt
-        asked.append(len(images))
-        return judge(self, images, labels)
+        asked.append(len(self))
+        return judge(self)
 
-    monkeypatch.setattr(Judge, "quality", stops)
+    monkeypatch.setattr(Meter, "quality", stops)
     with pytest.raises(KeyboardInterrupt):
         guidance_search.main(config.read())
     assert tiny.snapshot(project, "guidance_search") == expected, "the earlier result stays"
     asked.clear()
     # Two cells of two repeats each were done: three are left, and the fifth score was lost.
-    monkeypatch.setattr(Judge, "quality", lambda *args: (asked.append(1), judge(*args))[1])
+    monkeypatch.setattr(Meter, "quality", lambda self: (asked.append(1), judge(self))[1])
     guidance_search.main(config.read())
     assert len(asked) == 6
     assert "2 of 5 cells" in caplog.text

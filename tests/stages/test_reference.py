@@ -10,7 +10,8 @@ from sid2core.artifact import ArtifactError
 from sid2core.data.dataset import Dataset
 from sid2core.metrics import statistics
 from sid2core.metrics.extractor import Extractor
-from sid2core.metrics.quality import measure
+from sid2core.metrics.judge import Judge
+from sid2core.metrics.reference import KEPT
 from sid2core.metrics.statistics import Moments
 from stages import prepare, reference
 
@@ -52,9 +53,10 @@ def test_artifact_is_whole_and_reports_agree():
         features, logits = extractor.features(dataset.images)
         accuracy = (logits.argmax(axis=-1) == dataset.labels).mean()
         assert made.facts[f"accuracy_{split}"] == pytest.approx(accuracy)
-        found = moments[split] = Moments.load(made.path(f"{split}.npz"))
+        found = moments[split] = Moments.load(made.path(f"classifier/{split}.npz"))
         assert found.n == len(dataset)
         assert found.provenance["split"] == split
+        assert found.provenance["crop"] == "adm"
         np.testing.assert_allclose(found.mu, features.mean(axis=0, dtype=np.float64), rtol=1e-9)
         expected = np.cov(features.astype(np.float64), rowvar=False)
         np.testing.assert_allclose(found.sigma, expected, rtol=1e-7, atol=1e-12)
@@ -65,10 +67,14 @@ def test_artifact_is_whole_and_reports_agree():
         "fd_train_1528_eval_269": round(statistics.distance(*moments.values()), 5),
     }
     held_out = datasets["eval"]
-    quality = measure(extractor, *moments.values(), held_out.images, held_out.labels)
+    quality = Judge.load(made).quality(held_out.images, held_out.labels)
     assert quality.fd_eval == pytest.approx(0.0, abs=1e-9)
     assert quality.fd_train == pytest.approx(metrics["fd_train_1528_eval_269"], abs=1e-5)
     assert quality.agreement == pytest.approx(made.facts["accuracy_eval"])
+    kept = np.load(made.path("classifier/train_features.npy"))
+    train_features = extractor.features(datasets["train"].images)[0]
+    assert len(kept) == len(train_features) < KEPT, "all are kept of so few"
+    np.testing.assert_allclose(kept, train_features, atol=1e-6)
 
 
 @pytest.mark.usefixtures("_inside")

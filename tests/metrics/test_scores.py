@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from sid2core.metrics import density_coverage, kid, precision_recall, scores, statistics
+from sid2core.metrics.frechet import bias_constant
+from sid2core.metrics.gauges import POOL
+from tests.metrics.judges import mean_colour_judge
+
+SAMPLES = np.random.default_rng(1).integers(0, 230, (60, 4, 4, 1), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Meter, panel, and the scores by name."""
+    judge = mean_colour_judge()
+    meter, panel = judge.meter(), judge.panels[0]
+    meter.add(SAMPLES, np.zeros(60, int))
+    rows = scores.of(meter, panel, panel.moments["eval"], infinity=True)
+    return meter, panel, {row.metric: row for row in rows}
+
+
+def test_every_score_is_its_definition(found):
+    meter, panel, rows = found
+    pool, own = meter.features(panel, POOL), meter.moments(panel)
+    expected = {
+        "fd_train": statistics.distance(own, panel.moments["train"]),
+        "fd_eval": statistics.distance(own, panel.moments["eval"]),
+        "fd_published": statistics.distance(own, panel.moments["eval"]),
+        "kd_train": kid(pool, panel.real).mean,
+        **precision_recall(panel.real, pool)._asdict(),
+        **density_coverage(panel.real, pool)._asdict(),
+    }
+    assert {name: rows[name].value for name in expected} == pytest.approx(expected, rel=1e-12)
+    extrapolated = {f"fd_{name}_infinity" for name in ("train", "eval", "published")}
+    assert set(rows) == set(expected) | extrapolated
+    assert {row.samples for row in rows.values()} == {60}
+    assert {row.extractor for row in rows.values()} == {"classifier"}
+
+
+def test_a_distance_stands_beside_its_bias_and_its_interval(found):
+    _, panel, rows = found
+    for split in ("train", "eval"):
+        row = rows[f"fd_{split}"]
+        assert row.low <= row.value - row.bias * 0.2
+        assert row.low < row.high
+        assert row.bias == bias_constant(panel.moments[split].sigma) / 60
+    assert rows["kd_train"].std is not None
+    assert rows["precision"].low is None
