@@ -225,6 +225,6 @@ def test_other_networks_are_refused(model, tmp_path, change, message):
 
 def test_a_missing_or_other_file_names_what_is_needed(path, tmp_path):
     with pytest.raises(MetricsError, match=r"not found; .*`dvc import-url https://github\.com"):
-        i3d.load(tmp_path / "missing.pt")
+        i3d.load(str(tmp_path / "missing.pt"))
     with pytest.raises(MetricsError, match=r"bytes; .* 50883138 bytes, SHA-256 2609088c"):
         i3d.load(path)
