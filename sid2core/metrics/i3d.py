@@ -2,13 +2,14 @@
 
 The network is the RGB Inception-I3D of arXiv 1705.07750. FVD is the Fréchet distance of its 400
 logits, averaged over time, of clips resized to 224×224 (bilinear of TensorFlow 1) and scaled to
-2x/255 - 1. Paddings are TensorFlow's "SAME" at every number of frames.
+2x/255 - 1. Padding is TensorFlow's "SAME" at every number of frames; of the PyTorch ports,
+hassony2's pads odd numbers otherwise. 16 frames are even at every stage: there all agree.
 
-The weights are the user's: the ``state_dict`` of the PyTorch port, or StyleGAN-V's TorchScript
-archive. That archive's class is, by public error messages, ``src.i3dpt_jit.I3D``: the I3D of
-hassony2/kinetics_i3d_pytorch, so its tensors are looked for under the names of that; whoever has
-it converts it once and sees. Both ports descend from DeepMind's weights, but nothing published
-says that they agree to the bit: compare FVDs of one digest only.
+The weights are the user's: the ``state_dict`` of piergiaj's port, or StyleGAN-V's TorchScript
+archive. No public source lists that archive's tensors. Its class is, by public error messages,
+``src.i3dpt_jit.I3D``, the I3D of hassony2/kinetics_i3d_pytorch, so they are looked for under the
+names of that one, and refused by name if they are not there. Both files descend from DeepMind's
+weights, but none says that they agree to the bit: compare FVDs of one digest only.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from sid2core.typing import Array, Float
 
 NAME = "i3d"
 MIN_FRAMES = 10
-"""With fewer, padding outweighs the clip in the last stages."""
+"""The last pool needs two places in time, and a place is 8 frames: 9 would only just do."""
 PUBLISHED = (
     Published(
         "rgb_imagenet.pt",

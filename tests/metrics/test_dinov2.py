@@ -168,6 +168,6 @@ def test_other_networks_are_refused(model, tmp_path, change, message):
 
 def test_a_missing_or_other_file_names_what_is_needed(path, tmp_path):
     with pytest.raises(MetricsError, match=r"not found; .*`dvc import-url https://huggingface"):
-        dinov2.load(tmp_path / "missing.safetensors")
+        dinov2.load(str(tmp_path / "missing.safetensors"))
     with pytest.raises(MetricsError, match=r"bytes; .* 1217522888 bytes, SHA-256 399fba97"):
         dinov2.load(path)
