@@ -19,6 +19,8 @@ _FLOPS = (
 _MEMORY = ((1024.0**2, "TiB"), (1024.0, "GiB"), (1.0, "MiB"), (1 / 1024, "KiB"))
 _MAX_DECIMALS = 6
 
+_METRICS = {"fid": "FID", "kid": "KID", "sfid": "sFID", "dinov2": "DINOv2"}
+
 
 def fixed(value: float, decimals: int) -> str:
     """``value`` with so many decimals, thousands marked; a dash where it is not finite."""
@@ -105,3 +107,8 @@ def interval(low: float, high: float) -> str:
         return "whole range"
     low, high = (-math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high)
     return f"({plain(low)}, {plain(high)})"
+
+
+def metric(name: str) -> str:
+    """A metric's name in words: ``sfid_train`` is sFID train."""
+    return " ".join(_METRICS.get(part, part) for part in name.split("_"))

@@ -15,9 +15,10 @@ from sid2core import artifact
 from sid2core.artifact import Artifact, ArtifactError
 from sid2core.config import Params
 from sid2core.data.dataset import Dataset
-from sid2core.report import files, formatting, plan_files, prepared_files
+from sid2core.report import files, formatting, measured, plan_files, prepared_files
 from sid2core.report.files import InputError
 from sid2core.report.images import Pixels
+from sid2core.report.measured import Measured
 from sid2core.report.plan_files import Plan
 from sid2core.report.prepared_files import Prepared
 
@@ -106,6 +107,8 @@ class Search:
     best: Setting
     runner_up: Setting
     noise: float
+    distance: str
+    """What was searched by: fd, or fid."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class Inputs:
     """The eval split."""
     samplers: tuple[Sampler, ...]
     yardstick: Sampler
+    measured: Measured
     grids: Mapping[str, Pixels]
     curve: pd.DataFrame
     training: Mapping[str, float]
@@ -175,6 +179,7 @@ def read(params: Params, root: Path) -> Inputs:
         held_out=Dataset.open(prepare, "eval"),
         samplers=samplers,
         yardstick=yardstick,
+        measured=measured.read(reports / "evaluate"),
         grids=_grids(evaluate, [sampler.name for sampler in samplers], prepare),
         curve=files.table(reports / "train" / "curve.csv", "train", ("step", "loss", "grad_norm")),
         training=files.numbers(
@@ -273,9 +278,10 @@ def _search(path: Path, search: Artifact) -> Search:
     best = files.mapping(best_path, "guidance_search")
     try:
         first, second = (_find(settings, best[rank]) for rank in ("best", "runner_up"))
-        return Search(settings, first, second, files.number(best["noise"]))
+        noise = files.number(best["noise"])
+        return Search(settings, first, second, noise, str(best["distance"]))
     except (KeyError, TypeError, ValueError) as error:
-        reason = f"{error!r}: it must name best, runner_up and noise, the first two rows of {path}"
+        reason = f"{error!r}: it must name best, runner_up (rows of {path}), noise, distance"
         raise files.malformed(best_path, "guidance_search", reason) from None
 
 

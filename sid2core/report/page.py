@@ -16,6 +16,7 @@ from sid2core.report import (
     formatting,
     images,
     low_bit,
+    measured,
     plan,
     prepared,
     provenance,
@@ -61,6 +62,7 @@ def context(inputs: Inputs) -> dict[str, Any]:
         "grids": _grids(inputs),
         "table": scores.sampler_table(inputs.samplers, inputs.yardstick),
         "quality_cost": Markup(figures.quality_cost(inputs.samplers, inputs.yardstick)),
+        "measured": _measured(inputs),
         "prepared": prepared.view(inputs.prepared),
         "plan": plan.view(inputs.plan, inputs.params.train.batch_size),
         "curves": _curves(inputs),
@@ -72,6 +74,11 @@ def context(inputs: Inputs) -> dict[str, Any]:
         "comparison": comparison.view(inputs),
         "provenance": provenance.collect(inputs),
     }
+
+
+def _measured(inputs: Inputs) -> dict[str, Any]:
+    titles = {sampler.name: sampler.title for sampler in (*inputs.samplers, inputs.yardstick)}
+    return measured.view(inputs.measured, titles)
 
 
 def _data(inputs: Inputs) -> dict[str, Any]:

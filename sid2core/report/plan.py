@@ -7,7 +7,7 @@ from typing import Any
 
 from sid2core.report import formatting
 from sid2core.report.plan_files import Plan
-from sid2core.report.scores import Cell, Row, Table
+from sid2core.report.tables import Cell, Row, Table
 
 _KINDS = {"res": "residual", "transformer": "Transformer"}
 BACKWARD = 2

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 from sid2core.data.splits import SPLITS
 from sid2core.report import formatting, svg
 from sid2core.report.prepared_files import Prepared
-from sid2core.report.scores import Cell, Row, Table
+from sid2core.report.tables import Cell, Row, Table
 
 _REASONS = 12
 _MOST_BARS = 64

@@ -5,37 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sid2core.report import formatting
 from sid2core.report.inputs import Sampler, Search
-
-
-@dataclass(frozen=True)
-class Cell:
-    """The text of a cell, and whether it is its column's best."""
-
-    text: str
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table: its name, its cells, and what sets it apart, if anything."""
-
-    name: str
-    cells: tuple[Cell, ...]
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: a heading for the row names, one for each column, the rows."""
-
-    corner: str
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+from sid2core.report.tables import Cell, Row, Table
 
 
 def lowest(samplers: Sequence[Sampler]) -> Sampler | None:
@@ -134,11 +108,13 @@ def search_table(search: Search) -> Mapping[str, Any]:
         )
         for i, s in enumerate(ordered)
     ]
-    headings = ("log-SNR interval", "fd train", "± seeds", "class agreement", "NFE", "rank")
+    searched = formatting.metric(f"{search.distance}_train")
+    headings = ("log-SNR interval", searched, "± seeds", "class agreement", "NFE", "rank")
     gap = search.runner_up.fd_train_mean - search.best.fd_train_mean
     error = search.noise * math.sqrt(2 / search.best.repeats)
     return {
         "table": Table("weight", headings, tuple(rows)),
+        "distance": formatting.metric(search.distance),
         "best": search.best,
         "runner_up": search.runner_up,
         "noise": search.noise,

@@ -24,7 +24,7 @@ def search(*scores: float) -> Search:
         Setting(float(i % 2), NAN, float(i // 2), score, 0.1, 1, 8, 2, 10)
         for i, score in enumerate(scores)
     )
-    return Search(rows, rows[0], rows[1], 0.1)
+    return Search(rows, rows[0], rows[1], 0.1, "fd")
 
 
 REAL = sampler("Real images", 1.0, NAN)

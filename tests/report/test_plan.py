@@ -7,7 +7,7 @@ import pytest
 
 from sid2core.report import plan
 from sid2core.report.plan_files import Plan
-from sid2core.report.scores import Table
+from sid2core.report.tables import Table
 
 NUMBERS = {
     "parameters": 1_243_777,

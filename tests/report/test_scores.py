@@ -7,6 +7,7 @@ import pytest
 
 from sid2core.report import scores
 from sid2core.report.inputs import Sampler, Search, Setting
+from sid2core.report.tables import Cell, Table
 
 NAN = math.nan
 BASE = Sampler("base", "Base", False, 64, 0, NAN, NAN, 100, 3, 2, 0.9, 64, 0.5, 32)
@@ -15,7 +16,7 @@ GUIDED = replace(GUIDED, logsnr_max=5, fd_eval=2, fd_train=2.5, agreement=0.99, 
 REAL = Sampler("train_images", "Real", False, *[NAN] * 4, 100, 1, 0, 1, NAN, NAN, NAN)
 
 
-def marked(table: scores.Table) -> dict[str, list[str]]:
+def marked(table: Table) -> dict[str, list[str]]:
     return {
         name: [row.name for row in table.rows if row.cells[i].best]
         for i, name in enumerate(table.columns)
@@ -38,8 +39,8 @@ def test_what_is_not_known_is_a_dash_and_not_best() -> None:
     broken = replace(GUIDED, fd_eval=NAN, agreement=NAN)
     table = scores.sampler_table([BASE, broken], REAL)
     cells = dict(zip(table.columns, table.rows[1].cells, strict=True))
-    assert cells["fd eval"] == scores.Cell("–")
-    assert cells["class agreement"] == scores.Cell("–")
+    assert cells["fd eval"] == Cell("–")
+    assert cells["class agreement"] == Cell("–")
     assert marked(table)["fd eval"] == ["Base"]
 
 
@@ -83,7 +84,7 @@ def setting(weight: float, score: float) -> Setting:
 def test_search_says_whether_the_order_is_settled(second: float, settled: bool) -> None:
     # Two repeats each with a deviation of 0.1: the difference of means has an error of 0.1.
     rows = (setting(0, NAN), setting(2, second), setting(1, 2.0))
-    found = scores.search_table(Search(rows, rows[2], rows[1], 0.1))
+    found = scores.search_table(Search(rows, rows[2], rows[1], 0.1, "fd"))
     assert found["error"] == pytest.approx(0.1)
     assert found["settled"] is settled
     assert [row.name for row in found["table"].rows] == ["1", "2", "0"]

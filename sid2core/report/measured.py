@@ -1,0 +1,120 @@
+"""Every score of every sampler by every extractor, with what it is worth, and what drawing took."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sid2core.report import files, formatting
+from sid2core.report.tables import Cell, Row, Table
+
+_SCORE_NUMBERS = ("samples", "value", "low", "high", "bias", "std")
+_COSTS = ("nfe", "gflops_forward", "tflops_image", "seconds_image", "batch_size", "devices")
+_NAMES = {
+    "classifier": "the data set’s own extractor",
+    "inception": "FID’s Inception",
+    "dinov2": "DINOv2",
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """``scores.csv`` and ``cost.csv`` as ``evaluate`` wrote them."""
+
+    scores: pd.DataFrame
+    costs: pd.DataFrame
+
+
+def read(folder: Path) -> Measured:
+    """Both tables.
+
+    Raises:
+        InputError: one is missing or malformed.
+    """
+    texts = ("sampler", "extractor", "metric")
+    return Measured(
+        files.table(folder / "scores.csv", "evaluate", _SCORE_NUMBERS, texts),
+        files.table(folder / "cost.csv", "evaluate", _COSTS, ("sampler", "device")),
+    )
+
+
+def view(measured: Measured, titles: Mapping[str, str]) -> dict[str, Any]:
+    """What the page shows: a table an extractor, and the table of costs.
+
+    Args:
+        measured: what was read.
+        titles: of the samplers, by name.
+    """
+    extractors = list(dict.fromkeys(measured.scores["extractor"]))
+    return {
+        "panels": [
+            _panel(name, measured.scores[measured.scores["extractor"] == name], titles)
+            for name in extractors
+        ],
+        "costs": _costs(measured.costs, titles),
+    }
+
+
+def _panel(extractor: str, scores: pd.DataFrame, titles: Mapping[str, str]) -> dict[str, Any]:
+    metrics = list(dict.fromkeys(scores["metric"]))
+    samplers = list(dict.fromkeys(scores["sampler"]))
+    found: dict[str, dict[str, dict[str, float]]] = {metric: {} for metric in metrics}
+    for line in scores.to_dict("records"):
+        found[line["metric"]][line["sampler"]] = {name: line[name] for name in _SCORE_NUMBERS}
+    columns = {metric: _texts(found[metric], samplers) for metric in metrics}
+    rows = tuple(
+        Row(titles.get(name, name), tuple(Cell(columns[metric][i]) for metric in metrics))
+        for i, name in enumerate(samplers)
+    )
+    first = {metric: lines[samplers[0]] for metric, lines in found.items() if samplers[0] in lines}
+    return {
+        "name": _NAMES.get(extractor, extractor),
+        "table": Table("sampler", tuple(map(formatting.metric, metrics)), rows),
+        "biases": [
+            (formatting.metric(metric), formatting.significant(line["bias"]))
+            for metric, line in first.items()
+            if math.isfinite(line["bias"])
+        ],
+        "samples": first[metrics[0]]["samples"],
+    }
+
+
+def _texts(lines: Mapping[str, Mapping[str, float]], samplers: Sequence[str]) -> list[str]:
+    """A column: numbers of one count of decimals, each with its interval or its spread."""
+    decimals = formatting.decimals_for([line["value"] for line in lines.values()])
+
+    def text(line: Mapping[str, float]) -> str:
+        value, low, high, std = (
+            formatting.fixed(line[name], decimals) for name in ("value", "low", "high", "std")
+        )
+        if math.isfinite(line["low"]):
+            return f"{value} ({low} to {high})"
+        return f"{value} ± {std}" if math.isfinite(line["std"]) else value
+
+    return [text(lines[name]) if name in lines else formatting.NOTHING for name in samplers]
+
+
+def _costs(costs: pd.DataFrame, titles: Mapping[str, str]) -> Table:
+    headings = ("NFE", "GFLOPs a forward", "TFLOPs an image", "seconds an image", "drawn at once")
+    columns = [
+        [formatting.count(value) for value in costs["nfe"]],
+        formatting.column(list(costs["gflops_forward"])),
+        [formatting.significant(value) for value in costs["tflops_image"]],
+        [formatting.significant(value) for value in costs["seconds_image"]],
+        [
+            f"{formatting.count(size)} on {formatting.count(count)} × {device}"
+            for size, count, device in zip(
+                costs["batch_size"], costs["devices"], costs["device"], strict=True
+            )
+        ],
+    ]
+    rows = tuple(
+        Row(titles.get(name, name), tuple(Cell(column[i]) for column in columns))
+        for i, name in enumerate(costs["sampler"])
+    )
+    return Table("sampler", headings, rows)
