@@ -16,6 +16,8 @@ PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"
 """The project's own parameters, as read from YAML."""
 
 _PRESET = YAML(typ="safe").load((ROOT / "conf" / "tiny.yaml").read_text(encoding="utf-8"))
+UNOPTIMISED = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+"""XLA's flags for what is compiled once and run once."""
 SECTIONS = _PRESET["params"] | {
     "runtime": _PRESET["params"]["runtime"]
     # One device, however many there are: what tests of stages compare is its bytes.
@@ -58,7 +60,7 @@ def environment(**changes: str) -> dict[str, str]:
         if not name.startswith(("SID2_", "DVC_", "JAX_", "XLA_"))
     }
     # Unoptimised code compiles in half the time, and runs of it are compared with each other.
-    quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PLATFORMS": "cpu"}
+    quick = {"XLA_FLAGS": UNOPTIMISED, "JAX_PLATFORMS": "cpu"}
     return kept | quick | {"PYTHONPATH": str(ROOT)} | changes
 
 

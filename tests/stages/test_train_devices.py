@@ -31,11 +31,6 @@ WEIGHTS = "artifacts/train/model.safetensors"
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    return tmp_path_factory.mktemp("compiled")
-
-
-@pytest.fixture(scope="module")
 def alone(tmp_path_factory, compiled):
     """A project's root in which one process with one device has trained."""
     folder = tmp_path_factory.mktemp("alone")
