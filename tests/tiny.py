@@ -19,9 +19,11 @@ _PRESET = YAML(typ="safe").load((ROOT / "conf" / "tiny.yaml").read_text(encoding
 UNOPTIMISED = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 """XLA's flags for what is compiled once and run once."""
 SECTIONS = _PRESET["params"] | {
+    # Of so little data, most of the time would be that of processes coming up.
+    "data": _PRESET["params"]["data"] | {"workers": 1},
     "runtime": _PRESET["params"]["runtime"]
     # One device, however many there are: what tests of stages compare is its bytes.
-    | {"log_every": 5, "checkpoint_every": 10, "mesh": {"data": 1, "fsdp": 1}}
+    | {"log_every": 5, "checkpoint_every": 10, "mesh": {"data": 1, "fsdp": 1}},
 }
 """The preset ``tiny``, logging often enough to be killed between two lines.
 
