@@ -1,7 +1,7 @@
 """Strict settings for every test: eight fake devices, no silent promotion, warnings are errors.
 
 Nearly all the time of the tests is XLA's: they compile much and run it once. So nothing is
-optimised, and what one test compiled another finds, in whatever process.
+optimised, and what one test compiled another finds.
 """
 
 import os
@@ -19,7 +19,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import pytest
-from filelock import FileLock
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -45,16 +44,12 @@ def shared(tmp_path_factory, worker_id):
     return folder if worker_id == "master" else folder.parent
 
 
-@pytest.fixture(scope="session")
-def compiled(shared):
-    """Where compiled code is kept, for stages that are processes of their own too."""
-    return shared / "compiled"
-
-
 @pytest.fixture(scope="session", autouse=True)
-def _compiled(compiled):
-    """Whatever took long to compile is kept, as between the stages themselves."""
-    jax.config.update("jax_compilation_cache_dir", str(compiled))
+def _compiled(tmp_path_factory):
+    """What took long to compile is kept, as between the stages themselves.
+
+    For this process alone: JAX does not lock these files, and one that is read half written is a
+    warning.
+    """
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    # With a limit, JAX locks its files; without one, another process may read half of one.
-    jax.config.update("jax_compilation_cache_max_size", 2**32)

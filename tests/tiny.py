@@ -29,6 +29,15 @@ SECTIONS = _PRESET["params"] | {
 
 Few blocks: what tests of stages wait for is compilation, and it grows with their number.
 """
+ONE_BLOCK = {
+    "channels": [8],
+    "blocks": ["transformer"],
+    "encoder_depth": [],
+    "decoder_depth": [],
+    "temporal_strides": [],
+    "dropout": [0.0],
+}
+"""A section ``model`` for tests that ask only how it is run."""
 
 
 def raw(**sections):

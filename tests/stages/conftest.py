@@ -11,6 +11,12 @@ from tests import tiny
 
 
 @pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+    """What one stage's process compiled the next one finds, as in a real project."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="session")
 def finished(shared):
     """A project's root in which every stage but the page has run; not to be changed.
 
