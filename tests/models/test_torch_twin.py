@@ -26,7 +26,6 @@ from tests.models.twin_cases import (  # noqa: E402
     twin_of,
 )
 
-
 GUARDED = {
     "symmetric",
     "patch 4",
