@@ -17,7 +17,7 @@ def compiled(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def finished(shared):
+def finished(shared, tmp_path_factory):
     """A project's root in which every stage but the page has run; not to be changed.
 
     The first process that asks makes it, for all.
@@ -25,8 +25,7 @@ def finished(shared):
     folder = shared / "finished"
     with FileLock(shared / "finished.lock"):
         if not folder.exists():
-            made = shared / "unfinished"
-            made.mkdir()
+            made = tmp_path_factory.mktemp("unfinished")
             _finish(made)
             made.rename(folder)
     return folder
