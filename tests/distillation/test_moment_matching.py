@@ -229,7 +229,7 @@ def test_nothing_flows_back_through_z_s():
     found, expected = jax.grad(full)(STUDENT), jax.grad(alone)(STUDENT)
     np.testing.assert_allclose(found["mean"], expected["mean"], rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(found["variance"], expected["variance"], rtol=1e-3, atol=1e-5)
-    moved = jax.jacobian(lambda s: made.draw(s, x, labels, jax.random.key(0)).z_s)(STUDENT)
+    moved = jax.jacfwd(lambda s: made.draw(s, x, labels, jax.random.key(0)).z_s)(STUDENT)
     assert all((value == 0).all() for value in moved.values())
 
 
