@@ -108,7 +108,7 @@ def test_borders_are_the_taps_that_lie_outside():
     assert -found * 1e9 == pytest.approx(2 * outside * width**2)
 
 
-@pytest.mark.parametrize("name", ["imagenet512-small", "imagenet128-flop-heavy"])
+@pytest.mark.parametrize("name", ["imagenet128-flop-heavy"])
 def test_xla_counts_what_the_paper_counts(name):
     """Within 3 %, and the rest is what the terms say it is."""
     network, evidence = preset(name)
@@ -126,6 +126,7 @@ def test_xla_counts_what_the_paper_counts(name):
         "imagenet128-small",
         "imagenet256-small",
         "imagenet256-flop-heavy",
+        "imagenet512-small",
         "imagenet512-flop-heavy",
     ],
 )
