@@ -154,10 +154,12 @@ def test_the_bias_may_move_with_the_step():
     assert end == pytest.approx(asked(objective(), x, labels)[0], rel=1e-5)
 
 
+# XLA takes what is nearly nothing for zero; NumPy does not.
+NUMBERS = partial(st.floats, width=32, allow_subnormal=False)
+
+
 @settings(max_examples=30, deadline=None)
-@given(
-    st.lists(st.tuples(st.floats(0, 100, width=32), st.floats(-20, 20, width=32)), min_size=1),
-)
+@given(st.lists(st.tuples(NUMBERS(0, 100), NUMBERS(-20, 20)), min_size=1))
 def test_the_parts_of_the_loss_are_of_their_log_snr_and_add_up(examples):
     losses, logsnr = np.array(examples, np.float32).T
     parts = base.by_logsnr(jnp.asarray(losses), jnp.asarray(logsnr))
