@@ -79,7 +79,7 @@ def test_the_samples_foretell_the_mean_of_fifty_sets(resampled):
         assert np.mean(biases) == pytest.approx(mean, rel=0.05)
 
 
-CASES, WORLDS = 60, 2
+CASES, WORLDS = 50, 2
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +100,14 @@ def coverage():
 
 
 def test_nine_of_ten_intervals_hold_the_truth(coverage):
-    """720 cases: their share scatters by 1.1 %, of one distribution and distance by 2.7 %."""
+    """600 cases: their share scatters by 1.2 %, of one distribution and distance by 3 %.
+
+    At a distance like the bias the intervals hold a little more, at 0 of four features cut at 0,
+    whose scatter is skewed, a little less.
+    """
     assert np.mean(list(coverage.values())) == pytest.approx(0.9, abs=0.05)
-    for where, share in coverage.items():
-        assert 0.83 <= share <= 0.98, where
+    assert min(coverage.values()) >= 0.82
+    assert max(coverage[kind, 0.4] for kind in ("normal", "relu")) <= 0.97
 
 
 def test_against_a_bootstrap_of_all_features():
