@@ -20,7 +20,7 @@ from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.frechet import Target
 from sid2core.metrics.statistics import FeatureStatistics, Moments
 
-_WIDE = 512
+_WIDE = 256
 """Above so many features a distance takes seconds, and fewer halvings are made."""
 _BLOCK = 4096  # vectors that are mapped at once
 
@@ -65,7 +65,7 @@ def interval(
         samples: features [n, d].
         reference: moments of the same extractor.
         level: share of cases, between 0 and 1.
-        halvings: how many; by default 16, or 4 of more than 512 features.
+        halvings: how many; by default 32, or 4 of more than 256 features.
         seed: of the halves.
 
     Raises:
@@ -73,7 +73,7 @@ def interval(
             :func:`sid2core.metrics.frechet.frechet_distance`.
     """
     if halvings is None:
-        halvings = 16 if reference.mu.size <= _WIDE else 4
+        halvings = 32 if reference.mu.size <= _WIDE else 4
     if not 0 < level < 1 or halvings < 2:
         msg = f"level {level}, {halvings} halvings; expected one between 0 and 1, and 2 or more"
         raise MetricsError(msg)
