@@ -57,7 +57,8 @@ def test_cached_outputs_are_ignored_by_git():
     lines = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
     patterns = [line.strip("/") for line in lines if line and not line.startswith("#")]
     for stage in DAG["stages"].values():
-        for one in stage.get("outs", []):
+        plots = [one for one in stage.get("plots", []) if next(iter(one.values())).get("cache", 1)]
+        for one in [*stage.get("outs", []), *plots]:
             path = next(iter(one)) if isinstance(one, dict) else one
             assert any(fnmatch.fnmatch(path, p) or path.startswith(f"{p}/") for p in patterns), path
 
