@@ -60,10 +60,10 @@ def interval(
       0 and 2, in which the linear parts of both halves cancel.
 
     A percentile bootstrap would have the bias twice over, and not cover near 0, where D_N scatters
-    by its second order alone. In simulation 88 to 97 % of 90 % intervals held the truth, and never
-    less than 84 %: normal and relu-like features, 2 to 32 of them, distances from 0 to many times
-    the bias, N from four times the number of features. With N less than twice that number the bias
-    is no longer C / N, and the bounds cannot be trusted.
+    by its second order alone. Of 2,560 simulated intervals of level 0.9, 93 % held the truth, of
+    each kind 87 to 98 %: normal and relu-like features, 2 to 12 of them, 200 or 300 samples,
+    distances from 0 to many times the bias. It takes more samples than twice the features: with 40
+    of 32 features the bias is no longer C / N, and 75 % held it.
 
     Args:
         samples: features [n, d].
