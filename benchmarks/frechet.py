@@ -36,7 +36,7 @@ def pair(size: int) -> tuple[Matrix, Matrix, float]:
 
 
 def ours(sigma1: Matrix, sigma2: Matrix) -> float:
-    """Roots by ``eigh``, and the singular values of their product."""
+    """Roots by Cholesky with pivots, and the singular values of their product."""
     zero = np.zeros(len(sigma1))
     return frechet.frechet_distance(zero, sigma1, zero, sigma2)
 

@@ -162,7 +162,7 @@ def test_blocks_do_not_matter(monkeypatch):
     np.testing.assert_allclose(uncertainty.influence(samples, target), whole, rtol=1e-12)
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(
     size=st.integers(1, 5),
     count=st.integers(4, 40),
