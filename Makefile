@@ -32,7 +32,8 @@ repro: setup .dvc/config
 	@echo "The page: $(abspath reports/index.html)"
 
 test: setup-dev
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
+		--dist loadfile --no-loadscope-reorder
 
 # Checks of a finished run and of its page; both need `make repro` first.
 pipeline-test: setup-dev

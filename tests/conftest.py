@@ -1,13 +1,55 @@
-"""Strict settings for every test: eight fake devices, no silent promotion, warnings are errors."""
+"""Strict settings for every test: eight fake devices, no silent promotion, warnings are errors.
+
+Nearly all the time of the tests is XLA's: they compile much and run it once. So nothing is
+optimised, and what one test compiled another finds.
+"""
 
 import os
 
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# The tests' own settings come last, as the last of two counts.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+    ]
 ).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+LONGEST = ("stages", "training", "models", "metrics")
+"""Folders that begin: at the end no process should be left alone with them."""
+
+
+def pytest_collection_modifyitems(config, items):
+    """Order by folder, longest first."""
+
+    def place(item):
+        folder = item.path.relative_to(config.rootpath).parts[1]
+        return LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory, worker_id):
+    """A folder of all the processes of this run of the tests."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder if worker_id == "master" else folder.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled(tmp_path_factory):
+    """What took long to compile is kept, as between the stages themselves.
+
+    For this process alone: JAX does not lock these files, and one that is read half written is a
+    warning.
+    """
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -13,7 +13,11 @@ PATIENCE = 1800
 
 def start(stage, folder, compiled, devices=1, **environment):
     """The stage as a process that sees so many devices."""
-    changes = tiny.environment(JAX_COMPILATION_CACHE_DIR=str(compiled), **environment)
+    changes = tiny.environment(
+        JAX_COMPILATION_CACHE_DIR=str(compiled),
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.1",
+        **environment,
+    )
     changes["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, "-m", f"stages.{stage}"],

@@ -16,15 +16,28 @@ PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"
 """The project's own parameters, as read from YAML."""
 
 _PRESET = YAML(typ="safe").load((ROOT / "conf" / "tiny.yaml").read_text(encoding="utf-8"))
+UNOPTIMISED = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+"""XLA's flags for what is compiled once and run once."""
 SECTIONS = _PRESET["params"] | {
+    # Of so little data, most of the time would be that of processes coming up.
+    "data": _PRESET["params"]["data"] | {"workers": 1},
     "runtime": _PRESET["params"]["runtime"]
     # One device, however many there are: what tests of stages compare is its bytes.
-    | {"log_every": 5, "checkpoint_every": 10, "mesh": {"data": 1, "fsdp": 1}}
+    | {"log_every": 5, "checkpoint_every": 10, "mesh": {"data": 1, "fsdp": 1}},
 }
 """The preset ``tiny``, logging often enough to be killed between two lines.
 
 Few blocks: what tests of stages wait for is compilation, and it grows with their number.
 """
+ONE_BLOCK = {
+    "channels": [8],
+    "blocks": ["transformer"],
+    "encoder_depth": [],
+    "decoder_depth": [],
+    "temporal_strides": [],
+    "dropout": [0.0],
+}
+"""A section ``model`` for tests that ask only how it is run."""
 
 
 def raw(**sections):
@@ -58,7 +71,7 @@ def environment(**changes: str) -> dict[str, str]:
         if not name.startswith(("SID2_", "DVC_", "JAX_", "XLA_"))
     }
     # Unoptimised code compiles in half the time, and runs of it are compared with each other.
-    quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PLATFORMS": "cpu"}
+    quick = {"XLA_FLAGS": UNOPTIMISED, "JAX_PLATFORMS": "cpu"}
     return kept | quick | {"PYTHONPATH": str(ROOT)} | changes
 
 

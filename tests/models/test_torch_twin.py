@@ -26,8 +26,27 @@ from tests.models.twin_cases import (  # noqa: E402
     twin_of,
 )
 
+GUARDED = {
+    "symmetric",
+    "patch 4",
+    "one Res level",
+    "video",
+    "video, frames halved twice",
+    "heads",
+    "rope",
+    "rope, wide heads",
+    "parallel",
+}
+"""Every option of these is also that of another configuration."""
 
-@pytest.mark.parametrize("changes", CONFIGS.values(), ids=CONFIGS)
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(changes, id=name, marks=[pytest.mark.slow] if name in GUARDED else [])
+        for name, changes in CONFIGS.items()
+    ],
+)
 def test_parity_through_a_weights_file(tmp_path, changes):
     config = configs.tiny(**changes)
     model = Network(config)

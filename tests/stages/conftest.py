@@ -2,9 +2,8 @@
 
 import shutil
 
-import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
+from filelock import FileLock
 
 from sid2core import config
 from stages import distill, evaluate, guidance_search, prepare, reference, train
@@ -13,25 +12,26 @@ from tests import tiny
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory):
-    """What one process compiled the next one finds, as in a real project."""
+    """What one stage's process compiled the next one finds, as in a real project."""
     return tmp_path_factory.mktemp("compiled")
 
 
 @pytest.fixture(scope="session")
-def _compiled(tmp_path_factory):
-    """What was compiled once is kept, as between the stages themselves."""
-    before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_compilation_cache_dir", before)
-    compilation_cache.reset_cache()
+def finished(shared, tmp_path_factory):
+    """A project's root in which every stage but the page has run; not to be changed.
+
+    The first process that asks makes it, for all.
+    """
+    folder = shared / "finished"
+    with FileLock(shared / "finished.lock"):
+        if not folder.exists():
+            made = tmp_path_factory.mktemp("unfinished")
+            _finish(made)
+            made.rename(folder)
+    return folder
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory, _compiled):
-    """A project's root in which every stage but the page has run; not to be changed."""
-    folder = tmp_path_factory.mktemp("finished")
+def _finish(folder):
     tiny.write(folder)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("SID2_WORK", "SID2_FRESH", "DVC_ROOT"):
@@ -39,7 +39,6 @@ def finished(tmp_path_factory, _compiled):
         patch.chdir(folder)
         for stage in (prepare, reference, train, guidance_search, distill, evaluate):
             stage.main(config.read())
-    return folder
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from sid2core.metrics.judge import Judge
 from sid2core.metrics.reference import KEPT
 from sid2core.metrics.statistics import Moments
 from stages import prepare, reference
+from tests import tiny
 
 PARAMS = config.read(Path(__file__).parents[2] / "params.yaml")
 TINY = {"channels": [8], "feature_size": 6, "steps": 12, "batch_size": 16}
@@ -25,7 +26,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        prepare.main(PARAMS)
+        prepare.main(tiny.params(data=PARAMS.data.model_dump() | {"workers": 1}))
         reference.main(params())
     return folder
 

@@ -15,6 +15,9 @@ from tests.processes import checkpoints, finish
 
 STEPS = 20
 LENGTH = {
+    # One block: every process traces and compiles anew. The whole of the preset is divided in
+    # tests/training/test_mesh.py.
+    "model": tiny.ONE_BLOCK,
     "train": {
         "steps": STEPS,
         # With an average that forgets at once, what is written is the last step's parameters.
@@ -28,11 +31,6 @@ LENGTH = {
 }
 DATA, FSDP, BOTH = ({"data": -1, "fsdp": 1}, {"data": 1, "fsdp": -1}, {"data": 2, "fsdp": -1})
 WEIGHTS = "artifacts/train/model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    return tmp_path_factory.mktemp("compiled")
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +80,10 @@ def assert_as_alone(folder, alone):
     ("devices", "mesh"),
     [
         (8, BOTH),
-        *(
-            pytest.param(devices, mesh, marks=pytest.mark.slow)
-            for devices in (2, 8)
-            for mesh in (DATA, FSDP)
-        ),
+        *((devices, mesh) for devices in (2, 8) for mesh in (DATA, FSDP)),
     ],
 )
+@pytest.mark.slow
 def test_many_devices_train_as_one(alone, project, compiled, devices, mesh):
     folder = project(mesh)
     finish(processes.start("train", folder, compiled, devices))

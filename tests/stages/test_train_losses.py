@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -50,15 +49,12 @@ def sections(name, **given):
 def folder(tmp_path_factory):
     """A project's root in which the digits are prepared."""
     folder = tmp_path_factory.mktemp("losses")
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("SID2_WORK", "SID2_FRESH", "DVC_ROOT"):
             patch.delenv(name, raising=False)
         patch.chdir(folder)
         prepare.main(sections("sigmoid"))
         yield folder
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")

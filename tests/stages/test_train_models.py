@@ -41,15 +41,6 @@ VARIANTS = {
 }
 
 
-@pytest.fixture
-def _unoptimised():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
-@pytest.mark.usefixtures("_unoptimised")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_variant_trains_and_draws(name, tmp_path, monkeypatch):
     for variable in ("SID2_WORK", "SID2_FRESH", "DVC_ROOT"):

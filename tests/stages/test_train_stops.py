@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import signal
 
 import numpy as np
 import pandas as pd
@@ -15,65 +14,17 @@ from sid2core.models import network
 from sid2core.training.loop import TrainingError
 from stages import train
 from tests import tiny
-from tests.processes import checkpoints, finish, signalled, start
-
-STEPS = 300
-MOVING = {
-    "train": {"steps": STEPS},
-    "diffusion": {
-        "loss": {
-            "name": "sigmoid",
-            "bias": 4.0,
-            "bias_start": -2.0,
-            "bias_steps": 150,
-            "levels": None,
-        }
-    },
-    # No multiple of one another: checkpoints fall between rows of the log.
-    "runtime": {"log_every": 7, "checkpoint_every": 10},
-}
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, compiled):
-    """A project's root in which the base model was trained under a bias that moves."""
-    folder = tmp_path_factory.mktemp("moving")
-    tiny.write(folder, **MOVING)
-    for stage in ("prepare", "train"):
-        finish(start(stage, folder, compiled))
-    return folder
-
-
-def test_stopped_by_every_signal_it_goes_on_and_ends_with_the_same_bytes(
-    undisturbed, tmp_path, compiled
-):
-    shutil.copytree(undisturbed / "artifacts" / "prepare", tmp_path / "artifacts" / "prepare")
-    tiny.write(tmp_path, **MOVING)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
-        before = max(checkpoints(tmp_path), default=0)
-        code, log = signalled("train", tmp_path, compiled, before + 20, number)
-        newest = checkpoints(tmp_path)[-1]
-        if number == signal.SIGKILL:
-            assert code == -number
-        else:
-            assert code == 1, "DVC sees a failed stage"
-            assert log.splitlines()[-1] == (
-                f"train: train: stopped by {number.name} after step {newest} of {STEPS}; "
-                "its checkpoint is written, and the same command goes on from there"
-            )
-            assert "Traceback" not in log
-        assert before < newest < STEPS
-        assert not (tmp_path / "artifacts" / "train").exists()
-    (log,) = finish(start("train", tmp_path, compiled))
-    assert f"train resumes from step {newest} of {STEPS}" in log
-    assert tiny.snapshot(tmp_path, "train") == tiny.snapshot(undisturbed, "train")
-
-
-def test_the_log_has_every_row_once_and_tells_what_moves(undisturbed):
-    curve = pd.read_csv(undisturbed / "reports/train/curve.csv")
-    assert list(curve["step"]) == [*range(7, STEPS, 7), STEPS]
+def test_the_log_has_every_row_once_and_tells_what_moves(project):
+    loss = {"name": "sigmoid", "bias": 4.0, "bias_start": -2.0, "bias_steps": 15, "levels": None}
+    rhythm = {"log_every": 7, "checkpoint_every": 10}
+    train.main(tiny.params(diffusion={"loss": loss}, runtime=rhythm))
+    curve = pd.read_csv(project / "reports/train/curve.csv")
+    steps = tiny.SECTIONS["train"]["steps"]
+    assert list(curve["step"]) == [*range(7, steps, 7), steps]
     # The mean over a row's steps, which begin at index 0.
-    assert curve["bias"][0] == pytest.approx(-2.0 + 6.0 * 3 / 150, abs=1e-6)
+    assert curve["bias"][0] == pytest.approx(-2.0 + 6.0 * 3 / 15, abs=1e-6)
     assert curve["bias"].iloc[-1] == 4.0
     parts = curve[[name for name in curve if name.startswith("loss_logsnr")]]
     assert parts.shape[1] == 4
@@ -81,7 +32,7 @@ def test_the_log_has_every_row_once_and_tells_what_moves(undisturbed):
     assert (parts > 0).all().all(), "every noise level has its share"
     assert (curve[["param_norm", "update_norm", "grad_norm"]] > 0).all().all()
     assert (curve["skipped"] == 0).all()
-    speed = pd.read_csv(undisturbed / "reports/train/speed.csv")
+    speed = pd.read_csv(project / "reports/train/speed.csv")
     assert (speed["peak_memory_mib"] > 50).all()
 
 
