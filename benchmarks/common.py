@@ -80,8 +80,7 @@ class _Worker:
 
 
 def _serve(pipe: Connection, contender: Contender, threads: int) -> None:
-    if hasattr(os, "sched_setaffinity"):  # XLA has as many threads as it may use processors
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    use_processors(threads)
     module_name, function = contender.make.split(":")
     try:
         module = importlib.import_module(module_name)
@@ -94,6 +93,12 @@ def _serve(pipe: Connection, contender: Contender, threads: int) -> None:
         repeats = 0
     while pipe.recv() == "measure":
         pipe.send(_seconds(work, repeats))
+
+
+def use_processors(count: int) -> None:
+    """Leave this process so many: XLA has as many threads as it may use processors."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
 
 
 def _seconds(work: Work, repeats: int) -> float:

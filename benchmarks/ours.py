@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,7 @@ from sid2core.models.architecture import UViTConfig
 from sid2core.models.convolution import convolve
 from sid2core.models.network import Network, Parameters
 from sid2core.sampling import Denoiser, Generator, Method
+from sid2core.training import guard
 from sid2core.training.base import base_run
 
 
@@ -36,14 +39,18 @@ def matmul(size: int, dtype: str) -> Work:
     return lambda: jax.block_until_ready(product(a, a))
 
 
-def train_step(network: UViTConfig, batch: int) -> Work:
+def train_step(network: UViTConfig, batch: int, guarded: bool = True) -> Work:
     """A step of :func:`sid2core.training.base.base_run` on one batch of random images."""
     draws = np.random.default_rng(0)
     images = draws.integers(0, 256, (batch, *network.image_shape), np.uint8)
     labels = draws.integers(0, network.num_classes, batch, np.int32)
     loader: Any = None  # the one batch is at hand
-    run = base_run(config.read(), Network(network), loader)
-    state = run.init()
+    with ExitStack() as patched:
+        if not guarded:
+            for name in ("guarded", "watched"):
+                patched.enter_context(mock.patch.object(guard, name, lambda same: same))
+        run = base_run(config.read(), Network(network), loader)
+        state = run.init()
 
     def work() -> None:
         nonlocal state

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from sid2core import config, rng
 from sid2core.data.dataset import Dataset
-from sid2core.metrics import scores
-from sid2core.metrics.judge import Judge, Meter
+from sid2core.metrics import inception, scores
+from sid2core.metrics.judge import Judge, Meter, Panel
 from sid2core.metrics.names import count_name
 from sid2core.metrics.scores import Score
 from sid2core.metrics.statistics import Moments
@@ -187,22 +187,27 @@ def yardstick(train: Dataset, task: Task) -> Meter:
 
 
 def measured(meter: Meter, judge: Judge, settings: config.Eval) -> list[Score]:
-    """All scores by all gauges, those of the data set's own first."""
-    published = None
-    if settings.reference_stats is not None:
-        # They are of Inception's features: config.Eval lets no other gauge have them.
-        told = {"extractor": "inception", "mode": settings.inception_mode}
-        published = Moments.published(Path(settings.reference_stats), told, size=2048)
+    """All scores by all gauges, those of the data set's own first.
+
+    Raises:
+        MetricsError: the published statistics cannot be read, or cannot be compared.
+    """
     return [
         score
         for panel in judge.panels
         for score in scores.of(
-            meter,
-            panel,
-            published if panel.gauge.name == "inception" else None,
-            infinity=settings.infinity,
+            meter, panel, _published(panel, settings), infinity=settings.infinity
         )
     ]
+
+
+def _published(panel: Panel, settings: config.Eval) -> Moments | None:
+    """``eval.reference_stats``, for the gauge that they are of."""
+    if settings.reference_stats is None or panel.gauge.name != inception.NAME:
+        return None
+    told = {"extractor": inception.NAME, "mode": settings.inception_mode}
+    size = panel.moments["train"].mu.size
+    return Moments.published(Path(settings.reference_stats), told, size=size)
 
 
 def row(one: Contestant | None, found: Sequence[Score], agreement: float) -> Row:

@@ -94,15 +94,19 @@ def score(cell: Cell, nfe: int, repeats: Sequence[Quality]) -> Score:
 
 
 def search(
-    cells: Sequence[Cell], evaluate: Callable[[Cell], Score], folder: Path
+    cells: Sequence[Cell],
+    evaluate: Callable[[Cell], Score],
+    folder: Path,
+    process: int = 0,
+    processes: int = 1,
 ) -> tuple[list[Score], int]:
-    """Score every cell, each kept in ``folder`` once done.
+    """Score every cell, or of several processes every n-th, each kept in ``folder`` once done.
 
     Returns:
         The scores in the grid's order, and how many an earlier run had left.
     """
     scores, found = [], 0
-    for index, cell in enumerate(cells):
+    for index, cell in list(enumerate(cells))[process::processes]:
         path = folder / f"cell-{index:04d}.json"
         if path.exists():
             scores.append(Score(**json.loads(path.read_text(encoding="utf-8"))))

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 
@@ -77,7 +78,7 @@ def main(params: config.Params) -> None:
 
 def _draw(contestants: list[Contestant], task: Task, folder: Path) -> None:
     """All chunks of all samplers, by all processes."""
-    total = len(contestants) * len(task.labels)
+    total = len(contestants) * len(task.labels) // jax.process_count()
     with progress.bar(total, "evaluate", "image", shown=cluster.first()) as bar:
         for one in contestants:
             found = evaluation.draw(one, task, folder / one.name, bar.update)

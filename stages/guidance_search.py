@@ -6,16 +6,17 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 
+import jax
 import numpy as np
 import pandas as pd
 
-from sid2core import artifact, config, guidance_search, progress, recipe, rng, stage, work
+from sid2core import artifact, config, guidance_search, progress, recipe, rng, stage
 from sid2core.guidance_search import Cell, Score
 from sid2core.metrics.judge import Judge
 from sid2core.metrics.names import count_name
 from sid2core.sampling import Generator, balanced_labels
 from sid2core.trained import Trained
-from sid2core.training import mesh
+from sid2core.training import cluster, mesh
 
 REPORTS = Path("reports/guidance_search")
 _log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 def main(params: config.Params) -> None:
     """Score the grid, then write ``artifacts/guidance_search/best.json`` and the heat map."""
+    cluster.join(params.runtime.launcher)
     prepare = artifact.load("prepare")
     reference = artifact.load("reference", prepare=prepare)
     train = artifact.load("train", prepare=prepare)
@@ -40,12 +42,12 @@ def main(params: config.Params) -> None:
     )
     labels = balanced_labels(settings.samples, model.denoiser.network.config.num_classes)
     cells = guidance_search.grid(settings)
-    total = len(cells) * settings.repeats * settings.samples
+    total = len(cells) * settings.repeats * settings.samples // jax.process_count()
     stream = rng.key(params.seed, "guidance_search")
 
     with (
-        work.claim("guidance_search", made_by, **inputs) as folder,
-        progress.bar(total, "guidance_search", "image") as bar,
+        cluster.claim("guidance_search", made_by, **inputs) as folder,
+        progress.bar(total, "guidance_search", "image", shown=cluster.first()) as bar,
     ):
 
         def evaluate(cell: Cell) -> Score:
@@ -62,9 +64,14 @@ def main(params: config.Params) -> None:
                 qualities.append(meter.quality())
             return guidance_search.score(cell, method.nfe, qualities)
 
-        scores, found = guidance_search.search(cells, evaluate, folder)
+        share = jax.process_index(), jax.process_count()
+        _, found = guidance_search.search(cells, evaluate, folder, *share)
         if found:
             _log.info("resumed: %d of %d cells are of an earlier run", found, len(cells))
+        cluster.wait("guidance_search: all is scored")
+        if not cluster.first():
+            return
+        scores, _ = guidance_search.search(cells, evaluate, folder)
         verdict = guidance_search.verdict(scores)
         with artifact.create("guidance_search", made_by, inputs) as draft:
             artifact.write_json(draft.path("best.json"), verdict)

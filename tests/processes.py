@@ -37,15 +37,15 @@ def start_two(stage, folder, compiled):
     return [start(stage, folder, compiled, **told, SID2_PROCESS=str(index)) for index in range(2)]
 
 
-def finish(*processes):
-    """Wait for all to end well; return what each logged."""
+def finish(*processes, code=0):
+    """Wait for all to end, each with ``code``; return what each logged."""
     try:
         logs = [process.communicate(timeout=PATIENCE)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.wait()
-    assert [process.returncode for process in processes] == [0] * len(processes), logs
+    assert [process.returncode for process in processes] == [code] * len(processes), logs
     return logs
 
 

@@ -35,11 +35,14 @@ def parameters():
 
 @pytest.mark.parametrize("name", STAGES)
 def test_parameters_are_known(name):
-    assert set(DAG["stages"][name].get("params", [])) <= parameters() - UNTRACKED
+    known = parameters() - UNTRACKED | {f"eval.{key}" for key in config.Eval.model_fields}
+    assert set(DAG["stages"][name].get("params", [])) <= known
 
 
 def test_all_that_shapes_a_result_is_tracked():
     tracked = {one for name in STAGES for one in DAG["stages"][name].get("params", [])}
+    # Some keys of a section that `evaluate` tracks whole are of `reference` too.
+    tracked -= {f"eval.{key}" for key in config.Eval.model_fields}
     assert tracked == parameters() - UNTRACKED
 
 
@@ -54,7 +57,8 @@ def test_cached_outputs_are_ignored_by_git():
     lines = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
     patterns = [line.strip("/") for line in lines if line and not line.startswith("#")]
     for stage in DAG["stages"].values():
-        for one in stage.get("outs", []):
+        plots = [one for one in stage.get("plots", []) if next(iter(one.values())).get("cache", 1)]
+        for one in [*stage.get("outs", []), *plots]:
             path = next(iter(one)) if isinstance(one, dict) else one
             assert any(fnmatch.fnmatch(path, p) or path.startswith(f"{p}/") for p in patterns), path
 

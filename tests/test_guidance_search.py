@@ -153,3 +153,18 @@ def test_what_is_chosen_survives_the_file(cells, place):
     expected = cells[place or 1]  # the first has no guidance, of the others all are equal
     assert guidance_search.chosen(verdict) == expected
     assert guidance_search.chosen(verdict).guidance == expected.guidance
+
+
+def test_processes_divide_the_cells(cells, tmp_path):
+    asked = []
+
+    def evaluate(cell):
+        asked.append(cell)
+        return cell_score(cell, 1.0)
+
+    for process in (1, 0):
+        scores, found = guidance_search.search(cells, evaluate, tmp_path, process, 2)
+        assert (len(scores), found) == ((len(cells) + 1 - process) // 2, 0)
+    assert sorted(asked, key=cells.index) == cells
+    scores, found = guidance_search.search(cells, evaluate, tmp_path)
+    assert found == len(scores) == len(cells)

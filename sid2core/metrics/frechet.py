@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg.lapack import dpstrf
 
 from sid2core.metrics.errors import MetricsError
 
@@ -14,8 +15,8 @@ Matrix = NDArray[np.float64]
 def frechet_distance(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: ArrayLike) -> float:
     """|mu1 - mu2|² + tr(S1 + S2 - 2 (S1 S2)^½), with tr (S1 S2)^½ = Σ singular values of AᵀB.
 
-    arXiv 1706.08500, equation 6; S1 = A Aᵀ and S2 = B Bᵀ by ``eigh``, so singular covariances
-    are as exact as others. A negative result, possible by rounding alone, becomes 0.
+    arXiv 1706.08500, equation 6; S1 = A Aᵀ and S2 = B Bᵀ by Cholesky with pivots, so singular
+    covariances are as exact as others. A negative result, possible by rounding alone, becomes 0.
 
     Args:
         mu1: mean [d] of the first.
@@ -140,6 +141,17 @@ def _spectrum(covariance: Matrix, which: str) -> tuple[Vector, Matrix]:
 
 
 def _root(covariance: Matrix, which: str) -> Matrix:
-    """A [d, rank] with covariance = A Aᵀ."""
+    """A [d, rank] with covariance = A Aᵀ, to rounding.
+
+    By Cholesky with pivots, which ends where nothing but rounding is left: singular covariances
+    are as exact as others, and a few times faster than by eigenvectors. Those are taken where A Aᵀ
+    is not the covariance: it once was float32, say, and rounding left eigenvalues below zero.
+    """
+    limit = len(covariance) * float(np.finfo(np.float64).eps) * float(np.abs(covariance).max())
+    factor, pivots, rank, _ = dpstrf(covariance, tol=limit, lower=1)
+    root = np.empty((len(covariance), rank))
+    root[pivots - 1] = np.tril(factor[:, :rank])
+    if np.abs(root @ root.T - covariance).max() <= limit:
+        return root
     values, vectors = _spectrum(covariance, which)
     return vectors * np.sqrt(values)

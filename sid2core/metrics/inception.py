@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,13 @@ class Inception:
         """
         _known(mode)
         resize.check_images(images)
-        found = {name: np.empty((len(images), width), np.float32) for name, width in WIDTHS.items()}
-        for start in range(0, len(images), self.batch_size):
-            part = slice(start, min(start + self.batch_size, len(images)))
-            for name, values in self._batch(images[part], mode).items():
+        count, size = len(images), self.batch_size
+        parts = [slice(start, min(start + size, count)) for start in range(0, count, size)]
+        batches = ((part, self._batch(images[part], mode)) for part in parts)
+        found = {name: np.empty((count, width), np.float32) for name, width in WIDTHS.items()}
+        # In pairs, so that the device has the next batch before this one's features are fetched.
+        for (part, features), _ in pairwise(chain(batches, [(slice(0), {})])):
+            for name, values in features.items():
                 found[name][part] = np.asarray(values)[: part.stop - part.start]
         return found
 

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sid2core.metrics import divergence, frechet, kernel_distance, manifold, uncertainty
+from sid2core.metrics import (
+    divergence,
+    frechet,
+    inception,
+    kernel_distance,
+    manifold,
+    uncertainty,
+)
 from sid2core.metrics.gauges import LOGITS, POOL, SPATIAL
 from sid2core.metrics.judge import SPLITS, Meter, Panel
 from sid2core.metrics.statistics import Moments, distance
@@ -57,7 +64,7 @@ def of(meter: Meter, panel: Panel, published: Moments | None, *, infinity: bool)
         MetricsError: too few images, or statistics that cannot be compared.
     """
     pool, logits = meter.features(panel, POOL), None
-    if panel.gauge.name == "inception":
+    if panel.gauge.name == inception.NAME:
         logits = meter.features(panel, LOGITS)
     found = [*_distances(meter, panel, pool, published, infinity), *_sets(panel, pool)]
     for split, reference in panel.spatial.items():
@@ -78,7 +85,7 @@ def _distances(
 ) -> Iterator[Score]:
     gauge, ours = panel.gauge, meter.moments(panel)
     references = {split: panel.moments[split] for split in SPLITS}
-    if published is not None and published.mu.size == ours.mu.size:
+    if published is not None:
         references["published"] = published
     for name, reference in references.items():
         value = distance(ours, reference)

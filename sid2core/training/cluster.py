@@ -60,6 +60,8 @@ def join(launcher: str = "") -> None:
     settings = _settings(os.environ)
     if settings is None and importlib.util.find_spec("libtpu") is None:
         return
+    # JAX's own watch for preemption would catch SIGTERM and do nothing with it here.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(**(settings or {}), shutdown_timeout_seconds=_PATIENCE)
     except (RuntimeError, ValueError) as error:

@@ -1,13 +1,26 @@
 """Other people's implementations of the scores, called alike: NumPy arrays in, numbers out."""
 
+import warnings
+
 import prdc
 import torch
 
 from tests.metrics import fid_peers
 
 fid_peers.admit_torchvision()
+from pytorch_fid import fid_score  # noqa: E402
 from torch_fidelity import metric_isc, metric_kid, metric_prc  # noqa: E402
 from torch_fidelity.defaults import DEFAULTS  # noqa: E402, F401
+
+
+def frechet_distance(mu1, sigma1, mu2, sigma2):
+    """pytorch-fid's, by a matrix root of the product.
+
+    Its root is SciPy's with ``disp=False``, deprecated by now and gone from 1.18.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return fid_score.calculate_frechet_distance(mu1, sigma1, mu2, sigma2)
 
 
 def kid(first, second, subsets, size, seed=2020):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sid2core.metrics import frechet
 from sid2core.metrics.errors import MetricsError
+from tests.metrics import peers
 
 SIZES = [1, 2, 7, 64]
 SCALES = [1e-30, 1e-8, 1.0, 1e12]
@@ -62,6 +63,46 @@ def test_transport_by_a_known_map(size, rank, scale):
     assert_close(distance(sigma2, sigma1), expected, sigma1, sigma2)
 
 
+def transported(sigma1, transport):
+    """S2 = T S1 T, and the distance tr (I - T) S1 (I - T)."""
+    sigma2 = transport @ sigma1 @ transport
+    rest = np.eye(len(sigma1)) - transport
+    return (sigma2 + sigma2.T) / 2, np.trace(rest @ sigma1 @ rest)
+
+
+@pytest.mark.parametrize("least", [1e-6, 1e-10, 1e-14])
+@pytest.mark.parametrize("size", [7, 64])
+def test_near_singular(size, least):
+    """Eigenvalues spread evenly in logarithm from ``least`` to 1; the map does not commute."""
+    rng = np.random.default_rng(size)
+    basis = orthogonal(rng, size)
+    sigma1 = basis * np.geomspace(least, 1, size) @ basis.T
+    sigma1 = (sigma1 + sigma1.T) / 2
+    sigma2, expected = transported(sigma1, positive(rng, size) / (2 * size))
+    assert_close(distance(sigma1, sigma2), expected, sigma1, sigma2)
+
+
+@pytest.mark.parametrize("least", [1e-6, 1e-10, 1e-14])
+@pytest.mark.parametrize("size", [7, 64])
+def test_near_singular_beside_one_that_is_not(size, least):
+    """Rounding of a small eigenvalue l shows as its share of √l, where the other has much."""
+    rng = np.random.default_rng(size)
+    basis, values = orthogonal(rng, size), np.geomspace(least, 1, size)
+    sigma1 = basis * values @ basis.T
+    expected = ((1 - np.sqrt(values)) ** 2).sum()
+    assert_close(distance(sigma1, np.eye(size)), expected, sigma1, np.eye(size))
+
+
+@pytest.mark.parametrize("count", [2, 20, 63])
+def test_fewer_samples_than_features(count):
+    """The covariance of features mapped by T is T S T exactly, of rank count - 1."""
+    rng = np.random.default_rng(count)
+    transport, features = positive(rng, 64) / 128, 5 + rng.normal(size=(count, 64))
+    sigma1, sigma2 = (np.cov(one, rowvar=False) for one in (features, features @ transport))
+    rest = np.eye(64) - transport
+    assert_close(distance(sigma1, sigma2), np.trace(rest @ sigma1 @ rest), sigma1, sigma2)
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("rank", [None, 1])
 def test_a_set_with_itself(size, rank):
@@ -94,7 +135,7 @@ def test_means_and_empty_covariances():
     assert distance(sigma, sigma, mu) == pytest.approx(14.0, rel=1e-14)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 12), st.integers(0, 10**6))
 def test_against_a_matrix_square_root(size, seed):
     rng = np.random.default_rng(seed)
@@ -110,6 +151,50 @@ def test_covariances_that_once_were_float32_are_accepted():
     sigma = np.cov(features, rowvar=False).astype(np.float32)
     assert np.linalg.eigvalsh(sigma.astype(np.float64))[0] < 0
     assert distance(sigma, sigma) <= 1e-6 * np.trace(sigma)
+
+
+@pytest.mark.parametrize("size", [256, pytest.param(2048, marks=pytest.mark.slow)])
+def test_equal_covariances_leave_the_means(size):
+    """pytorch-fid's own case: unit covariances of 2048 features, means of zeros and of ones."""
+    mu, sigma = np.ones(size), np.eye(size)
+    assert frechet.frechet_distance(0 * mu, sigma, mu, sigma) == size
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 12), st.integers(0, 10**6))
+def test_against_pytorch_fid(size, seed):
+    """Full-rank covariances, of which its matrix root is good for."""
+    rng = np.random.default_rng(seed)
+    one, other = ((rng.normal(size=size), positive(rng, size, 20 * size)) for _ in range(2))
+    expected = peers.frechet_distance(*one, *other)
+    scale = np.trace(one[1] + other[1])
+    assert frechet.frechet_distance(*one, *other) == pytest.approx(expected, abs=1e-9 * scale)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 10**6))
+def test_transport_maps_one_covariance_to_the_other(size, rank, seed):
+    rng = np.random.default_rng(seed)
+    sigma, other = positive(rng, size, 20 * size), positive(rng, size, rank)
+    target = frechet.Target(np.zeros(size), other)
+    root = target.transport(sigma)
+    mapped = root @ root.T @ sigma @ root @ root.T
+    np.testing.assert_allclose(mapped, other, rtol=0, atol=1e-8 * np.abs(other).max())
+
+
+def test_nothing_is_transported_to_or_from_a_point():
+    point, sigma = frechet.Target(np.zeros(2), np.zeros((2, 2))), np.eye(2)
+    assert point.transport(sigma).shape == (2, 0)
+    assert frechet.Target(np.zeros(2), sigma).transport(np.zeros((2, 2))).shape == (2, 0)
+
+
+def test_a_target_measures_many():
+    rng = np.random.default_rng(0)
+    target = frechet.Target(rng.normal(size=5), positive(rng, 5))
+    for _ in range(3):
+        mu, sigma = rng.normal(size=5), positive(rng, 5)
+        expected = frechet.frechet_distance(mu, sigma, target.mu, target.sigma)
+        assert target.distance(mu, sigma) == expected
 
 
 GOOD = (np.zeros(2), np.eye(2))

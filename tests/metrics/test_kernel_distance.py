@@ -3,7 +3,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sid2core.metrics import kid
@@ -37,6 +37,7 @@ def test_defaults_are_torch_fidelitys():
         assert ours[name].default == peers.DEFAULTS[theirs]
 
 
+@settings(max_examples=40, deadline=None)
 @given(count=st.integers(2, 6), size=st.integers(1, 5), seed=st.integers(0, 1000))
 def test_of_all_vectors_it_is_its_definition(count, size, seed):
     first, second = (values.astype(np.float64) for values in pair(count, count, size, seed))

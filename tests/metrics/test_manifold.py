@@ -60,7 +60,7 @@ def exact(real, fake, k):
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     counts=st.tuples(st.integers(4, 30), st.integers(4, 30)),
     size=st.integers(1, 40),

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests import processes, tiny
-from tests.processes import finish
+from tests.processes import checkpoints, finish
 
 STEPS = 20
 LENGTH = {
@@ -104,26 +104,57 @@ def test_what_two_processes_wrote_one_process_reads(alone, project, compiled):
     """Two are killed between checkpoints; one goes on, on a device of its own."""
     folder = project(FSDP)
     pair = processes.start_two("train", folder, compiled)
-    deadline = time.monotonic() + processes.PATIENCE
     try:
-        while not whole(folder) and time.monotonic() < deadline:
-            assert [process.poll() for process in pair] == [None, None]
-            time.sleep(0.002)
+        wait_for_a_checkpoint(folder, pair)
     finally:
         for process in pair:
             process.send_signal(signal.SIGKILL)
             process.communicate()
     assert not (folder / "artifacts" / "train").exists()
-    newest = whole(folder)
+    newest = max(checkpoints(folder))
     (log,) = finish(processes.start("train", folder, compiled))
     assert f"train resumes from step {newest} of {STEPS}" in log
     assert_as_alone(folder, alone)
 
 
-def whole(folder):
-    """The newest checkpoint that is whole, or None."""
-    found = folder.glob(".sid2/train/*/checkpoints/*")
-    return max((int(path.name) for path in found if path.name.isdigit()), default=None)
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_stops_both_and_two_or_one_go_on(
+    alone, project, compiled, tmp_path_factory
+):
+    # They ask one another every fifth step; checkpoints between leave time for the signal.
+    folder = project(FSDP, checkpoint_every=1)
+    newest, begins = 0, f"starts at step 0 of {STEPS}"
+    for asked in (1, 0):
+        pair = processes.start_two("train", folder, compiled)
+        wait_for_a_checkpoint(folder, pair, after=newest)
+        pair[asked].send_signal(signal.SIGTERM)
+        logs = finish(*pair, code=1)
+        assert f"train {begins}" in logs[0]
+        before, newest = newest, max(checkpoints(folder))
+        assert before < newest < STEPS
+        begins = f"resumes from step {newest} of {STEPS}"
+        for log, by in ((logs[asked], "SIGTERM"), (logs[1 - asked], "another process")):
+            assert log.splitlines()[-1] == (
+                f"train: train: stopped by {by} after step {newest} of {STEPS}; "
+                "its checkpoint is written, and the same command goes on from there"
+            )
+        assert not (folder / "artifacts" / "train").exists()
+    copy = tmp_path_factory.mktemp("copy") / "project"
+    shutil.copytree(folder, copy)
+    for root, logs in (
+        (copy, finish(processes.start("train", copy, compiled))),
+        (folder, finish(*processes.start_two("train", folder, compiled))),
+    ):
+        assert f"train {begins}" in logs[0]
+        assert_as_alone(root, alone)
+
+
+def wait_for_a_checkpoint(folder, pair, after=0):
+    """Until one of a later step is whole."""
+    deadline = time.monotonic() + processes.PATIENCE
+    while max(checkpoints(folder), default=0) <= after and time.monotonic() < deadline:
+        assert [process.poll() for process in pair] == [None, None]
+        time.sleep(0.002)
 
 
 @pytest.mark.mpi

@@ -1,3 +1,5 @@
+import signal
+import socket
 import subprocess
 import sys
 
@@ -82,6 +84,25 @@ def test_a_launcher_runs_the_same_command_in_the_same_process():
         f"{process.pid} launcher {words}",
         "joined",
     ]
+
+
+def test_outside_the_loop_sigterm_ends_a_joined_process_as_any_other():
+    code = (
+        "import os, signal; from sid2core.training import cluster; cluster.join();"
+        "os.kill(os.getpid(), signal.SIGTERM); print('goes on')"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    alone = {"SID2_PROCESSES": "1", "SID2_PROCESS": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=tiny.environment(SID2_COORDINATOR=f"127.0.0.1:{port}", **alone),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, ""), done.stderr
 
 
 def test_one_process_claims_as_ever(tmp_path, monkeypatch):
