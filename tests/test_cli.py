@@ -10,6 +10,7 @@ from sid2core import cli, presets
 from sid2core.errors import Sid2Error
 from tests import tiny
 
+INCEPTION = "data/pt_inception-2015-12-05-6726825d.pth"
 COMMITTED = (tiny.ROOT / "params.yaml").read_text(encoding="utf-8")
 
 
@@ -43,6 +44,7 @@ def test_a_preset_is_applied_and_the_difference_printed(project, capsys):
     assert lines[count + 1 :] == [
         "data/imagenet/train is not there yet: dvc repro will need it",
         "data/imagenet/val is not there yet: dvc repro will need it",
+        f"{INCEPTION} is not there yet: dvc repro will need it",
     ]
     assert text(project) == change.after != COMMITTED
     assert run(capsys, "preset", "imagenet512-flop-heavy")[1][0] == (
@@ -55,6 +57,7 @@ def test_a_preset_is_applied_and_the_difference_printed(project, capsys):
 def test_data_that_is_there_is_not_asked_for(project, capsys):
     for split in ("train", "val"):
         (project / "data" / "imagenet" / split).mkdir(parents=True)
+    (project / INCEPTION).touch()
     _, lines, _ = run(capsys, "preset", "imagenet256-small", "--dry-run")
     assert not [line for line in lines if "not there yet" in line]
 
