@@ -17,6 +17,8 @@ from sid2core.metrics.errors import MetricsError
 from tests.metrics import fid_peers
 
 SIZES = [(32, 32), (64, 64), (128, 128), (256, 256), (299, 299), (512, 512), (200, 333)]
+QUICK = [(32, 32), (512, 512), (200, 333)]  # small, large and oblong; test_resize.py has them all
+SLOW = [pytest.param(size, marks=pytest.mark.slow) for size in SIZES if size not in QUICK]
 BATCH = 1  # for all tests: the network is compiled for it once
 
 
@@ -83,13 +85,13 @@ def assert_close(found, wanted, tolerance=1e-5):
         assert np.abs(found[name] - wanted[name]).max() <= tolerance * scale, name
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("size", [*QUICK, *SLOW], ids=str)
 def test_mode_tf1_is_torch_fidelity(extractor, torch_fidelity, size):
     images = raw(1, *size)
     assert_close(extractor(images), torch_fidelity(images))
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("size", [*QUICK, *SLOW], ids=str)
 def test_mode_torch_is_pytorch_fid(extractor, pytorch_fid, size):
     images = raw(1, *size)
     assert_close(extractor(images, mode="torch"), pytorch_fid(images))

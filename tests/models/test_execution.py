@@ -124,7 +124,10 @@ def test_bfloat16_stays_close_and_keeps_float32_where_it_matters():
     assert not [line for line in norms if "bf16" in line]
 
 
-@pytest.mark.parametrize(("data", "fsdp"), [(8, 1), (1, 8), (2, 4)])
+@pytest.mark.parametrize(
+    ("data", "fsdp"),
+    [*(pytest.param(*one, marks=pytest.mark.slow) for one in [(8, 1), (1, 8)]), (2, 4)],
+)
 def test_eight_devices_are_one(data, fsdp):
     config = configs.tiny(channels=(8, 16), head_size=8)
     network = Network(config)

@@ -1,5 +1,6 @@
 """The train stage with every loss: ten steps each, from one preparation."""
 
+import functools
 import json
 
 import numpy as np
@@ -57,41 +58,57 @@ def folder(tmp_path_factory):
         yield folder
 
 
+RUNS = {name: sections(name) for name in LOSSES} | {
+    "unsplit": sections("power", bias=BIAS, levels=0),
+    "moving": sections("sigmoid", bias=BIAS, bias_start=-8.0, bias_steps=4),
+}
+QUICK = ("sigmoid", "power", "unsplit", "moving")
+"""Those that the fast tests train; of the others tests/training/test_losses.py knows the values."""
+
+
 @pytest.fixture(scope="module")
 def curves(folder):
-    """Loss → what its training logged; the unsplit power loss and a moving bias beside them."""
-    runs = {name: sections(name) for name in LOSSES}
-    runs["unsplit"] = sections("power", bias=BIAS, levels=0)
-    runs["moving"] = sections("sigmoid", bias=BIAS, bias_start=-8.0, bias_steps=4)
-    found = {}
-    for name, params in runs.items():
-        train.main(params)
+    """What the training of a loss logged, by its name in ``RUNS``; each is trained once."""
+
+    @functools.cache
+    def curve(name):
+        train.main(RUNS[name])
         made = json.loads((folder / "artifacts/train/config.json").read_text())
-        assert made["diffusion"]["loss"] == params.diffusion.loss.model_dump()
-        found[name] = pd.read_csv(folder / "reports/train/curve.csv")
-    return found
+        assert made["diffusion"]["loss"] == RUNS[name].diffusion.loss.model_dump()
+        return pd.read_csv(folder / "reports/train/curve.csv")
+
+    return curve
 
 
-@pytest.mark.parametrize("name", [*LOSSES, "unsplit", "moving"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in RUNS],
+)
 def test_every_loss_trains(curves, name):
-    curve = curves[name]
+    curve = curves(name)
     assert curve["step"].tolist() == list(range(1, STEPS + 1))
     assert np.isfinite(curve.to_numpy()).all()
     assert (curve["grad_norm"] > 0).all()
 
 
+@pytest.mark.slow
 def test_every_loss_is_another_one(curves):
     """The first step sees the same images, noise and weights, whatever the loss."""
-    first = [curves[name]["loss"][0] for name in [*LOSSES, "moving"]]
+    first = [curves(name)["loss"][0] for name in [*LOSSES, "moving"]]
     assert len({float(f"{value:.4g}") for value in first}) == len(first)
 
 
-def test_the_losses_relate_as_their_papers_say(curves):
-    first = {name: curve["loss"][0] for name, curve in curves.items()}
+def test_the_power_loss_relates_as_its_paper_says(curves):
+    first = {name: curves(name)["loss"][0] for name in ("sigmoid", "power", "unsplit")}
     # B.2 against B.1: 2 d e^-b, for d = 8 · 8 elements.
     assert first["unsplit"] == pytest.approx(2 * 64 * np.exp(-BIAS) * first["sigmoid"], rel=1e-4)
     # A low sub-band weighs more than the pixels it comes from, all at most one.
     assert first["unsplit"] < first["power"]
+
+
+@pytest.mark.slow
+def test_the_losses_relate_as_their_papers_say(curves):
+    first = {name: curves(name)["loss"][0] for name in RUNS}
     # Where the weight is one at most, the bound is the most; and EDM's is raised by monotony.
     assert max(first["sigmoid"], first["moving"]) < first["elbo"]
     assert first["edm"] < first["edm_monotonic"]
@@ -99,7 +116,7 @@ def test_the_losses_relate_as_their_papers_say(curves):
 
 def test_a_moving_bias_arrives(curves):
     """At step 4 it is the sigmoid loss; before, from a bias of -8, it counts far less."""
-    moving, still = curves["moving"]["loss"], curves["sigmoid"]["loss"]
+    moving, still = curves("moving")["loss"], curves("sigmoid")["loss"]
     assert moving[0] < 0.01 * still[0]
     np.testing.assert_allclose(moving[5:], still[5:], rtol=0.3)
 
