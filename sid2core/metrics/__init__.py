@@ -1,11 +1,12 @@
 """Feature extractors, statistics and distances.
 
 ``kid``, ``inception_score``, ``precision_recall`` and ``density_coverage`` take arrays of features.
-They are looked up when first asked for: a stage that needs one imports its module by name, so that
-it hangs on that file alone.
+They and the modules are looked up when first asked for: a stage that needs one imports its module
+by name, so that it hangs on that file alone.
 """
 
 import importlib
+import importlib.util
 from typing import Any
 
 _FUNCTIONS = {
@@ -19,6 +20,8 @@ _FUNCTIONS = {
 def __getattr__(name: str) -> Any:
     if name in _FUNCTIONS:
         return getattr(importlib.import_module(f"{__name__}.{_FUNCTIONS[name]}"), name)
+    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}"):
+        return importlib.import_module(f"{__name__}.{name}")
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
 

@@ -24,6 +24,9 @@ def checked(features: ArrayLike, least: int = 2, what: str = "features") -> NDAr
         MetricsError: another rank, fewer vectors, no entries, or a value that is not finite.
     """
     values = np.asarray(features)
+    if values.dtype.kind not in "fiub":
+        msg = f"{what} are {values.dtype}; expected real numbers"
+        raise MetricsError(msg)
     if not np.issubdtype(values.dtype, np.floating):
         values = values.astype(np.float64)
     if values.ndim != 2 or not values.shape[1]:

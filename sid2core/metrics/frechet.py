@@ -97,7 +97,7 @@ def checked(mu: ArrayLike, sigma: ArrayLike, which: str) -> tuple[Vector, Matrix
         MetricsError: names ``which`` of them it is whose shapes do not fit, that is not finite, or
             that is not symmetric. Eigenvalues are not looked at.
     """
-    mean, covariance = np.asarray(mu, np.float64), np.asarray(sigma, np.float64)
+    mean, covariance = _real(mu, which), _real(sigma, which)
     if mean.ndim != 1 or covariance.shape != (mean.size, mean.size) or not mean.size:
         msg = (
             f"the {which} mean has shape {mean.shape} and its covariance {covariance.shape}; "
@@ -108,6 +108,14 @@ def checked(mu: ArrayLike, sigma: ArrayLike, which: str) -> tuple[Vector, Matrix
         msg = f"the {which} mean has non-finite values; look at the images it was made from"
         raise MetricsError(msg)
     return mean, _symmetric(covariance, which)
+
+
+def _real(values: ArrayLike, which: str) -> NDArray[np.float64]:
+    found = np.asarray(values)
+    if found.dtype.kind not in "fiub":
+        msg = f"the {which} mean or covariance is {found.dtype}; expected real numbers"
+        raise MetricsError(msg)
+    return found.astype(np.float64)
 
 
 def _tolerance(covariance: Matrix) -> float:
@@ -143,15 +151,19 @@ def _spectrum(covariance: Matrix, which: str) -> tuple[Vector, Matrix]:
 def _root(covariance: Matrix, which: str) -> Matrix:
     """A [d, rank] with covariance = A Aᵀ, to rounding.
 
-    By Cholesky with pivots, which ends where nothing but rounding is left: singular covariances
-    are as exact as others, and a few times faster than by eigenvectors. Those are taken where A Aᵀ
-    is not the covariance: it once was float32, say, and rounding left eigenvalues below zero.
+    By Cholesky with pivots of the correlations, which ends where nothing but rounding is left:
+    singular covariances are as exact as others, a feature of tiny variance counts beside large
+    ones, and it is a few times faster than by eigenvectors. Those are taken where A Aᵀ is not the
+    covariance: it once was float32, say, and rounding left eigenvalues below zero.
     """
-    limit = len(covariance) * float(np.finfo(np.float64).eps) * float(np.abs(covariance).max())
-    factor, pivots, rank, _ = dpstrf(covariance, tol=limit, lower=1)
+    variances = np.diagonal(covariance)
+    scales = np.sqrt(np.where(variances > 0, variances, 1.0))
+    correlations = covariance / scales / scales[:, None]
+    limit = len(covariance) * float(np.finfo(np.float64).eps)
+    factor, pivots, rank, _ = dpstrf(correlations, tol=limit, lower=1)
     root = np.empty((len(covariance), rank))
     root[pivots - 1] = np.tril(factor[:, :rank])
-    if np.abs(root @ root.T - covariance).max() <= limit:
-        return root
+    if np.abs(root @ root.T - correlations).max() <= limit:
+        return scales[:, None] * root
     values, vectors = _spectrum(covariance, which)
     return vectors * np.sqrt(values)

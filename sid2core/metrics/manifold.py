@@ -120,7 +120,7 @@ class _Tile:
 
 
 def _sets(reference: ArrayLike, generated: ArrayLike, k: int) -> tuple[_Set, _Set]:
-    if k < 1:
+    if not isinstance(k, int | np.integer) or k < 1:
         msg = f"k is {k}; expected a neighbour's number, 1 or more"
         raise MetricsError(msg)
     least = max(2, k + 1)

@@ -93,7 +93,7 @@ def declared(told: Mapping[str, Any], by_person: Mapping[str, Any], origin: str)
     if "extractor" not in told and "extractor" not in by_person:
         msg = (
             f"{origin} does not say by which extractor it was made, and features of two networks "
-            "have no distance: declare it (extractor inception, mode tf1, for published FIDs)"
+            "have no distance: declare it (of published FIDs: --extractor inception --mode tf1)"
         )
         raise MetricsError(msg)
     names = sorted(by_person.keys() - told.keys())

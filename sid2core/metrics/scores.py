@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from sid2core.metrics import (
     uncertainty,
 )
 from sid2core.metrics.gauges import LOGITS, POOL, SPATIAL
-from sid2core.metrics.judge import SPLITS, Meter, Panel
+from sid2core.metrics.judge import Meter, Panel
 from sid2core.metrics.statistics import Moments, distance
 
 LEVEL = 0.9
@@ -66,10 +66,14 @@ def of(meter: Meter, panel: Panel, published: Moments | None, *, infinity: bool)
     pool, logits = meter.features(panel, POOL), None
     if panel.gauge.name == inception.NAME:
         logits = meter.features(panel, LOGITS)
-    found = [*_distances(meter, panel, pool, published, infinity), *_sets(panel, pool)]
-    for split, reference in panel.spatial.items():
-        value = distance(meter.moments(panel, SPATIAL), reference)
-        found.append(Score(panel.gauge.name, f"s{panel.gauge.distance}_{split}", len(pool), value))
+    references = dict(panel.moments)
+    if published is not None:
+        references["published"] = published
+    found = [
+        *_distances(meter, panel, POOL, references, infinity),
+        *_sets(panel, pool),
+        *_distances(meter, panel, SPATIAL, panel.spatial, infinity=False),
+    ]
     if logits is not None:
         score = divergence.inception_score(logits)
         found.append(Score(panel.gauge.name, _IS, len(pool), score.mean, std=score.std))
@@ -77,31 +81,26 @@ def of(meter: Meter, panel: Panel, published: Moments | None, *, infinity: bool)
 
 
 def _distances(
-    meter: Meter,
-    panel: Panel,
-    pool: NDArray[np.float32],
-    published: Moments | None,
-    infinity: bool,
+    meter: Meter, panel: Panel, kind: str, references: Mapping[str, Moments], infinity: bool
 ) -> Iterator[Score]:
-    gauge, ours = panel.gauge, meter.moments(panel)
-    references = {split: panel.moments[split] for split in SPLITS}
-    if published is not None:
-        references["published"] = published
+    """To each reference, by name; those of sFID's features are called so."""
+    gauge, prefix = panel.gauge, "s" if kind == SPATIAL else ""
     for name, reference in references.items():
-        value = distance(ours, reference)
-        around = uncertainty.interval(pool, reference, LEVEL)
+        features, ours = meter.features(panel, kind), meter.moments(panel, kind)
+        around = uncertainty.interval(features, reference, LEVEL)
+        metric = f"{prefix}{gauge.distance}_{name}"
         yield Score(
             gauge.name,
-            f"{gauge.distance}_{name}",
-            len(pool),
-            value,
+            metric,
+            len(features),
+            distance(ours, reference),
             around.low,
             around.high,
-            frechet.bias_constant(reference.sigma) / len(pool),
+            frechet.bias_constant(reference.sigma) / len(features),
         )
         if infinity:
-            value = uncertainty.fid_infinity(pool, reference)
-            yield Score(gauge.name, f"{gauge.distance}_{name}_infinity", len(pool), value)
+            value = uncertainty.fid_infinity(features, reference)
+            yield Score(gauge.name, f"{metric}_infinity", len(features), value)
 
 
 def _sets(panel: Panel, pool: NDArray[np.float32]) -> Iterator[Score]:

@@ -242,3 +242,21 @@ def test_bias_constant_ignores_empty_directions():
     sigma[:3, :3] = positive(np.random.default_rng(0), 3)
     assert frechet.bias_constant(sigma) == pytest.approx(frechet.bias_constant(sigma[:3, :3]))
     assert frechet.bias_constant(np.zeros((3, 3))) == 0.0
+
+
+@pytest.mark.parametrize("tiny", [4e-16, 2e-13, 1e-20])
+def test_features_of_tiny_variance_count_beside_large_ones(tiny):
+    """Exact in float64 as they stand, so nothing of them is rounding."""
+    size = 64
+    values, zero = np.ones(size), np.zeros(size)
+    values[size // 2 :] = tiny
+    for other in (np.ones(size), values[::-1]):
+        expected = np.square(np.sqrt(values) - np.sqrt(other)).sum()
+        found = frechet_distance(zero, np.diag(values), zero, np.diag(other))
+        assert abs(found - expected) <= 1e-10 * (values.sum() + other.sum())
+
+
+@pytest.mark.parametrize("value", [1j, "1"])
+def test_what_is_no_real_number_is_refused(value):
+    with pytest.raises(MetricsError, match="expected real numbers"):
+        frechet_distance([value], [[1.0]], [0.0], [[1.0]])
