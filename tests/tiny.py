@@ -17,7 +17,9 @@ PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"
 
 _PRESET = YAML(typ="safe").load((ROOT / "conf" / "tiny.yaml").read_text(encoding="utf-8"))
 UNOPTIMISED = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-"""XLA's flags for what is compiled once and run once."""
+"""XLA's flags for what is compiled once and run once: all tests have them (conftest.py)."""
+OPTIMISED = {"xla_backend_optimization_level": 2, "xla_llvm_disable_expensive_passes": False}
+"""``compiler_options`` of the few programs that run long, or are compared to the last digits."""
 SECTIONS = _PRESET["params"] | {
     # Of so little data, most of the time would be that of processes coming up.
     "data": _PRESET["params"]["data"] | {"workers": 1},

@@ -14,6 +14,7 @@ from scipy.special import expit
 
 from sid2core.diffusion.samplers import ADDIM, DDIM, DDPM, sample
 from sid2core.diffusion.schedule import CosineInterpolated
+from tests import tiny
 
 SCHEDULE = CosineInterpolated(128)
 MEAN, STD = 0.3, 0.4
@@ -60,8 +61,7 @@ def run(keys, denoise, shape, sampler, steps, clip=False, init=None, t_start=1.0
 STATIC = ("denoise", "shape", "sampler", "steps", "clip", "t_start")
 draw = jax.jit(run, static_argnames=STATIC)
 # Programs of the tests spend their time in the compiler, and are not optimised; this one runs long.
-OPTIMISED = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
-draw_many = jax.jit(run, static_argnames=STATIC, compiler_options=OPTIMISED)
+draw_many = jax.jit(run, static_argnames=STATIC, compiler_options=tiny.OPTIMISED)
 
 
 def split(seed, count):

@@ -25,6 +25,7 @@ from tests.models.twin_cases import (  # noqa: E402
     text_inputs,
     twin_of,
 )
+from tests.tiny import OPTIMISED  # noqa: E402
 
 GUARDED = {
     "symmetric",
@@ -56,7 +57,8 @@ def test_parity_through_a_weights_file(tmp_path, changes):
     text = text_inputs(config)
     with jax.default_matmul_precision("highest"):
         tokens = Text(*map(jax.numpy.asarray, text.values())) if text else None
-        expected = jax.jit(model.apply)(params, *inputs, text=tokens)
+        apply = jax.jit(model.apply, compiler_options=OPTIMISED)
+        expected = apply(params, *inputs, text=tokens)
     twin = twin_of(config, load_file(tmp_path / network.WEIGHTS))
     close(run(twin, *inputs, **text), np.asarray(expected))
 
