@@ -252,11 +252,11 @@ def test_features_of_tiny_variance_count_beside_large_ones(tiny):
     values[size // 2 :] = tiny
     for other in (np.ones(size), values[::-1]):
         expected = np.square(np.sqrt(values) - np.sqrt(other)).sum()
-        found = frechet_distance(zero, np.diag(values), zero, np.diag(other))
+        found = frechet.frechet_distance(zero, np.diag(values), zero, np.diag(other))
         assert abs(found - expected) <= 1e-10 * (values.sum() + other.sum())
 
 
 @pytest.mark.parametrize("value", [1j, "1"])
 def test_what_is_no_real_number_is_refused(value):
     with pytest.raises(MetricsError, match="expected real numbers"):
-        frechet_distance([value], [[1.0]], [0.0], [[1.0]])
+        frechet.frechet_distance([value], [[1.0]], [0.0], [[1.0]])
