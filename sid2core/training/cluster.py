@@ -147,11 +147,11 @@ def _start_under(launcher: str) -> None:
 
     The process keeps its number and its place under DVC, and signals reach the launcher.
     """
-    command = [*shlex.split(launcher), sys.executable, *sys.orig_argv[1:]]
     os.environ[_LAUNCHED] = "1"
     sys.stdout.flush()
     try:
+        command = [*shlex.split(launcher), sys.executable, *sys.orig_argv[1:]]
         os.execvp(command[0], command)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter of quotes that do not close
         msg = f"runtime.launcher: found {launcher!r}, which cannot be run ({error})"
         raise ClusterError(msg) from error

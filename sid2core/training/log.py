@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import resource
 import sys
 from collections.abc import Hashable, Mapping, Sequence
@@ -59,10 +60,13 @@ class Log:
         return next(found, None)
 
     def flush(self, folder: Path) -> None:
-        """Write both tables, each replaced whole."""
+        """Write both tables, each replaced whole, whatever happens to the machine's power."""
         for name, table in ((CURVE, self.rows), (SPEED, self.speed)):
             temporary = folder / f".{name}.tmp"
-            pd.DataFrame(table).to_csv(temporary, index=False)
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                pd.DataFrame(table).to_csv(file, index=False)
+                file.flush()
+                os.fsync(file.fileno())
             temporary.replace(folder / name)
 
     @classmethod
@@ -70,13 +74,12 @@ class Log:
         """What was logged up to ``step``, where a checkpoint has ``pending``.
 
         Raises:
-            TrainingError: the tables do not lead up to there.
+            TrainingError: the tables cannot be read, or do not lead up to there.
         """
         log = cls(pending=list(pending))
         closed = step - len(pending)
         if closed:
-            # Seven digits (see means) come back to the last bit by pandas's default parser.
-            tables = [pd.read_csv(folder / name) for name in (CURVE, SPEED)]
+            tables = [_table(folder / name, folder) for name in (CURVE, SPEED)]
             log.rows, log.speed = (
                 table[table["step"] <= closed].to_dict("records") for table in tables
             )
@@ -88,6 +91,18 @@ class Log:
             )
             raise TrainingError(msg)
         return log
+
+
+def _table(path: Path, folder: Path) -> pd.DataFrame:
+    # Seven digits (see means) come back to the last bit by pandas's default parser.
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:  # of pandas's own, all are ValueErrors
+        msg = (
+            f"{path} cannot be read ({error}), and the log goes on from there: remove {folder}, "
+            "or set SID2_FRESH=1, to start anew"
+        )
+        raise TrainingError(msg) from error
 
 
 def means(steps: Sequence[Mapping[str, float]]) -> Row:

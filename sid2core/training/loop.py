@@ -220,7 +220,14 @@ def _resume(run: Run, checkpoints: Checkpoints, folder: Path) -> tuple[int, Any,
         _log.info("%s starts at step 0 of %d", run.name, run.steps)
         return 0, run.init(), Log()
     _log.info("%s resumes from step %d of %d", run.name, newest, run.steps)
-    state, pending = checkpoints.restore(newest, run.layout.abstract(run.init))
+    try:
+        state, pending = checkpoints.restore(newest, run.layout.abstract(run.init))
+    except (OSError, ValueError, KeyError) as error:
+        msg = (
+            f"{run.name}: the checkpoint of step {newest} cannot be read ({error}): remove "
+            f"{folder / 'checkpoints' / str(newest)} to go on from the one before"
+        )
+        raise TrainingError(msg) from error
     return newest, state, Log.read(folder, newest, pending)
 
 

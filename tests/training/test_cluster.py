@@ -55,13 +55,15 @@ def test_a_number_that_is_none_is_refused(process, count):
         cluster._settings(ALL | {"SID2_PROCESS": process, "SID2_PROCESSES": count})
 
 
-def test_a_launcher_that_is_no_command_is_refused(monkeypatch):
+@pytest.mark.parametrize("launcher", ["no-such-command -n 2", "mpirun 'unclosed"])
+def test_a_launcher_that_is_no_command_is_refused(monkeypatch, launcher):
     for name in (*ALL, "OMPI_COMM_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(cluster._LAUNCHED, "")
     monkeypatch.delenv(cluster._LAUNCHED)
-    with pytest.raises(ClusterError, match="runtime.launcher: found 'no-such-command -n 2'"):
-        cluster.join("no-such-command -n 2")
+    with pytest.raises(ClusterError, match="runtime.launcher: found ") as caught:
+        cluster.join(launcher)
+    assert repr(launcher) in str(caught.value)
 
 
 def test_a_launcher_runs_the_same_command_in_the_same_process():

@@ -86,6 +86,14 @@ def test_a_log_that_does_not_lead_up_to_its_checkpoint_is_refused(tmp_path, step
         Log.read(tmp_path, step, [])
 
 
+@pytest.mark.parametrize("harm", [lambda path: path.write_text(""), lambda path: path.unlink()])
+def test_a_log_that_cannot_be_read_says_what_to_do(tmp_path, harm):
+    filled([1.0, 2.0, 3.0]).flush(tmp_path)
+    harm(tmp_path / "curve.csv")
+    with pytest.raises(TrainingError, match=r"curve.csv cannot be read .*SID2_FRESH=1"):
+        Log.read(tmp_path, 3, [])
+
+
 def test_the_latest_mean_is_the_last_that_is_a_number():
     assert filled([1.0, 2.0, math.nan], {3}).latest("loss") == 2.0
     assert filled([math.nan], {1}).latest("loss") is None

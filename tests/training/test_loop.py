@@ -204,6 +204,24 @@ def test_a_checkpoint_that_was_cut_short_is_not_seen(tmp_path, undisturbed):
     assert not half.exists()
 
 
+def test_a_checkpoint_that_a_disk_has_harmed_is_named_and_the_one_before_is_there(
+    tmp_path, undisturbed
+):
+    state, _ = undisturbed
+    stopped(tmp_path, 9)
+    for file in (tmp_path / "checkpoints" / "8").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(TrainingError, match="checkpoint of step 8 cannot be read") as caught:
+        loop.fit(quadratic(), tmp_path, RUNTIME)
+    assert str(tmp_path / "checkpoints" / "8") in str(caught.value)
+    shutil.rmtree(tmp_path / "checkpoints" / "8")
+    seen = []
+    resumed, _ = loop.fit(quadratic(seen=seen), tmp_path, RUNTIME)
+    assert seen[0] == 4
+    assert same(resumed, state)
+
+
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
     loop.fit(quadratic(), tmp_path, RUNTIME)
     found = {path.name for path in (tmp_path / "checkpoints").iterdir() if path.is_dir()}
