@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -113,7 +115,7 @@ def test_only_what_is_shown_is_kept(tmp_path):
     assert len(some.meter) == len(whole.meter) == 10
 
 
-def test_labels_may_be_drawn_as_often_as_classes_are(tmp_path):
+def test_labels_may_be_drawn_as_often_as_classes_are():
     labels = np.array([0] * 70 + [2] * 30, np.int32)
     images = np.zeros((100, 4, 4, 1), np.uint8)
     params = PARAMS.model_copy(
@@ -273,8 +275,7 @@ def test_the_yardstick_is_real_images_without_repetition():
 def test_the_yardstick_hangs_on_the_seed():
     found = []
     for seed in (0, 0, 1):
-        asked = task(samples=20)
-        object.__setattr__(asked, "seed", seed)
+        asked = replace(task(samples=20), seed=seed)
         meter = evaluation.yardstick(real(), asked)
         found.append(meter.features(asked.judge.panels[0], "pool").tolist())
     assert found[0] == found[1] != found[2]
