@@ -49,7 +49,7 @@ check: setup-dev
 
 # Write every stage's code dependencies (its import closure) into dvc.yaml.
 deps: setup-dev
-	$(BIN)/python tests/import_closure.py
+	$(BIN)/python tools/import_closure.py
 
 format: setup-dev
 	$(BIN)/ruff format .

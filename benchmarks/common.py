@@ -22,8 +22,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from sid2core import processor
 from sid2core.models.architecture import UViTConfig
+from sid2core.pipeline import launch
 
 RESULTS = Path(__file__).parent / "results"
 SHORTEST = 0.3
@@ -41,7 +41,7 @@ class Contender:
         name: as in the table.
         make: ``module:function`` that makes the work; the module also has ``describe()``.
         arguments: of that function.
-        tuned: whether its process is set up as a stage's is (:mod:`sid2core.processor`).
+        tuned: whether its process is set up as a stage's is (:mod:`sid2core.pipeline.launch`).
         environment: variables its process starts with.
     """
 
@@ -61,7 +61,7 @@ class _Worker:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, contender, threads))
         before = dict(os.environ)
-        tuned = processor.settings(before) if contender.tuned else {}
+        tuned = launch.settings(before) if contender.tuned else {}
         os.environ.update(
             {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **tuned, **contender.environment}
         )
@@ -194,9 +194,10 @@ def chosen(names: Sequence[str], only: Sequence[str] | None) -> list[str]:
 
 def models(dtype: str) -> dict[str, UViTConfig]:
     """The two networks of the benchmarks: the project's default, and one of 5 GFLOPs."""
-    from sid2core import config, recipe  # these import jax, which a contender's process sets up
+    from sid2core import config
+    from sid2core.config import build  # these import jax, which a contender's process sets up
 
-    default = recipe.network(config.read(Path("params.yaml")).model, (8, 8, 1), 10)
+    default = build.network(config.read(Path("params.yaml")).model, (8, 8, 1), 10)
     rgb = replace(
         default,
         image_shape=(64, 64, 3),

@@ -1,4 +1,6 @@
-"""What it costs a step to skip updates that are not finite (:mod:`sid2core.training.guard`).
+"""What a step pays to skip updates that are not finite.
+
+Measures :mod:`sid2core.training.skip_nonfinite`.
 
     python -m benchmarks.guard [--rounds 200] [--threads 1]
 
@@ -15,7 +17,7 @@ import statistics
 import time
 
 from benchmarks import common, train_step
-from sid2core import processor
+from sid2core.pipeline import launch
 
 DIGITS = "digits 8x8"
 CLOCKS = {"clock": time.perf_counter, "processor": time.process_time}
@@ -27,7 +29,7 @@ def main() -> None:
     parser.set_defaults(threads=1)
     options = parser.parse_args()
     common.use_processors(options.threads)
-    os.environ.update(processor.settings(dict(os.environ)))
+    os.environ.update(launch.settings(dict(os.environ)))
     from benchmarks import ours  # imports jax, which the settings must precede
 
     network, batch = common.models("float32")[DIGITS], train_step.BATCHES[DIGITS]

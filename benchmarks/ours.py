@@ -13,16 +13,17 @@ import jaxlib
 import numpy as np
 
 from benchmarks.common import Work
-from sid2core import config, recipe
-from sid2core.data.loader import Batch
+from sid2core import config
+from sid2core.config import build
+from sid2core.data.load.loader import Batch
 from sid2core.diffusion.guidance import ConstantGuidance, Guidance, IntervalGuidance, NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.schedule import step_times
+from sid2core.inference.generator import Denoiser, Generator, Method
 from sid2core.models.architecture import UViTConfig
 from sid2core.models.convolution import convolve
 from sid2core.models.network import Network, Parameters
-from sid2core.sampling import Denoiser, Generator, Method
-from sid2core.training import guard
+from sid2core.training import skip_nonfinite
 from sid2core.training.base import base_run
 
 
@@ -48,7 +49,7 @@ def train_step(network: UViTConfig, batch: int, guarded: bool = True) -> Work:
     with ExitStack() as patched:
         if not guarded:
             for name in ("guarded", "watched"):
-                patched.enter_context(mock.patch.object(guard, name, lambda same: same))
+                patched.enter_context(mock.patch.object(skip_nonfinite, name, lambda same: same))
         run = base_run(config.read(), Network(network), loader)
         state = run.init()
 
@@ -63,7 +64,7 @@ def train_step(network: UViTConfig, batch: int, guarded: bool = True) -> Work:
 def sampler(network: UViTConfig, batch: int, steps: int, guided: tuple[int, int]) -> Work:
     """Draw ``batch`` images by DDPM, guided from step ``guided[0]`` to before ``guided[1]``."""
     params = config.read()
-    process = recipe.noise_schedule(params.diffusion.schedule, network.image_shape[-3])
+    process = build.noise_schedule(params.diffusion.schedule, network.image_shape[-3])
     levels = process.logsnr_exact(step_times(steps))
     first, stop = guided
     guidance: Guidance = NoGuidance()
@@ -75,7 +76,7 @@ def sampler(network: UViTConfig, batch: int, steps: int, guided: tuple[int, int]
     method = Method(
         Denoiser(Network(network), Prediction.V),
         process,
-        recipe.sampler(params.sampling),
+        build.sampler(params.sampling),
         guidance,
         steps,
         clip=True,

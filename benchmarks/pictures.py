@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from sid2core import artifact
-from sid2core.data.digits import Digits
-from sid2core.data.shards import Layout
+from sid2core.data.load.shards import Layout
+from sid2core.data.sources.digits import Digits
+from sid2core.pipeline import artifact
 
 CLASSES = ("a", "b")
 JPEG_QUALITY = 90

@@ -22,8 +22,8 @@ from PIL import Image, features
 
 from benchmarks import common
 from benchmarks.common import Contender, Work
-from sid2core.data.crops import CROPS
-from sid2core.data.decoding import Recipe
+from sid2core.data.decode.crops import CROPS
+from sid2core.data.decode.decoding import Recipe
 from tests.data import encoded, pictures
 
 IMAGES = 32

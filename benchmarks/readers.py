@@ -27,9 +27,9 @@ def ours(folder: str, batch: int, fresh: bool) -> Work:
     """Batches on the device, two made ahead; ``fresh`` opens the data set anew for each epoch."""
     import jax
 
-    from sid2core import artifact
-    from sid2core.data.dataset import Dataset
-    from sid2core.data.loader import Loader
+    from sid2core.data.load.dataset import Dataset
+    from sid2core.data.load.loader import Loader
+    from sid2core.pipeline import artifact
 
     prepare = artifact.load("prepare", root=Path(folder) / "artifacts")
     epochs = itertools.count()
@@ -109,17 +109,19 @@ def steps(folder: str, steps: int, prefetch: int | None) -> Work:
 
     What the log calls waiting is kept as a list of shares in a file of its own, one a unit of work.
     """
-    from sid2core import artifact, config, recipe
-    from sid2core.data.dataset import Dataset
-    from sid2core.data.loader import Loader
+    from sid2core import config
+    from sid2core.config import build
+    from sid2core.data.load.dataset import Dataset
+    from sid2core.data.load.loader import Loader
     from sid2core.models.network import Network
+    from sid2core.pipeline import artifact
     from sid2core.training import base, loop
 
     params = config.read()
     runtime = params.runtime.model_copy(update={"checkpoint_every": 10**6, "log_every": steps // 4})
     dataset = Dataset.open(artifact.load("prepare", root=Path(folder) / "artifacts"), "train")
     loader = Loader(dataset, params.train.batch_size, params.seed, prefetch=prefetch or 0)
-    network = Network(recipe.network(params.model, dataset.shape, dataset.num_classes))
+    network = Network(build.network(params.model, dataset.shape, dataset.num_classes))
     run = replace(base.base_run(params, network, loader), steps=steps)
     if prefetch is None:
         batch = next(loader.stream(0, 1))
@@ -142,17 +144,19 @@ def training(folder: str, steps: int, bare: bool) -> Work:
     import jax
     import jax.numpy as jnp
 
-    from sid2core import artifact, config, recipe
-    from sid2core.data.dataset import Dataset
-    from sid2core.data.loader import Loader
+    from sid2core import config
+    from sid2core.config import build
+    from sid2core.data.load.dataset import Dataset
+    from sid2core.data.load.loader import Loader
     from sid2core.models.network import Network
+    from sid2core.pipeline import artifact
     from sid2core.training import base, loop
 
     params = config.read()
     dataset = Dataset.open(artifact.load("prepare", root=Path(folder) / "artifacts"), "train")
     settings = params.train.batch_size, params.seed, params.loader, params.runtime.prefetch
     loader = Loader(dataset, *settings)
-    network = Network(recipe.network(params.model, dataset.shape, dataset.num_classes))
+    network = Network(build.network(params.model, dataset.shape, dataset.num_classes))
     run = base.base_run(params, network, loader)
     first = jax.jit(run.init)()
     run = replace(run, steps=steps, init=lambda: jax.tree.map(jnp.copy, first))

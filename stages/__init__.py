@@ -13,19 +13,19 @@ if importlib.util.find_spec("jax") is None:
         "(`make setup`, then `source .venv/bin/activate`) and run the command again"
     )
 
-from sid2core import lease, processor, work  # noqa: E402 (need what was just checked)
 from sid2core.errors import Sid2Error  # noqa: E402
+from sid2core.pipeline import gpu_lease, launch, workdir  # noqa: E402 (need what was just checked)
 
-processor.start_again(__name__, sys.orig_argv)
+launch.start_again(__name__, sys.orig_argv)
 
 # After that, so that a lease is never carried over; and before JAX looks for devices.
-if _stage := processor.started(__name__, sys.orig_argv):
+if _stage := launch.started(__name__, sys.orig_argv):
     try:
-        lease.take(_stage)
+        gpu_lease.take(_stage)
     except Sid2Error as error:
         sys.exit(f"{_stage}: {error}")
 
 # What one stage compiled serves the next, and a resumed run: compiling is a fair part of a small
 # run. JAX reads these when it is first imported.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str((work.root() / "compiled").absolute()))
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str((workdir.root() / "compiled").absolute()))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

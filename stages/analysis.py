@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sid2core import analysis, artifact, config, recipe, stage
+from sid2core import config
+from sid2core.config import build
+from sid2core.evaluation import low_bit_analysis
+from sid2core.pipeline import artifact, stage
 
 REPORTS = Path("reports/analysis")
 
@@ -19,14 +22,18 @@ def main(params: config.Params) -> None:
     size = shape[-3]
     mixture = dict(zip(settings.mixture_bits, settings.mixture_proportions, strict=True))
     logsnr = np.linspace(settings.logsnr_min, settings.logsnr_max, settings.points)
-    errors = analysis.eps_errors([*settings.bits, *mixture, analysis.FULL_BITS], logsnr)
-    figure12 = analysis.figure12(logsnr, errors, settings.sigmoid_bias, mixture)
+    errors = low_bit_analysis.eps_errors(
+        [*settings.bits, *mixture, low_bit_analysis.FULL_BITS], logsnr
+    )
+    figure12 = low_bit_analysis.figure12(logsnr, errors, settings.sigmoid_bias, mixture)
     tables = {
-        "figure11": analysis.figure11(logsnr, {bits: errors[bits] for bits in settings.bits}),
+        "figure11": low_bit_analysis.figure11(
+            logsnr, {bits: errors[bits] for bits in settings.bits}
+        ),
         "figure12": figure12,
-        "weighting": analysis.emphasis(
-            recipe.noise_schedule(params.diffusion.schedule, size),
-            recipe.training_loss(loss, tuple(shape)),
+        "weighting": low_bit_analysis.emphasis(
+            build.noise_schedule(params.diffusion.schedule, size),
+            build.training_loss(loss, tuple(shape)),
             loss.bias_steps or 0,  # a weight that moves is shown where it arrives
             size,
             settings.points,
@@ -36,7 +43,7 @@ def main(params: config.Params) -> None:
         # The integrals are right to 1e-6; digits far beyond would differ between machines.
         text = table.round(7).to_csv(index=False, float_format="%.7g")
         artifact.write_text(REPORTS / f"{name}.csv", text)
-    rounded = {name: round(value, 5) for name, value in analysis.gaps(figure12).items()}
+    rounded = {name: round(value, 5) for name, value in low_bit_analysis.gaps(figure12).items()}
     artifact.write_json(REPORTS / "metrics.json", rounded)
 
 

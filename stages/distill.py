@@ -9,18 +9,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sid2core import artifact, config, recipe, rng, stage
-from sid2core.data.dataset import Dataset
-from sid2core.data.loader import Loader
+from sid2core import config, rng
+from sid2core.config import build
+from sid2core.data.load.dataset import Dataset
+from sid2core.data.load.loader import Loader
 from sid2core.diffusion.guidance import NoGuidance
 from sid2core.distillation import moment_matching
-from sid2core.guidance_search import chosen
-from sid2core.metrics.judge import Judge
+from sid2core.inference.generator import STUDENT_SAMPLER, Generator, Method, balanced_labels
+from sid2core.inference.guidance_search import chosen
+from sid2core.inference.model import Trained
+from sid2core.metrics.evaluator import Judge
 from sid2core.metrics.names import count_name
 from sid2core.models import network
 from sid2core.models.network import Parameters
-from sid2core.sampling import STUDENT_SAMPLER, Generator, Method, balanced_labels
-from sid2core.trained import Trained
+from sid2core.pipeline import artifact, stage
 from sid2core.training import cluster, loop, mesh
 
 REPORTS = Path("reports/distill")
@@ -44,7 +46,7 @@ def main(params: config.Params) -> None:
     }
     dataset, teacher = (
         Dataset.open(prepare, "train", params.runtime.cache_mib),
-        Trained.load(train.folder, recipe.execution(params.runtime)),
+        Trained.load(train.folder, build.execution(params.runtime)),
     )
     layout = mesh.layout(params.runtime.mesh)
     loader = Loader(
@@ -79,7 +81,7 @@ def main(params: config.Params) -> None:
     # Of several processes each scores, so that none has to wait; the first one writes.
     with cluster.claim("distill", made_by, **inputs) as folder:
         guided = teacher.method(
-            recipe.sampler(sampling), guidance, sampling.steps, clip=sampling.clip
+            build.sampler(sampling), guidance, sampling.steps, clip=sampling.clip
         )
         metrics = {"teacher": score("teacher", guided, teacher.params)}
         students, curves, speeds = {}, [], []

@@ -12,15 +12,18 @@ import jax
 import numpy as np
 import pandas as pd
 
-from sid2core import artifact, config, evaluation, progress, recipe, stage
-from sid2core.artifact import Artifact
-from sid2core.data.dataset import Dataset
+from sid2core import config
+from sid2core.config import build
+from sid2core.data.load.dataset import Dataset
 from sid2core.diffusion.guidance import ConstantGuidance, Guidance, NoGuidance
-from sid2core.evaluation import Contestant, Drawn, Task
-from sid2core.guidance_search import chosen
-from sid2core.metrics.judge import Judge
-from sid2core.sampling import STUDENT_SAMPLER
-from sid2core.trained import Trained
+from sid2core.evaluation import evaluate
+from sid2core.evaluation.evaluate import Contestant, Drawn, Task
+from sid2core.inference.generator import STUDENT_SAMPLER
+from sid2core.inference.guidance_search import chosen
+from sid2core.inference.model import Trained
+from sid2core.metrics.evaluator import Judge
+from sid2core.pipeline import artifact, progress, stage
+from sid2core.pipeline.artifact import Artifact
 from sid2core.training import cluster, mesh
 
 REPORTS = Path("reports/evaluate")
@@ -72,7 +75,7 @@ def main(params: config.Params) -> None:
                     drawn.meter.moments(panel).save(place)
             np.savez_compressed(draft.path("grids.npz"), **grids)
             draft.facts |= {"samplers": list(grids), "labels": params.eval.labels}
-            tables.add_real(evaluation.yardstick(real, task))
+            tables.add_real(evaluate.yardstick(real, task))
         tables.write()
 
 
@@ -81,7 +84,7 @@ def _draw(contestants: list[Contestant], task: Task, folder: Path) -> None:
     total = len(contestants) * len(task.labels) // jax.process_count()
     with progress.bar(total, "evaluate", "image", shown=cluster.first()) as bar:
         for one in contestants:
-            found = evaluation.draw(one, task, folder / one.name, bar.update)
+            found = evaluate.draw(one, task, folder / one.name, bar.update)
             if found:
                 _log.info("%s resumes: %d chunks of an earlier run", one.name, found)
     cluster.wait("evaluate: all is drawn")
@@ -100,18 +103,18 @@ class _Tables:
     def add(self, one: Contestant, drawn: Drawn) -> None:
         """A sampler's lines."""
         self._add(one, drawn.meter)
-        self._costs.append(evaluation.cost_row(one, drawn, self._task))
+        self._costs.append(evaluate.cost_row(one, drawn, self._task))
 
-    def add_real(self, meter: evaluation.Meter) -> None:
+    def add_real(self, meter: evaluate.Meter) -> None:
         """The lines of real images."""
         self._add(None, meter)
 
-    def _add(self, one: Contestant | None, meter: evaluation.Meter) -> None:
-        found = evaluation.measured(meter, self._task.judge, self._task.settings)
-        row = evaluation.row(one, found, meter.agreement())
+    def _add(self, one: Contestant | None, meter: evaluate.Meter) -> None:
+        found = evaluate.measured(meter, self._task.judge, self._task.settings)
+        row = evaluate.row(one, found, meter.agreement())
         self._rows.append(asdict(row))
-        self._scores += evaluation.score_rows(row.sampler, found)
-        self._metrics[row.sampler] = evaluation.metrics(row, found)
+        self._scores += evaluate.score_rows(row.sampler, found)
+        self._metrics[row.sampler] = evaluate.metrics(row, found)
 
     def write(self) -> None:
         """Write all four files."""
@@ -125,7 +128,7 @@ def _contestants(
     params: config.Params, train: Artifact, search: Artifact, distill: Artifact
 ) -> list[Contestant]:
     """The base model without guidance, with constant and with the found guidance; students."""
-    base, sampling = Trained.load(train.folder, recipe.execution(params.runtime)), params.sampling
+    base, sampling = Trained.load(train.folder, build.execution(params.runtime)), params.sampling
     found = chosen(json.loads(search.path("best.json").read_text(encoding="utf-8")))
     guided: dict[str, tuple[str, Guidance]] = {
         "base": ("base, no guidance", NoGuidance()),
@@ -136,13 +139,13 @@ def _contestants(
         Contestant(
             name,
             title,
-            base.method(recipe.sampler(sampling), guidance, sampling.steps, clip=sampling.clip),
+            base.method(build.sampler(sampling), guidance, sampling.steps, clip=sampling.clip),
             base.params,
         )
         for name, (title, guidance) in guided.items()
     ]
     for name in distill.facts["students"]:
-        student = Trained.load(distill.folder / name, recipe.execution(params.runtime))
+        student = Trained.load(distill.folder / name, build.execution(params.runtime))
         steps = student.config["student_steps"]
         method = student.method(STUDENT_SAMPLER, NoGuidance(), steps, clip=sampling.clip)
         contestants.append(Contestant(name, f"student of {steps} steps", method, student.params))

@@ -10,12 +10,15 @@ import jax
 import numpy as np
 import pandas as pd
 
-from sid2core import artifact, config, guidance_search, progress, recipe, rng, stage
-from sid2core.guidance_search import Cell, Score
-from sid2core.metrics.judge import Judge
+from sid2core import config, rng
+from sid2core.config import build
+from sid2core.inference import guidance_search
+from sid2core.inference.generator import Generator, balanced_labels
+from sid2core.inference.guidance_search import Cell, Score
+from sid2core.inference.model import Trained
+from sid2core.metrics.evaluator import Judge
 from sid2core.metrics.names import count_name
-from sid2core.sampling import Generator, balanced_labels
-from sid2core.trained import Trained
+from sid2core.pipeline import artifact, progress, stage
 from sid2core.training import cluster, mesh
 
 REPORTS = Path("reports/guidance_search")
@@ -37,7 +40,7 @@ def main(params: config.Params) -> None:
     inputs = {"prepare": prepare, "reference": reference, "train": train}
     sharding = mesh.local(params.runtime.mesh).batch
     model, judge = (
-        Trained.load(train.folder, recipe.execution(params.runtime)),
+        Trained.load(train.folder, build.execution(params.runtime)),
         Judge.load(reference, sharding),
     )
     labels = balanced_labels(settings.samples, model.denoiser.network.config.num_classes)
@@ -51,7 +54,7 @@ def main(params: config.Params) -> None:
     ):
 
         def evaluate(cell: Cell) -> Score:
-            sampler = recipe.sampler(sampling)
+            sampler = build.sampler(sampling)
             method = model.method(sampler, cell.guidance, sampling.steps, clip=sampling.clip)
             generator = Generator(method, model.params, sampling.batch_size, sharding)
             qualities = []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sid2core import artifact, config, stage
+from sid2core import config
+from sid2core.pipeline import artifact, stage
 
 CHECKED = Path("artifacts/params.ok")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from sid2core import artifact, config, stage
+from sid2core import config
+from sid2core.pipeline import artifact, stage
 from sid2core.plan import plan, text
 
 REPORTS = Path("reports/plan")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from sid2core import artifact, config, stage, work
-from sid2core.data import listing, overview, preparation
+from sid2core import config
+from sid2core.data.prepare import listing, overview, preparation
+from sid2core.pipeline import artifact, stage, workdir
 
 REPORTS = Path("reports/prepare")
 _log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ def main(params: config.Params) -> None:
         "data": data.model_dump(exclude={"workers", "dask_address"}),
     }
     stamps = [part.source.stamp() for part in parts]
-    with work.claim("prepare", made_by | {"stamps": stamps}) as folder:
+    with workdir.claim("prepare", made_by | {"stamps": stamps}) as folder:
         preparation.write(parts, folder, data)
         with artifact.create("prepare", made_by) as draft:
             for part in parts:

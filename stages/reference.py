@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sid2core import artifact, config, stage
-from sid2core.data.dataset import Dataset
-from sid2core.metrics import classifier_training, gauges, reference, statistics
-from sid2core.metrics.judge import SPLITS
+from sid2core import config
+from sid2core.data.load.dataset import Dataset
+from sid2core.metrics import reference, statistics
+from sid2core.metrics.evaluator import SPLITS
 from sid2core.metrics.names import count_name
+from sid2core.metrics.networks import classifier_training, registry
+from sid2core.pipeline import artifact, stage
 from sid2core.training import mesh
 
 METRICS = Path("reports/reference/metrics.json")
@@ -18,7 +20,7 @@ CURVE = Path("reports/reference/curve.csv")
 def main(params: config.Params) -> None:
     """Write ``artifacts/reference``, its metrics and its training curve."""
     prepare = artifact.load("prepare")
-    brought = gauges.brought(params.eval, mesh.layout(params.runtime.mesh).batch)
+    brought = registry.brought(params.eval, mesh.layout(params.runtime.mesh).batch)
     datasets = {split: Dataset.open(prepare, split, params.runtime.cache_mib) for split in SPLITS}
     extractor, curve = classifier_training.train(
         datasets["train"], params.reference, params.seed, params.runtime.prefetch
@@ -28,7 +30,7 @@ def main(params: config.Params) -> None:
         "reference": params.reference.model_dump(),
         "gauges": {one.name: dict(one.provenance) for one in brought},
     }
-    own = gauges.of_data(extractor)
+    own = registry.of_data(extractor)
     with artifact.create("reference", made_by, {"prepare": prepare}) as draft:
         extractor.save(draft)
         described = {

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from clu import parameter_overview
 
-from sid2core import artifact, config, recipe, stage
-from sid2core.data.dataset import Dataset
-from sid2core.data.loader import Loader
+from sid2core import config
+from sid2core.config import build
+from sid2core.data.load.dataset import Dataset
+from sid2core.data.load.loader import Loader
 from sid2core.models import cost, network
-from sid2core.training import base, cluster, loop, mesh, start
+from sid2core.pipeline import artifact, stage
+from sid2core.training import base, cluster, initialisation, loop, mesh
 from sid2core.training.log import Log
 from sid2core.training.samples import Samples
 
@@ -24,11 +26,11 @@ def main(params: config.Params) -> None:
     cluster.join(params.runtime.launcher)
     prepare = artifact.load("prepare")
     dataset = Dataset.open(prepare, "train", params.runtime.cache_mib)
-    shape = recipe.network(params.model, dataset.shape, dataset.num_classes)
-    net = network.Network(shape, recipe.execution(params.runtime))
+    shape = build.network(params.model, dataset.shape, dataset.num_classes)
+    net = network.Network(shape, build.execution(params.runtime))
     overview = parameter_overview.get_parameter_overview(net.shapes(), include_stats=False)
     _log.info("parameters\n%s", overview)
-    begin = start.read(params.train, params.diffusion.prediction, net)
+    begin = initialisation.read(params.train, params.diffusion.prediction, net)
     made_by = {
         "seed": params.seed,
         "loader": params.loader.model_dump(),

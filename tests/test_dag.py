@@ -6,7 +6,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from sid2core import config
-from tests.import_closure import ROOT, dependencies, is_code
+from tools.import_closure import ROOT, dependencies, is_code
 
 DAG = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES = sorted(DAG["stages"])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from sid2core import cli
+from sid2core.cli import main
 from tests import tiny
 
 RATES = (0.001, 0.002, 0.004)
@@ -50,7 +50,7 @@ def run(tmp_path, monkeypatch):
         return done.stdout
 
     monkeypatch.chdir(project)
-    assert cli.main(["preset", "tiny"]) == 0
+    assert main.main(["preset", "tiny"]) == 0
     command("git init")
     command("git add --all")
     command("git commit --quiet --message=tiny")

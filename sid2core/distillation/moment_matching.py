@@ -25,16 +25,16 @@ import jax.numpy as jnp
 import optax
 
 from sid2core import config, rng
-from sid2core.data.loader import Batch, Loader
-from sid2core.data.pixels import to_unit
+from sid2core.data.load.loader import Batch, Loader
+from sid2core.data.load.pixels import to_unit
 from sid2core.diffusion import parametrisation
 from sid2core.diffusion.guidance import Guidance, guided_x
 from sid2core.diffusion.noise import standard_normal
 from sid2core.diffusion.schedule import Schedule
 from sid2core.diffusion.times import antithetic_times
+from sid2core.inference.generator import STUDENT_SAMPLER, Denoiser
 from sid2core.models.network import Parameters
-from sid2core.sampling import STUDENT_SAMPLER, Denoiser
-from sid2core.training import guard, optimiser
+from sid2core.training import optimiser, skip_nonfinite
 from sid2core.training.accumulation import Told, mean_and_gradient
 from sid2core.training.loop import Run
 from sid2core.training.mesh import ONE_DEVICE, Layout
@@ -216,7 +216,7 @@ def distillation_run(
     )
 
     def initial(teacher: Parameters) -> dict[str, Any]:
-        return guard.watched(initial_state(teacher, chain))
+        return skip_nonfinite.watched(initial_state(teacher, chain))
 
     plain = partial(
         update,
@@ -226,7 +226,7 @@ def distillation_run(
         accumulation=settings.accumulation,
         layout=layout,
     )
-    compiled = layout.compiled(guard.guarded(plain), lambda: initial(teacher))
+    compiled = layout.compiled(skip_nonfinite.guarded(plain), lambda: initial(teacher))
     rate = optimiser.learning_rate(settings.optimiser, settings.iterations)
     key = rng.key(seed, f"distill/{name}")
 

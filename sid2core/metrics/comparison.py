@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sid2core import artifact, progress
-from sid2core.metrics import dinov2, extractor, frechet, image_sets, inception, statistics
+from sid2core.metrics import frechet, image_sets, statistics
 from sid2core.metrics.errors import MetricsError
-from sid2core.metrics.extractor import Extractor
 from sid2core.metrics.image_sets import ImageSet
+from sid2core.metrics.networks import dinov2, inception, own
+from sid2core.metrics.networks.own import Extractor
 from sid2core.metrics.provenance import check_comparable, unchecked
 from sid2core.metrics.statistics import FeatureStatistics, Moments
+from sid2core.pipeline import artifact, progress
 
 MODE = "tf1"
 """In which published FIDs of ImageNet are."""
@@ -230,7 +231,7 @@ class _Kind:
 
 
 EXTRACTORS: Mapping[str, _Kind] = {
-    "reference": _Kind(extractor.NAME, None, _reference),
+    "reference": _Kind(own.NAME, None, _reference),
     "inception": _Kind(inception.NAME, inception.WIDTHS["pool3"], _inception),
     "dinov2": _Kind(dinov2.NAME, 1024, _dinov2),
 }

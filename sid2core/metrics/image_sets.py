@@ -5,8 +5,8 @@ an ``.npz`` with ``arr_0`` (ADM's sample files) or ``images``; an ``.npy``; Parq
 writes it: a file, a pattern, or a folder of such. Images are measured as they are: nothing is
 resized or cropped, so all of a set must be of one size.
 
-Files are decoded as ``prepare`` decodes them, see :mod:`sid2core.data.decoding`. Arrays are mapped
-into memory where they lie; one that is compressed is unpacked into ``TMPDIR`` first, once.
+Files are decoded as ``prepare`` decodes them, see :mod:`sid2core.data.decode.decoding`. Arrays are
+mapped into memory where they lie; one that is compressed is unpacked into ``TMPDIR`` first, once.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sid2core.data import folders, gathering, npy, places
-from sid2core.data.dataset import Dataset
-from sid2core.data.decoding import Recipe
+from sid2core.data.decode.decoding import Recipe
 from sid2core.data.errors import Unusable
-from sid2core.data.reading import Shards
-from sid2core.data.shards import Layout
-from sid2core.data.trees import ROOT, Item, Tree, walk
+from sid2core.data.load.dataset import Dataset
+from sid2core.data.load.reading import Shards
+from sid2core.data.load.shards import Layout
+from sid2core.data.sources import folders
+from sid2core.data.storage import globbing, npy
+from sid2core.data.storage import paths as places
+from sid2core.data.storage.trees import ROOT, Item, Tree, walk
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.provenance import DECLARED, LOSSLESS
 
@@ -236,7 +238,7 @@ class Prepared:
 
 
 def _parquet(path: str) -> Prepared:
-    found = gathering.gathered(path, _PARAMETER, _PARQUET)
+    found = globbing.gathered(path, _PARAMETER, _PARQUET)
     paths = [Path(file.path) for file in found if file.problem is None]
     layouts = [_layout(path) for path in paths]
     splits = sorted({layout.split for layout in layouts})
@@ -250,7 +252,7 @@ def _parquet(path: str) -> Prepared:
 
 
 def _layout(path: Path) -> Layout:
-    """What the schema tells, see :mod:`sid2core.data.shards`."""
+    """What the schema tells, see :mod:`sid2core.data.load.shards`."""
     try:
         schema = pq.read_schema(path)
         told: Mapping[str, Any] = json.loads(schema.metadata[b"sid2"])

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sid2core import progress, rng
-from sid2core.artifact import Artifact, Draft
-from sid2core.data.dataset import Dataset
-from sid2core.metrics.gauges import LOGITS, POOL, SPATIAL, WEIGHTS, Gauge
-from sid2core.metrics.judge import place
+from sid2core import rng
+from sid2core.data.load.dataset import Dataset
+from sid2core.metrics.evaluator import place
+from sid2core.metrics.networks.registry import LOGITS, POOL, SPATIAL, WEIGHTS, Gauge
 from sid2core.metrics.provenance import LOSSLESS
 from sid2core.metrics.statistics import FeatureStatistics, Moments
+from sid2core.pipeline import progress
+from sid2core.pipeline.artifact import Artifact, Draft
 
 KEPT = 10_000
 """Of the train split, features of so many images are kept, for what compares sets: as ADM does."""

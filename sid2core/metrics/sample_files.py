@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sid2core.data import shards
-from sid2core.data.records import Record
-from sid2core.data.shards import Layout
+from sid2core.data.load import shards
+from sid2core.data.load.shards import Layout
+from sid2core.data.sources.protocol import Record
 from sid2core.metrics.errors import MetricsError
 
 Chunk = tuple[NDArray[np.uint8], NDArray[np.integer]]

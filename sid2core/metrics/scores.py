@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sid2core.metrics import (
-    divergence,
     frechet,
-    inception,
+    inception_score,
     kernel_distance,
-    manifold,
+    precision_recall,
     uncertainty,
 )
-from sid2core.metrics.gauges import LOGITS, POOL, SPATIAL
-from sid2core.metrics.judge import Meter, Panel
+from sid2core.metrics.evaluator import Meter, Panel
+from sid2core.metrics.networks import inception
+from sid2core.metrics.networks.registry import LOGITS, POOL, SPATIAL
 from sid2core.metrics.statistics import Moments, distance
 
 LEVEL = 0.9
@@ -75,7 +75,7 @@ def of(meter: Meter, panel: Panel, published: Moments | None, *, infinity: bool)
         *_distances(meter, panel, SPATIAL, panel.spatial, infinity=False),
     ]
     if logits is not None:
-        score = divergence.inception_score(logits)
+        score = inception_score.inception_score(logits)
         found.append(Score(panel.gauge.name, _IS, len(pool), score.mean, std=score.std))
     return found
 
@@ -108,7 +108,7 @@ def _sets(panel: Panel, pool: NDArray[np.float32]) -> Iterator[Score]:
     name, count, real = panel.gauge.name, len(pool), panel.real
     kernel = kernel_distance.kid(pool, real)
     yield Score(name, f"{panel.gauge.kernel}_train", count, kernel.mean, std=kernel.std)
-    near = manifold.precision_recall(real, pool)
-    wide = manifold.density_coverage(real, pool)
+    near = precision_recall.precision_recall(real, pool)
+    wide = precision_recall.density_coverage(real, pool)
     for metric, value in (*near._asdict().items(), *wide._asdict().items()):
         yield Score(name, metric, count, value)

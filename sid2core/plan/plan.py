@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sid2core import config, recipe
+from sid2core import config
+from sid2core.config import build
 from sid2core.models import cost
 from sid2core.models.execution import Execution, Remat
 from sid2core.models.network import Network
@@ -109,7 +110,7 @@ def price(
         attention: the kind that memory is counted for; by default ``runtime.attention`` as it
             would be decided here.
     """
-    network = Network(recipe.network(params.model, shape, classes), _execution(params, attention))
+    network = Network(build.network(params.model, shape, classes), _execution(params, attention))
     shapes, xla = network.shapes(), counting.xla_gflops(network.config)
     return Price(
         shape=tuple(shape),
@@ -136,7 +137,7 @@ def on_hardware(
 
 
 def _execution(params: config.Params, attention: str | None) -> Execution:
-    settings: dict[str, Any] = vars(recipe.execution(params.runtime)).copy()
+    settings: dict[str, Any] = vars(build.execution(params.runtime)).copy()
     return Execution(**(settings | ({} if attention is None else {"attention": attention})))
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sid2core.artifact import ArtifactError
+from sid2core.pipeline.artifact import ArtifactError
 
 
 class InputError(ArtifactError):

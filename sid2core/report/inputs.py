@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sid2core import artifact
-from sid2core.artifact import Artifact, ArtifactError
 from sid2core.config import Params
-from sid2core.data.dataset import Dataset
+from sid2core.data.load.dataset import Dataset
+from sid2core.pipeline import artifact
+from sid2core.pipeline.artifact import Artifact, ArtifactError
 from sid2core.report import files, formatting, measured, plan_files, prepared_files
 from sid2core.report.files import InputError
 from sid2core.report.images import Pixels

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from sid2core.data.splits import SPLITS
+from sid2core.data.prepare.splits import SPLITS
 from sid2core.report import formatting, svg
 from sid2core.report.prepared_files import Prepared
 from sid2core.report.tables import Cell, Row, Table

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sid2core import config, recipe, rng
-from sid2core.data.loader import Batch, Loader
-from sid2core.data.pixels import to_unit
+from sid2core import config, rng
+from sid2core.config import build
+from sid2core.data.load.loader import Batch, Loader
+from sid2core.data.load.pixels import to_unit
 from sid2core.diffusion import parametrisation
 from sid2core.diffusion.losses import Noised, TrainingLoss
 from sid2core.diffusion.noise import standard_normal
@@ -23,12 +24,12 @@ from sid2core.diffusion.times import antithetic_times
 from sid2core.models import cost
 from sid2core.models.dropout import DropoutKey, PartKey
 from sid2core.models.network import Network, Parameters
-from sid2core.training import accumulation, ema, guard, optimiser
+from sid2core.training import accumulation, ema, optimiser, skip_nonfinite
 from sid2core.training.accumulation import Told
 from sid2core.training.ema import Share
+from sid2core.training.initialisation import FROM_SCRATCH, Start
 from sid2core.training.loop import Run
 from sid2core.training.mesh import ONE_DEVICE, Layout
-from sid2core.training.start import FROM_SCRATCH, Start
 from sid2core.typing import Array, Labels, LogSnr, Pixels, Samples, Scalar, Time
 
 BUCKETS = {
@@ -248,8 +249,8 @@ def compiled(
     shares = ema.shares(settings.emas)
     objective = Objective(
         network,
-        recipe.noise_schedule(params.diffusion.schedule, network.config.image_shape[-3]),
-        recipe.training_loss(params.diffusion.loss, network.config.image_shape),
+        build.noise_schedule(params.diffusion.schedule, network.config.image_shape[-3]),
+        build.training_loss(params.diffusion.loss, network.config.image_shape),
         parametrisation.Prediction(params.diffusion.prediction),
         settings.label_dropout,
         frozen,
@@ -258,7 +259,7 @@ def compiled(
     def first(given: Parameters | None = None) -> dict[str, Any]:
         fresh = given is None
         weights = network.init(rng.key(params.seed, "init")) if fresh else _copied(given)
-        return guard.watched(initial_state(weights, chain, shares))
+        return skip_nonfinite.watched(initial_state(weights, chain, shares))
 
     plain = partial(
         update,
@@ -269,7 +270,9 @@ def compiled(
         accumulation=settings.accumulation,
         layout=layout,
     )
-    return first, layout.compiled(guard.guarded(guard.frozen(plain, frozen)), first)
+    return first, layout.compiled(
+        skip_nonfinite.guarded(skip_nonfinite.frozen(plain, frozen)), first
+    )
 
 
 def _copied(weights: Any) -> Any:
@@ -282,7 +285,7 @@ def _curves(params: config.Params) -> Callable[[Scalar], dict[str, Scalar]]:
     curves: dict[str, Any] = {
         "learning_rate": optimiser.learning_rate(params.train.optimiser, params.train.steps)
     }
-    bias = recipe.moving_bias(params.diffusion.loss)
+    bias = build.moving_bias(params.diffusion.loss)
     if bias is not None:
         curves["bias"] = bias
     return lambda index: {name: curve(index) for name, curve in curves.items()}

@@ -29,9 +29,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from sid2core import work
-from sid2core.artifact import Artifact
 from sid2core.errors import Sid2Error
+from sid2core.pipeline import workdir
+from sid2core.pipeline.artifact import Artifact
 
 _log = logging.getLogger(__name__)
 _GIVEN = ("SID2_COORDINATOR", "SID2_PROCESSES", "SID2_PROCESS")
@@ -90,7 +90,7 @@ def wait(name: str) -> None:
 
 @contextmanager
 def claim(stage: str, params: Mapping[str, Any], **inputs: Artifact) -> Iterator[Path]:
-    """:func:`sid2core.work.claim` for all processes: process 0 holds the lock for them.
+    """:func:`sid2core.pipeline.workdir.claim` for all processes: process 0 holds the lock for them.
 
     Raises:
         WorkError: another run holds the folder; in every process, so that none waits in vain.
@@ -99,12 +99,14 @@ def claim(stage: str, params: Mapping[str, Any], **inputs: Artifact) -> Iterator
         refusal = None
         if first():
             try:
-                held.enter_context(work.claim(stage, params, **inputs))
-            except work.WorkError as error:
+                held.enter_context(workdir.claim(stage, params, **inputs))
+            except workdir.WorkError as error:
                 refusal = error
         if not multihost_utils.broadcast_one_to_all(np.int32(refusal is None)):
-            raise refusal or work.WorkError("process 0 could not begin; its own message says why")
-        yield work.folder(stage, params, **inputs)
+            raise refusal or workdir.WorkError(
+                "process 0 could not begin; its own message says why"
+            )
+        yield workdir.folder(stage, params, **inputs)
         wait(f"{stage} is done")
 
 

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from sid2core.config.training import Ema
 from sid2core.models.network import Parameters
-from sid2core.schema_training import Ema
 from sid2core.typing import Array, Scalar
 
 Share = Callable[[Array], Scalar]

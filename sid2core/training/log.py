@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from sid2core.training.failures import TrainingError
-from sid2core.training.guard import SKIPPED
+from sid2core.training.skip_nonfinite import SKIPPED
 
 CURVE, SPEED = "curve.csv", "speed.csv"
 Row = dict[Hashable, Any]

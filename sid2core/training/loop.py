@@ -28,13 +28,14 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from sid2core import config, progress
-from sid2core.training import ceiling, cluster, stopping
+from sid2core import config
+from sid2core.pipeline import progress
+from sid2core.training import cluster, peak_flops, signals
 from sid2core.training.checkpoints import Checkpoints
 from sid2core.training.failures import Stopped, TrainingError, explained, kept
-from sid2core.training.guard import SKIPPED
 from sid2core.training.log import Log, Row, peak_memory_mib
 from sid2core.training.mesh import ONE_DEVICE, Layout
+from sid2core.training.skip_nonfinite import SKIPPED
 from sid2core.typing import Array
 
 __all__ = ["Run", "Stopped", "TrainingError", "fit"]
@@ -104,7 +105,7 @@ def fit(
     checkpoints = Checkpoints(folder / "checkpoints", runtime)
     with (
         explained(run.name, folder, checkpoints.newest),
-        stopping.on_signals(run.name) as request,
+        signals.on_signals(run.name) as request,
         closing(checkpoints),
     ):
         start, state, log = _resume(run, checkpoints, folder)
@@ -149,7 +150,9 @@ class _Watch:
         self._run, self._minutes = run, runtime.checkpoint_minutes
         self._ideal = None  # seconds of a step that kept the devices busy with products alone
         if run.gflops_step is not None:
-            self._ideal = run.gflops_step / ceiling.gflops_per_second(run.dtype, run.layout.devices)
+            self._ideal = run.gflops_step / peak_flops.gflops_per_second(
+                run.dtype, run.layout.devices
+            )
         self._since = self._shown = self._saved = time.perf_counter()
         self._waited, self._taken = 0.0, 0
 

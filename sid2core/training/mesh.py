@@ -28,7 +28,7 @@ class Layout:
 
     @property
     def batch(self) -> NamedSharding | None:
-        """How a batch is divided, as :class:`sid2core.data.loader.Loader` takes it."""
+        """How a batch is divided, as :class:`sid2core.data.load.loader.Loader` takes it."""
         return None if self.mesh is None else sharding.of_batch(self.mesh)
 
     @property

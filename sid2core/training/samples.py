@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sid2core import config, recipe, rng
+from sid2core import config, rng
+from sid2core.config import build
 from sid2core.diffusion.guidance import NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
+from sid2core.inference.generator import Denoiser, Generator, Method, balanced_labels
 from sid2core.models.network import Network
-from sid2core.sampling import Denoiser, Generator, Method, balanced_labels
 from sid2core.training import cluster
 from sid2core.training.mesh import Layout
 
@@ -50,8 +51,8 @@ class Samples:
         sampling = params.sampling
         method = Method(
             Denoiser(network, Prediction(params.diffusion.prediction)),
-            recipe.noise_schedule(params.diffusion.schedule, network.config.image_shape[-3]),
-            recipe.sampler(sampling),
+            build.noise_schedule(params.diffusion.schedule, network.config.image_shape[-3]),
+            build.sampler(sampling),
             NoGuidance(),
             sampling.steps,
             sampling.clip,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sid2core.data import shards
 from sid2core.data.errors import Unusable
-from sid2core.data.records import Content, Entry, Record
+from sid2core.data.load import shards
+from sid2core.data.sources.protocol import Content, Entry, Record
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sid2core import artifact
-from sid2core.data.dataset import Dataset
-from sid2core.data.shards import Layout
+from sid2core.data.load.dataset import Dataset
+from sid2core.data.load.shards import Layout
+from sid2core.pipeline import artifact
 
 
 @dataclass(eq=False)

@@ -9,13 +9,13 @@ import numpy as np
 import optax
 import pytest
 
-from sid2core.data.loader import Loader
+from sid2core.data.load.loader import Loader
 from sid2core.diffusion.guidance import ConstantGuidance, IntervalGuidance, NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.schedule import CosineInterpolated
 from sid2core.distillation import moment_matching
 from sid2core.distillation.moment_matching import MomentMatching, Step
-from sid2core.sampling import Denoiser
+from sid2core.inference.generator import Denoiser
 from tests import tiny
 from tests.data import stored
 

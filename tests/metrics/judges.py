@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from sid2core.metrics.gauges import LOGITS, POOL, Gauge
-from sid2core.metrics.judge import Judge, Panel, moments
+from sid2core.metrics.evaluator import Judge, Panel, moments
+from sid2core.metrics.networks.registry import LOGITS, POOL, Gauge
 
 PROVENANCE = {"extractor": "classifier", "extractor_digest": "mean and spread"}
 

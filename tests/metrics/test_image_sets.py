@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sid2core.data.errors import DataError
-from sid2core.data.shards import Layout
+from sid2core.data.load.shards import Layout
 from sid2core.errors import Sid2Error
 from sid2core.metrics import image_sets
 from sid2core.metrics.errors import MetricsError

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sid2core.metrics import kid
 from sid2core.metrics.errors import MetricsError
+from sid2core.metrics.kernel_distance import kid
 from tests.metrics import peers
 
 

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 
-from sid2core.metrics import density_coverage, kid, precision_recall, scores, statistics
+from sid2core.metrics import scores, statistics
 from sid2core.metrics.frechet import bias_constant
-from sid2core.metrics.gauges import POOL
+from sid2core.metrics.kernel_distance import kid
+from sid2core.metrics.networks.registry import POOL
+from sid2core.metrics.precision_recall import density_coverage, precision_recall
 from tests.metrics.judges import mean_colour_judge
 
 SAMPLES = np.random.default_rng(1).integers(0, 230, (60, 4, 4, 1), dtype=np.uint8)

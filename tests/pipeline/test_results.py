@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from sklearn.svm import SVC
 
-from sid2core import artifact
-from sid2core.data.dataset import Dataset
-from tests.import_closure import ROOT
+from sid2core.data.load.dataset import Dataset
+from sid2core.pipeline import artifact
+from tools.import_closure import ROOT
 
 pytestmark = pytest.mark.pipeline
 

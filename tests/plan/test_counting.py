@@ -6,12 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from sid2core import config, presets, recipe
+from sid2core import config
+from sid2core.config import build, presets
 from sid2core.models import cost
 from sid2core.models.network import Network
 from sid2core.plan import counting
-from tests.import_closure import ROOT
 from tests.models import configs
+from tools.import_closure import ROOT
 
 TINY = configs.tiny()
 
@@ -22,7 +23,7 @@ def preset(name):
     params = presets.change(read, ROOT / config.PARAMS_FILE).params
     frames = () if params.data.frames is None else (params.data.frames,)
     shape = (*frames, *(params.data.image_size,) * 2, params.data.channels)
-    return recipe.network(params.model, shape, read.evidence.classes), read.evidence
+    return build.network(params.model, shape, read.evidence.classes), read.evidence
 
 
 def test_levels_and_what_belongs_to_none_are_all_the_parameters():

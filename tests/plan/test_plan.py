@@ -5,7 +5,7 @@ import json
 import jax
 import pytest
 
-from sid2core import cli
+from sid2core.cli import main
 from sid2core.models.execution import Remat
 from sid2core.plan import plan, text
 from sid2core.plan.hardware import Hardware
@@ -111,7 +111,7 @@ def test_a_plan_of_parameters():
 
 
 def run(capsys, *arguments):
-    code = cli.main(["plan", *arguments])
+    code = main.main(["plan", *arguments])
     out, err = capsys.readouterr()
     return code, out, err
 
@@ -188,6 +188,6 @@ def test_json_holds_no_number_that_is_none():
 )
 def test_arguments_out_of_range_are_refused(argument, words, capsys):
     with pytest.raises(SystemExit) as caught:
-        cli.main(["plan", argument])
+        main.main(["plan", argument])
     assert caught.value.code == 2
     assert f"argument {argument.split('=')[0]}: {words}" in capsys.readouterr().err

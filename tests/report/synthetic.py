@@ -11,9 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
-from sid2core import artifact, config
-from sid2core.data import shards
-from sid2core.data.overview import contact_sheet
+from sid2core import config
+from sid2core.data.load import shards
+from sid2core.data.prepare.overview import contact_sheet
+from sid2core.pipeline import artifact
 from tests.data import made
 
 DVC = """\

@@ -2,10 +2,10 @@
 
 import pytest
 
-from sid2core import presets
+from sid2core.config import presets
 from sid2core.report import comparison, published
 from sid2core.report.inputs import Sampler
-from tests.import_closure import ROOT
+from tools.import_closure import ROOT
 
 # Table 5 of the supplement, as its text has it.
 PRINTED = """\

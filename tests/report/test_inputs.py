@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sid2core import artifact
+from sid2core.pipeline import artifact
 from sid2core.report import inputs
 from tests.report import synthetic
 

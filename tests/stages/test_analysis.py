@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sid2core import artifact, config
-from sid2core.artifact import ArtifactError
+from sid2core import config
 from sid2core.config import ParamsError
 from sid2core.diffusion.lowbit import eps_error
+from sid2core.pipeline import artifact
+from sid2core.pipeline.artifact import ArtifactError
 from stages import analysis
 from tests import tiny
 

@@ -5,10 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sid2core import artifact, config
-from sid2core.guidance_search import chosen
+from sid2core import config
+from sid2core.inference.guidance_search import chosen
+from sid2core.inference.model import Trained
 from sid2core.models import network
-from sid2core.trained import Trained
+from sid2core.pipeline import artifact
 from sid2core.training import log
 from stages import distill
 from tests import tiny

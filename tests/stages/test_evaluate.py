@@ -5,12 +5,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sid2core import artifact, config, evaluation, rng
-from sid2core.data.dataset import Dataset
+from sid2core import config, rng
+from sid2core.data.load.dataset import Dataset
 from sid2core.diffusion.guidance import NoGuidance
-from sid2core.metrics.judge import Judge
-from sid2core.sampling import STUDENT_SAMPLER, Generator, balanced_labels
-from sid2core.trained import Trained
+from sid2core.evaluation import evaluate as evaluation
+from sid2core.inference.generator import STUDENT_SAMPLER, Generator, balanced_labels
+from sid2core.inference.model import Trained
+from sid2core.metrics.evaluator import Judge
+from sid2core.pipeline import artifact
 from stages import evaluate
 from tests import tiny
 

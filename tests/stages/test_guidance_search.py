@@ -5,11 +5,13 @@ import logging
 import numpy as np
 import pytest
 
-from sid2core import artifact, config, recipe, rng
-from sid2core.guidance_search import chosen, grid
-from sid2core.metrics.judge import Judge, Meter
-from sid2core.sampling import Generator, balanced_labels
-from sid2core.trained import Trained
+from sid2core import config, rng
+from sid2core.config import build
+from sid2core.inference.generator import Generator, balanced_labels
+from sid2core.inference.guidance_search import chosen, grid
+from sid2core.inference.model import Trained
+from sid2core.metrics.evaluator import Judge, Meter
+from sid2core.pipeline import artifact
 from stages import guidance_search
 from tests import tiny
 
@@ -62,7 +64,7 @@ def test_a_row_is_its_images_judged(finished):
     model, judge = Trained.load(train.folder), Judge.load(reference)
     sampling = params.sampling
     method = model.method(
-        recipe.sampler(sampling), cell.guidance, sampling.steps, clip=sampling.clip
+        build.sampler(sampling), cell.guidance, sampling.steps, clip=sampling.clip
     )
     generator = Generator(method, model.params, sampling.batch_size)
     stream = rng.key(params.seed, "guidance_search")

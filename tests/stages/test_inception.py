@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sid2core import artifact, config
-from sid2core.metrics import inception, statistics
+from sid2core import config
+from sid2core.metrics import statistics
 from sid2core.metrics.errors import MetricsError
-from sid2core.metrics.judge import Judge
+from sid2core.metrics.evaluator import Judge
+from sid2core.metrics.networks import inception
 from sid2core.metrics.statistics import Moments
+from sid2core.pipeline import artifact
 from stages import evaluate, guidance_search, reference
 from tests import tiny
 

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from sid2core import artifact, config, work
-from sid2core.artifact import ArtifactError
+from sid2core import config
+from sid2core.pipeline import artifact, workdir
+from sid2core.pipeline.artifact import ArtifactError
 from stages import distill, evaluate, guidance_search, train
 
 INPUTS = {
@@ -39,7 +40,7 @@ def refused(project, stage, monkeypatch, words):
     def claim(*args, **kwargs):
         pytest.fail("work began")
 
-    monkeypatch.setattr(work, "claim", claim)
+    monkeypatch.setattr(workdir, "claim", claim)
     before = content(project)
     with pytest.raises(ArtifactError, match=words) as caught:
         stage.main(config.read())

@@ -2,9 +2,9 @@
 
 import pytest
 
-from sid2core import artifact
-from sid2core.data.dataset import Dataset
-from sid2core.data.loader import Loader
+from sid2core.data.load.dataset import Dataset
+from sid2core.data.load.loader import Loader
+from sid2core.pipeline import artifact
 from sid2core.training import loop
 from stages import distill, train
 from tests import tiny

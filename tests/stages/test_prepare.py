@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sid2core import artifact, config
-from sid2core.data import records
-from sid2core.data.dataset import Dataset
-from sid2core.data.digits import Digits
+from sid2core import config
 from sid2core.data.errors import DataError
+from sid2core.data.load.dataset import Dataset
+from sid2core.data.sources import protocol
+from sid2core.data.sources.digits import Digits
+from sid2core.pipeline import artifact
 from stages import prepare
 from tests import tiny
 from tests.data import packs, pictures
@@ -43,7 +44,7 @@ def test_everything_of_the_source_arrives_in_one_split_or_the_other():
         for key, image, label in zip(part.keys, part.images, part.labels, strict=True)
     }
     source = Digits()
-    given = [records.loaded(source, entry) for entry in records.listed(source)]
+    given = [protocol.loaded(source, entry) for entry in protocol.listed(source)]
     assert found == {record.key: (record.image.tobytes(), record.label) for record in given}
     assert sum(map(len, parts)) == len(given)
 

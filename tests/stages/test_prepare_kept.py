@@ -13,8 +13,8 @@ import pytest
 from distributed import LocalCluster
 from filelock import FileLock
 
-from sid2core import artifact, work
-from sid2core.data import preparation
+from sid2core.data.prepare import preparation
+from sid2core.pipeline import artifact, workdir
 from stages import prepare
 from tests import tiny
 from tests.data import pictures
@@ -94,7 +94,7 @@ def test_a_second_process_is_turned_away(project):
     expected = undisturbed(project)
     locks = list(project.glob(".sid2/prepare/*.lock"))
     assert len(locks) == 1
-    with FileLock(locks[0]), pytest.raises(work.WorkError, match="already running"):
+    with FileLock(locks[0]), pytest.raises(workdir.WorkError, match="already running"):
         run()
     assert tiny.snapshot(project, "prepare") == expected
 

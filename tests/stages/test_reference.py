@@ -5,14 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sid2core import artifact, config
-from sid2core.artifact import ArtifactError
-from sid2core.data.dataset import Dataset
+from sid2core import config
+from sid2core.data.load.dataset import Dataset
 from sid2core.metrics import statistics
-from sid2core.metrics.extractor import Extractor
-from sid2core.metrics.judge import Judge
+from sid2core.metrics.evaluator import Judge
+from sid2core.metrics.networks.own import Extractor
 from sid2core.metrics.reference import KEPT
 from sid2core.metrics.statistics import Moments
+from sid2core.pipeline import artifact
+from sid2core.pipeline.artifact import ArtifactError
 from stages import prepare, reference
 from tests import tiny
 

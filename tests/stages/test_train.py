@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sid2core import artifact
+from sid2core.inference.model import Trained
 from sid2core.models import network
-from sid2core.trained import Trained
+from sid2core.pipeline import artifact
 from tests import tiny
 from tests.processes import checkpoints, finish, signalled, start
 

@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from sid2core import artifact
 from sid2core.diffusion.guidance import NoGuidance
 from sid2core.diffusion.samplers import DDIM
+from sid2core.inference.generator import Generator
+from sid2core.inference.model import Trained
 from sid2core.models.execution import Execution
-from sid2core.sampling import Generator
-from sid2core.trained import Trained
+from sid2core.pipeline import artifact
 from stages import prepare, train
 from tests import tiny
 

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sid2core import artifact, config
+from sid2core import config
 from sid2core.models import network
+from sid2core.pipeline import artifact
 from sid2core.training.loop import TrainingError
 from stages import train
 from tests import tiny

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sid2core import rng
-from sid2core.data.loader import Loader
+from sid2core.config.build import network as network_of
+from sid2core.data.load.loader import Loader
 from sid2core.models.network import Network
-from sid2core.recipe import network as network_of
 from sid2core.training import accumulation, base, loop
 from tests import tiny
 from tests.data import stored

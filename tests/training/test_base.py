@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sid2core import config, rng
-from sid2core.data.loader import Batch, Loader
+from sid2core.config.build import network as network_of
+from sid2core.data.load.loader import Batch, Loader
 from sid2core.diffusion.losses import WeightedLoss
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.schedule import CosineInterpolated
 from sid2core.diffusion.weighting import SigmoidWeighting, TimeShiftedBias
 from sid2core.models.network import Network
-from sid2core.recipe import network as network_of
 from sid2core.training import base
 from sid2core.training.base import Objective
-from sid2core.training.start import Start
+from sid2core.training.initialisation import Start
 from tests import tiny
 from tests.data import stored
 from tests.training.toy import same

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from sid2core import work
+from sid2core.pipeline import workdir
 from sid2core.training import cluster
 from sid2core.training.cluster import ClusterError
 from tests import tiny
@@ -111,8 +111,8 @@ def test_one_process_claims_as_ever(tmp_path, monkeypatch):
     monkeypatch.setenv("SID2_WORK", str(tmp_path))
     assert cluster.first()
     with cluster.claim("train", {"seed": 0}) as folder:
-        assert folder == work.folder("train", {"seed": 0})
+        assert folder == workdir.folder("train", {"seed": 0})
         assert folder.is_dir()
-        with pytest.raises(work.WorkError), cluster.claim("train", {"seed": 0}):
+        with pytest.raises(workdir.WorkError), cluster.claim("train", {"seed": 0}):
             pass
     assert not folder.exists()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sid2core.schema_training import WIDEST_POWER, Ema
+from sid2core.config.training import WIDEST_POWER, Ema
 from sid2core.training import ema
 
 WIDTHS = st.floats(0.01, WIDEST_POWER)

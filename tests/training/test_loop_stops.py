@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sid2core.training import loop, stopping
+from sid2core.training import loop, signals
 from sid2core.training.loop import Stopped, TrainingError
 from tests.training.toy import RUNTIME, SIZE, Clock, Killed, quadratic, same, saved, stopped
 
@@ -88,7 +88,7 @@ def test_a_run_that_skips_nothing_stops_at_once(tmp_path):
 def asked(monkeypatch):
     """Make a run that is asked to stop in the middle of a step, and seen to have heard of it."""
     requests = []
-    waits = stopping.on_signals
+    waits = signals.on_signals
 
     @contextmanager
     def noted(name):
@@ -106,7 +106,7 @@ def asked(monkeypatch):
 
         return replace(toy, step=step)
 
-    monkeypatch.setattr(stopping, "on_signals", noted)
+    monkeypatch.setattr(signals, "on_signals", noted)
     return asked
 
 

@@ -10,7 +10,8 @@ import pywt
 from scipy import optimize, stats
 from scipy.special import expit
 
-from sid2core import config, recipe
+from sid2core import config
+from sid2core.config import build
 from sid2core.diffusion import lowbit
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.training.base import Objective
@@ -33,7 +34,7 @@ MOVING = {"bias": BIAS, "bias_start": -8.0, "bias_steps": 100}
 
 def objective(name, prediction=Prediction.V, shape=IMAGES, **changes):
     settings = config.Loss(name=name, **(NOTHING | LOSSES[name] | changes))
-    return Objective(Affine(), SCHEDULE, recipe.training_loss(settings, shape[1:]), prediction, 0.0)
+    return Objective(Affine(), SCHEDULE, build.training_loss(settings, shape[1:]), prediction, 0.0)
 
 
 def examples(shape=IMAGES):

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sid2core import config, presets, recipe
-from sid2core.config import ParamsError
-from sid2core.data.loader import Loader
+from sid2core import config
+from sid2core.config import ParamsError, build, presets
+from sid2core.data.load.loader import Loader
 from sid2core.models.network import Network
 from sid2core.training import base, loop, mesh
 from sid2core.training.mesh import ONE_DEVICE
@@ -72,7 +72,7 @@ OPTIMISER = tiny.SECTIONS["train"]["optimiser"] | {"adam_eps": 1e-5}
 
 def run_on(where, dataset, **train):
     params = tiny.params(train={"steps": 20, "ema_decay": 0.5, "optimiser": OPTIMISER, **train})
-    network = Network(recipe.network(params.model, dataset.shape, dataset.num_classes))
+    network = Network(build.network(params.model, dataset.shape, dataset.num_classes))
     loader = Loader(dataset, params.train.batch_size, params.seed, sharding=where.batch)
     return base.base_run(params, network, loader, where)
 
@@ -184,9 +184,7 @@ def test_state_a_device_falls_as_one_over_their_number(dataset):
 def argument_bytes(params, shape, count, classes=10):
     """Bytes of the state that a device of ``count`` holds, by XLA; nothing is allocated."""
     where = layout(1, count)
-    network = Network(
-        recipe.network(params.model, shape, classes), recipe.execution(params.runtime)
-    )
+    network = Network(build.network(params.model, shape, classes), build.execution(params.runtime))
     first, step = base.compiled(params, network, where)
     batch = where.batch
     count = params.train.batch_size

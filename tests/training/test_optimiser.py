@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sid2core import config
+from sid2core.config.build import network as network_of
 from sid2core.models.network import Network
-from sid2core.recipe import network as network_of
 from sid2core.training import optimiser
 from tests import tiny
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sid2core import recipe
+from sid2core.config import build
 from sid2core.models.network import Network
 from sid2core.training import samples
 from sid2core.training.mesh import ONE_DEVICE
@@ -33,7 +33,7 @@ def test_a_grid_has_each_image_in_its_place(shape, factor):
 @pytest.fixture
 def drawn(tmp_path):
     params = tiny.params()
-    net = Network(recipe.network(params.model, (8, 8, 1), 10))
+    net = Network(build.network(params.model, (8, 8, 1), 10))
     made = Samples.of(params, net, ONE_DEVICE, tmp_path / "kept", tmp_path / "shown")
     return made, {"ema": jax.jit(net.init)(jax.random.key(0))}
 

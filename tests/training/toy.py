@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from sid2core import config
-from sid2core.training import guard, loop
+from sid2core.training import loop, skip_nonfinite
 from sid2core.training.loop import Run
 
 SIZE = 50_000
@@ -40,7 +40,7 @@ def _plain(state, index, bad):
     return new, {"loss": jnp.where(bad, jnp.nan, loss), "grad_norm": jnp.sqrt(2 * loss)}
 
 
-_update = jax.jit(guard.guarded(_plain), donate_argnums=0)
+_update = jax.jit(skip_nonfinite.guarded(_plain), donate_argnums=0)
 
 
 def quadratic(steps=15, *, fails_at=None, broken=(), seen=None, batches=None):
@@ -62,7 +62,7 @@ def quadratic(steps=15, *, fails_at=None, broken=(), seen=None, batches=None):
         return _update(state, index, index in broken)
 
     def init():
-        return guard.watched({"step": jnp.zeros((), jnp.int32), "x": jnp.ones(SIZE)})
+        return skip_nonfinite.watched({"step": jnp.zeros((), jnp.int32), "x": jnp.ones(SIZE)})
 
     return Run(
         "toy", steps, init, batches or counted, step, images_per_step=7, cure="lower the rate"

@@ -1,0 +1,64 @@
+"""The command line, ``sid2``: every command is one row of :data:`COMMANDS`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sid2core.cli import fd, plan, preset, samples
+from sid2core.errors import Sid2Error
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: ``arguments`` declares what it takes, ``run`` does it and prints.
+
+    Their module is imported at every start; what is slow to import (JAX) belongs into ``run``.
+    """
+
+    name: str
+    summary: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+
+
+COMMANDS = (
+    Command("preset", preset.SUMMARY, preset.arguments, preset.run),
+    Command("plan", plan.SUMMARY, plan.arguments, plan.run),
+    Command("samples", samples.SUMMARY, samples.arguments, samples.run),
+    Command("fd", fd.SUMMARY, fd.arguments, fd.run),
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands; the one that was chosen is left in ``command``."""
+    top = argparse.ArgumentParser(prog="sid2", description="Simpler Diffusion (SiD2).")
+    subparsers = top.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        sub = subparsers.add_parser(command.name, help=command.summary, description=command.summary)
+        command.arguments(sub)
+        sub.set_defaults(command=command)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. An error a user can cure is one line on stderr."""
+    options = parser().parse_args(arguments)
+    try:
+        options.command.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads has read enough (`sid2 … | head`); what is left must not fail at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Sid2Error as error:
+        lines = (line.strip() for line in str(error).splitlines())
+        print("sid2:", "; ".join(lines).replace(":; ", ": "), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

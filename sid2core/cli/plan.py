@@ -1,0 +1,109 @@
+"""``sid2 plan``: what the model and its training cost, and whether they fit."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+
+from sid2core import config
+from sid2core.config import presets
+from sid2core.errors import Sid2Error
+
+SUMMARY = "Parameters, FLOPs, memory and time of a model, before training; allocates no weight."
+
+
+class PlanError(Sid2Error):
+    """The command line leaves open what is to be planned."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("--preset", metavar="NAME", help="a preset in place of params.yaml")
+    parser.add_argument("--devices", metavar="N", type=_positive, default=1, help="how many")
+    parser.add_argument("--batch", metavar="B", type=_positive, help="default: train.batch_size")
+    parser.add_argument("--hardware", choices=("h200", "cpu"), default="h200")
+    parser.add_argument("--utilisation", metavar="U", type=_share, default=0.4)
+    parser.add_argument("--shape", metavar="HxWxC", type=_shape, help="of one example (or FxHxWxC)")
+    parser.add_argument("--classes", metavar="N", type=_positive, help="how many classes")
+    parser.add_argument("--json", action="store_true", help="everything, for programs")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Plan, and print it."""
+    params, known = _params(options.preset)
+    shape = options.shape or _shape_of(params.data)
+    classes = options.classes or known or _classes_of(params.data)
+
+    from sid2core.models.execution import Remat
+    from sid2core.plan import hardware, plan, text
+
+    device = hardware.HARDWARE[options.hardware]()
+    # A GPU's attention is cuDNN's, which keeps what recomputing keeps.
+    attention = None if options.hardware == "cpu" else "recomputed"
+    made = plan.on_hardware(
+        plan.price(params, shape, classes, attention),
+        device,
+        options.devices,
+        options.batch or params.train.batch_size,
+        Remat(params.runtime.remat),
+        options.utilisation,
+    )
+    print(json.dumps(text.as_json(made), indent=2) if options.json else "\n".join(text.lines(made)))
+
+
+def _params(preset: str | None) -> tuple[config.Params, int | None]:
+    """The parameters, and how many classes the preset knows of."""
+    if preset is None:
+        return config.read(), None
+    read = presets.read(preset)
+    return presets.change(read).params, read.evidence.classes
+
+
+def _shape_of(data: config.Data) -> tuple[int, ...]:
+    """The shape of one example: as ``data`` says, or the source's own."""
+    if data.image_size is None or data.channels is None:
+        return _source(data).shape
+    frames = () if data.frames is None else (data.frames,)
+    size = data.image_size
+    height, width = size if isinstance(size, list) else (size, size)
+    return (*frames, height, width, data.channels)
+
+
+def _classes_of(data: config.Data) -> int:
+    try:
+        return len(_source(data).class_names)
+    except Sid2Error as error:
+        msg = f"the classes cannot be counted ({error}); give --classes N"
+        raise PlanError(msg) from error
+
+
+def _source(data: config.Data):  # noqa: ANN202 (its module is slow to import)
+    from sid2core.data.sources import registry
+
+    return registry.opened(data)[0]
+
+
+def _positive(value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number of at least 1")
+    return int(value)
+
+
+def _share(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0.0 < number <= 1.0:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a share between 0 and 1")
+    return number
+
+
+def _shape(value: str) -> tuple[int, ...]:
+    sizes = value.lower().replace("×", "x").split("x")
+    if len(sizes) not in (3, 4) or not all(size.isdecimal() and int(size) > 0 for size in sizes):
+        raise argparse.ArgumentTypeError(
+            f"{value!r} is not HxWxC or FxHxWxC, whole numbers such as 32x32x3"
+        )
+    return tuple(int(size) for size in sizes)

@@ -1,0 +1,123 @@
+"""``sid2 samples``: the samples that evaluation kept, as files that others read."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sid2core.errors import Sid2Error
+
+if TYPE_CHECKING:  # slow to import
+    from sid2core.metrics.sample_files import Chunk
+    from sid2core.pipeline.artifact import Artifact
+
+SUMMARY = "Export the samples that evaluation kept, as PNG, npz or Parquet; or list them."
+_BYTES = 2**24  # of images in memory at once, about
+
+
+class SamplesError(Sid2Error):
+    """There are no such samples, or the command line does not say where to put them."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("sampler", metavar="SAMPLER", nargs="?", help="whose samples")
+    what.add_argument("--list", action="store_true", help="a table of all samplers")
+    parser.add_argument("--out", metavar="PATH", type=Path, help="a folder for PNG, else a file")
+    parser.add_argument(
+        "--format", metavar="FORM", help="png, npz or parquet; default: as PATH ends, else png"
+    )
+    parser.add_argument("--force", action="store_true", help="replace what is at PATH")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table, or write the files and print how many there are."""
+    from sid2core.pipeline import artifact
+
+    evaluate = artifact.load("evaluate")
+    if options.list:
+        print("\n".join(_table(evaluate)))
+    elif options.out is None:
+        msg = f"where are the samples of {options.sampler} to go? give --out PATH"
+        raise SamplesError(msg)
+    else:
+        _export(evaluate, options)
+
+
+def _table(evaluate: Artifact) -> Iterator[str]:
+    names = evaluate.facts["samplers"]
+    width = max(map(len, names))
+    for name in names:
+        count, *shape = _shape(evaluate.path(f"{name}.npz"))
+        yield f"{name:{width}}  {count:>8,} samples of {'x'.join(map(str, shape))}"
+
+
+def _export(evaluate: Artifact, options: argparse.Namespace) -> None:
+    from sid2core.metrics import sample_files
+
+    form = sample_files.form_of(options.out, options.format)
+    path = _samples(evaluate, options.sampler)
+    count, *shape = _shape(path)
+    if not count:
+        msg = f"{path} holds no samples: raise eval.keep, and run `dvc repro evaluate`"
+        raise SamplesError(msg)
+    names = _class_names(evaluate) if form == "parquet" else ()
+    samples = sample_files.Samples(count, tuple(shape), names, _chunks(path))
+    sample_files.write(options.out, samples, form, force=options.force)
+    print(f"{options.out}: {count:,} samples of {options.sampler} as {form}")
+
+
+def _samples(evaluate: Artifact, sampler: str) -> Path:
+    names = evaluate.facts["samplers"]
+    if sampler in names:
+        return evaluate.path(f"{sampler}.npz")
+    near = difflib.get_close_matches(sampler, names, n=1)
+    hint = f"; the nearest is {near[0]}" if near else ""
+    msg = f"no sampler {sampler!r}{hint}; `sid2 samples --list` shows all {len(names)}"
+    raise SamplesError(msg)
+
+
+def _shape(path: Path) -> tuple[int, ...]:
+    """Of the images in the npz, by their header alone."""
+    import zipfile
+
+    import numpy as np
+
+    with zipfile.ZipFile(path) as archive, archive.open("images.npy") as file:
+        np.lib.format.read_magic(file)
+        return np.lib.format.read_array_header_1_0(file)[0]
+
+
+def _chunks(path: Path) -> Iterator[Chunk]:
+    import math
+
+    from sid2core.data.storage import npy
+
+    found = [npy.located(str(path), (name,)) for name in ("images", "labels")]
+    images, labels = (npy.mapped(stored) for stored in found if stored is not None)
+    size = max(1, _BYTES // math.prod(images.shape[1:]))
+    for start in range(0, len(images), size):
+        yield images[start : start + size], labels[start : start + size]
+
+
+def _class_names(evaluate: Artifact) -> tuple[str, ...]:
+    """As the data set's manifest has them; its images are not needed, nor checked."""
+    from sid2core.pipeline import artifact
+
+    path = artifact.ROOT / "prepare" / artifact.MANIFEST
+    cure = "run `dvc repro evaluate`, or write png or npz, which need no names of classes"
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        msg = f"{path} not found, which has the names of classes for Parquet; {cure}"
+        raise SamplesError(msg) from None
+    if hashlib.sha256(raw).hexdigest() != evaluate.manifest["inputs"]["prepare"]:
+        msg = f"{path} is not that of the data that the samples were made of; {cure}"
+        raise SamplesError(msg)
+    return tuple(json.loads(raw)["facts"]["class_names"])

@@ -1,0 +1,420 @@
+"""Typed view of ``params.yaml``: every key is known, typed and bounded before any work starts.
+
+This module declares types and bounds only. It holds no default and computes no value, so a change
+here cannot change a result: values live in ``params.yaml``, one section per stage, where DVC
+tracks them. Reading imports neither JAX nor pandas, so a mistyped key fails at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from sid2core.config.data import Data, Loader
+from sid2core.config.section import (
+    Bits,
+    Finite,
+    Fraction,
+    NonNegative,
+    NonNegativeFloat,
+    ParamsError,
+    Positive,
+    PositiveFloat,
+    Section,
+    Seed,
+)
+from sid2core.config.training import Mesh, Optimiser, Train, check_parts
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class Reference(Section):
+    """The data set's own feature extractor: a small classifier of the train split."""
+
+    channels: Annotated[list[Positive], Field(min_length=1)]
+    feature_size: Positive
+    steps: Positive
+    batch_size: Positive
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    max_shift: NonNegative
+    label_smoothing: Fraction
+
+
+class Schedule(Section):
+    """Log-SNR over diffusion time (SiD2 supplement B.1)."""
+
+    name: Literal["cosine_interpolated", "cosine"]
+    noise_res_low: Positive
+    noise_res_high: Positive | None
+    logsnr_min: Finite
+    logsnr_max: Finite
+    shift: Literal["sid", "listing"]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Schedule:
+        if self.logsnr_min >= self.logsnr_max:
+            msg = f"logsnr_min {self.logsnr_min} must be below logsnr_max {self.logsnr_max}"
+            raise ValueError(msg)
+        return self
+
+
+class Loss(Section):
+    """The loss of base training; what a loss has no use for is null.
+
+    ``bias`` is of sigmoid and power, moving from ``bias_start`` over ``bias_steps`` where these
+    are given; ``levels`` is of power.
+    """
+
+    name: Literal["sigmoid", "edm", "edm_monotonic", "elbo", "low_bit", "power"]
+    bias: Finite | None
+    bias_start: Finite | None
+    bias_steps: Positive | None
+    levels: NonNegative | None
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Loss:
+        biased = self.name in ("sigmoid", "power")
+        moving = biased and (self.bias_start, self.bias_steps) != (None, None)
+        needed = {
+            "bias": biased,
+            "bias_start": moving,
+            "bias_steps": moving,
+            "levels": self.name == "power",
+        }
+        problems = []
+        for key, wanted in needed.items():
+            given = getattr(self, key) is not None
+            if wanted and not given:
+                pair = " (bias_start and bias_steps go together)" if key.startswith("bias_") else ""
+                problems.append(f"needs {key}, found null{pair}")
+            if given and not wanted:
+                problems.append(f"has no use for {key}; set it to null")
+        if problems:
+            raise ValueError(f"loss {self.name} {', and '.join(problems)}")
+        return self
+
+
+class Diffusion(Section):
+    """The process and the objective, shared by every stage that trains or samples."""
+
+    prediction: Literal["v", "eps", "x"]
+    schedule: Schedule
+    loss: Loss
+
+
+class Model(Section):
+    """Residual U-ViT: one entry of each list a level, from the finest to the coarsest.
+
+    The last level is the middle: it has ``mid_depth`` blocks and no skip.
+    """
+
+    patch_size: Literal[1, 2, 4, 8]
+    channels: Annotated[list[Positive], Field(min_length=1)]
+    blocks: list[Literal["res", "transformer"]]
+    encoder_depth: list[NonNegative]
+    decoder_depth: list[NonNegative]
+    mid_depth: Positive
+    dropout: list[Fraction]
+    temporal_strides: list[Positive]
+    emb_channels: Positive
+    head_size: Positive | None
+    heads: Positive | None
+    position: Literal["learned", "rope"]
+    film: Literal["both", "attention", "mlp"]
+    order: Literal["attention_first", "mlp_first", "parallel"]
+    text_channels: Positive | None
+    compute_dtype: Literal["float32", "bfloat16"]
+
+    @model_validator(mode="after")
+    def _levels(self) -> Model:
+        levels = len(self.channels)
+        expected = {
+            "blocks": levels,
+            "dropout": levels,
+            "encoder_depth": levels - 1,
+            "decoder_depth": levels - 1,
+            "temporal_strides": levels - 1,
+        }
+        for name, length in expected.items():
+            found = len(getattr(self, name))
+            if found != length:
+                msg = f"{name} has {found} entries; {levels} channels need {length}"
+                raise ValueError(msg)
+        if (self.head_size is None) == (self.heads is None):
+            msg = (
+                f"head_size is {self.head_size} and heads {self.heads}; give one, the other is null"
+            )
+            raise ValueError(msg)
+        name = "heads" if self.head_size is None else "head_size"
+        for channels, block in zip(self.channels, self.blocks, strict=True):
+            if block == "transformer" and channels % getattr(self, name):
+                msg = f"{name} {getattr(self, name)} must divide {channels} channels"
+                raise ValueError(msg)
+        return self
+
+
+class Sampling(Section):
+    """The sampler of every stage that draws images from the base model."""
+
+    sampler: Literal["ddpm", "ddim", "addim"]
+    logvar_fraction: Annotated[float, Field(ge=0, le=1)]
+    eta: NonNegativeFloat
+    steps: Positive
+    clip: bool
+    batch_size: Positive
+
+
+class Guidance(Section):
+    """Constant guidance, as ``evaluate`` reports it beside the found interval."""
+
+    weight: NonNegativeFloat
+
+
+class GuidanceSearch(Section):
+    """The grid: weight 0 and the whole range are always part of it."""
+
+    weights: Annotated[list[PositiveFloat], Field(min_length=1)]
+    intervals: list[Annotated[list[Finite], Field(min_length=2, max_length=2)]]
+    samples: Annotated[int, Field(ge=2)]
+    repeats: Annotated[int, Field(ge=2)]
+
+    @model_validator(mode="after")
+    def _intervals(self) -> GuidanceSearch:
+        for low, high in self.intervals:
+            if low >= high:
+                msg = f"interval [{low}, {high}] is empty; write [lower, upper] log-SNR"
+                raise ValueError(msg)
+        for name in ("weights", "intervals"):
+            values = [repr(value) for value in getattr(self, name)]
+            if len(set(values)) != len(values):
+                msg = f"{name} repeats an entry: {', '.join(values)}"
+                raise ValueError(msg)
+        return self
+
+
+class Distill(Section):
+    """Moment matching (arXiv 2406.04103), one student for each entry of ``steps``."""
+
+    steps: Annotated[list[Positive], Field(min_length=1)]
+    iterations: Positive
+    batch_size: Positive
+    accumulation: Positive
+    ema_decay: Fraction
+    max_weight: PositiveFloat
+    optimiser: Optimiser
+    score_samples: Annotated[int, Field(ge=2)]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Distill:
+        if len(set(self.steps)) != len(self.steps):
+            msg = f"steps repeats an entry: {self.steps}"
+            raise ValueError(msg)
+        check_parts(self.batch_size, self.accumulation)
+        return self
+
+
+class Eval(Section):
+    """How many images each sampler is judged by, by what else, and how many are kept."""
+
+    samples: Annotated[int, Field(ge=6)]  # each has five neighbours then
+    keep: Positive
+    grid_columns: Positive
+    chunk_size: Positive
+    labels: Literal["balanced", "drawn"]
+    inception_weights: str | None
+    inception_mode: Literal["tf1", "torch", "clean"]
+    dinov2_weights: str | None
+    reference_stats: str | None
+    infinity: bool
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Eval:
+        if self.keep > self.samples:
+            msg = f"keep {self.keep} exceeds samples {self.samples}"
+            raise ValueError(msg)
+        if self.samples < 20 and (self.infinity or self.inception_weights is not None):
+            msg = f"samples {self.samples} are too few for infinity or Inception; 20 or more"
+            raise ValueError(msg)
+        if self.reference_stats is not None and self.inception_weights is None:
+            msg = (
+                f"reference_stats is {self.reference_stats!r}, statistics of Inception's features: "
+                "set inception_weights too, or reference_stats to null"
+            )
+            raise ValueError(msg)
+        return self
+
+
+class Analysis(Section):
+    """The low-bit view of the loss (SiD2 supplement A): what its figures span and mix."""
+
+    bits: Annotated[list[Bits], Field(min_length=1)]
+    # Beyond, the error is 0 or SNR times the variance to the last digit that is written.
+    logsnr_min: Annotated[float, Field(ge=-30, le=30)]
+    logsnr_max: Annotated[float, Field(ge=-30, le=30)]
+    points: Annotated[int, Field(ge=2, le=10_000)]
+    sigmoid_bias: Finite
+    mixture_bits: Annotated[list[Bits], Field(min_length=1)]
+    mixture_proportions: list[PositiveFloat]
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Analysis:
+        if self.logsnr_min >= self.logsnr_max:
+            msg = f"logsnr_min {self.logsnr_min} must be below logsnr_max {self.logsnr_max}"
+            raise ValueError(msg)
+        found, wanted = len(self.mixture_proportions), len(self.mixture_bits)
+        if found != wanted:
+            msg = f"mixture_proportions has {found} entries; {wanted} mixture_bits need {wanted}"
+            raise ValueError(msg)
+        for name in ("bits", "mixture_bits"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                msg = f"{name} repeats an entry: {values}"
+                raise ValueError(msg)
+        return self
+
+
+class Report(Section):
+    """What the page shows."""
+
+    title: Annotated[str, Field(min_length=1)]
+    neighbours: Positive
+
+
+class Runtime(Section):
+    """What does not change results; DVC does not track it."""
+
+    launcher: str
+    mesh: Mesh
+    log_every: Positive
+    checkpoint_every: Positive
+    checkpoint_minutes: PositiveFloat | None
+    keep_checkpoints: Positive
+    keep_hours: PositiveFloat | None
+    max_skipped: Positive
+    sample_every: NonNegative
+    remat: Literal["none", "blocks", "full"]
+    scan_blocks: Positive
+    attention: Literal["auto", "xla", "recomputed", "cudnn"]
+    prefetch: NonNegative
+    cache_mib: Positive
+
+
+class Params(Section):
+    """The whole of ``params.yaml``."""
+
+    seed: Seed
+    data: Data
+    loader: Loader
+    reference: Reference
+    diffusion: Diffusion
+    model: Model
+    train: Train
+    sampling: Sampling
+    guidance: Guidance
+    guidance_search: GuidanceSearch
+    distill: Distill
+    eval: Eval
+    analysis: Analysis
+    report: Report
+    runtime: Runtime
+
+
+def read(path: Path = PARAMS_FILE) -> Params:
+    """Read and check ``params.yaml``.
+
+    YAML 1.2 is read, so ``1e-05``, as ``dvc exp run --set-param`` writes tiny numbers, is a float.
+
+    Raises:
+        ParamsError: the file is missing, is not YAML, or has an unknown, missing, ill-typed or
+            out-of-range key; the message lists every such key.
+    """
+    try:
+        raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        msg = f"{path} not found in {Path.cwd()}; run from the project's root"
+        raise ParamsError(msg) from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        msg = f"{path} is not valid YAML: {error}"
+        raise ParamsError(msg) from None
+    return parse(raw, str(path))
+
+
+def parse(raw: Any, origin: str = "params.yaml") -> Params:
+    """Check a mapping as read from YAML; errors as in :func:`read`."""
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        lines = [_explain(item) for item in error.errors()]
+        msg = "\n".join([f"{origin} has {len(lines)} problem(s):", *lines])
+        raise ParamsError(msg) from None
+
+
+def _explain(item: Any) -> str:
+    """One line for one of pydantic's errors: the key, what was found, what was expected."""
+    path = item["loc"]
+    name = ".".join(str(part) for part in path) or "(the whole file)"
+    if item["type"] == "extra_forbidden":
+        siblings = _known_keys(path[:-1])
+        near = difflib.get_close_matches(str(path[-1]), siblings, n=1, cutoff=0.0)
+        key = ".".join([*map(str, path[:-1]), *near])
+        expected = _expected([*path[:-1], *near])
+        return f"  {name}: unknown key; the nearest known one is {key} ({expected})"
+    if item["type"] == "missing":
+        return f"  {name}: missing; expected {_expected(path)}"
+    if item["type"] == "value_error":
+        return f"  {name}: {item['msg'].removeprefix('Value error, ')}"
+    found = f"found {item['input']!r} ({type(item['input']).__name__})"
+    reason = item["msg"][0].lower() + item["msg"][1:]
+    return f"  {name}: {found}; expected {_expected(path)}: {reason}"
+
+
+def _known_keys(path: Any) -> list[str]:
+    model = _model_at(path)
+    return list(model.model_fields) if model else []
+
+
+def _model_at(path: Any) -> type[BaseModel] | None:
+    """The section that lives under ``path``, or None where no section does."""
+    model: Any = Params
+    for part in path:
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return None
+        field = model.model_fields.get(str(part))
+        model = field.annotation if field else None
+    return model if isinstance(model, type) and issubclass(model, BaseModel) else None
+
+
+def _expected(path: Any) -> str:
+    """The type of the key at ``path`` in the words of a YAML author."""
+    if not path:
+        return "a section"
+    *parents, last = path
+    while isinstance(last, int) and parents:
+        *parents, last = parents
+    model = _model_at(parents)
+    field = model.model_fields.get(str(last)) if model else None
+    return _describe(field.annotation) if field else "a known key"
+
+
+_NAMES = {int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null"}
+
+
+def _describe(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation in _NAMES:
+        return _NAMES[annotation]
+    if origin is Annotated:
+        return _describe(arguments[0])
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin is list:
+        return f"list of {_describe(arguments[0])}"
+    if origin is Union or str(origin) == "<class 'types.UnionType'>":
+        return " or ".join(_describe(argument) for argument in arguments)
+    return "a section"

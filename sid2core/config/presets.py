@@ -1,0 +1,176 @@
+"""Presets: one file a scale, ``conf/<name>.yaml``, merged into ``params.yaml`` by one command.
+
+A file has two parts. ``params`` is what ``params.yaml`` is to say; every preset sets the same keys,
+so that one after another leaves nothing of the first behind. ``evidence`` is why to believe it:
+what the network costs, what is published, what was measured here, and how each value is known.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from sid2core import config
+from sid2core.config import yaml_edit
+from sid2core.errors import Sid2Error
+from sid2core.pipeline import artifact
+
+FOLDER = Path("conf")
+KINDS = ("stated", "quoted", "derived", "inferred", "ours")
+"""How a value is known: stated in the supplement, quoted from the paper by an independent public
+source, derived by arithmetic that is shown, inferred (our best reading), or ours (not the paper's
+business)."""
+
+
+class PresetError(Sid2Error):
+    """There is no such preset, or its file cannot be used; the message says which and why."""
+
+
+class Training(config.Section):
+    """What training the base model takes."""
+
+    images: config.Positive
+    zettaflops: config.PositiveFloat
+
+
+class Published(config.Section):
+    """What the paper reports; null where no figure is at hand."""
+
+    fid: config.PositiveFloat | None
+    fid_student_16: config.PositiveFloat | None
+    gflops_forward: config.PositiveFloat | None
+    source: Annotated[str, Field(min_length=1)]
+
+
+class Evidence(config.Section):
+    """What is known of a preset. ``ours`` and ``hardware`` are null until it has been run."""
+
+    title: Annotated[str, Field(min_length=1)]
+    classes: config.Positive
+    gflops_forward: config.PositiveFloat
+    parameters: config.Positive
+    training: Training
+    published: Published
+    ours: dict[str, config.Finite] | None
+    hardware: str | None
+    command: Annotated[str, Field(min_length=1)]
+    notes: dict[str, str]
+
+    @model_validator(mode="after")
+    def _believable(self) -> Evidence:
+        if (self.ours is None) != (self.hardware is None):
+            raise ValueError("ours and hardware go together: both null, or both given")
+        for key, note in self.notes.items():
+            if not re.match(rf"({'|'.join(KINDS)}): ", note):
+                raise ValueError(f"notes.{key} must begin with one of {', '.join(KINDS)}, and ': '")
+        return self
+
+
+class _File(config.Section):
+    evidence: Evidence
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One preset as read from its file."""
+
+    name: str
+    path: Path
+    evidence: Evidence
+    params: Mapping[str, Any]
+    """The overlay: a nested mapping of keys of ``params.yaml``."""
+
+    def note(self, key: str) -> str | None:
+        """How the value of ``a.b.c`` is known: its own note, or that of ``a.b``, or of ``a``."""
+        while key:
+            if key in self.evidence.notes:
+                return self.evidence.notes[key]
+            key = key.rpartition(".")[0]
+        return None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a preset makes of ``params.yaml``; nothing is written before :meth:`write`."""
+
+    path: Path
+    before: str
+    after: str
+    differences: tuple[str, ...]
+    """``key: old -> new``, one a value."""
+    params: config.Params
+
+    def write(self) -> None:
+        """Put the new text in place of the old, all of it or nothing."""
+        if self.after != self.before:
+            artifact.write_text(self.path, self.after)
+
+
+def names(folder: Path = FOLDER) -> list[str]:
+    """All presets, in alphabetic order.
+
+    Raises:
+        PresetError: there is none.
+    """
+    found = sorted(path.stem for path in folder.glob("*.yaml"))
+    if not found:
+        msg = f"no preset in {folder.absolute()}; run from the project's root"
+        raise PresetError(msg)
+    return found
+
+
+def read(name: str, folder: Path = FOLDER) -> Preset:
+    """Read one preset and check its form; its values are checked by :func:`change`.
+
+    Raises:
+        PresetError: there is none of this name, or its file is malformed.
+    """
+    known = names(folder)
+    if name not in known:
+        (near,) = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+        msg = f"no preset {name!r}; the nearest is {near} (there are: {', '.join(known)})"
+        raise PresetError(msg)
+    path = folder / f"{name}.yaml"
+    try:
+        file = _File.model_validate(yaml_edit.load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        msg = f"{path} is no preset: {'; '.join(problems)}"
+        raise PresetError(msg) from None
+    except (yaml_edit.OverlayError, UnicodeDecodeError) as error:
+        msg = f"{path} cannot be read: {error}"
+        raise PresetError(msg) from None
+    return Preset(name, path, file.evidence, file.params)
+
+
+def change(preset: Preset, path: Path = config.PARAMS_FILE) -> Change:
+    """What ``preset`` makes of the parameters at ``path``, checked as a whole.
+
+    Raises:
+        PresetError: the file at ``path`` is missing or cannot be edited.
+        ParamsError: the result has an unknown, ill-typed or out-of-range key.
+    """
+    try:
+        before = path.read_text(encoding="utf-8")
+        old = yaml_edit.load(before)
+    except FileNotFoundError:
+        msg = f"{path} not found in {Path.cwd()}; run from the project's root"
+        raise PresetError(msg) from None
+    except (yaml_edit.OverlayError, UnicodeDecodeError) as error:
+        msg = f"{path} cannot be read: {error}"
+        raise PresetError(msg) from None
+    new = yaml_edit.merged(old, preset.params)
+    params = config.parse(new, f"{path} with {preset.path}")
+    try:
+        after = yaml_edit.write_into(before, preset.params)
+    except yaml_edit.OverlayError as error:
+        msg = f"{path} cannot take {preset.path}: {error}"
+        raise PresetError(msg) from None
+    return Change(path, before, after, tuple(yaml_edit.differences(old, new)), params)

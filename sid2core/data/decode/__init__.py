@@ -1,0 +1,1 @@
+"""From encoded files to pixels: decoding, colours, crops."""

@@ -1,0 +1,329 @@
+"""From an image file to raw pixels of one size: what happens to every picture, in this order.
+
+1. The content, not the name, tells the format; of an animation the first frame counts.
+2. A picture of more than ``max_pixels`` is refused by what its header says, and a WebP or GIF of
+   more than 179 million in any case.
+3. It is decoded. What ends too early is refused; damage that a decoder conceals (in the middle of
+   a JPEG's data, say) cannot be seen from here. With ``jpeg: scaled`` libjpeg reduces by 2, 4 or 8
+   as it decodes, as long as both sides stay twice the target. That moves values by 0.3 of 255 in
+   the mean (53 dB; ``python -m benchmarks.prepare``), and those of the crop ``adm`` down by half a
+   level for each halving that it is spared, since ADM's halving rounds up.
+4. Depth, colour profile and alpha: :mod:`sid2core.data.decode.colours`.
+5. EXIF orientation is applied. An EXIF block that cannot be read turns nothing.
+6. Resize and crop: :mod:`sid2core.data.decode.crops`.
+
+Memory is bounded by ``max_pixels``: at most 16 bytes a pixel of most pictures, 24 of WebP and 40
+of 16-bit PNG, beside the file itself of a WebP and the image that is made. Before its size is known
+a GIF may claim 180 MB for its first frame.
+
+TIFF is left out: libtiff prints what it thinks of damaged files, and has pixels of many more kinds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageFile, features
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from sid2core import config
+from sid2core.data.decode import colours
+from sid2core.data.decode.crops import CROPS
+from sid2core.data.errors import Unusable
+from sid2core.data.sources.protocol import Content
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
+"""Files that count as images, in lower case."""
+
+_FORMATS: Mapping[bytes, type[ImageFile.ImageFile]] = {
+    b"\xff\xd8\xff": JpegImageFile,
+    b"\x89PNG\r\n\x1a\n": PngImageFile,
+    b"RIFF": WebPImageFile,
+    b"BM": BmpImageFile,
+    b"GIF8": GifImageFile,
+}
+"""By what a file begins with. ``Image.open`` would bring in a limit that is the process's."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ON_THEIR_SIDE = (5, 6, 7, 8)
+_CHANNELS = ((), (3,), (4,))
+_GREY_STEPS = {"L;2": 85, "L;4": 17}
+_REASON = 200
+_BLOCK = 1 << 20
+_JPEG_END = b"\xff\xd9"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every picture of a source becomes an image; see ``params.yaml`` for the choices.
+
+    Raises:
+        DataError: ``background`` is no colour.
+    """
+
+    height: int
+    width: int
+    channels: int
+    crop: str
+    background: str
+    jpeg: str
+    max_pixels: int
+
+    def __post_init__(self) -> None:
+        colours.parsed(self.background)
+
+    @classmethod
+    def of(cls, data: config.Data) -> Recipe:
+        """As the parameters say; ``image_size`` and ``channels`` must be there."""
+        size = data.image_size
+        height, width = size if isinstance(size, list) else (size, size)
+        assert height is not None  # config.Data has seen to it
+        assert width is not None
+        assert data.channels is not None
+        return cls(
+            height, width, data.channels, data.crop, data.background, data.jpeg, data.max_pixels
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[h, w, c] of every image."""
+        return (self.height, self.width, self.channels)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """All choices by name, and the libraries whose decoders and filters made the pixels."""
+        return {
+            "crop": self.crop,
+            "filter": CROPS[self.crop].filter,
+            "background": "#{:02x}{:02x}{:02x}".format(*colours.parsed(self.background)),
+            "jpeg": self.jpeg,
+            "max_pixels": self.max_pixels,
+            "orientation": "exif",
+            "animation": "first frame",
+            **colours.FACTS,
+            "pillow": PIL.__version__,
+            "libjpeg_turbo": features.version("libjpeg_turbo"),
+            "littlecms": features.version("littlecms2"),
+            "webp": features.version("webp"),
+        }
+
+    def image(self, file: BinaryIO) -> Content:
+        """The picture in ``file``, which can seek, as uint8 [height, width, channels].
+
+        Raises:
+            Unusable: it is no whole image within the limits.
+            OSError: reading failed for a reason that is not the file's own.
+        """
+        with _blaming_the_file():
+            picture, size = self._decoded(file)
+            return Content(self._cut(picture), size)
+
+    def of_array(self, array: NDArray[np.uint8]) -> Content:
+        """The same of a picture that is an array [h, w] or [h, w, c] of 1, 3 or 4 (RGBA) channels.
+
+        Raises:
+            Unusable: it is not such an array, or not within the limits.
+        """
+        if array.ndim == 3 and array.shape[2] == 1:
+            array = array[..., 0]
+        if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in _CHANNELS:
+            msg = f"{array.dtype} of shape {array.shape}; expected uint8 [h, w] or [h, w, 1|3|4]"
+            raise Unusable(msg)
+        self._check(array.shape[1], array.shape[0])
+        with _blaming_the_file():
+            picture = self._flat(Image.fromarray(array), None)
+            return Content(self._cut(picture), picture.size)
+
+    def _decoded(self, file: BinaryIO) -> tuple[Image.Image, tuple[int, int]]:
+        """The upright picture in its final colours, and its size before any reduction."""
+        image = _opened(file)
+        self._check(*image.size)
+        width, height = image.size
+        depth = _depth(image)
+        if isinstance(image, JpegImageFile):
+            _check_end(file)
+            if self.jpeg == "scaled":
+                on_its_side = _turn(image) in _ON_THEIR_SIDE
+                wanted = (2 * self.width, 2 * self.height)
+                image.draft(None, wanted[::-1] if on_its_side else wanted)
+        image.load()
+        turn, profile = _turn(image), image.info.get("icc_profile")
+        picture = _eight_bits(image, depth, file)
+        del image  # so that its pixels go as soon as others take their place
+        picture = self._flat(picture, profile)
+        if turn in _TURNS:
+            picture = picture.transpose(_TURNS[turn])
+        return picture, (height, width) if turn in _ON_THEIR_SIDE else (width, height)
+
+    def _check(self, width: int, height: int) -> None:
+        if not width or not height:
+            msg = f"no pixels: {width}x{height}"
+            raise Unusable(msg)
+        if width * height > self.max_pixels:
+            msg = f"{width}x{height} pixels are more than data.max_pixels {self.max_pixels}"
+            raise Unusable(msg)
+
+    def _flat(self, picture: Image.Image, profile: bytes | None) -> Image.Image:
+        background = colours.parsed(self.background)
+        return colours.flat(picture, colours.MODES[self.channels], background, profile)
+
+    def _cut(self, picture: Image.Image) -> NDArray[np.uint8]:
+        cut = CROPS[self.crop].cut(picture, self.width, self.height, self.max_pixels)
+        return np.array(cut).reshape(self.shape)
+
+
+class Decoded:
+    """What sources of pictures have in common: their recipe tells of the images."""
+
+    recipe: Recipe
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The choices that every picture is read by."""
+        return self.recipe.facts
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[h, w, c] as the parameters have it."""
+        return self.recipe.shape
+
+
+def _opened(file: BinaryIO) -> ImageFile.ImageFile:
+    """The file's picture, of which no more than the header is read."""
+    file.seek(0)
+    start = file.read(max(map(len, _FORMATS)))
+    for mark, made_by in _FORMATS.items():
+        if start.startswith(mark):
+            file.seek(0)
+            return made_by(file)
+    if not start:
+        msg = "the file is empty"
+        raise Unusable(msg)
+    msg = f"no image of a known format ({', '.join(str(one.format) for one in _FORMATS.values())})"
+    raise Unusable(msg)
+
+
+def _check_end(file: BinaryIO) -> None:
+    """Refuse a JPEG that has no end mark after where ``file`` stands, at the start of its scans.
+
+    libjpeg makes grey of zeros that stand for what a crash or a broken download has lost.
+    """
+    start = file.tell()
+    file.seek(-len(_JPEG_END), os.SEEK_END)
+    if file.read() == _JPEG_END:
+        return
+    file.seek(start)
+    last = b""
+    while block := file.read(_BLOCK):
+        if _JPEG_END in last + block:
+            return
+        last = block[-1:]
+    msg = "truncated: the data have no end mark"
+    raise Unusable(msg)
+
+
+def _depth(image: ImageFile.ImageFile) -> str:
+    """How PNG stores its pixels, in Pillow's words; nothing for other formats."""
+    return str(image.tile[0].args) if isinstance(image, PngImageFile) and image.tile else ""
+
+
+def _eight_bits(image: ImageFile.ImageFile, depth: str, file: BinaryIO) -> Image.Image:
+    """The decoded ``image``, with what Pillow leaves undone for PNG of fewer and more bits."""
+    clear = image.info.get("transparency")
+    if depth in _GREY_STEPS and clear is not None:  # levels are spread over a byte, this is not
+        step = _GREY_STEPS[depth]
+        image.info["transparency"] = clear % (255 // step + 1) * step
+    if not depth.endswith(";16B"):
+        return image
+    if image.mode == "I;16":
+        return colours.narrowed(np.asarray(image), clear)
+    # Of colours Pillow keeps high bytes alone. Told that their order is the other, it gives the low
+    # ones; and of grey with alpha, told that it is RGBA of bytes, all four.
+    if depth == "LA;16B":
+        four = _read_as("RGBA", file)
+        high, low = four[..., 0::2], four[..., 1::2]
+    else:
+        high, low = np.asarray(image), _read_as(depth[:-1] + "L", file)
+    return colours.narrowed(high.astype(np.uint16) << 8 | low, clear)
+
+
+def _read_as(depth: str, file: BinaryIO) -> NDArray[np.uint8]:
+    file.seek(0)
+    image = PngImageFile(file)
+    image.tile = [tile._replace(args=depth) for tile in image.tile]
+    return np.asarray(image)
+
+
+def _turn(image: Image.Image) -> int:
+    """EXIF's orientation; 1, which is upright, where there is none that makes sense."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except MemoryError:
+        raise
+    except Exception:  # whatever a damaged block makes the parser raise
+        return 1
+
+
+class _Hushed:
+    """Inside, decoders' warnings are not shown: oddities that change no pixel are not worth a line.
+
+    Filters are the process's, so of several threads the first to enter sets and the last restores.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self._inside += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.__exit__(None, None, None)
+
+
+_HUSHED = _Hushed()
+
+
+@contextlib.contextmanager
+def _blaming_the_file() -> Iterator[None]:
+    """Decoders meet arbitrary bytes here and raise what they like; all of it is :class:`Unusable`.
+
+    Only what the system reports (an ``OSError`` with a number, memory) is not the file's fault.
+    """
+    try:
+        with _HUSHED:
+            yield
+    except (Unusable, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise Unusable(reason[:_REASON]) from error

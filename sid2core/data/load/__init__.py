@@ -1,0 +1,1 @@
+"""From Parquet shards to shuffled batches on the devices."""

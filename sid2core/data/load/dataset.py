@@ -1,0 +1,166 @@
+"""A split of prepared images: labels in memory, images on disk until they are asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sid2core.data.errors import DataError
+from sid2core.data.load import reading
+from sid2core.data.load.cache import Cache
+from sid2core.data.load.reading import RowGroups, Shards
+from sid2core.data.load.shards import Layout
+from sid2core.pipeline.artifact import Artifact
+
+_CACHE_MIB = 256
+"""For those who pass through once; training gives ``runtime.cache_mib``."""
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images and labels of one split, in stored order.
+
+    In memory are 4 bytes a record, and of images the row groups that were used last: at most
+    ``cache_mib``, or one row group if that is more.
+    """
+
+    groups: RowGroups
+    cache_mib: float = _CACHE_MIB
+
+    @classmethod
+    def open(cls, prepare: Artifact, split: str, cache_mib: float = _CACHE_MIB) -> Dataset:
+        """The split ``split`` of the artifact that ``prepare`` wrote.
+
+        Raises:
+            DataError: the artifact has no such split, or a shard differs from what it says.
+        """
+        facts, splits = prepare.facts, prepare.facts["splits"]
+        if split not in splits:
+            msg = f"{prepare.folder} has no split {split!r}; it has {', '.join(splits)}"
+            raise DataError(msg)
+        layout = Layout(
+            tuple(facts["shape"]),
+            tuple(facts["class_names"]),
+            split,
+            facts.get("captioned", False),
+        )
+        shards = Shards([prepare.path(name) for name in splits[split]["shards"]], layout)
+        _check(shards, splits[split]["records"], str(prepare.folder))
+        return cls(shards, cache_mib)
+
+    @property
+    def split(self) -> str:
+        """Its name."""
+        return self.groups.layout.split
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each label."""
+        return self.groups.layout.class_names
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes labels may name."""
+        return len(self.class_names)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one image or clip, channels last."""
+        return self.groups.layout.shape
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """Class indices [n], read-only."""
+        return self.groups.labels
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The name of each record, read anew at each call."""
+        return tuple(self.groups.column("key"))
+
+    @property
+    def captions(self) -> tuple[str | None, ...]:
+        """The caption of each record, read anew; the split must be one that has captions."""
+        return tuple(self.groups.column("caption"))
+
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """All of them at once, read anew: for sets that are known to be small."""
+        return self.take(np.arange(len(self)))
+
+    def __len__(self) -> int:
+        """How many images."""
+        return len(self.labels)
+
+    def take(self, rows: ArrayLike, *, together: bool = False) -> NDArray[np.uint8]:
+        """A new array of the images ``rows``, [k, h, w, c] or [k, f, h, w, c].
+
+        It is quickest where rows of one row group stand together.
+
+        Args:
+            rows: which, in any order.
+            together: let the cache hold all their row groups at once, however small it is meant to
+                be, since the next call will need most of them again.
+
+        Raises:
+            IndexError: there is no such row.
+            DataError: a shard cannot be read.
+        """
+        wanted = np.asarray(rows, np.int64)
+        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < len(self):
+            msg = f"rows {wanted.min()} to {wanted.max()} wanted; there are 0 to {len(self) - 1}"
+            raise IndexError(msg)
+        groups = np.searchsorted(self._ends, wanted, side="right")
+        places = wanted - (self._ends - self.groups.sizes)[groups]
+        starts = np.flatnonzero(np.diff(groups, prepend=-1))
+        runs = groups[starts]
+        if together:
+            self.cache.reserve(np.unique(runs))
+        images = _aligned((len(wanted), *self.shape))
+        bounds = [*starts.tolist(), len(wanted)]
+        for group, start, stop in zip(runs.tolist(), bounds, bounds[1:], strict=False):
+            # "clip" lets it write straight into `images`; the places are within bounds.
+            self.cache[group].take(places[start:stop], 0, images[start:stop], "clip")
+        return images
+
+    def chunks(self, size: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int32]]]:
+        """Images and labels in stored order, ``size`` at a time (fewer at last)."""
+        for start in range(0, len(self), size):
+            rows = np.arange(start, min(start + size, len(self)))
+            yield self.take(rows), self.labels[rows]
+
+    @cached_property
+    def cache(self) -> Cache:
+        """The row groups in memory."""
+        limit = int(self.cache_mib * 2**20)
+        return Cache(self.groups.images, reading.nbytes(self.groups), limit)
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.cumsum(self.groups.sizes)
+
+
+def _aligned(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Room that begins at a multiple of 64 bytes: XLA on a processor uses it where it is."""
+    size = math.prod(shape)
+    room = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    return room[start : start + size].reshape(shape)
+
+
+def _check(shards: Shards, records: int, origin: str) -> None:
+    cure = "run `dvc repro --force prepare` to write it again"
+    split, labels = shards.layout.split, shards.labels
+    if len(labels) != records or not records:
+        msg = f"{origin} has {len(labels)} {split} images, its facts say {records}; {cure}"
+        raise DataError(msg)
+    low, high, classes = labels.min(), labels.max(), len(shards.layout.class_names)
+    if low < 0 or high >= classes:
+        msg = f"{origin} has labels {low} to {high}; {classes} classes need 0 to {classes - 1}"
+        raise DataError(f"{msg}; {cure}")

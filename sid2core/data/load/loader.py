@@ -1,0 +1,160 @@
+"""Batches as a function of (seed, step), made while the device computes.
+
+Any step can be asked for at once, so a resumed run needs no state of its data. Which records make
+a batch, and how they are changed by chance, does not hang on how many processes share it.
+
+Host memory: the row groups in the dataset's cache (``runtime.cache_mib``, or those of one batch if
+that is more), ``runtime.prefetch`` + 1 batches, and 22 bytes a record for labels and order.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+from numpy.typing import NDArray
+
+from sid2core import config
+from sid2core.data.errors import DataError
+from sid2core.data.load import shuffle
+from sid2core.data.load.augment import augmented
+from sid2core.data.load.dataset import Dataset
+from sid2core.data.load.reading import nbytes
+from sid2core.data.load.shuffle import Order
+
+_log = logging.getLogger(__name__)
+
+
+class Batch(NamedTuple):
+    """Raw images [b, h, w, c], or clips [b, f, h, w, c], and class indices [b]."""
+
+    images: jax.Array | NDArray[np.uint8]
+    labels: jax.Array | NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Endless shuffled batches of ``dataset``.
+
+    Epochs follow one another without a gap: each shows every image once, in an order of its own,
+    and a batch may hold the end of one and the start of the next.
+
+    Attributes:
+        dataset: where images come from.
+        batch_size: images a step, of all processes together.
+        seed: what order and augmentation hang on.
+        augment: what is done to images by chance; nothing without it.
+        prefetch: how many batches :meth:`stream` makes ahead, in a thread; 0 makes each when asked.
+        process_index: which process this is; JAX's own answer without it.
+        process_count: how many share each batch; JAX's own answer without it.
+        sharding: how the devices of all processes share a batch; without it, one device takes it
+            whole, or where there are several processes, all devices equal parts.
+    """
+
+    dataset: Dataset
+    batch_size: int
+    seed: int
+    augment: config.Loader | None = None
+    prefetch: int = 0
+    process_index: int | None = None
+    process_count: int | None = None
+    sharding: Sharding | None = None
+
+    def batch(self, step: int) -> Batch:
+        """This process's rows of the batch of ``step`` (from 0), on the host."""
+        mine = self._part
+        rows = self.indices(step)[mine]
+        images = self.dataset.take(rows, together=True)
+        if self.augment is not None:
+            first = step * self.batch_size + mine.start
+            images = augmented(images, self.augment, self.seed, first)
+        return Batch(images, self.dataset.labels[rows])
+
+    def indices(self, step: int) -> NDArray[np.int64]:
+        """Which images make the whole batch of ``step``."""
+        return self._order.batch(step, self.batch_size)
+
+    def stream(self, start: int, steps: int) -> Generator[Batch, None, None]:
+        """The batches of ``steps`` steps from ``start`` on, on the devices, as uint8.
+
+        With several processes each is one global array. What fails in the thread is raised here,
+        when its batch is asked for. Closing the iterator ends the thread, after the batch it is at.
+
+        Raises:
+            DataError: the devices cannot share a batch equally.
+        """
+        self._check_room()
+        todo = iter(range(start, start + steps))
+        if not self.prefetch:
+            yield from map(self._placed, todo)
+            return
+        pool = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        try:
+            ahead: deque[Future[Batch]] = deque()
+            for step in todo:
+                ahead.append(pool.submit(self._placed, step))
+                if len(ahead) > self.prefetch:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _placed(self, step: int) -> Batch:
+        return placed(self.batch(step), self.batch_size, self.sharding)
+
+    def _check_room(self) -> None:
+        mine = self._part
+        share = (mine.stop - mine.start) / self.batch_size
+        needed = share * self._order.open * nbytes(self.dataset.groups).max()
+        if needed > self.dataset.cache.limit:
+            _log.warning(
+                "row groups of about %.0f MiB are open at a time, and runtime.cache_mib is %.0f: "
+                "they are read more often than once an epoch; raise it, or lower "
+                "data.row_group_records (those of one batch are held in any case)",
+                *(needed / 2**20, self.dataset.cache.limit / 2**20),
+            )
+
+    @cached_property
+    def _order(self) -> Order:
+        return Order(self.dataset.groups.sizes, self.seed)
+
+    @property
+    def _part(self) -> slice:
+        index, count = self.process_index, self.process_count
+        return shuffle.part(
+            self.batch_size,
+            jax.process_index() if index is None else index,
+            jax.process_count() if count is None else count,
+        )
+
+
+def placed(batch: Batch, size: int, sharding: Sharding | None = None) -> Batch:
+    """A process's rows of a batch of ``size`` on the devices, as :attr:`Loader.sharding` says.
+
+    Raises:
+        DataError: the devices cannot share ``size`` equally.
+    """
+    if sharding is None and jax.process_count() == 1:
+        return jax.device_put(batch)
+    if sharding is None:
+        sharding = NamedSharding(Mesh(jax.devices(), ("data",)), PartitionSpec("data"))
+    shapes = [(size, *column.shape[1:]) for column in batch]
+    try:
+        sharding.shard_shape(shapes[0])
+    except ValueError as error:
+        msg = (
+            f"a batch of {size} cannot be divided over {len(sharding.device_set)} devices "
+            f"({error}): make train.batch_size and distill.batch_size multiples of their number"
+        )
+        raise DataError(msg) from None
+    make = jax.make_array_from_process_local_data
+    return Batch(*(make(sharding, *pair) for pair in zip(batch, shapes, strict=True)))

@@ -1,0 +1,1 @@
+"""From a source to Parquet shards: listing, splits, workers, overview."""

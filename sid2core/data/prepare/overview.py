@@ -1,0 +1,171 @@
+"""What ``prepare`` found, for readers: the manifest's facts, tables, a sheet of images."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from sid2core.data.load.reading import Shards
+from sid2core.data.load.shards import Layout
+from sid2core.data.prepare.counts import BRIGHTNESS_BINS
+from sid2core.data.prepare.listing import Part
+from sid2core.pipeline import artifact
+
+_REASONS = 50
+"""At most so many reasons have a row of their own."""
+_ROWS = _COLUMNS = 12
+_HEAD_BYTES, _HEAD_RECORDS = 64 * 2**20, 1024
+_CELL = (32, 96)
+"""Sides of the sheet's images: small ones are enlarged to the first, large ones reduced."""
+_GAP = 2
+_NAME_WIDTH, _NAME_LENGTH = 96, 15
+
+
+def facts(parts: Sequence[Part]) -> dict[str, Any]:
+    """What the manifest says of the data; needs the parts as :func:`preparation.place` left them.
+
+    Mean and standard deviation are of raw values, by channel.
+    """
+    source = parts[0].source
+    return {
+        "shape": list(source.shape),
+        "class_names": list(source.class_names),
+        "captioned": source.captioned,
+        "decoding": dict(source.facts),
+        "splits": {
+            part.split: {
+                "records": part.tally.records,
+                "per_class": [part.tally.per_class[label] for label in range(_classes(part))],
+                "rejected": len(part.rejects),
+                **part.tally.moments(),
+                "shards": part.shards,
+            }
+            for part in parts
+        },
+    }
+
+
+def write(folder: Path, parts: Sequence[Part], shards: Path) -> None:
+    """Write metrics, tables and the contact sheet of the shards in ``shards`` into ``folder``."""
+    rejects = [reject for part in parts for reject in part.rejects]
+    metrics = {f"{part.split}_images": part.tally.records for part in parts}
+    metrics |= {"classes": _classes(parts[0]), "rejected_images": len(rejects)}
+    artifact.write_json(folder / "metrics.json", metrics)
+    for name, table in _tables(parts).items():
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(table)
+        artifact.write_text(folder / f"{name}.csv", text.getvalue())
+    train = next(part for part in parts if part.split == "train")
+    images, labels = _head(shards / train.shards[0], train.layout)
+    sheet = contact_sheet(images, labels, train.source.class_names)
+    sheet.save(folder / "contact_sheet.png")
+
+
+def _classes(part: Part) -> int:
+    return len(part.source.class_names)
+
+
+def _tables(parts: Sequence[Part]) -> Mapping[str, list[tuple]]:
+    """Tables by name, headings first."""
+    brightness, sides, reasons = Counter[int](), Counter[int](), Counter[str]()
+    for part in parts:
+        reasons.update(reject.reason for reject in part.rejects)
+        brightness.update(part.tally.brightness)
+        sides.update(part.tally.short_sides)
+    width = 256 // BRIGHTNESS_BINS
+    return {
+        # Labels, since names may hold anything; the manifest has the names.
+        "classes": [("label", "split", "images")]
+        + [
+            (label, part.split, part.tally.per_class[label])
+            for part in parts
+            for label in range(_classes(part))
+        ],
+        "sizes": [("short_side", "images"), *sorted(sides.items())],
+        "brightness": [("from", "images")]
+        + [(place * width, brightness[place]) for place in range(BRIGHTNESS_BINS)],
+        "rejects": [("reason", "images"), *_commonest(reasons)],
+    }
+
+
+def _commonest(reasons: Counter[str]) -> list[tuple[str, int]]:
+    shown = reasons.most_common(_REASONS)
+    rest = reasons.total() - sum(count for _, count in shown)
+    return [*shown, ("other reasons", rest)] if rest else shown
+
+
+def _head(shard: Path, layout: Layout) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """The first images of a shard (of clips, the middle frame) and their labels, within bounds."""
+    opened = Shards([shard], layout)
+    images: list[NDArray[np.uint8]] = []
+    count = size = 0
+    for number in range(len(opened.sizes)):
+        if count > _HEAD_RECORDS or size > _HEAD_BYTES:
+            break
+        found = opened.images(number)
+        images.append(found if found.ndim == 4 else found[:, found.shape[1] // 2])
+        count, size = count + len(found), size + found.nbytes
+    return np.concatenate(images), opened.labels[:count]
+
+
+def contact_sheet(
+    images: NDArray[np.uint8], labels: NDArray[np.int32], class_names: Sequence[str]
+) -> Image.Image:
+    """A row of images a class where classes are few, else a grid of any images in label order.
+
+    Args:
+        images: raw values [n, h, w, c].
+        labels: class indices [n].
+        class_names: the name of each label, written beside its row.
+    """
+    if len(class_names) <= _ROWS:
+        names = list(class_names)
+        rows = [np.flatnonzero(labels == label)[:_COLUMNS] for label in range(len(names))]
+    else:
+        chosen = np.argsort(labels[: _ROWS * _COLUMNS], kind="stable")
+        rows = np.split(chosen, range(_COLUMNS, len(chosen), _COLUMNS))
+        names = []
+    height, width = _cell(*images.shape[1:3])
+    left = _NAME_WIDTH if names else _GAP
+    sheet = Image.new(
+        "RGB",
+        (left + _COLUMNS * (width + _GAP), _GAP + len(rows) * (height + _GAP)),
+        "white",
+    )
+    pen = ImageDraw.Draw(sheet)
+    for row, members in enumerate(rows):
+        top = _GAP + row * (height + _GAP)
+        if names:
+            pen.text((_GAP, top + height // 2), _short(names[row]), "black", anchor="lm")
+        for column, member in enumerate(members):
+            picture = _picture(images[member], (width, height))
+            sheet.paste(picture, (left + column * (width + _GAP), top))
+    return sheet
+
+
+def _cell(height: int, width: int) -> tuple[int, int]:
+    """The size of an image on the sheet: enlarged by a whole number, or reduced."""
+    smallest, largest = _CELL
+    side = max(height, width)
+    if side <= largest:
+        factor = max(1, -(-smallest // side))
+        return height * factor, width * factor
+    return max(1, height * largest // side), max(1, width * largest // side)
+
+
+def _picture(image: NDArray[np.uint8], size: tuple[int, int]) -> Image.Image:
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    smaller = size[0] < picture.width
+    return picture.resize(size, Image.Resampling.BOX if smaller else Image.Resampling.NEAREST)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"

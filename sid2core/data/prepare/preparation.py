@@ -1,0 +1,182 @@
+"""From listed entries to shards: what is written, and what is set aside.
+
+A shard is the unit of work: its entries are known beforehand, so any process can make it, in any
+order, with the same bytes. Made shards lie in the work folder, each with its tally beside it,
+until all are there; a run that was killed finds them again.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sid2core import config
+from sid2core.data.errors import DataError, Unusable
+from sid2core.data.load import shards
+from sid2core.data.prepare import listing, workers
+from sid2core.data.prepare.counts import Reject, Tally
+from sid2core.data.prepare.listing import Part
+from sid2core.data.sources import protocol
+from sid2core.data.sources.protocol import Entry, Record, Source
+from sid2core.pipeline import artifact, progress
+
+REJECTS = "rejects.csv"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard to write; all that a process needs to know."""
+
+    path: Path
+    layout: shards.Layout
+    source: Source
+    entries: Sequence[Entry]
+    row_group_records: int
+
+    @property
+    def tally_path(self) -> Path:
+        """Its tally is written last: where it lies, the shard is whole."""
+        return self.path.with_suffix(".json")
+
+    def tally(self) -> Tally:
+        """What came of it."""
+        return Tally.from_json(json.loads(self.tally_path.read_text(encoding="utf-8")))
+
+
+def write(parts: Sequence[Part], folder: Path, data: config.Data) -> None:
+    """Write the shards of all parts into the work folder; tallies and names go into the parts.
+
+    Memory is bounded by one row group's bytes (``data.row_group_records`` images), two images or
+    clips and one picture while it is decoded for each worker, for a grouped source also the row
+    groups that it keeps at hand, and by 300 bytes an entry.
+
+    Raises:
+        DataError: too much had to be set aside, nothing of some class could be used, or the disk
+            is full; what was finished stays in ``folder``.
+    """
+    for unfinished in folder.glob(f".*{shards.UNFINISHED}"):
+        unfinished.unlink()
+    jobs = [list(_jobs(part, folder.absolute(), data)) for part in parts]
+    every = [job for some in jobs for job in some]
+    todo = [job for job in every if not job.tally_path.exists()]
+    if len(todo) < len(every):
+        _log.info("%d of %d shards are there already", len(every) - len(todo), len(every))
+    total = sum(len(job.entries) for job in every)
+    rejects = [reject for part in parts for reject in part.problems]
+    limit = _Limit(data.max_reject_fraction, total + len(rejects), folder / REJECTS)
+    for job in every:
+        rejects += job.tally().rejects if job.tally_path.exists() else []
+    limit.check(rejects)
+    initial = total - sum(len(job.entries) for job in todo)
+    with progress.bar(total, "prepare", "image", initial=initial) as bar:
+        for entries, found in workers.spread(write_shard, todo, data):
+            rejects += found
+            limit.check(rejects)
+            bar.update(entries)
+    for part, made in zip(parts, jobs, strict=True):
+        _collect(part, made)
+
+
+def write_shard(job: Job) -> tuple[int, list[Reject]]:
+    """Write one shard and its tally; returns how many entries it took, and the rejects.
+
+    Raises:
+        DataError: the disk is full.
+    """
+    tally = Tally()
+    try:
+        shards.write(job.path, job.layout, _records(job, tally), job.row_group_records)
+        unfinished = job.tally_path.with_name(f".{uuid.uuid4().hex}{shards.UNFINISHED}")
+        artifact.write_json(unfinished, tally.to_json())
+        unfinished.replace(job.tally_path)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        msg = (
+            f"no space left for {job.path} ({error.strerror}); finished shards are kept: make room "
+            "there and run again"
+        )
+        raise DataError(msg) from error
+    return len(job.entries), tally.rejects
+
+
+def place(part: Part, folder: Path, target: Path) -> None:
+    """Give the shards of ``part`` their names in ``target``; ``folder`` keeps them too."""
+    names = [
+        f"{part.split}-{index:05d}-of-{len(part.shards):05d}.parquet"
+        for index in range(len(part.shards))
+    ]
+    for made, name in zip(part.shards, names, strict=True):
+        try:
+            os.link(folder / made, target / name)
+        except OSError:  # another disk, or one that knows no links
+            shutil.copyfile(folder / made, target / name)
+    part.shards = names
+
+
+def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
+    """Write all rejects as CSV."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(Reject._fields)
+    table.writerows(rejects)
+    artifact.write_text(path, text.getvalue())
+
+
+def _jobs(part: Part, folder: Path, data: config.Data) -> Iterator[Job]:
+    for start in range(0, len(part.entries), data.shard_records):
+        path = folder / f"{part.split}-{start // data.shard_records:05d}.parquet"
+        entries = part.entries[start : start + data.shard_records]
+        yield Job(path, part.layout, part.source, entries, data.row_group_records)
+
+
+def _records(job: Job, tally: Tally) -> Iterator[Record]:
+    """Each entry's image in turn, one alive at a time; those of no use go to the rejects."""
+    for entry in job.entries:
+        try:
+            record = protocol.loaded(job.source, entry)
+        except Unusable as error:
+            tally.rejects.append(Reject.of(job.layout.split, entry.key, str(error)))
+        else:
+            tally.add(record)
+            yield record
+
+
+def _collect(part: Part, jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        tally = job.tally()
+        part.tally.merge(tally)
+        if tally.records:
+            part.shards.append(job.path.name)
+    listing.check_classes(part, part.tally.per_class)
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """How much may be set aside."""
+
+    fraction: float
+    total: int
+    table: Path
+
+    def check(self, rejects: Sequence[Reject]) -> None:
+        """Raises where it is more than that."""
+        if len(rejects) <= self.fraction * self.total:
+            return
+        write_rejects(self.table, rejects)
+        msg = (
+            f"{len(rejects)} of {self.total} images had to be set aside, more than the share that "
+            f"data.max_reject_fraction {self.fraction:g} allows: {listing.told(rejects)}; all of "
+            f"them so far are in {self.table}: repair or remove them, or raise the limit"
+        )
+        raise DataError(msg)

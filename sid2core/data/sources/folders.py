@@ -1,0 +1,295 @@
+"""Sources that read image files: a folder a class, and for video a folder a clip.
+
+The first level under the root names the classes. Every file is an entry; what is no image, and what
+lies in no class, says so. Folders, archives and addresses are alike here: see
+:mod:`sid2core.data.storage.trees`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sid2core.data.decode import decoding
+from sid2core.data.decode.decoding import Decoded, Recipe
+from sid2core.data.errors import DataError, Unusable
+from sid2core.data.sources import classes
+from sid2core.data.sources.protocol import Content, Entry, is_text
+from sid2core.data.storage import paths
+from sid2core.data.storage.archives import TarTree, ZipTree
+from sid2core.data.storage.trees import ROOT, Item, LocalTree, RemoteTree, Tree, walk
+
+SYNSET = r"n\d{8}"
+"""What ImageNet's class folders are called."""
+
+_log = logging.getLogger(__name__)
+_PACKED = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar")
+_SHOWN = 5
+_BARE = "it lies in no class folder"
+
+
+def planted(path: str, parameter: str, layout: str) -> Tree:
+    """The tree at ``path``: a folder, a zip or a tar archive, here or behind an address.
+
+    Raises:
+        DataError: it is not there, or none of these.
+    """
+    path = paths.plain(path)
+    wanted = f"{path}/{layout}, or a .zip or .tar of such"
+    if not paths.exists(path):
+        raise paths.missing(path, parameter, wanted)
+    extension = os.path.splitext(path)[1].lower()
+    if paths.is_address(path) or not os.path.isdir(path):
+        if extension == ".zip":
+            return ZipTree(path)
+        if extension == ".tar":
+            return TarTree(path)
+        if extension in _PACKED:
+            msg = f"{parameter} {path} is compressed as a whole, so its images cannot be read one "
+            raise DataError(f"{msg}by one: unpack it into a folder or a plain .tar, and set that")
+        if not paths.is_address(path):
+            msg = f"{parameter} {path} is a file; expected {wanted}: set {parameter} to such"
+            raise DataError(msg)
+        return RemoteTree(path)
+    return LocalTree(path)
+
+
+def imagenet(path: str, parameter: str) -> Tree:
+    """The tree of ImageNet's images at ``path``: extracted, or the tar in that folder, or the tar.
+
+    Raises:
+        DataError: there is nothing of the kind.
+    """
+    tree = planted(path, parameter, "<synset>/<image>")
+    if isinstance(tree, (ZipTree, TarTree)):
+        return tree
+    found = tree.scan(ROOT)
+    if any(item.is_folder and re.fullmatch(SYNSET, item.name) for item in found):
+        return tree
+    part = "val" if parameter == "data.eval_path" else "train"
+    name = f"ILSVRC2012_img_{part}.tar"
+    packed = any(item.path == name for item in found)
+    return TarTree(paths.join(tree.root, name)) if packed else tree
+
+
+@dataclass(frozen=True)
+class Folder(Decoded):
+    """Images as ``<class>/**/<image>``; the key is the path below the root.
+
+    A class is that of ``label_file``, for a file that is named there, else the folder's. Folders of
+    whose files some are named there are no classes; neither are those that do not fit ``pattern``.
+    Images all of which lie flat, and that no file labels, are one class.
+    """
+
+    tree: Tree
+    recipe: Recipe
+    parameter: str
+    label_file: str | None = None
+    class_file: str | None = None
+    pattern: str = ".*"
+    captioned: bool = False
+    fixed: bool = False
+    grouped: bool = False
+
+    @functools.cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """Those of ``class_file``; else those that labels and folders tell of, sorted."""
+        if self.class_file is not None:
+            return classes.read_names(self.class_file)
+        if self.label_file is not None:
+            return classes.ordered(name for _, name in self._classed())
+        return tuple(sorted(self._folders())) or (classes.UNLABELLED,)
+
+    def index(self) -> list[Entry]:
+        """Every file, class by class, sorted by name at every level."""
+        alone = self._alone()
+        labels = classes.Labels(self.class_names, listed=False, labelled=not alone)
+        entries = []
+        for item, name in self._classed():
+            label, problem = labels.of(name)
+            if name is None and problem:
+                problem = self._unlabelled()
+            problem = item.problem or not_an_image(item.name) or problem
+            entries.append(Entry(item.path, label, item.place, problem=problem))
+        cure = f"convert them, or set {self.parameter} to where images are"
+        return classes.settled(entries, self.class_names, self._where, "<class>/<image>", cure)
+
+    def stamp(self) -> str:
+        """Of all names, sizes and times; of an archive, its own."""
+        named = (self.label_file, self.class_file)
+        return paths.digest([self.tree.stamp(), *(paths.mark(path) for path in named if path)])
+
+    def read(self, entry: Entry) -> Content:
+        """One image [h, w, c], decoded as :mod:`sid2core.data.decode.decoding` says."""
+        with self.tree.open(entry.key, entry.place) as file:
+            return self.recipe.image(file)
+
+    @property
+    def _where(self) -> str:
+        return f"{self.parameter} {self.tree.root}"
+
+    @functools.cached_property
+    def _above(self) -> str:
+        """The folder that classes lie in: the root, or in an archive the one folder that it holds.
+
+        Such a folder counts where it holds nothing but folders, and more than one.
+        """
+        if isinstance(self.tree, (LocalTree, RemoteTree)):
+            return ""
+        above, inside = ROOT, self.tree.scan(ROOT)
+        while len(inside) == 1 and inside[0].is_folder:
+            above, inside = inside[0], self.tree.scan(inside[0])
+        if above is ROOT or not all(item.is_folder for item in inside):
+            return ""
+        _log.info("%s: its classes are the folders in %s", self._where, above.path)
+        return above.path
+
+    def _tops(self) -> list[Item]:
+        """The class folders, and what lies beside them."""
+        found = self.tree.scan(ROOT)
+        for _ in filter(None, self._above.split("/")):
+            found = self.tree.scan(found[0])
+        return [item for item in found if not self._is_named(item)]
+
+    def _is_named(self, item: Item) -> bool:
+        """Whether it is the file of labels or of class names."""
+        path = paths.join(self.tree.root, item.path)
+        return any(file and paths.same(file, path) for file in (self.label_file, self.class_file))
+
+    def _folders(self) -> list[str]:
+        """The names of the class folders: those that hold an image, by its name."""
+        found = [item for item in self._tops() if self._is_class(item)]
+        full = [item for item in found if self._holds_images(item)]
+        empty = [item.name for item in found if item not in full]
+        if full and empty:
+            shown = ", ".join(empty[:_SHOWN]) + (", …" if len(empty) > _SHOWN else "")
+            _log.warning(
+                "%s: %d folder(s) without an image are no classes: %s",
+                self._where,
+                len(empty),
+                shown,
+            )
+        return [item.name for item in full or found]
+
+    def _holds_images(self, top: Item) -> bool:
+        files = (item for item in walk(self.tree, top) if not item.is_folder)
+        return any(item.problem is None and not_an_image(item.name) is None for item in files)
+
+    def _is_class(self, item: Item) -> bool:
+        fits = item.is_folder and is_text(item.name)
+        return fits and re.fullmatch(self.pattern, item.name) is not None
+
+    def _alone(self) -> bool:
+        """Whether images lie flat, without labels."""
+        alone = self.label_file is None and not any(item.is_folder for item in self._tops())
+        if alone and self.pattern != ".*":
+            msg = (
+                f"{self._where} holds no folder such as n01440764, and data.labels is null: set it "
+                "to LOC_val_solution.csv (lines of name,synset) for validation images that lie flat"
+            )
+            raise DataError(msg)
+        return alone
+
+    def _classed(self) -> Iterator[tuple[Item, classes.Raw]]:
+        """Every file, with what is told of its class."""
+        labels = {} if self.label_file is None else classes.read_labels(self.label_file)
+        for top in self._tops():
+            below = walk(self.tree, top) if top.is_folder else [top]
+            files = [item for item in below if not item.is_folder]
+            given = [classes.looked_up(labels, item.path) for item in files]
+            inherited = self._is_class(top) and not any(given)
+            for item, name in zip(files, given, strict=True):
+                yield item, top.name if inherited else classes.parsed(name or "")
+
+    def _unlabelled(self) -> str:
+        """Why a file has no class."""
+        return _BARE if self.label_file is None else f"data.labels does not name it, and {_BARE}"
+
+
+@dataclass(frozen=True)
+class Frames(Decoded):
+    """Clips as ``<class>/<clip>/<frame image>``; the key is ``<class>/<clip>``.
+
+    A record is frames 0, stride, 2 stride and so on of the clip, in natural order of their names
+    (``frame9`` before ``frame10``); whatever follows the last one is not read. Of folders and
+    addresses only the frames of one clip are listed at a time.
+    """
+
+    tree: Tree
+    recipe: Recipe
+    parameter: str
+    frames: int
+    stride: int
+    captioned: bool = False
+    fixed: bool = False
+    grouped: bool = False
+
+    @functools.cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The class folders' names, sorted."""
+        found = self.tree.scan(ROOT)
+        return tuple(item.name for item in found if item.is_folder and is_text(item.name))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[f, h, w, c] as the parameters have it."""
+        return (self.frames, *self.recipe.shape)
+
+    def index(self) -> list[Entry]:
+        """Every clip's folder, class by class, sorted by name; loose files are set aside."""
+        numbers, entries = classes.numbers(self.class_names), []
+        for top in self.tree.scan(ROOT):
+            for item in self.tree.scan(top) if top.is_folder else [top]:
+                problem = None if item.is_folder else item.problem or "it lies in no clip's folder"
+                label = numbers.get(top.name, -1) if top.is_folder else -1
+                entries.append(Entry(item.path, label, item.place, problem=problem))
+        where = f"{self.parameter} {self.tree.root}"
+        cure = "give each clip a folder, or set data.source to folder for single images"
+        layout = "<class>/<clip>/<frame image>"
+        return classes.settled(entries, self.class_names, where, layout, cure)
+
+    def stamp(self) -> str:
+        """Of all names, sizes and times; of an archive, its own."""
+        return self.tree.stamp()
+
+    def read(self, entry: Entry) -> Content:
+        """One clip [f, h, w, c]; frames are decoded by :mod:`sid2core.data.decode.decoding`."""
+        found = self.tree.scan(Item(entry.key, entry.place, is_folder=True))
+        images = [item for item in found if not item.is_folder and not not_an_image(item.name)]
+        needed = (self.frames - 1) * self.stride + 1
+        if len(images) < needed:
+            msg = f"{len(images)} frame(s); {self.frames} at stride {self.stride} need {needed}"
+            raise Unusable(msg)
+        images.sort(key=lambda item: natural(item.name))
+        frames = [self._frame(item) for item in images[: needed : self.stride]]
+        return Content(np.stack([frame.image for frame in frames]), frames[0].size)
+
+    def _frame(self, item: Item) -> Content:
+        try:
+            if item.problem is not None:
+                raise Unusable(item.problem)
+            with self.tree.open(item.path, item.place) as file:
+                return self.recipe.image(file)
+        except Unusable as error:
+            msg = f"frame {item.name}: {error}"
+            raise Unusable(msg) from None
+
+
+def not_an_image(name: str) -> str | None:
+    """Why a file of that name counts as no image, or None where it does."""
+    extension = os.path.splitext(name)[1].lower()
+    if extension in decoding.EXTENSIONS:
+        return None
+    return f"not an image by its name: {extension}" if extension else "its name has no extension"
+
+
+def natural(name: str) -> tuple[list[str | int], str]:
+    """A key by which numbers in names sort as numbers; equal ones (1, 01) by the name itself."""
+    parts = re.split(r"([0-9]+)", name)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name

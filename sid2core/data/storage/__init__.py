@@ -1,0 +1,1 @@
+"""Files and folders, archives and remote addresses."""

@@ -1,0 +1,1 @@
+"""A trained model, and how samples are drawn from it."""

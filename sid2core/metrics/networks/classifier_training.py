@@ -1,0 +1,149 @@
+"""Trains the feature extractor on the train split, and describes both splits by it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from sid2core import config, rng
+from sid2core.data.load import pixels
+from sid2core.data.load.dataset import Dataset
+from sid2core.data.load.loader import Batch, Loader
+from sid2core.metrics.errors import MetricsError
+from sid2core.metrics.networks.own import Architecture, Extractor
+from sid2core.metrics.statistics import FeatureStatistics
+from sid2core.pipeline import progress
+from sid2core.typing import Array, Image
+
+_POINTS = 100  # of the curve, at most: enough to see, few enough to read
+_CHUNK = 256  # images described at once: bounds memory
+
+
+@dataclass(frozen=True)
+class Point:
+    """Means over the steps since the point before."""
+
+    step: int
+    loss: float
+    accuracy: float
+
+
+def train(
+    dataset: Dataset, settings: config.Reference, seed: int, prefetch: int = 0
+) -> tuple[Extractor, list[Point]]:
+    """Train a classifier with AdamW, cosine decay to zero, label smoothing and random shifts.
+
+    The result is a function of the arguments (but ``prefetch``, the batches made ahead) and the
+    device.
+
+    Raises:
+        MetricsError: the images are no images, or the loss is no longer finite.
+    """
+    architecture = _architecture(dataset, settings)
+    base = rng.key(seed, "reference")
+    graph, _ = architecture.split()
+    weights = architecture.init(rng.key(seed, "reference/init"))
+    optimiser = optax.adamw(
+        optax.cosine_decay_schedule(settings.learning_rate, settings.steps),
+        weight_decay=settings.weight_decay,
+    )
+    state = (weights, optimiser.init(weights))
+    step = jax.jit(_step(graph, optimiser, settings, dataset.num_classes), donate_argnums=0)
+    loader = Loader(dataset, settings.batch_size, seed, prefetch=prefetch)
+    history = np.empty((settings.steps, 2))
+    with (
+        closing(loader.stream(0, settings.steps)) as batches,
+        progress.bar(settings.steps, "reference", "step") as bar,
+    ):
+        for index, batch in enumerate(batches):
+            state, scores = step(state, batch, jax.random.fold_in(base, index))
+            history[index] = np.asarray(scores)
+            if not math.isfinite(history[index, 0]):
+                msg = (
+                    f"the extractor's loss is {history[index, 0]} at step {index}; "
+                    f"lower reference.learning_rate (now {settings.learning_rate})"
+                )
+                raise MetricsError(msg)
+            bar.update()
+    return Extractor(architecture, jax.device_get(state[0])), _curve(history)
+
+
+def describe(extractor: Extractor, dataset: Dataset) -> tuple[FeatureStatistics, float]:
+    """The statistics of a split's features, and the share of its images whose class is seen."""
+    statistics = FeatureStatistics.of(np.empty((0, extractor.architecture.feature_size)))
+    hits = 0
+    for images, labels in dataset.chunks(_CHUNK):
+        features, logits = extractor.features(images)
+        statistics = statistics.merge(FeatureStatistics.of(features))
+        hits += int((logits.argmax(axis=-1) == labels).sum())
+    return statistics, hits / len(dataset)
+
+
+def _architecture(dataset: Dataset, settings: config.Reference) -> Architecture:
+    if len(dataset.shape) != 3:
+        msg = f"records have shape {dataset.shape}; this extractor needs images [h, w, c]"
+        raise MetricsError(msg)
+    height, width, channels = dataset.shape
+    return Architecture(
+        (height, width, channels),
+        dataset.num_classes,
+        tuple(settings.channels),
+        settings.feature_size,
+    )
+
+
+def _step(
+    graph: Any,
+    optimiser: optax.GradientTransformation,
+    settings: config.Reference,
+    num_classes: int,
+) -> Callable[[Any, Batch, Array], tuple[Any, Array]]:
+    """(state, batch, key) → (state, [loss, accuracy]), a pure function."""
+
+    def loss(weights: Any, x: Image, labels: Array) -> tuple[Array, Array]:
+        _, logits = nnx.merge(graph, weights)(x)
+        hits = (logits.argmax(axis=-1) == labels).astype(jnp.float32)
+        targets = optax.smooth_labels(jax.nn.one_hot(labels, num_classes), settings.label_smoothing)
+        return optax.softmax_cross_entropy(logits, targets).mean(), hits.mean()
+
+    def step(state: Any, batch: Batch, key: Array) -> tuple[Any, Array]:
+        weights, slots = state
+        x = shifted(pixels.to_unit(batch.images), key, settings.max_shift)
+        (value, accuracy), slope = jax.value_and_grad(loss, has_aux=True)(weights, x, batch.labels)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
+            updates, slots = optimiser.update(slope, slots, weights)
+        return (optax.apply_updates(weights, updates), slots), jnp.stack([value, accuracy])
+
+    return step
+
+
+def shifted(x: Image, key: Array, max_shift: int) -> Image:
+    """Each image moved by whole pixels, uniform in [-max_shift, max_shift]², edges repeated."""
+    if max_shift == 0:
+        return x
+    padded = jnp.pad(x, [(0, 0), (max_shift, max_shift), (max_shift, max_shift), (0, 0)], "edge")
+    starts = jax.random.randint(key, (len(x), 2), 0, 2 * max_shift + 1)
+
+    def cut(image: Array, start: Array) -> Array:
+        return jax.lax.dynamic_slice(image, (start[0], start[1], 0), x.shape[1:])
+
+    return jax.vmap(cut)(padded, starts)
+
+
+def _curve(history: np.ndarray) -> list[Point]:
+    """At most :data:`_POINTS` means over consecutive steps."""
+    width = math.ceil(len(history) / _POINTS)
+    ends = [*range(width, len(history), width), len(history)]
+    return [
+        Point(end, *map(float, part.mean(axis=0)))
+        for end, part in zip(ends, np.split(history, ends[:-1]), strict=True)
+    ]

@@ -1,0 +1,336 @@
+import io
+import re
+import shutil
+
+import pytest
+from ruamel.yaml import YAML
+
+from sid2core.config import ParamsError, build, presets, yaml_edit
+from sid2core.config.presets import PresetError
+from sid2core.models import cost
+from sid2core.models.network import Network
+from tests import tiny
+
+CONF = tiny.ROOT / "conf"
+COMMITTED = (tiny.ROOT / "params.yaml").read_text(encoding="utf-8")
+NAMES = presets.names(CONF)
+SECTIONS = {
+    *("data", "loader", "reference", "diffusion", "model", "train", "sampling"),
+    *("guidance", "guidance_search", "distill", "eval", "runtime"),
+}
+DIGITS_SHAPE = (8, 8, 1)
+QUICK = {"digits", "shapes", "tiny", "imagenet128-flop-heavy"}
+
+
+def preset(name):
+    return presets.read(name, CONF)
+
+
+@pytest.fixture
+def params(tmp_path):
+    """A copy of the committed parameters."""
+    path = tmp_path / "params.yaml"
+    path.write_text(COMMITTED, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Make a preset of one's own from ``digits``: its text after a replacement, once read."""
+
+    def make(old, new):
+        text = (CONF / "digits.yaml").read_text(encoding="utf-8")
+        assert old in text
+        (tmp_path / "conf").mkdir()
+        (tmp_path / "conf" / "own.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
+        return presets.read("own", tmp_path / "conf")
+
+    return make
+
+
+def apply(name, path):
+    change = presets.change(preset(name), path)
+    change.write()
+    return change
+
+
+def comments(text):
+    """Every comment with the key that it stands before."""
+    return re.findall(r"^( *#.*)\n(?:\s*(?:#.*)?\n)*( *\w+:)?", text, re.MULTILINE)
+
+
+# What the files hold
+
+
+def test_the_scales_that_are_there():
+    sizes = (
+        f"imagenet{size}-{kind}" for size in (128, 256, 512) for kind in ("flop-heavy", "small")
+    )
+    assert {*sizes, "digits", "kinetics600", "shapes", "tiny"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_sets_the_same_keys(name):
+    """Those of whole sections, so that nothing of an earlier preset is left."""
+    expected = {
+        key
+        for key, _ in yaml_edit.leaves(tiny.PARAMS)
+        if key.partition(".")[0] in SECTIONS - {"runtime"}
+    } | {"runtime.remat"}
+    assert {key for key, _ in yaml_edit.leaves(preset(name).params)} == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_value_says_how_it_is_known_and_no_note_is_idle(name):
+    one = preset(name)
+    keys = [key for key, _ in yaml_edit.leaves(one.params)]
+    assert [key for key in keys if one.note(key) is None] == []
+    used = {one.note(key) for key in keys}
+    assert [note for note in one.evidence.notes.values() if note not in used] == []
+    known = {".".join(key.split(".")[:depth]) for key in keys for depth in (1, 2, 3, 4)}
+    assert set(one.evidence.notes) <= known
+
+
+def test_a_note_of_a_key_goes_before_that_of_its_section():
+    one = preset("imagenet256-small")
+    assert one.note("sampling.steps").startswith("stated: DDPM, 512 steps")
+    assert one.note("sampling.eta").startswith("ours: ")
+    assert one.note("train.optimiser.adam_b1") == one.note("train.steps")
+    assert one.note("seed") is None
+
+
+@pytest.mark.parametrize(
+    ("size", "bias", "interval"),
+    [(128, 0.0, [0.0, 5.0]), (256, -1.0, [-1.5, 5.0]), (512, -3.0, [-3.0, 5.0])],
+)
+@pytest.mark.parametrize("kind", ["small", "flop-heavy"])
+def test_the_published_settings_by_resolution(size, bias, interval, kind):
+    values = preset(f"imagenet{size}-{kind}").params
+    assert values["data"]["image_size"] == size
+    assert values["diffusion"]["loss"]["bias"] == bias
+    assert interval in values["guidance_search"]["intervals"]
+    assert 1.0 in values["guidance_search"]["weights"]
+    sampling = values["sampling"]
+    assert (sampling["sampler"], sampling["steps"], sampling["logvar_fraction"]) == (
+        "ddpm",
+        512,
+        0.3,
+    )
+
+
+# What the network of a preset costs
+
+
+def parsed(name):
+    return presets.change(preset(name), tiny.ROOT / "params.yaml").params
+
+
+def network(name):
+    values = parsed(name)
+    data = values.data
+    size, frames = data.image_size, () if data.frames is None else (data.frames,)
+    # Drawn shapes are always in colour.
+    shape = DIGITS_SHAPE if data.source == "digits" else (*frames, size, size, data.channels or 3)
+    return build.network(values.model, shape, preset(name).evidence.classes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_cost_is_what_the_evidence_says(name):
+    evidence, gflops = preset(name).evidence, cost.forward_gflops(network(name))
+    assert evidence.gflops_forward == pytest.approx(gflops, rel=1e-5)
+    if evidence.published.gflops_forward is not None:
+        within = 0.01 if name == "kinetics600" else 1e-3
+        assert gflops == pytest.approx(evidence.published.gflops_forward, rel=within)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Tracing a large network takes seconds.
+        pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
+        for name in NAMES
+    ],
+)
+def test_the_parameters_are_as_many_as_the_evidence_says(name):
+    shapes = Network(network(name)).shapes().values()
+    assert preset(name).evidence.parameters == sum(shape.size for shape in shapes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_noise_only_grows_in_time(name):
+    values = parsed(name)
+    size = values.data.image_size or DIGITS_SHAPE[0]
+    assert build.noise_schedule(values.diffusion.schedule, size)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_takes_what_the_evidence_says(name):
+    one = preset(name)
+    train, training = one.params["train"], one.evidence.training
+    assert training.images == train["steps"] * train["batch_size"]
+    flops = one.evidence.gflops_forward * 1e9 * cost.FORWARDS_PER_TRAINING_STEP * training.images
+    assert training.zettaflops == pytest.approx(flops / 1e21, rel=1e-3)
+
+
+def test_the_published_figures():
+    fids = {name: preset(name).evidence.published.fid for name in NAMES}
+    assert {name: fid for name, fid in fids.items() if fid is not None} == {
+        "imagenet256-small": 1.73,
+        "imagenet256-flop-heavy": 1.38,
+        "imagenet512-small": 2.19,
+        "imagenet512-flop-heavy": 1.48,
+    }
+    assert preset("imagenet512-flop-heavy").evidence.published.fid_student_16 == 1.50
+
+
+# What applying one does
+
+
+def test_digits_is_what_is_committed(params):
+    change = apply("digits", params)
+    assert change.differences == ()
+    assert change.after == change.before == COMMITTED
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_passes_the_check_and_keeps_comments_and_order(name, params):
+    change = apply(name, params)
+    assert params.read_text(encoding="utf-8") == change.after
+    assert comments(change.after) == comments(COMMITTED)
+    assert change.params.model_dump() == yaml_edit.merged(tiny.PARAMS, preset(name).params)
+    written = [key for key, _ in yaml_edit.leaves(yaml_edit.load(change.after))]
+    assert written == [key for key, _ in yaml_edit.leaves(tiny.PARAMS)]
+    assert not re.search(r"[\[{]", re.sub("#.*", "", change.after))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_twice_is_once_and_digits_leads_back(name, params):
+    once = apply(name, params).after
+    again = apply(name, params)
+    assert (again.after, again.differences) == (once, ())
+    apply("digits", params)
+    assert params.read_text(encoding="utf-8") == COMMITTED
+
+
+def test_nothing_of_an_earlier_preset_is_left(params):
+    direct = apply("kinetics600", params).after
+    for name in ("imagenet128-flop-heavy", "tiny", "imagenet512-small", "kinetics600"):
+        apply(name, params)
+    assert params.read_text(encoding="utf-8") == direct
+
+
+def test_what_no_preset_sets_stays(params):
+    params.write_text(COMMITTED.replace("seed: 0", "seed: 7  # mine"), encoding="utf-8")
+    assert "\nseed: 7  # mine\n" in apply("imagenet256-small", params).after
+
+
+def test_a_file_that_dvc_has_rewritten_is_put_in_order(params):
+    """``dvc exp run --set-param`` dumps the file anew: null as nothing, lists further left."""
+    yaml, dumped = YAML(), io.StringIO()
+    yaml.dump(yaml.load(COMMITTED), dumped)
+    assert "  path:\n" in dumped.getvalue()
+    params.write_text(dumped.getvalue(), encoding="utf-8")
+    after = apply("digits", params).after
+    end = "# The low-bit view"  # which no preset sets
+    assert after.partition(end)[0] == COMMITTED.partition(end)[0]
+    assert comments(after) == comments(COMMITTED)
+
+
+def test_the_difference_names_every_value(params):
+    differences = presets.change(preset("imagenet512-flop-heavy"), params).differences
+    assert "data.source: digits -> folder" in differences
+    assert "data.image_size: null -> 512" in differences
+    assert "model.channels: [32, 64] -> [128, 256, 512, 1024]" in differences
+    assert "distill.optimiser.learning_rate: 0.0003 -> 1.0e-05" in differences
+    assert not [line for line in differences if line.startswith("diffusion.prediction")]
+
+
+def test_a_change_that_is_not_written_writes_nothing(params):
+    presets.change(preset("tiny"), params)
+    assert params.read_text(encoding="utf-8") == COMMITTED
+    assert [path.name for path in params.parent.iterdir()] == ["params.yaml"]
+
+
+# What is refused
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_and_all():
+    with pytest.raises(PresetError) as caught:
+        preset("imagenet512-flopheavy")
+    message = str(caught.value)
+    assert "'imagenet512-flopheavy'; the nearest is imagenet512-flop-heavy" in message
+    assert all(name in message for name in NAMES)
+
+
+def test_a_name_is_no_path():
+    with pytest.raises(PresetError, match="no preset '../params'"):
+        preset("../params")
+
+
+def test_elsewhere_the_cure_is_named(tmp_path):
+    with pytest.raises(PresetError, match="run from the project's root"):
+        presets.names(tmp_path / "conf")
+    with pytest.raises(PresetError, match="params.yaml not found"):
+        presets.change(preset("tiny"), tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("  classes: 10\n", "", "evidence.classes: Field required"),
+        ("  classes: 10\n", "  klasses: 10\n", "evidence.klasses: Extra inputs"),
+        ("params:\n", "values:\n", "params: Field required"),
+        ("ours: a small classifier", "mine: a small classifier", "notes.reference must begin"),
+        ("  hardware: two CPU cores", "  hardware: null", "ours and hardware go together"),
+        ("evidence:\n", "evidence: [\n", "cannot be read: not valid YAML"),
+    ],
+)
+def test_a_malformed_file_is_refused_by_name(old, new, words, own):
+    with pytest.raises(PresetError, match=re.escape(words)) as caught:
+        own(old, new)
+    assert "own.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("    mid_depth: 4\n", "    mid_depht: 4\n", "model.mid_depht: unknown key; the nearest"),
+        ("    mid_depth: 4\n", "    mid_depth: 0\n", "model.mid_depth: found 0 (int)"),
+        ("channels: [32, 64]\n    blocks", "channels: [32]\n    blocks", "blocks has 2 entries"),
+        ("  guidance:\n", "  guidence:\n", "guidence: unknown key; the nearest known one"),
+    ],
+)
+def test_values_that_fail_the_check_leave_the_file_untouched(old, new, words, own, params):
+    with pytest.raises(ParamsError, match=re.escape(words)) as caught:
+        presets.change(own(old, new), params)
+    assert "own.yaml" in str(caught.value)
+    assert params.read_text(encoding="utf-8") == COMMITTED
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("  patch_size: 1\n", "", "no key model.patch_size"),
+        ("seed: 0\n", "seed: [\n", "not valid YAML"),
+    ],
+)
+def test_parameters_that_cannot_be_edited_are_left_as_they_are(old, new, words, params):
+    broken = COMMITTED.replace(old, new, 1)
+    params.write_text(broken, encoding="utf-8")
+    with pytest.raises(PresetError, match=words):
+        apply("tiny", params)
+    assert params.read_text(encoding="utf-8") == broken
+
+
+def test_a_mistake_elsewhere_in_the_parameters_is_found_too(params):
+    params.write_text(COMMITTED.replace("seed: 0", "seed: none"), encoding="utf-8")
+    with pytest.raises(ParamsError, match="seed: found 'none'"):
+        apply("tiny", params)
+
+
+def test_presets_are_looked_for_beside_the_parameters(tmp_path, monkeypatch, params):
+    shutil.copytree(CONF, tmp_path / "conf")
+    monkeypatch.chdir(tmp_path)
+    assert presets.names() == NAMES
+    presets.change(presets.read("tiny")).write()
+    assert yaml_edit.load(params.read_text(encoding="utf-8"))["train"]["steps"] == 30

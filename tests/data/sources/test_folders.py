@@ -1,0 +1,401 @@
+import logging
+import os
+import pickle
+import tarfile
+import uuid
+import zipfile
+
+import fsspec
+import numpy as np
+import pytest
+
+from sid2core.data.errors import DataError, Unusable
+from sid2core.data.sources import folders, registry
+from sid2core.data.sources.protocol import Entry, listed
+from tests import tiny
+from tests.data import packs, pictures
+
+
+def opened(path, source="folder", **keys):
+    data = {"source": source, "path": str(path), "image_size": 4, "channels": 3} | keys
+    return registry.opened(tiny.params(data=data).data)[0]
+
+
+def frames(path, count=2, stride=1):
+    return opened(path, "frames", frames=count, frame_stride=stride, channels=1)
+
+
+def found(source):
+    """Of every entry the class, or the problem."""
+    names = source.class_names
+    return {
+        entry.key: names[entry.label] if entry.problem is None else entry.problem
+        for entry in listed(source)
+    }
+
+
+def put(where, members, kind):
+    """The same files as a folder, behind an address, or in an archive; returns its path."""
+    if kind == "folder":
+        where.mkdir()
+        for name, content in members.items():
+            packs.write(where / name, content)
+        return where
+    if kind == "memory":
+        root = f"memory://{uuid.uuid4().hex}"
+        files, path = fsspec.url_to_fs(root)
+        for name, content in members.items():
+            files.pipe_file(f"{path}/{name}", content)
+        return root
+    pack = {"zip": packs.zipped, "tar": packs.tar}[kind.removeprefix("memory.")]
+    if kind.startswith("memory."):
+        path = f"memory://{uuid.uuid4().hex}.{kind.removeprefix('memory.')}"
+        fsspec.filesystem("memory").pipe_file(path, pack(members))
+        return path
+    return packs.write(where.with_suffix(f".{kind}"), pack(members))
+
+
+KINDS = ("folder", "memory", "zip", "tar", "memory.zip", "memory.tar")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_source_is_the_same_on_disk_in_archives_and_behind_addresses(tmp_path, kind):
+    members = {
+        "n10/a/b.png": packs.png(1),
+        "n02/1.PNG": packs.png(2),
+        "n02/2.txt": b"text",
+        "n02/3.png": packs.png(3)[:60],
+        "B/x y/é.jpeg": packs.png(4),
+        "loose.png": packs.png(5),
+    }
+    source = opened(put(tmp_path / "data", members, kind))
+    assert source.class_names == ("B", "n02", "n10")
+    assert (source.shape, source.captioned, source.fixed, source.grouped) == (
+        (4, 4, 3),
+        False,
+        False,
+        False,
+    )
+    assert found(source) == {
+        "B/x y/é.jpeg": "B",
+        "loose.png": "it lies in no class folder",
+        "n02/1.PNG": "n02",
+        "n02/2.txt": "not an image by its name: .txt",
+        "n02/3.png": "n02",
+        "n10/a/b.png": "n10",
+    }
+    sent, entries = pickle.loads(pickle.dumps((source, source.index())))
+    assert len(pickle.dumps(source)) < 2000
+    by_key = {entry.key: entry for entry in entries}
+    for seed, key in ((1, "n10/a/b.png"), (2, "n02/1.PNG"), (4, "B/x y/é.jpeg")):
+        content = sent.read(by_key[key])
+        np.testing.assert_array_equal(content.image, pictures.noise(4, 4, seed=seed))
+        assert (content.size, content.caption) == ((4, 4), None)
+    with pytest.raises(Unusable):
+        sent.read(by_key["n02/3.png"])
+    assert source.stamp() == sent.stamp()
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    pictures.folder(tmp_path, {"a": 2, "b": 1})
+    os.rename(tmp_path / "a/000.png", os.fsencode(tmp_path) + b"/a/\xff.png")
+    os.rename(tmp_path / "b", os.fsencode(tmp_path) + b"/\xff")
+    wrong = "its name is not UTF-8: rename it"
+    assert opened(tmp_path).class_names == ("a",)
+    assert found(opened(tmp_path)) == {
+        "a/001.png": "a",
+        "a/\udcff.png": wrong,
+        "\udcff/000.png": wrong,
+    }
+
+
+def test_folders_without_an_image_are_told_and_no_classes(tmp_path, caplog):
+    pictures.folder(tmp_path, {"a": 0, "b": 1, "c": 0, "d": 1})
+    packs.write(tmp_path / "c/1.txt", b"")
+    source = opened(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        found = [(entry.key, entry.label, entry.problem) for entry in source.index()]
+    assert source.class_names == ("b", "d")
+    assert found == [
+        ("b/000.png", 0, None),
+        ("c/1.txt", -1, "not an image by its name: .txt"),
+        ("d/000.png", 1, None),
+    ]
+    told = f"data.path {tmp_path}: 2 folder(s) without an image are no classes: a, c"
+    assert caplog.messages == [told]
+
+
+@pytest.mark.parametrize("source", ["folder", "frames", "imagenet"])
+def test_a_missing_path_tells_the_layout(tmp_path, source):
+    keys = {"frames": 1, "frame_stride": 1} if source == "frames" else {}
+    layout = {"frames": "<class>/<clip>/<frame image>", "imagenet": "<synset>/<image>"}
+    wanted = layout.get(source, "<class>/<image>")
+    for path in (f"{tmp_path}/none", f"{tmp_path}/none.zip", f"memory://{uuid.uuid4().hex}"):
+        with pytest.raises(DataError) as caught:
+            opened(path, source, **keys)
+        message = str(caught.value)
+        assert message.startswith(f"data.path {path} not found")
+        assert message.endswith(
+            f"expected {path}/{wanted}, or a .zip or .tar of such: set data.path"
+        )
+        assert ("not found from /" in message) != path.startswith("memory")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "a.txt",
+            r"a.txt is a file; expected .*<class>/<image>, or a .zip or .tar of such: set dat",
+        ),
+        ("a.tar.gz", "is compressed as a whole, so .*: unpack it into a folder or a plain .tar"),
+        ("a.tgz", "is compressed as a whole"),
+    ],
+)
+def test_a_file_that_is_no_archive_is_refused(tmp_path, name, message):
+    with pytest.raises(DataError, match=message):
+        opened(packs.write(tmp_path / name, b"text"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_source_without_images_tells_what_was_found(tmp_path, kind):
+    path = put(tmp_path / "data", {"a/1.tiff": b"", "a/2.tiff": b"", "b": b""}, kind)
+    message = (
+        r"data.path .* holds no <class>/<image>; found 2 × not an image by its name: .tiff; 1 × "
+        "its name has no extension: convert them, or set data.path to where images are"
+    )
+    with pytest.raises(DataError, match=message):
+        opened(path).index()
+
+
+def test_a_zip_of_another_method_is_told_one_cure(tmp_path):
+    content = packs.zipped({"a/1.png": packs.png(), "a/2.png": packs.png()}, zipfile.ZIP_LZMA)
+    message = (
+        "holds no <class>/<image>; found 2 × packed by method 14, neither stored nor deflated: "
+        "convert them, or set data.path to where images are$"
+    )
+    with pytest.raises(DataError, match=message):
+        opened(packs.write(tmp_path / "a.zip", content)).index()
+
+
+def test_an_empty_folder_and_an_empty_archive(tmp_path):
+    (tmp_path / "data").mkdir()
+    for path in (tmp_path / "data", packs.write(tmp_path / "a.zip", packs.zipped({}))):
+        with pytest.raises(DataError, match="holds no <class>/<image>; found nothing"):
+            opened(path).index()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_flat_images_without_labels_are_one_class(tmp_path, kind):
+    path = put(tmp_path / "data", {"1.png": packs.png(), "2.png": packs.png()}, kind)
+    source = opened(path)
+    assert source.class_names == ("unlabelled",)
+    assert found(source) == dict.fromkeys(["1.png", "2.png"], "unlabelled")
+    (tmp_path / "names").write_text("pet\n")
+    assert found(opened(path, class_names=str(tmp_path / "names"))) == {
+        "1.png": "pet",
+        "2.png": "pet",
+    }
+    (tmp_path / "names").write_text("cat\ndog\n")
+    with pytest.raises(DataError, match="found 2 × it lies in no class folder"):
+        opened(path, class_names=str(tmp_path / "names")).index()
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_may_hold_the_folder_of_classes(tmp_path, kind, caplog):
+    members = {f"x/pets/{name}/1.png": packs.png() for name in ("cat", "dog")}
+    source = opened(put(tmp_path / "a", members, kind))
+    with caplog.at_level(logging.INFO):
+        assert found(source) == {"x/pets/cat/1.png": "cat", "x/pets/dog/1.png": "dog"}
+    assert "its classes are the folders in x/pets" in caplog.text
+    flat = opened(put(tmp_path / "b", {"cat/x/1.png": packs.png()}, kind))
+    assert flat.class_names == ("cat",)
+    beside = opened(put(tmp_path / "c", members | {"x/1.png": packs.png()}, kind))
+    assert beside.class_names == ("x",)
+
+
+def test_labels_of_a_csv_with_any_folders_beside(tmp_path):
+    names = ["1", "2", "few/3", "few/4", "cat/5", "cat/6", "7"]
+    for name in names:
+        pictures.save(tmp_path / f"{name}.png", pictures.noise(4, 4))
+    (tmp_path / "labels.csv").write_text("image,class\n1.png,dog\n2,10\nfew/3.png,9\n8,owl\n")
+    source = opened(tmp_path, labels=str(tmp_path / "labels.csv"))
+    assert source.class_names == ("9", "10", "cat", "dog")
+    missing = "data.labels does not name it, and it lies in no class folder"
+    assert found(source) == {
+        "1.png": "dog",
+        "2.png": "10",
+        "7.png": missing,
+        "cat/5.png": "cat",
+        "cat/6.png": "cat",
+        "few/3.png": "9",
+        "few/4.png": missing,
+    }
+    before = source.stamp()
+    (tmp_path / "labels.csv").write_text("1,dog\n")
+    assert source.stamp() != before
+
+
+def test_class_names_fix_names_and_order(tmp_path, caplog):
+    pictures.folder(tmp_path / "data", {"cat": 1, "dog": 1, "owl": 1})
+    (tmp_path / "names.txt").write_text("owl\nhen\ncat\n")
+    source = opened(tmp_path / "data", class_names=str(tmp_path / "names.txt"))
+    assert source.class_names == ("owl", "hen", "cat")
+    with caplog.at_level(logging.WARNING):
+        assert found(source) == {
+            "cat/000.png": "cat",
+            "dog/000.png": "its class 'dog' is not in data.class_names",
+            "owl/000.png": "owl",
+        }
+    assert "no image in 1 class(es): hen" in caplog.text
+
+
+# ImageNet -----------------------------------------------------------------------------------------
+
+SYNSETS = {"n01440764": 2, "n02012849": 1}
+MAPPING = "n02012849 crane\nn01440764 tench, Tinca tinca\nn03126707 crane\n"
+
+
+def images(synset):
+    return {f"{synset}_{row}.JPEG": packs.png(row) for row in range(SYNSETS[synset])}
+
+
+def train(folder, form):
+    """ImageNet's training images: extracted, or as the tar of tars, or a folder with that tar."""
+    if form == "extracted":
+        for synset in SYNSETS:
+            for name, content in images(synset).items():
+                packs.write(folder / synset / name, content)
+        return folder
+    tars = {f"{synset}.tar": packs.tar(images(synset), tarfile.GNU_FORMAT) for synset in SYNSETS}
+    path = packs.write(folder / "ILSVRC2012_img_train.tar", packs.tar(tars))
+    return folder if form == "folder" else path
+
+
+@pytest.mark.parametrize("form", ["extracted", "tar", "folder"])
+def test_imagenet_is_the_same_extracted_or_not(tmp_path, form):
+    path = train(tmp_path / "data", form)
+    source = opened(path, "imagenet")
+    assert source.class_names == tuple(SYNSETS)
+    keys = [f"{synset}/{name}" for synset in SYNSETS for name in images(synset)]
+    assert found(source) == {key: key[:9] for key in keys}
+    for entry, seed in zip(source.index(), (0, 1, 0), strict=True):
+        image = source.read(entry).image
+        np.testing.assert_array_equal(image, pictures.noise(4, 4, seed=seed))
+    packs.write(tmp_path / "LOC_synset_mapping.txt", MAPPING.encode())
+    named = opened(path, "imagenet", class_names=str(tmp_path / "LOC_synset_mapping.txt"))
+    assert named.class_names == (
+        "n02012849 crane",
+        "n01440764 tench, Tinca tinca",
+        "n03126707 crane",
+    )
+    assert [entry.label for entry in named.index()] == [1, 1, 0]
+
+
+def test_imagenets_other_folders_are_no_classes(tmp_path):
+    train(tmp_path, "extracted")
+    packs.write(tmp_path / "val/1.JPEG", packs.png())
+    packs.write(tmp_path / "notes.txt", b"")
+    source = opened(tmp_path, "imagenet")
+    assert source.class_names == tuple(SYNSETS)
+    assert found(source)["val/1.JPEG"] == "it lies in no class folder"
+    assert found(source)["notes.txt"] == "not an image by its name: .txt"
+
+
+@pytest.mark.parametrize("form", ["extracted", "tar", "folder"])
+def test_imagenets_flat_validation_images_take_labels(tmp_path, form):
+    members = {f"ILSVRC2012_val_{row:08d}.JPEG": packs.png(row) for row in (1, 2, 3)}
+    if form == "extracted":
+        val = put(tmp_path / "val", members, "folder")
+    else:
+        val = packs.write(tmp_path / "val/ILSVRC2012_img_val.tar", packs.tar(members))
+        val = val.parent if form == "folder" else val
+    csv = (
+        "ImageId,PredictionString\n"
+        "ILSVRC2012_val_00000001,n02012849 85 1 499 272\n"
+        "ILSVRC2012_val_00000002,n01440764 1 2 3 4 n01440764 1 2 3 4\n"
+    )
+    packs.write(tmp_path / "LOC_val_solution.csv", csv.encode())
+    data = {
+        "source": "imagenet",
+        "image_size": 4,
+        "channels": 3,
+        "path": str(train(tmp_path / "train", "tar")),
+        "eval_path": str(val),
+        "labels": str(tmp_path / "LOC_val_solution.csv"),
+    }
+    first, second = registry.opened(tiny.params(data=data).data)
+    assert first.class_names == second.class_names == tuple(SYNSETS)
+    assert len(first.index()) == 3
+    assert found(second) == {
+        "ILSVRC2012_val_00000001.JPEG": "n02012849",
+        "ILSVRC2012_val_00000002.JPEG": "n01440764",
+        "ILSVRC2012_val_00000003.JPEG": (
+            "data.labels does not name it, and it lies in no class folder"
+        ),
+    }
+    with pytest.raises(DataError, match="data.labels is null: set it to LOC_val_solution.csv"):
+        opened(val if form != "folder" else val / "ILSVRC2012_img_val.tar", "imagenet").index()
+
+
+# clips --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frames_come_in_natural_order_at_their_stride(tmp_path, kind):
+    members = {
+        f"{clip}/{row}.png": packs.saved(np.full((4, 4, 3), row, np.uint8))
+        for clip, length in {"run/a": 12, "run/b": 4, "jump/c": 10}.items()
+        for row in range(length)
+    }
+    others = {"run/a/.hidden.png": b"", "run/a/clip.mp4": b"", "run/1.png": b"", "x.png": b""}
+    source = frames(put(tmp_path / "data", members | others, kind), count=4, stride=3)
+    assert source.class_names == ("jump", "run")
+    loose = "it lies in no clip's folder"
+    assert found(source) == {
+        "jump/c": "jump",
+        "run/1.png": loose,
+        "run/a": "run",
+        "run/b": "run",
+        "x.png": loose,
+    }
+    assert source.shape == (4, 4, 4, 1)
+    sent, entries = pickle.loads(pickle.dumps((source, source.index())))
+    by_key = {entry.key: entry for entry in entries}
+    for key in ("run/a", "jump/c"):  # 10 frames are just enough
+        clip = sent.read(by_key[key]).image
+        assert clip.shape == source.shape
+        assert clip[:, 0, 0, 0].tolist() == [0, 3, 6, 9]
+    with pytest.raises(Unusable, match=r"4 frame\(s\); 4 at stride 3 need 10"):
+        sent.read(by_key["run/b"])
+    assert source.stamp() == sent.stamp()
+
+
+def test_a_clip_of_broken_frames_is_unusable(tmp_path):
+    pictures.clips(tmp_path, {"run/b": 10})
+    source = frames(tmp_path, count=4, stride=3)
+    (tmp_path / "run/b/6.png").write_bytes(b"")
+    with pytest.raises(Unusable, match=r"frame 6\.png: "):
+        source.read(Entry("run/b", 0))
+    pictures.clips(tmp_path, {"run/b": 10})
+    (tmp_path / "run/b/5.png").write_bytes(b"")  # not one of those that are read
+    assert source.read(Entry("run/b", 0)).image[:, 0, 0, 0].tolist() == [0, 3, 6, 9]
+
+
+def test_a_frame_that_an_archive_cannot_give_is_named(tmp_path):
+    members = {"run/b/1.png": packs.png(), "run/b/2.png": ("sym", "none")}
+    source = frames(packs.write(tmp_path / "a.tar", packs.tar(members)))
+    with pytest.raises(Unusable, match=r"frame 2\.png: a link to no file of the archive"):
+        source.read(source.index()[0])
+
+
+def test_single_images_where_clips_belong_are_told_of_the_other_source(tmp_path):
+    pictures.folder(tmp_path, {"a": 3})
+    with pytest.raises(DataError, match="found 3 × it lies in no clip.* set data.source to folder"):
+        frames(tmp_path).index()
+
+
+def test_natural_order():
+    names = ["f10", "f9", "f1", "f01", "g", "f", "10", "9", "f9b2", "f9b10"]
+    ordered = ["9", "10", "f", "f01", "f1", "f9", "f9b2", "f9b10", "f10", "g"]
+    assert sorted(names, key=folders.natural) == ordered

@@ -1,0 +1,301 @@
+import json
+import pickle
+import uuid
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sid2core.data.errors import DataError, Unusable
+from sid2core.data.sources import parquet, registry
+from sid2core.data.sources.protocol import listed
+from tests import tiny
+from tests.data import packs, pictures
+
+NAMES = ["cat", "dog", "owl"]
+
+
+def opened(path, **keys):
+    data = {"source": "parquet", "path": str(path), "image_size": 4, "channels": 3} | keys
+    return registry.opened(tiny.params(data=data).data)[0]
+
+
+def table(rows, names=None, **columns):
+    """As Hugging Face writes it; ``names`` make a ClassLabel of the labels."""
+    structs = [{"bytes": packs.png(row), "path": f"{row}.png"} for row in range(rows)]
+    made = pa.table({"image": structs} | columns)
+    if names is None:
+        return made
+    features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+    told = json.dumps({"info": {"features": features}})
+    return made.replace_schema_metadata({"huggingface": told})
+
+
+def write(path, made, rows=2):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(made, path, row_group_size=rows)
+    return path
+
+
+def found(source):
+    names = source.class_names
+    return {
+        one.key: names[one.label] if one.problem is None else one.problem for one in listed(source)
+    }
+
+
+def test_rows_of_a_file_in_the_layout_of_hugging_face(tmp_path):
+    made = table(5, NAMES, label=[2, 0, 2, None, 3], caption=["a", "b", None, "d", "é"])
+    source = opened(write(tmp_path / "train-00000-of-00001.parquet", made))
+    assert source.class_names == ("cat", "dog", "owl")
+    assert (source.shape, source.captioned, source.fixed, source.grouped) == (
+        (4, 4, 3),
+        True,
+        False,
+        True,
+    )
+    stem = "train-00000-of-00001"
+    assert found(source) == {
+        f"{stem}/0000000": "owl",
+        f"{stem}/0000001": "cat",
+        f"{stem}/0000002": "owl",
+        f"{stem}/0000003": "it has no label",
+        f"{stem}/0000004": "label 3; there are classes 0 to 2",
+    }
+    sent, entries = pickle.loads(pickle.dumps((source, source.index())))
+    assert [entry.group for entry in entries] == [0, 0, 1, 1, 2]
+    for row, (entry, caption) in enumerate(zip(entries, ["a", "b", None, "d", "é"], strict=True)):
+        content = sent.read(entry)
+        np.testing.assert_array_equal(content.image, pictures.noise(4, 4, seed=row))
+        assert (content.caption, content.size) == (caption, (4, 4))
+    assert source.stamp() == sent.stamp()
+
+
+@pytest.mark.parametrize("column", ["image", "img", "jpg"])
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+def test_plain_bytes_and_other_names_of_the_column(tmp_path, column, kind):
+    made = pa.table(
+        {column: pa.array([packs.png(row) for row in range(3)], kind), "label": ["b", "a", "b"]}
+    )
+    source = opened(write(tmp_path / "a.parquet", made))
+    assert source.class_names == ("a", "b")
+    assert list(found(source).values()) == ["b", "a", "b"]
+    assert not source.captioned
+    content = source.read(source.index()[2])
+    np.testing.assert_array_equal(content.image, pictures.noise(4, 4, seed=2))
+    assert content.caption is None
+
+
+@pytest.mark.parametrize("kind", ["folder", "memory", "pattern"])
+def test_many_files(tmp_path, kind):
+    for name, label in (("x/b", 7), ("a", 10)):
+        write(tmp_path / f"data/{name}.parquet", table(3, label=[label] * 3), rows=3)
+    packs.write(tmp_path / "data/README.md", b"text")
+    path = str(tmp_path / "data")
+    if kind == "memory":
+        path = f"memory://{uuid.uuid4().hex}"
+        fsspec.filesystem("memory").put(str(tmp_path / "data") + "/", path, recursive=True)
+    elif kind == "pattern":
+        path += "/{a,x/b}.parquet"
+    source = opened(path)
+    assert source.class_names == ("7", "10")
+    rows = {f"a/{row:07d}": "10" for row in range(3)} | {f"x/b/{row:07d}": "7" for row in range(3)}
+    other = {} if kind == "pattern" else {"README.md": "not a .parquet file"}
+    assert found(source) == rows | other
+    usable = [entry for entry in source.index() if entry.problem is None]
+    assert [entry.group for entry in usable] == [0, 0, 0, 1, 1, 1]
+    for entry, seed in zip(usable, [0, 1, 2] * 2, strict=True):
+        image = source.read(entry).image
+        np.testing.assert_array_equal(image, pictures.noise(4, 4, seed=seed))
+
+
+def test_class_names_are_matched_by_name(tmp_path):
+    (tmp_path / "names").write_text("owl\nhen\ncat\n")
+    path = write(tmp_path / "a.parquet", table(4, NAMES, label=[0, 1, 2, 5]))
+    source = opened(path, class_names=str(tmp_path / "names"))
+    assert source.class_names == ("owl", "hen", "cat")
+    none = "its class {!r} is not in data.class_names".format
+    assert list(found(source).values()) == ["cat", none("dog"), "owl", none("5")]
+    plain = opened(write(tmp_path / "b.parquet", table(4, label=[0, 1, 2, 5])),
+                   class_names=str(tmp_path / "names"))  # fmt: skip
+    wrong = "label 5; there are classes 0 to 2"
+    assert list(found(plain).values()) == ["owl", "hen", "cat", wrong]
+
+
+def test_rows_without_labels_are_one_class(tmp_path):
+    source = opened(write(tmp_path / "a.parquet", table(3, text=["a", "b", "c"])))
+    assert source.class_names == ("unlabelled",)
+    assert list(found(source).values()) == ["unlabelled"] * 3
+    assert source.captioned
+    assert [source.read(entry).caption for entry in source.index()] == ["a", "b", "c"]
+
+
+def test_rows_without_bytes_are_unusable(tmp_path):
+    structs = [{"bytes": None, "path": "a.png"}, None, {"bytes": b"", "path": None}]
+    made = pa.table(
+        {"image": pa.array(structs, pa.struct({"bytes": pa.binary(), "path": pa.string()}))}
+    )
+    source = opened(write(tmp_path / "a.parquet", made))
+    entries = source.index()
+    for entry in entries[:2]:
+        with pytest.raises(Unusable, match="its row holds no bytes of a picture"):
+            source.read(entry)
+    with pytest.raises(Unusable):
+        source.read(entries[2])
+
+
+def test_a_row_group_is_read_once_while_its_rows_are_wanted(tmp_path, monkeypatch):
+    source = opened(write(tmp_path / "a.parquet", table(20, label=[0] * 20), rows=5))
+    entries, reads = source.index(), []
+    read_row_group = pq.ParquetFile.read_row_group
+    parquet._group.cache_clear()
+
+    def counted(self, group, **options):
+        reads.append((group, options["columns"]))
+        return read_row_group(self, group, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    for entry in entries:
+        source.read(entry)
+    assert reads == [(group, ["image.bytes"]) for group in range(4)]
+    pq.write_table(table(20, label=[1] * 20), tmp_path / "a.parquet", row_group_size=4)
+    assert len({entry.group for entry in opened(tmp_path).index()}) == 5
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (pa.table({"pixels": [b""], "label": [0]}), "has columns pixels, label; expected one of"),
+        (pa.table({"image": [0]}), "has a column image of int64; expected files' bytes"),
+        (pa.table({"image": [{"path": "a"}]}), "or a struct with a field bytes"),
+        (table(1, label=[0.5]), "has labels of double; expected integers or strings"),
+        (table(1, label=[[1]]), "has labels of list<element: int64>; expected integers or strings"),
+        (table(0, label=pa.array([], pa.int64())).cast(table(1, label=[0]).schema),
+         "holds no row of an image; found nothing"),
+    ],
+)  # fmt: skip
+def test_what_has_no_pictures_or_labels_is_refused(tmp_path, made, message):
+    with pytest.raises(DataError, match=message):
+        opened(write(tmp_path / "a.parquet", made)).index()
+
+
+def test_files_of_several_splits_are_not_mixed(tmp_path):
+    for split in ("train", "test"):
+        write(tmp_path / f"{split}-00000-of-00001.parquet", table(1, label=[0]))
+    message = (
+        r"holds files of several splits \(test, train\): set data.path to a pattern such as "
+        r"train-\*, and data.eval_path to test-\*"
+    )
+    with pytest.raises(DataError, match=message):
+        opened(tmp_path).index()
+    assert len(opened(tmp_path / "train-*").index()) == 1
+
+
+def test_a_folder_without_parquet_and_a_damaged_file(tmp_path):
+    packs.write(tmp_path / "a.txt", b"")
+    with pytest.raises(DataError, match="holds no Parquet file: set data.path to a folder of such"):
+        opened(tmp_path).index()
+    content = write(tmp_path / "b.parquet", table(3, label=[0, 1, 0])).read_bytes()
+    for damaged in (b"", b"PAR1", content[:-20], content[:200] + content[-4:]):
+        (tmp_path / "b.parquet").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"b\.parquet is no Parquet file, or damaged .*anew"):
+            opened(tmp_path / "b.parquet").index()
+
+
+def damage(path, chunks):
+    """Overwrite columns of row groups, each given as (group, column)."""
+    content, facts = bytearray(path.read_bytes()), pq.ParquetFile(path).metadata
+    for group, column in chunks:
+        chunk = facts.row_group(group).column(column)
+        first = chunk.dictionary_page_offset or chunk.data_page_offset
+        content[first : first + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("names", [None, ["a", "b"]])
+def test_every_row_of_a_damaged_row_group_is_set_aside_under_its_own_key(tmp_path, names):
+    path = write(tmp_path / "a.parquet", table(7, names, label=[0, 1, 0, 1, 0, 1, 1]))
+    labels, pictures_ = (1, 2), (2, 0)
+    source = opened(damage(path, [labels, pictures_]))
+    entries = source.index()
+    assert [entry.key for entry in entries] == [f"a/{row:07d}" for row in range(7)]
+    told = [row for row, entry in enumerate(entries) if entry.problem]
+    assert told == [2, 3]
+    assert all("its row group is damaged (" in entries[row].problem for row in told)
+    assert [entries[row].label for row in (0, 1, 4, 5, 6)] == [0, 1, 0, 1, 1]
+    for row in (4, 5):
+        with pytest.raises(Unusable, match=r"its row group is damaged \("):
+            source.read(entries[row])
+    for row in (0, 1, 6):
+        image = source.read(entries[row]).image
+        np.testing.assert_array_equal(image, pictures.noise(4, 4, seed=row))
+
+
+def test_labels_that_are_too_few_are_damage(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.parquet", table(4, NAMES, label=[0, 1, 2, 0]))
+    read = parquet._table
+    monkeypatch.setattr(parquet, "_table", lambda *args: read(*args).slice(args[1]))
+    wrong = "its row group is damaged: 1 labels of 2 rows"
+    assert list(found(opened(path)).values()) == ["cat", "dog", wrong, wrong]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (["a", "b"], ["b", "a"], "its labels have 'b' as class 0, and those of .*/1.parquet 'a'"),
+        (["a"], ["a", "b"], "its labels have 'b' as class 1, and those of .*/1.parquet None"),
+        (["a", "b"], None, "its labels have None as class 0, and those of .*/1.parquet 'a'"),
+        (None, ["a", "b"], "its labels have 'a' as class 0, and those of .*/1.parquet None"),
+        (["a", "b"], "text", "its labels are strings, and those of .*/1.parquet integers"),
+        ("text", None, "its labels are integers, and those of .*/1.parquet strings"),
+        ("none", "text", "its labels are strings, and those of .*/1.parquet none"),
+    ],
+)
+def test_files_whose_labels_mean_different_classes_stop(tmp_path, first, second, message):
+    for name, kind in (("1", first), ("2", second)):
+        columns = {"text": {"label": ["a", "b"]}, "none": {}}.get(str(kind), {"label": [0, 1]})
+        names = kind if isinstance(kind, list) else None
+        write(tmp_path / f"data/{name}.parquet", table(2, names, **columns))
+    cure = "write all files alike, or name the classes in data.class_names"
+    with pytest.raises(DataError, match=f"data.path .*/2.parquet: {message}: {cure}"):
+        opened(tmp_path / "data").index()
+
+
+def test_class_names_settle_what_labels_mean(tmp_path):
+    for number, (names, columns) in enumerate(
+        [(["a", "b"], [0, 1]), (["b", "a"], [0, 1]), (None, ["a", "b"]), (None, [1, 0])]
+    ):
+        write(tmp_path / f"data/{number}.parquet", table(2, names, label=columns))
+    listed_ = str(packs.write(tmp_path / "names", b"a\nb\n"))
+    assert "".join(found(opened(tmp_path / "data", class_names=listed_)).values()) == "abbaabba"
+
+
+def test_files_without_labels_among_others_are_set_aside(tmp_path):
+    write(tmp_path / "1.parquet", table(1, ["a"], label=[0]))
+    write(tmp_path / "2.parquet", table(1))
+    assert list(found(opened(tmp_path)).values()) == ["a", "it has no label"]
+
+
+def test_row_groups_too_large_to_read_at_once_are_refused(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.parquet", table(3, label=[0, 1, 0]), rows=3)
+    monkeypatch.setattr(parquet, "_GROUP", 100)
+    with pytest.raises(
+        DataError, match="has a row group of .*write it anew with row groups of some"
+    ):
+        opened(path).index()
+    monkeypatch.setattr("sid2core.data.storage.paths.size", lambda path: 2)
+    wrong = "a.parquet is damaged: it tells of 3 rows, and has 2 bytes; fetch it anew, or leave"
+    with pytest.raises(DataError, match=wrong):
+        opened(path, class_names=str(packs.write(tmp_path / "names", b"a\nb\n"))).index()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [b"no json", b"[" * 10_000, b"{}", b'{"info": 1}', b'{"info": {"features": {"label": []}}}'],
+)
+def test_metadata_that_name_no_classes_are_no_matter(tmp_path, told):
+    made = table(2, label=[4, 2]).replace_schema_metadata({b"huggingface": told})
+    assert opened(write(tmp_path / "a.parquet", made)).class_names == ("2", "4")

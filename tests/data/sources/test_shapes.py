@@ -1,0 +1,67 @@
+import pickle
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from sid2core.data.prepare import splits
+from sid2core.data.sources import protocol, registry, scenes
+from sid2core.data.sources.shapes import Shapes
+from tests import tiny
+
+
+def opened(**data):
+    values = {"source": "shapes", "count": 20, "image_size": 16} | data
+    return registry.opened(tiny.params(data=values).data)
+
+
+def test_the_parameters_say_how_many_and_how_large():
+    source, held_out = opened()
+    assert (source, held_out) == (Shapes(20, 16, 16), None)
+    assert opened(image_size=[12, 20])[0].shape == (12, 20, 3)
+
+
+@pytest.mark.parametrize("count", [8, 20, 1000])
+def test_classes_take_turns(count):
+    source = Shapes(count, 8, 8)
+    assert source.class_names == tuple(scenes.SHAPES)
+    entries = protocol.listed(source)
+    assert entries == source.index()
+    counts = Counter(entry.label for entry in entries)
+    assert set(counts) == set(range(8))
+    assert max(counts.values()) - min(counts.values()) <= 1
+    assert [entry.key for entry in entries[:2]] == ["shapes/0000000", "shapes/0000001"]
+    assert entries[-1].key == f"shapes/{count - 1:07d}"
+
+
+def test_what_is_read_is_the_scene_of_the_entrys_label():
+    source = Shapes(30, 16, 24)
+    for entry in source.index():
+        content = source.read(entry)
+        scene = scenes.scene(0, int(entry.key.removeprefix("shapes/")))
+        assert source.class_names[entry.label] == scene.shape
+        assert (content.caption, content.size) == (scene.caption, (24, 16))
+        np.testing.assert_array_equal(content.image, scene.draw(16, 24))
+        record = protocol.loaded(source, entry)
+        assert (record.label, record.caption) == (entry.label, content.caption)
+
+
+def test_a_copy_in_another_process_reads_the_same():
+    source = Shapes(9, 16, 16)
+    other = pickle.loads(pickle.dumps(source))
+    assert other == source
+    for entry in reversed(source.index()):
+        np.testing.assert_array_equal(other.read(entry).image, source.read(entry).image)
+
+
+def test_sizes_and_counts_share_keys_and_splits():
+    few, many, large = Shapes(80, 8, 8), Shapes(160, 8, 8), Shapes(80, 64, 64)
+    assert few.index() == large.index() == many.index()[:80]
+    names = few.class_names
+    parts = [splits.split(one.index(), names, 0.8, 3, fixed=True) for one in (few, large)]
+    assert parts[0] == parts[1]
+
+
+def test_the_stamp_changes_with_the_count():
+    assert Shapes(8, 4, 4).stamp() == Shapes(8, 8, 8).stamp() != Shapes(9, 4, 4).stamp()
+    assert not Shapes(8, 4, 4).facts

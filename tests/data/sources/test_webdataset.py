@@ -1,0 +1,210 @@
+import json
+import pickle
+import tarfile
+import uuid
+
+import fsspec
+import numpy as np
+import pytest
+
+from sid2core.data.errors import DataError, Unusable
+from sid2core.data.sources import registry
+from sid2core.data.sources.protocol import listed
+from tests import tiny
+from tests.data import packs, pictures
+
+
+def opened(path, **keys):
+    data = {"source": "webdataset", "path": str(path), "image_size": 4, "channels": 3} | keys
+    return registry.opened(tiny.params(data=data).data)[0]
+
+
+def found(source):
+    names = source.class_names
+    return {
+        one.key: names[one.label] if one.problem is None else one.problem for one in listed(source)
+    }
+
+
+def shard(path, members):
+    return packs.write(path, packs.tar(members, tarfile.GNU_FORMAT))
+
+
+def told(**value):
+    return json.dumps(value).encode()
+
+
+def test_samples_are_files_of_equal_names(tmp_path):
+    members = {
+        "./x/b.cls": b"3\n",
+        "x/b.JPG": packs.png(1),
+        "x/b.seg.png": b"",
+        "a.png": packs.png(2),
+        "a.json": told(label=10, caption="é", more=[1]),
+        "a.txt": "ü\n".encode(),
+        "c.webp": packs.png(3),
+        "c.json": told(label="3", caption="three"),
+        "d.gif": packs.png(4),
+        "d.cls": b"3",
+        ".hidden.png": b"",
+    }
+    source = opened(shard(tmp_path / "train-000.tar", members))
+    assert source.class_names == ("3", "10")
+    assert found(source) == {
+        "train-000/x/b": "3",
+        "train-000/a": "10",
+        "train-000/c": "3",
+        "train-000/d": "3",
+    }
+    assert (source.shape, source.captioned, source.fixed, source.grouped) == (
+        (4, 4, 3),
+        True,
+        False,
+        False,
+    )
+    sent, entries = pickle.loads(pickle.dumps((source, source.index())))
+    assert len(pickle.dumps(source)) < 2000
+    captions = [None, "ü", "three", None]
+    for seed, (entry, caption) in enumerate(zip(entries, captions, strict=True), start=1):
+        content = sent.read(entry)
+        np.testing.assert_array_equal(content.image, pictures.noise(4, 4, seed=seed))
+        assert (content.caption, content.size) == (caption, (4, 4))
+    assert source.stamp() == sent.stamp()
+
+
+@pytest.mark.parametrize("kind", ["folder", "memory", "braces", "glob"])
+def test_many_shards_may_count_alike(tmp_path, kind):
+    for number in range(3):
+        members = {"0.jpg": packs.png(number), "0.cls": b"%d" % number}
+        shard(tmp_path / f"data/t-{number:03d}.tar", members)
+    packs.write(tmp_path / "data/sizes.json", b"{}")
+    path = f"{tmp_path}/data"
+    if kind == "memory":
+        path = f"memory://{uuid.uuid4().hex}"
+        fsspec.filesystem("memory").put(f"{tmp_path}/data/", path, recursive=True)
+    path += {"braces": "/t-{000..002}.tar", "glob": "/t-*.tar"}.get(kind, "")
+    source = opened(path)
+    other = {"sizes.json": "not a .tar file"} if kind in ("folder", "memory") else {}
+    assert found(source) == {f"t-{number:03d}/0": str(number) for number in range(3)} | other
+    usable = [entry for entry in source.index() if entry.problem is None]
+    for seed, entry in enumerate(usable):
+        image = source.read(entry).image
+        np.testing.assert_array_equal(image, pictures.noise(4, 4, seed=seed))
+    assert not source.captioned
+
+
+def test_samples_that_cannot_be_used_say_why(tmp_path):
+    image = packs.png()
+    members = [
+        ("a.jpg", image),
+        ("a.cls", b"0"),
+        ("b.cls", b"0"),
+        ("c.jpg", image),
+        ("c.png", image),
+        ("d.jpg", image),
+        ("d.cls", b"-1"),
+        ("e.jpg", image),
+        ("f.jpg", image),
+        ("f.json", b"{"),
+        ("g.jpg", image),
+        ("g.json", told(label=1.5)),
+        ("h.jpg", image),
+        ("h.json", told(label=True)),
+        ("i.jpg", image),
+        ("i.cls", b"\xff"),
+        ("j", image),
+        ("../k.jpg", image),
+        ("l.jpg", image),
+        ("l.cls", ("sym", "a.cls")),
+        ("m.jpg", image),
+        ("m.cls", b"0" * 2_000_000),
+        ("n.jpg", image),
+        ("n.json", b'{"label": 0, "caption": "\\ud800"}'),
+        ("o.jpg", image),
+        ("o.json", b"[" * 100_000),
+        ("a.jpg", image),
+        ("a.cls", b"0"),
+        ("\udcff.jpg", image),
+    ]
+    found_ = found(opened(shard(tmp_path / "s.tar", members)))
+    json_reasons = {key: found_.pop(f"s/{key}") for key in "fo"}
+    assert all(reason.startswith("its JSON cannot be read: ") for reason in json_reasons.values())
+    assert found_ == {
+        "s/a": "another of this key came before it",  # its first one is a class of its own
+        "s/b": "no image in the sample: cls",
+        "s/c": "2 images in the sample: jpg png",
+        "s/d": "label -1; there are classes 0 to 0",
+        "s/e": "it has no label",
+        "s/g": "its label is float; expected an integer or a name",
+        "s/h": "its label is bool; expected an integer or a name",
+        "s/i": "its text is not UTF-8: invalid start byte",
+        "s/j": "its name has no extension",
+        "s/../k.jpg": "its name leads out of the archive",
+        "s/l": "its cls is a link",
+        "s/m": "2000000 bytes of label or caption; expected at most 1048576",
+        "s/n": "its caption is no text: it has half a surrogate pair",
+        "s/\udcff": "its name is not UTF-8: rename it",
+    }
+    entries = listed(opened(tmp_path / "s.tar"))
+    assert len(entries) == 17
+    assert entries[0].problem is None
+
+
+def test_captions_that_are_no_text_are_unusable(tmp_path):
+    members = {"a.jpg": packs.png(), "a.txt": b"\xff"}
+    source = opened(shard(tmp_path / "s.tar", members))
+    with pytest.raises(Unusable, match="its text is not UTF-8"):
+        source.read(source.index()[0])
+
+
+def test_class_names_are_counted_or_matched(tmp_path):
+    (tmp_path / "names").write_text("owl\nhen\nn01440764 tench\n")
+    members = {}
+    for row, label in enumerate([b"1", b"owl", b"n01440764", b"3", b"dog"]):
+        members |= {f"{row}.jpg": packs.png(), f"{row}.cls": label}
+    source = opened(shard(tmp_path / "s.tar", members), class_names=str(tmp_path / "names"))
+    assert source.class_names == ("owl", "hen", "n01440764 tench")
+    assert list(found(source).values()) == [
+        "hen",
+        "owl",
+        "n01440764 tench",
+        "label 3; there are classes 0 to 2",
+        "its class 'dog' is not in data.class_names",
+    ]
+
+
+def test_samples_without_labels_are_one_class(tmp_path):
+    source = opened(shard(tmp_path / "s.tar", {"a.jpg": packs.png(), "a.txt": b"text"}))
+    assert source.class_names == ("unlabelled",)
+    assert found(source) == {"s/a": "unlabelled"}
+
+
+@pytest.mark.parametrize(
+    ("length", "message"), [(520, "is cut off at byte .*, within its 'b.jpg'"), (0, "ends at byte")]
+)
+def test_a_truncated_shard_stops(tmp_path, length, message):
+    members = {"a.jpg": packs.png(), "a.cls": b"0", "b.jpg": packs.png(), "b.cls": b"0"}
+    content = packs.tar(members, tarfile.GNU_FORMAT)
+    shard(tmp_path / "s-0.tar", members)
+    packs.write(tmp_path / "s-1.tar", content[: content.index(b"b.jpg") + length])
+    with pytest.raises(DataError, match=rf"/s-1\.tar {message}.*: fetch or pack it anew, or leave"):
+        opened(tmp_path).index()
+
+
+@pytest.mark.parametrize("name", ["s.tar.gz", "s.tgz", "s.tar"])
+@pytest.mark.parametrize("folder", [True, False])
+def test_compressed_shards_are_refused_with_the_cure(tmp_path, name, folder):
+    packs.write(tmp_path / name, b"\x1f\x8b" + b"\0" * 1000)
+    with pytest.raises(DataError, match=f"{name} is compressed, so .*: unpack it with gunzip"):
+        opened(tmp_path if folder else tmp_path / name).index()
+
+
+def test_what_is_no_shard_is_refused(tmp_path):
+    packs.write(tmp_path / "s.tar", b"no tar" * 200)
+    with pytest.raises(DataError, match=r"s\.tar is not a tar archive, or a damaged one: fetch"):
+        opened(tmp_path / "s.tar").index()
+    packs.write(tmp_path / "s.tar", packs.tar({}))
+    with pytest.raises(
+        DataError, match="holds no sample with an image; found nothing: set data.pa"
+    ):
+        opened(tmp_path / "s.tar").index()

@@ -1,0 +1,232 @@
+import dataclasses
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+import torch
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from sid2core.metrics import statistics
+from sid2core.metrics.errors import MetricsError
+from sid2core.metrics.networks import i3d, weights
+from sid2core.metrics.networks.i3d import Extractor
+from sid2core.metrics.statistics import FeatureStatistics
+from tests.metrics import torch_i3d
+
+
+@pytest.fixture(scope="module")
+def model():
+    return torch_i3d.drawn()
+
+
+@pytest.fixture(scope="module")
+def path(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "rgb.pt"
+    torch.save(torch_i3d.published(model), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def extractor(path):
+    return i3d.load(path, verify=False, batch_size=1)
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    """A sixteenth of the channels; the geometry is the same."""
+    model = torch_i3d.drawn(divisor=16)
+    tensors = {name: one.numpy() for name, one in torch_i3d.published(model).items()}
+    return model, Extractor(tensors, origin="", batch_size=2)
+
+
+def videos_of(count, frames, shape=(24, 40, 3), seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (count, frames, *shape), dtype=np.uint8)
+
+
+def resized(videos):
+    """TensorFlow 1's bilinear, pixel by pixel in float64: source = i · in / out."""
+    for axis in (2, 3):
+        size = videos.shape[axis]
+        place = np.arange(224) * size / 224
+        first = np.floor(place).astype(int)
+        part = (place - first).reshape(-1, *[1] * (videos.ndim - axis - 1))
+        nearer, further = (
+            np.take(videos, np.minimum(first + step, size - 1), axis) for step in (0, 1)
+        )
+        videos = nearer * (1 - part) + further * part
+    return videos
+
+
+def expected(model, videos):
+    x = (2 * resized(videos.astype(np.float64)) / 255 - 1).astype(np.float32)
+    with torch.no_grad():
+        return model(torch.from_numpy(x).permute(0, 4, 1, 2, 3)).numpy()
+
+
+def assert_close(found, wanted):
+    assert found.dtype == np.float32
+    assert found.shape == wanted.shape
+    assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
+def test_the_logits_are_pytorchs(model, extractor):
+    """At full width; 10 frames come to odd numbers on the way, where paddings differ."""
+    videos = videos_of(1, 10)
+    assert_close(extractor(videos)["logits"], expected(model, videos))
+
+
+# Even, and odd, at every stage.
+@pytest.mark.parametrize("frames", [pytest.param(16, marks=pytest.mark.slow), 17])
+def test_any_number_of_frames(narrow, frames):
+    model, extractor = narrow
+    videos = videos_of(3, frames, shape=(240, 224, 3))
+    found = extractor(videos)["logits"]
+    assert_close(found, expected(model, videos))
+    assert np.linalg.norm(found[0] - found[1]) > 1e-3 * np.linalg.norm(found[0])
+
+
+def test_clips_of_a_batch_do_not_touch_each_other(narrow):
+    """And grey ones are repeated to three channels."""
+    model, extractor = narrow
+    grey = videos_of(3, 10, shape=(20, 30, 1))
+    whole = extractor(grey)["logits"]
+    assert_close(whole, expected(model, np.repeat(grey, 3, axis=-1)))
+    np.testing.assert_array_equal(extractor(grey[2:])["logits"], whole[2:])
+    assert extractor(grey[:0])["logits"].shape == (0, 400)
+
+
+@pytest.mark.slow
+def test_devices_do_not_matter(narrow):
+    _, extractor = narrow
+    videos = videos_of(3, 10)
+    sharding = NamedSharding(Mesh(jax.devices()[:2], ("data",)), PartitionSpec("data"))
+    shared = dataclasses.replace(extractor, sharding=sharding)
+    assert_close(shared(videos)["logits"], extractor(videos)["logits"])
+
+
+def test_fvd_is_the_frechet_distance_of_the_logits(extractor):
+    """Statistics of other frame numbers, or of another network, are refused by name."""
+    rng = np.random.default_rng(0)
+    ours, theirs = (
+        FeatureStatistics.of(rng.normal(size=(9, 400))).moments(extractor.provenance(16))
+        for _ in range(2)
+    )
+    assert statistics.distance(ours, theirs) > 0
+    for other in (extractor.provenance(17), {**extractor.provenance(16), "resize": "torch 224"}):
+        with pytest.raises(MetricsError, match="differ in"):
+            statistics.distance(ours, dataclasses.replace(theirs, provenance=other))
+    assert json.loads(json.dumps(ours.provenance)) == ours.provenance
+
+
+def test_saved_and_loaded_is_the_same(path, extractor, tmp_path, monkeypatch):
+    extractor.save(tmp_path / "saved.safetensors")
+    with pytest.raises(MetricsError, match="was made from a file of SHA-256"):
+        i3d.load(tmp_path / "saved.safetensors")
+    made = (dataclasses.replace(i3d.PUBLISHED[1], sha256=weights.origin(path)),)
+    monkeypatch.setattr(i3d, "PUBLISHED", (i3d.PUBLISHED[0], *made))
+    loaded = i3d.load(tmp_path / "saved.safetensors")
+    assert (loaded.digest, loaded.origin) == (extractor.digest, extractor.origin)
+
+
+def test_a_published_file_is_verified(path, monkeypatch):
+    """By size it is known which of the two is meant, by SHA-256 that it is whole."""
+    size = path.stat().st_size
+    good = dataclasses.replace(i3d.PUBLISHED[1], size=size, sha256=weights.origin(path))
+    monkeypatch.setattr(i3d, "PUBLISHED", (i3d.PUBLISHED[0], good))
+    assert i3d.load(path).origin == good.sha256
+    damaged = dataclasses.replace(good, sha256="0" * 64)
+    monkeypatch.setattr(i3d, "PUBLISHED", (i3d.PUBLISHED[0], damaged))
+    with pytest.raises(MetricsError, match=r"has SHA-256 .* needed is i3d_torchscript.pt"):
+        i3d.load(path)
+
+
+class Holder(torch.nn.Module):
+    """Tensors by their paths, as the modules of a scripted network hold them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    def hold(self, path, tensor):
+        first, _, rest = path.partition(".")
+        if not rest:
+            self.register_buffer(first, tensor)
+            return
+        if first not in self._modules:
+            self.add_module(first, Holder())
+        self._modules[first].hold(rest, tensor)
+
+
+def other_name(name):
+    """As hassony2/kinetics_i3d_pytorch calls it."""
+    name = name.replace("logits.", "conv3d_0c_1x1.").replace(".bn.", ".batch3d.")
+    name = name.replace("Conv3d", "conv3d").replace("Mixed", "mixed").replace(".b0.", ".branch_0.")
+    name = re.sub(r"\.b([12])a\.", r".branch_\1.0.", name)
+    return re.sub(r"\.b([123])b\.", r".branch_\1.1.", name)
+
+
+def test_a_torchscript_archive_of_other_names_gives_the_same(model, extractor, tmp_path):
+    holder = Holder()
+    for name, tensor in torch_i3d.published(model).items():
+        holder.hold(other_name(name), tensor)
+    with pytest.warns(DeprecationWarning, match="torch.jit"):
+        torch.jit.script(holder).save(tmp_path / "scripted.pt")
+    assert i3d.load(tmp_path / "scripted.pt", verify=False).digest == extractor.digest
+
+
+def test_the_published_size_is_that_of_these_shapes():
+    """12.7 million parameters, as the TensorFlow model is described, and the norms' statistics."""
+    sizes = {name: int(np.prod(shape)) for name, shape in i3d.shapes().items()}
+    assert len(sizes) == 57 * 5 + 2
+    count = sum(size for name, size in sizes.items() if "running" not in name)
+    assert 12.69e6 < count < 12.71e6
+    for one in i3d.PUBLISHED:
+        assert 4 * sum(sizes.values()) < one.size < 4 * sum(sizes.values()) + 500_000
+
+
+def test_too_few_frames(narrow):
+    with pytest.raises(MetricsError, match="clips have 9 frames; I3D needs 10 or more: sample"):
+        narrow[1](videos_of(1, 9))
+
+
+@pytest.mark.parametrize(
+    "videos",
+    [videos_of(1, 16) / 255, videos_of(1, 16)[0], videos_of(1, 16, (8, 8, 4))],
+)
+def test_other_videos_are_refused(narrow, videos):
+    with pytest.raises(MetricsError, match=r"expected uint8 of \[n, f, h, w, c\]"):
+        narrow[1](videos)
+
+
+def flow(state):
+    """The network of optical flow has two channels."""
+    name = "Conv3d_1a_7x7.conv3d.weight"
+    return {**state, name: state[name][:, :2]}
+
+
+def negative(state):
+    name = "Mixed_3b.b0.bn.running_var"
+    return {**state, name: -state[name]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (flow, "not the RGB I3D of Kinetics-400: Conv3d_1a_7x7.conv3d.weight is (64, 2, 7, 7, 7)"),
+        (negative, "or variances below zero, in Mixed_3b.b0.bn.running_var; take the published"),
+        (lambda state: {"fc.weight": torch.zeros(1)}, "and 284 more. It has 1 tensors: fc.weight"),
+    ],
+)
+def test_other_networks_are_refused(model, tmp_path, change, message):
+    torch.save(change(torch_i3d.published(model)), tmp_path / "other.pt")
+    with pytest.raises(MetricsError, match=re.escape(message)):
+        i3d.load(tmp_path / "other.pt", verify=False)
+
+
+def test_a_missing_or_other_file_names_what_is_needed(path, tmp_path):
+    with pytest.raises(MetricsError, match=r"not found; .*`dvc import-url https://github\.com"):
+        i3d.load(str(tmp_path / "missing.pt"))
+    with pytest.raises(MetricsError, match=r"bytes; .* 50883138 bytes, SHA-256 2609088c"):
+        i3d.load(path)

@@ -1,0 +1,265 @@
+"""FID's Inception against PyTorch's ports of it, all with the same random weights."""
+
+import dataclasses
+import hashlib
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+
+from sid2core.metrics.errors import MetricsError
+from sid2core.metrics.networks import inception, inception_network, weights
+from tests.metrics import fid_peers
+
+SIZES = [(32, 32), (64, 64), (128, 128), (256, 256), (299, 299), (512, 512), (200, 333)]
+QUICK = [(32, 32), (512, 512), (200, 333)]  # small, large and oblong; test_resize.py has them all
+SLOW = [pytest.param(size, marks=pytest.mark.slow) for size in SIZES if size not in QUICK]
+BATCH = 1  # for all tests: the network is compiled for it once
+
+
+def raw(count, height=48, width=48, channels=3):
+    """Noise above, a ramp below, a bright corner: each mode resizes these differently."""
+    shape = (count, height, width, channels)
+    images = np.random.default_rng(height * width).integers(0, 256, shape, dtype=np.uint8)
+    images[:, height // 2 :] = np.linspace(0, 200, width).astype(np.uint8)[:, None]
+    images[:, : height // 3, : width // 3] = 255
+    return images
+
+
+def random_tensors():
+    """Such that activations neither vanish nor grow on their way: an error shows at the end."""
+    rng = np.random.default_rng(0)
+    draw = {
+        "running_var": lambda shape: rng.uniform(0.5, 1.5, shape),
+        "bn.weight": lambda shape: rng.uniform(0.8, 1.2, shape),
+        "conv.weight": lambda shape: rng.normal(size=shape) * np.sqrt(2 / np.prod(shape[1:])),
+        "fc.weight": lambda shape: rng.normal(size=shape) / np.sqrt(shape[1]),
+        "": lambda shape: 0.2 * rng.normal(size=shape),
+    }
+    return {
+        name: next(make for end, make in draw.items() if name.endswith(end))(shape).astype("f4")
+        for name, shape in inception_network.tensor_shapes().items()
+    }
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """A file as PyTorch writes it, with the counts of batches that the published one may have."""
+    state = {name: torch.from_numpy(tensor) for name, tensor in random_tensors().items()}
+    for unit in inception_network.KERNELS:
+        state[f"{unit}.bn.num_batches_tracked"] = torch.tensor(0)
+    made = tmp_path_factory.mktemp("weights") / "inception.pth"
+    torch.save(state, made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def extractor(path):
+    return inception.load(path, verify=False, batch_size=BATCH)
+
+
+@pytest.fixture(scope="module")
+def torch_fidelity(path):
+    return fid_peers.TorchFidelity(path)
+
+
+@pytest.fixture(scope="module")
+def pytorch_fid(path):
+    with pytest.MonkeyPatch.context() as patch:
+        yield fid_peers.PytorchFid(path, patch)
+
+
+def assert_close(found, wanted, tolerance=1e-5):
+    """Every output within ``tolerance`` of its largest value."""
+    assert found.keys() == wanted.keys() == inception.WIDTHS.keys()
+    for name, width in inception.WIDTHS.items():
+        assert found[name].shape == wanted[name].shape == (len(found["pool3"]), width)
+        assert found[name].dtype == np.float32
+        scale = np.abs(wanted[name]).max()
+        assert 0.1 < scale < 1000
+        assert np.abs(found[name] - wanted[name]).max() <= tolerance * scale, name
+
+
+@pytest.mark.parametrize("size", [*QUICK, *SLOW], ids=str)
+def test_mode_tf1_is_torch_fidelity(extractor, torch_fidelity, size):
+    images = raw(1, *size)
+    assert_close(extractor(images), torch_fidelity(images))
+
+
+@pytest.mark.parametrize("size", [*QUICK, *SLOW], ids=str)
+def test_mode_torch_is_pytorch_fid(extractor, pytorch_fid, size):
+    images = raw(1, *size)
+    assert_close(extractor(images, mode="torch"), pytorch_fid(images))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (512, 512), (200, 333)], ids=str)
+def test_mode_clean_is_clean_fid(extractor, pytorch_fid, size):
+    images = raw(1, *size)
+    assert_close(extractor(images, mode="clean"), pytorch_fid.clean(images))
+
+
+def sharding(devices):
+    mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices])
+    return jax.NamedSharding(mesh, jax.P("data"))
+
+
+def test_features_depend_neither_on_batch_nor_on_devices(extractor):
+    """Three images: three batches of one, and a part of one over 4 devices."""
+    shared = dataclasses.replace(extractor, batch_size=4, sharding=sharding(4))
+    images = raw(3)
+    for mode in ("tf1", "clean"):
+        assert_close(shared(images, mode), extractor(images, mode), tolerance=2e-6)
+
+
+@pytest.mark.slow
+def test_features_depend_neither_on_batch_nor_on_devices_in_full(extractor):
+    images = raw(16)
+    expected = extractor(images)
+    for size, devices in [(7, None), (64, None), (8, 1), (8, 2), (8, 8)]:
+        layout = None if devices is None else sharding(devices)
+        other = dataclasses.replace(extractor, batch_size=size, sharding=layout)
+        assert_close(other(images), expected, tolerance=2e-6)
+
+
+def test_one_compilation_serves_all_counts(extractor):
+    extractor(raw(1))
+    before = inception._apply._cache_size()
+    for count in (1, 2):
+        extractor(raw(count))
+    assert inception._apply._cache_size() == before
+
+
+def test_no_images_have_no_features(extractor):
+    for mode in inception.MODES:
+        found = extractor(raw(0), mode)
+        assert {name: part.shape for name, part in found.items()} == {
+            name: (0, width) for name, width in inception.WIDTHS.items()
+        }
+
+
+def test_grey_images_are_colour_ones_of_equal_channels(extractor):
+    grey = raw(1, channels=1)
+    found, expected = extractor(grey), extractor(np.repeat(grey, 3, axis=-1))
+    for name in inception.WIDTHS:
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+@pytest.mark.parametrize(
+    ("images", "mode", "message"),
+    [
+        (np.full((2, 8, 8, 3), np.nan, np.float32), "tf1", r"expected uint8 of \[n, h, w, c\]"),
+        (raw(2)[0], "tf1", "of shape .*expected uint8"),
+        (raw(2).transpose(0, 3, 1, 2), "clean", "of shape .*expected uint8"),
+        (raw(2), "tf2", "unknown mode 'tf2'; one of tf1, torch, clean"),
+    ],
+)
+def test_other_images_and_modes_are_refused(extractor, images, mode, message):
+    with pytest.raises(MetricsError, match=message):
+        extractor(images, mode)
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(extractor):
+    with pytest.raises(MetricsError, match="a batch of 1 cannot be shared .* multiple of their"):
+        dataclasses.replace(extractor, sharding=sharding(8))(raw(1))
+
+
+def test_provenance_tells_modes_and_weights_apart(extractor):
+    made = [extractor.provenance(mode) for mode in inception.MODES]
+    assert len({json.dumps(one) for one in made}) == 3
+    assert [one["extractor"] for one in made] == ["inception"] * 3
+    other = dataclasses.replace(
+        extractor, tensors=extractor.tensors | {"fc.bias": np.zeros(1008, np.float32)}
+    )
+    assert other.provenance("tf1") != made[0]
+    with pytest.raises(MetricsError, match="unknown mode"):
+        extractor.provenance("tf2")
+
+
+@pytest.fixture
+def as_published(path, monkeypatch):
+    """The test's own file in the place of the published one."""
+    content = path.read_bytes()
+    like = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    monkeypatch.setattr(inception, "PUBLISHED", dataclasses.replace(inception.PUBLISHED, **like))
+
+
+@pytest.mark.usefixtures("as_published")
+def test_a_saved_extractor_is_the_same(path, extractor, tmp_path):
+    converted = tmp_path / "inception.safetensors"
+    inception.load(path).save(converted)
+    loaded = inception.load(str(converted))
+    assert loaded.digest == extractor.digest
+    assert loaded.provenance("clean") == extractor.provenance("clean")
+    assert loaded.origin == inception.PUBLISHED.sha256
+    for name, tensor in random_tensors().items():
+        np.testing.assert_array_equal(loaded.tensors[name], tensor)
+
+
+def test_only_the_published_file_passes_for_it(path, extractor, tmp_path):
+    converted = tmp_path / "inception.safetensors"
+    extractor.save(converted)
+    for file, message in [
+        (path, "has [0-9]+ bytes; needed is pt_inception-2015-12-05-6726825d.pth"),
+        (converted, "was made from a file of SHA-256"),
+    ]:
+        with pytest.raises(MetricsError, match=message):
+            inception.load(file)
+
+
+def test_a_missing_file_is_asked_for(tmp_path):
+    with pytest.raises(MetricsError) as caught:
+        inception.load(tmp_path / "weights" / "inception.pth")
+    for part in (
+        "pt_inception-2015-12-05-6726825d.pth",
+        "95628359 bytes",
+        "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+        "mseitzer/pytorch-fid",
+        "dvc import-url https://github.com/mseitzer/pytorch-fid/releases/",
+        str(tmp_path / "weights" / "inception.pth"),
+    ):
+        assert part in str(caught.value)
+
+
+def test_torchvisions_inception_is_refused(tmp_path):
+    fid_peers.admit_torchvision()
+    import torchvision
+
+    other = tmp_path / "inception_v3_google.pth"
+    torch.save(
+        torchvision.models.inception_v3(weights=None, init_weights=False).state_dict(), other
+    )
+    with pytest.raises(MetricsError, match=r"AuxLogits.*torchvision's Inception, another network"):
+        inception.load(other, verify=False)
+
+
+def test_another_network_is_refused(tmp_path):
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(safetensors.numpy.save({"fc.bias": np.zeros(10, np.float32)}))
+    with pytest.raises(
+        MetricsError, match=r"472 tensors differ .*fc\.bias \(\(10,\), expected \(1008,\)\)"
+    ):
+        inception.load(other, verify=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("Mixed_7a.branch3x3_1.conv.weight", np.nan), ("Mixed_5b.branch1x1.bn.running_var", -1)],
+)
+def test_damaged_values_are_refused(tmp_path, name, value):
+    tensors = random_tensors()
+    tensors[name].flat[3] = value
+    weights.write(tmp_path / "w.safetensors", tensors, "")
+    with pytest.raises(MetricsError, match=f"not finite, or variances below zero, in {name}"):
+        inception.load(tmp_path / "w.safetensors", verify=False)
+
+
+def test_pytorch_is_not_needed():
+    program = (
+        "import sys, sid2core.metrics.networks.inception as _; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
