@@ -48,8 +48,10 @@ def shared(tmp_path_factory, worker_id):
 def _compiled(tmp_path_factory):
     """What took long to compile is kept, as between the stages themselves.
 
-    For this process alone: JAX does not lock these files, and one that is read half written is a
-    warning.
+    In a directory of this process alone: JAX does not lock these files, and reading a file that is
+    half written is a warning. Who runs one process of tests again and again sets
+    JAX_COMPILATION_CACHE_DIR, which is then kept from run to run.
     """
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
