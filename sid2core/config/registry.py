@@ -30,6 +30,19 @@ REFUSED = "refused"
 
 
 @dataclass(frozen=True)
+class FromFields:
+    """A target that calls ``target(**fields of the settings, **context)``, such as a dataclass."""
+
+    target: str
+    """Where it is found, "package.module:attribute"."""
+
+    def __call__(self, settings: Section, **context: Any) -> Any:
+        """The object."""
+        values = {name: getattr(settings, name) for name in type(settings).model_fields}
+        return imported(self.target)(**values, **context)
+
+
+@dataclass(frozen=True)
 class Kind:
     """One row of a registry."""
 
@@ -43,17 +56,25 @@ class Kind:
         Raises:
             ParamsError: the module, or the attribute in it, does not exist.
         """
-        if not isinstance(self.target, str):
-            return self.target
-        module, _, attribute = self.target.partition(":")
-        try:
-            return operator.attrgetter(attribute)(importlib.import_module(module))
-        except (ModuleNotFoundError, AttributeError) as error:
-            msg = (
-                f"kind {self.name}: cannot import {self.target!r} ({error}); "
-                "register it with a target 'package.module:attribute' that exists"
-            )
-            raise ParamsError(msg) from error
+        return imported(self.target) if isinstance(self.target, str) else self.target
+
+
+def imported(target: str) -> Callable[..., Any]:
+    """The callable at "package.module:attribute".
+
+    Raises:
+        ParamsError: there is no such module, or no such attribute in it.
+    """
+    module, _, attribute = target.partition(":")
+    try:
+        found: Callable[..., Any] = operator.attrgetter(attribute)(importlib.import_module(module))
+    except (ModuleNotFoundError, AttributeError) as error:
+        msg = (
+            f"cannot import {target!r} ({error}); "
+            "register the kind with a target 'package.module:attribute' that exists"
+        )
+        raise ParamsError(msg) from error
+    return found
 
 
 class Registry:
