@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
-import uuid
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sid2core import atomic
 from sid2core.metrics import frechet
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.provenance import check_comparable, check_expected, declared
@@ -219,12 +218,7 @@ def is_statistics(path: Path) -> bool:
 
 def _write(path: Path, provenance: Mapping[str, Any], **arrays: ArrayLike) -> None:
     text = np.array(json.dumps(dict(provenance), sort_keys=True))
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    with temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays, provenance=text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    atomic.write_npz(path, {**arrays, "provenance": text})
 
 
 @contextlib.contextmanager
