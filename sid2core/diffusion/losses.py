@@ -183,27 +183,27 @@ class WeightedLoss:
 
     @classmethod
     def sigmoid(cls, settings: Any, *, shape: tuple[int, ...]) -> "WeightedLoss":
-        """Weight ``w = sigmoid(b - lam)``."""
+        """The sigmoid weighting, moved by the bias."""
         return cls(weighting.SigmoidWeighting(weighting.bias_of(settings)))
 
     @classmethod
     def edm(cls, settings: Any, *, shape: tuple[int, ...]) -> "WeightedLoss":
-        """Weight ``w = edm(lam - s)``, s the shift for images of this height."""
+        """EDM's weighting, moved to images of this height."""
         return cls(weighting.EdmWeighting(weighting.edm_resolution_shift(shape[-3])))
 
     @classmethod
     def edm_monotonic(cls, settings: Any, *, shape: tuple[int, ...]) -> "WeightedLoss":
-        """Weight ``w = edm_monotonic(lam - s)``, s the shift for images of this height."""
+        """EDM's weighting made monotone, moved to images of this height."""
         return cls(weighting.EdmMonotonicWeighting(weighting.edm_resolution_shift(shape[-3])))
 
     @classmethod
     def elbo(cls, settings: Any, *, shape: tuple[int, ...]) -> "WeightedLoss":
-        """Weight ``w = 1``."""
+        """The bound on the likelihood: every log-SNR counts alike."""
         return cls(weighting.ElboWeighting())
 
     @classmethod
     def low_bit(cls, settings: Any, *, shape: tuple[int, ...]) -> "WeightedLoss":
-        """Weight ``w = low_bit_mixture(lam)`` for images of this height."""
+        """The weighting of low-bit data, for images of this height."""
         return cls(weighting.LowBitWeighting(shape[-3]))
 
     def __call__(
