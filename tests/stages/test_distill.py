@@ -1,5 +1,6 @@
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ def test_a_student_is_a_model_of_its_own_with_its_number_of_steps(finished):
 
 @pytest.mark.usefixtures("project")
 def test_metrics_set_students_beside_the_guided_teacher():
-    found = metrics(config.Path())
+    found = metrics(Path())
     assert set(found) == {"teacher", "student_2"}
     for one in found.values():
         assert set(one) == {"fd_train_24", "agreement_24", "nfe"}
