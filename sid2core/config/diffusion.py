@@ -118,6 +118,8 @@ SAMPLERS = Registry("sampling.sampler")
 SAMPLERS.register("ddpm", Ddpm, FromFields("sid2core.diffusion.samplers:DDPM"))
 SAMPLERS.register("addim", Addim, FromFields("sid2core.diffusion.samplers:ADDIM"))
 SAMPLERS.register("ddim", Plain, FromFields("sid2core.diffusion.samplers:DDIM"))
+SAMPLERS.register("dpm_solver", Plain, FromFields("sid2core.diffusion.samplers:DPMSolver"))
+SAMPLERS.register("heun", Plain, FromFields("sid2core.diffusion.samplers:Heun"))
 
 
 class Sampler(Choice):

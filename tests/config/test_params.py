@@ -216,7 +216,7 @@ KINDS = [
     *(("diffusion.loss", name, {}) for name in ("edm", "edm_monotonic", "elbo", "low_bit")),
     ("diffusion.schedule", "cosine", {"logsnr_min": -8.0, "logsnr_max": 9.0}),
     ("sampling.sampler", "addim", {"eta": 0.2}),
-    ("sampling.sampler", "ddim", {}),
+    *(("sampling.sampler", name, {}) for name in ("ddim", "dpm_solver", "heun")),
 ]
 
 
@@ -323,7 +323,11 @@ def test_an_unknown_kind_is_refused_with_the_nearest_and_all():
             "integer or null",
         ),
         ("distil", "distill", "a section"),
-        ("sampling.sampeler", "sampling.sampler", "a section with name, one of ddpm, addim, ddim"),
+        (
+            "sampling.sampeler",
+            "sampling.sampler",
+            "a section with name, one of ddpm, addim, ddim, dpm_solver, heun",
+        ),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(path, nearest, expected):
