@@ -97,8 +97,8 @@ def _power(settings: Any, size: int) -> str:
     return (
         f"The power loss splits the error into Haar sub-bands (levels: {settings.levels}) and "
         "weights each separately: a sub-band with l letters L in its name by "
-        f"2^l sigmoid({formatting.plain(settings.bias)} − l log 2 − log-SNR), times a common factor "
-        "that makes the deepest’s weight one in pure noise. Source: SiD2 supplement B.2."
+        f"2^l sigmoid({formatting.plain(settings.bias)} − l log 2 − log-SNR), times a common "
+        "factor that makes the deepest’s weight one in pure noise. Source: SiD2 supplement B.2."
     )
 
 
@@ -117,8 +117,8 @@ _SENTENCES: Mapping[str, Callable[[Any, int], str]] = {
     "edm_monotonic": lambda _, size: _edm(size, ", and flat below its peak"),
     "elbo": lambda *_: "In use is the variational bound: every log-SNR has the same weight.",
     "low_bit": lambda _, size: (
-        "In use is the implicit weighting of training on a mixture of data of 8, 7, 6, 5 bits in the "
-        f"proportions 1 : 4 : 4 : 6, shifted by 2 log {size} from a single value to the image."
+        "In use is the implicit weighting of training on a mixture of data of 8, 7, 6, 5 bits in "
+        f"the proportions 1 : 4 : 4 : 6, shifted by 2 log {size} from a single value to the image."
     ),
 }
 
@@ -129,8 +129,8 @@ def _moving(settings: Any) -> list[str]:
         return []
     return [
         f"The bias moves to this value from {formatting.plain(settings.bias_start)} over the first "
-        f"{formatting.count(settings.bias_steps or 0)} steps (SiD2 supplement C.2); the figure shows "
-        "the final value."
+        f"{formatting.count(settings.bias_steps or 0)} steps (SiD2 supplement C.2); the figure "
+        "shows the final value."
     ]
 
 
