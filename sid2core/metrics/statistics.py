@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
@@ -121,6 +122,16 @@ class Moments:
     sigma: NDArray[np.float64]
     provenance: Mapping[str, Any]
 
+    @functools.cached_property
+    def normal(self) -> frechet.Normal:
+        """The normal distribution of this mean and covariance; its root is computed once."""
+        return frechet.Normal(self.mu, self.sigma)
+
+    @functools.cached_property
+    def bias_constant(self) -> float:
+        """C of :func:`sid2core.metrics.frechet.bias_constant`."""
+        return frechet.bias_constant(self.sigma)
+
     def save(self, path: Path) -> None:
         """Write an npz with ``mu``, ``sigma``, ``n`` and ``provenance`` (JSON text), atomically.
 
@@ -193,7 +204,7 @@ class Moments:
 def distance(first: Moments, second: Moments, despite: Collection[str] = ()) -> float:
     """The Fréchet distance of two comparable moments; errors as there and in the check."""
     check_comparable(first.provenance, second.provenance, despite)
-    return frechet.frechet_distance(first.mu, first.sigma, second.mu, second.sigma)
+    return frechet.distance(first.normal, second.normal)
 
 
 def is_statistics(path: Path) -> bool:
