@@ -13,6 +13,10 @@ SCHEMA = {
     "sid2core/config/params.py",
     "sid2core/config/section.py",
     "sid2core/config/data.py",
+    "sid2core/config/diffusion.py",
+    "sid2core/config/explain.py",
+    "sid2core/config/legacy.py",
+    "sid2core/config/registry.py",
     "sid2core/config/training.py",
 }
 CANNOT_CHANGE_A_RESULT = {
