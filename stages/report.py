@@ -1,5 +1,12 @@
 """report: the page that shows what the pipeline made, in one self-contained file."""
 
+from __future__ import annotations
+
+from sid2core.pipeline import launch
+
+if __name__ == "__main__":
+    launch.prepare("report")
+
 from pathlib import Path
 
 from sid2core import config
