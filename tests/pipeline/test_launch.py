@@ -66,6 +66,7 @@ def test_a_stage_starts_once_more_with_the_settings_and_keeps_its_number(tmp_pat
     """As a process: the settings are in the environment that glibc and JAX read."""
     package = tmp_path / "stages"
     package.mkdir()
+    (package / "__init__.py").touch()
     (package / "show.py").write_text(
         "import os, sys\nprint(os.getpid(), flush=True)\n"
         "from sid2core.pipeline import launch\nlaunch.prepare('show')\n"
