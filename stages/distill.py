@@ -17,7 +17,7 @@ from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.inference.generator import balanced_labels
 from sid2core.inference.guidance_search import chosen
 from sid2core.inference.model import Trained
-from sid2core.metrics.evaluator import Judge
+from sid2core.metrics.evaluator import Evaluator
 from sid2core.models import network
 from sid2core.pipeline import artifact, stage
 from sid2core.training import cluster, loop, mesh
@@ -53,12 +53,10 @@ def main(params: config.Params) -> None:
     )
     guidance = chosen(json.loads(search.path("best.json").read_text(encoding="utf-8"))).guidance
     local = mesh.local(params.runtime.mesh).batch
-    evaluator = Judge.load(reference, local)
+    evaluator = Evaluator.load(reference, local)
     labels = balanced_labels(settings.score_samples, dataset.num_classes)
     with cluster.claim("distill", made_by, **inputs) as folder:
-        scoring = EvaluationRun(
-            "distill", folder / "scores", evaluator, sampling.batch_size, local
-        )
+        scoring = EvaluationRun("distill", folder / "scores", evaluator, sampling.batch_size, local)
         spec = sampler_spec.guided(teacher, sampling, guidance, "teacher")
         samples = sample_sets.distilled(spec, labels, params.seed)
         metrics = {spec.name: measuring.distillation_metrics(samples, scoring)}

@@ -22,7 +22,7 @@ from sid2core.evaluation.measuring import Measurement
 from sid2core.inference.generator import requested_labels
 from sid2core.inference.guidance_search import chosen
 from sid2core.inference.model import Trained
-from sid2core.metrics.evaluator import Judge
+from sid2core.metrics.evaluator import Evaluator
 from sid2core.pipeline import artifact, stage
 from sid2core.training import cluster, mesh
 
@@ -52,7 +52,7 @@ def main(params: config.Params) -> None:
     }
     settings, sampling, execution = params.eval, params.sampling, build.execution(params.runtime)
     sharding = mesh.local(params.runtime.mesh).batch
-    evaluator, dataset = Judge.load(reference, sharding), Dataset.open(prepare, "train")
+    evaluator, dataset = Evaluator.load(reference, sharding), Dataset.open(prepare, "train")
     model = Trained.load(train.folder, execution)
     searched = chosen(json.loads(search.path("best.json").read_text(encoding="utf-8"))).guidance
     students = distill.facts["students"]

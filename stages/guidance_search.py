@@ -13,7 +13,7 @@ from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.inference import guidance_search
 from sid2core.inference.generator import balanced_labels
 from sid2core.inference.model import Trained
-from sid2core.metrics.evaluator import Judge
+from sid2core.metrics.evaluator import Evaluator
 from sid2core.pipeline import artifact, stage
 from sid2core.training import cluster, mesh
 
@@ -34,7 +34,7 @@ def main(params: config.Params) -> None:
     }
     inputs = {"prepare": prepare, "reference": reference, "train": train}
     sharding = mesh.local(params.runtime.mesh).batch
-    evaluator = Judge.load(reference, sharding)
+    evaluator = Evaluator.load(reference, sharding)
     model = Trained.load(train.folder, build.execution(params.runtime))
     labels = balanced_labels(settings.samples, model.denoiser.network.config.num_classes)
     cells = guidance_search.grid(settings)

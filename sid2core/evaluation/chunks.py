@@ -7,7 +7,6 @@ are verified whenever it is read.
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,9 +40,11 @@ def read(path: Path) -> Arrays:
         ChunkError: the file is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             return dict(file)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise many types for a damaged file
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         msg = f"{path} cannot be read ({reason}): run the same command again, which makes it anew"
         raise ChunkError(msg) from error

@@ -26,7 +26,7 @@ from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation import chunks
 from sid2core.evaluation.sampler_spec import SamplerSpec
 from sid2core.inference.generator import Generator
-from sid2core.metrics.evaluator import Judge, Meter
+from sid2core.metrics.evaluator import Accumulator, Evaluator
 from sid2core.pipeline import progress
 from sid2core.training import cluster
 from sid2core.typing import Array
@@ -55,7 +55,7 @@ class EvaluationRun:
 
     stage: str
     folder: Path
-    evaluator: Judge
+    evaluator: Evaluator
     batch_size: int
     sharding: NamedSharding | None = None
     images_per_chunk: int | None = None
@@ -159,7 +159,7 @@ class _Chunk:
 
 
 def draw_and_measure(
-    sets: Sequence[ImageSet], run: EvaluationRun, measure: Callable[[Meter], Measured]
+    sets: Sequence[ImageSet], run: EvaluationRun, measure: Callable[[Accumulator], Measured]
 ) -> dict[str, Measured]:
     """Draw the chunks that are missing, then measure each set; by all processes together.
 
@@ -184,7 +184,7 @@ def draw_and_measure(
     for one in measured[jax.process_index() :: jax.process_count()]:
         path = _measured_path(one, run)
         if not chunks.intact(path, one.indices):
-            text = json.dumps(measure(read(one, run).meter))
+            text = json.dumps(measure(read(one, run).accumulator))
             chunks.write(path, {"indices": one.indices, "json": np.array(text)})
     cluster.wait(f"{run.stage}: all is measured")
     return {
@@ -197,9 +197,7 @@ def _draw(sets: Sequence[ImageSet], run: EvaluationRun) -> None:
     everything = [chunk for one in sets for chunk in _chunks(one, run)]
     own = everything[jax.process_index() :: jax.process_count()]
     missing = [
-        chunk
-        for chunk in own
-        if not chunks.intact(chunk.path(run), chunk.of.indices[chunk.part])
+        chunk for chunk in own if not chunks.intact(chunk.path(run), chunk.of.indices[chunk.part])
     ]
     if len(missing) < len(own):
         count = len(own) - len(missing)
@@ -221,7 +219,7 @@ def _chunks(one: ImageSet, run: EvaluationRun) -> list[_Chunk]:
     ]
 
 
-def _arrays(chunk: _Chunk, source: Source, evaluator: Judge) -> Mapping[str, Any]:
+def _arrays(chunk: _Chunk, source: Source, evaluator: Evaluator) -> Mapping[str, Any]:
     """The content of a chunk file: features by name, and what else :func:`read` returns."""
     indices = chunk.of.indices[chunk.part]
     images, seconds = source(indices, chunk.of.labels[chunk.part])
@@ -239,12 +237,12 @@ class Drawn:
     """What all processes drew of one set.
 
     Attributes:
-        meter: the features of all images; empty for a set that is not measured.
+        accumulator: the features of all images; empty for a set that is not measured.
         images: those that were kept, [k, h, w, c].
         seconds: time an image, the median over batches; None where no batch was timed.
     """
 
-    meter: Meter
+    accumulator: Accumulator
     images: NDArray[np.uint8]
     seconds: float | None
 
@@ -255,13 +253,13 @@ def read(one: ImageSet, run: EvaluationRun) -> Drawn:
     Raises:
         ChunkError: a chunk is missing or damaged.
     """
-    meter, images, seconds = run.evaluator.meter(), [], list[float]()
+    accumulator, images, seconds = run.evaluator.accumulator(), [], list[float]()
     for chunk in _chunks(one, run):
         arrays = chunks.read(chunk.path(run))
         arrays.pop("indices")
         images.append(arrays.pop("images"))
         seconds.extend(arrays.pop("seconds").tolist())
         if one.measured:
-            meter.add_features(arrays, one.labels[chunk.part])
+            accumulator.add_features(arrays, one.labels[chunk.part])
     typical = statistics.median(seconds) if seconds else None
-    return Drawn(meter, np.concatenate(images), typical)
+    return Drawn(accumulator, np.concatenate(images), typical)

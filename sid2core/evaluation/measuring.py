@@ -12,7 +12,7 @@ from sid2core import config
 from sid2core.evaluation import drawing
 from sid2core.evaluation.drawing import EvaluationRun, Measured, SampleSet
 from sid2core.metrics import scores
-from sid2core.metrics.evaluator import Judge, Meter, Panel
+from sid2core.metrics.evaluator import Accumulator, Evaluator, ReferenceStatistics
 from sid2core.metrics.names import count_name
 from sid2core.metrics.networks import inception
 from sid2core.metrics.quality import Quality
@@ -22,13 +22,13 @@ from sid2core.metrics.statistics import Moments
 _log = logging.getLogger(__name__)
 
 
-def quality(meter: Meter) -> Measured:
+def quality(accumulator: Accumulator) -> Measured:
     """The fields of :class:`Quality`.
 
     Raises:
         MetricsError: fewer than two images.
     """
-    return asdict(meter.quality())
+    return asdict(accumulator.quality())
 
 
 def qualities(measured: Mapping[str, Measured], sets: Iterable[SampleSet]) -> list[Quality]:
@@ -71,7 +71,9 @@ class Measurement:
         return cls([Score(**one) for one in value["scores"]], value["agreement"])
 
 
-def all_scores(meter: Meter, evaluator: Judge, settings: config.Eval) -> dict[str, Any]:
+def all_scores(
+    accumulator: Accumulator, evaluator: Evaluator, settings: config.Eval
+) -> dict[str, Any]:
     """The fields of :class:`Measurement`.
 
     Raises:
@@ -79,18 +81,18 @@ def all_scores(meter: Meter, evaluator: Judge, settings: config.Eval) -> dict[st
     """
     found = [
         asdict(score)
-        for panel in evaluator.panels
+        for reference in evaluator.references
         for score in scores.of(
-            meter, panel, _published(panel, settings), infinity=settings.infinity
+            accumulator, reference, _published(reference, settings), infinity=settings.infinity
         )
     ]
-    return {"scores": found, "agreement": meter.agreement()}
+    return {"scores": found, "agreement": accumulator.agreement()}
 
 
-def _published(panel: Panel, settings: config.Eval) -> Moments | None:
+def _published(reference: ReferenceStatistics, settings: config.Eval) -> Moments | None:
     """``eval.reference_stats``, for the extractor that they are of."""
-    if settings.reference_stats is None or panel.gauge.name != inception.NAME:
+    if settings.reference_stats is None or reference.extractor.name != inception.NAME:
         return None
     declaration = {"extractor": inception.NAME, "mode": settings.inception_mode}
-    size = panel.moments["train"].mu.size
+    size = reference.moments["train"].mu.size
     return Moments.published(Path(settings.reference_stats), declaration, size=size)

@@ -32,9 +32,9 @@ def save(
         drawn = drawing.read(one, run)
         labels = one.labels[: len(drawn.images)]
         np.savez_compressed(draft.path(f"{one.name}.npz"), images=drawn.images, labels=labels)
-        for panel in run.evaluator.panels:
-            place = draft.path(f"statistics/{one.name}.{panel.gauge.name}.npz")
-            drawn.meter.moments(panel).save(place)
+        for reference in run.evaluator.references:
+            place = draft.path(f"statistics/{one.name}.{reference.extractor.name}.npz")
+            drawn.accumulator.moments(reference).save(place)
         costs.append(tables.cost_row(one.spec, drawn.seconds, run))
     arrays: dict[str, Any] = {one.spec.name: _grid(one, run) for one in grids}
     np.savez_compressed(draft.path("grids.npz"), **arrays)

@@ -47,9 +47,9 @@ def evaluated(spec: SamplerSpec, labels: NDArray[np.int32], keep: int, seed: int
 def class_grid(spec: SamplerSpec, columns: int, seed: int) -> SampleSet:
     """Images to look at: a row of ``columns`` images for each class, one key a column."""
     num_classes = spec.method.denoiser.network.config.num_classes
-    labels, keys = np.indices((num_classes, columns)).reshape(2, -1)
+    rows, keys = np.indices((num_classes, columns)).reshape(2, -1)
     stream, name = rng.key(seed, "evaluate/grid"), f"{spec.name}.grid"
-    labels = labels.astype(np.int32)
+    labels = rows.astype(np.int32)
     return SampleSet(name, spec, stream, keys, labels, keep=len(keys), measured=False)
 
 

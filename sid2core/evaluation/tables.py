@@ -54,7 +54,7 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def sampler_row(spec: SamplerSpec | None, measured: Measurement) -> SamplerRow:
     """A sampler's row of ``samplers.csv``; without one that of the real-data baseline."""
     by_name = {score.metric: score.value for score in reversed(measured.scores)}
-    scores = {
+    scores: dict[str, Any] = {
         "samples": measured.scores[0].samples,
         "fd_eval": round(by_name["fd_eval"], 6),
         "fd_train": round(by_name["fd_train"], 6),
