@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sid2core import config
+from sid2core import atomic, config
 from sid2core.config import build
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Loader
@@ -85,9 +85,8 @@ def main(params: config.Params) -> None:
             draft.facts |= {"students": [spec.name for spec in students.values()]}
         names = {"step": "iteration", "loss": "loss_auxiliary"}
         for table, parts in (("curve.csv", curves), ("speed.csv", speeds)):
-            joined = pd.concat(parts).rename(columns=names)
-            artifact.write_text(REPORTS / table, joined.to_csv(index=False))
-        artifact.write_json(REPORTS / "metrics.json", metrics)
+            atomic.write_csv(REPORTS / table, pd.concat(parts).rename(columns=names))
+        atomic.write_json(REPORTS / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

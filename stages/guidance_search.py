@@ -6,7 +6,7 @@ from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
-from sid2core import config
+from sid2core import atomic, config
 from sid2core.config import build
 from sid2core.evaluation import drawing, measuring, sample_sets, sampler_spec, tables
 from sid2core.evaluation.drawing import EvaluationRun
@@ -56,9 +56,9 @@ def main(params: config.Params) -> None:
         ]
         verdict = guidance_search.verdict(scores)
         with artifact.create("guidance_search", made_by, inputs) as draft:
-            artifact.write_json(draft.path("best.json"), verdict)
+            atomic.write_json(draft.path("best.json"), verdict)
         tables.write_table(REPORTS / "grid.csv", map(asdict, scores))
-        artifact.write_json(REPORTS / "metrics.json", guidance_search.metrics(verdict))
+        atomic.write_json(REPORTS / "metrics.json", guidance_search.metrics(verdict))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,23 @@
 """Chunk files: what was drawn or measured so far, so that a kill loses one chunk of images.
 
-A chunk is an npz file. It is written atomically, and the checksums in it (CRC-32 of each array)
-are verified whenever it is read.
+A chunk is an npz file. It is written atomically. Whenever it is read, the checksum of each array
+(CRC-32) is verified, and that no array is missing.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sid2core import atomic
 from sid2core.errors import Sid2Error
 
 Arrays = dict[str, NDArray]
+_NAMES = "names"
+"""The entry with the names of all other entries."""
 
 
 class ChunkError(Sid2Error):
@@ -24,13 +26,7 @@ class ChunkError(Sid2Error):
 
 def write(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
     """Write ``arrays`` to ``path`` atomically; folders on the way are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    atomic.write_npz(path, {**arrays, _NAMES: np.array(sorted(arrays))})
 
 
 def read(path: Path) -> Arrays:
@@ -41,7 +37,11 @@ def read(path: Path) -> Arrays:
     """
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return dict(file)
+            arrays = dict(file)
+            if sorted(arrays.pop(_NAMES).tolist()) != sorted(arrays):
+                msg = f"it holds {', '.join(arrays)} only"
+                raise ValueError(msg)
+            return arrays
     except MemoryError:
         raise
     except Exception as error:  # NumPy and zipfile raise many types for a damaged file

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import pandas as pd
 
+from sid2core.atomic import write_csv, write_json
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.measuring import Measurement
 from sid2core.evaluation.sampler_spec import SamplerSpec
@@ -18,7 +19,6 @@ from sid2core.evaluation.samplers_table import BASELINE, SamplerRow
 from sid2core.metrics.names import count_name
 from sid2core.metrics.scores import Score
 from sid2core.models import cost
-from sid2core.pipeline.artifact import write_json, write_text
 
 _METRICS = ("fid_eval", "fid_train", "inception_score", "fd_dinov2_eval")
 """Of further extractors' scores, those among a sampler's metrics."""
@@ -48,7 +48,7 @@ def write(
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a CSV file with one column a key."""
-    write_text(path, pd.DataFrame(list(rows)).to_csv(index=False))
+    write_csv(path, pd.DataFrame(list(rows)))
 
 
 def sampler_row(spec: SamplerSpec | None, measured: Measurement) -> SamplerRow:

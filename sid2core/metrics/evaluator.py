@@ -105,7 +105,8 @@ class Accumulator:
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
-        self._chunks = list[Mapping[str, NDArray[np.float32]]]()
+        self._features = dict[str, list[NDArray[np.float32]]]()
+        self._moments = dict[str, Moments]()
         self._labels = list[NDArray[np.integer]]()
 
     def add(self, images: NDArray[np.uint8], labels: ArrayLike) -> None:
@@ -126,8 +127,10 @@ class Accumulator:
         self, features: Mapping[str, NDArray[np.float32]], labels: NDArray[np.integer]
     ) -> None:
         """Add images by their features, as :meth:`Evaluator.features` returns them."""
-        self._chunks.append(features)
+        for name, values in features.items():
+            self._features.setdefault(name, []).append(values)
         self._labels.append(labels)
+        self._moments.clear()
 
     def __len__(self) -> int:
         """The number of images."""
@@ -139,22 +142,27 @@ class Accumulator:
         Raises:
             MetricsError: there are no images.
         """
-        name = f"{reference.extractor.name}.{kind}"
-        if not self._chunks:
+        chunks = self._features.get(f"{reference.extractor.name}.{kind}", [])
+        if not chunks:
             msg = "a covariance needs 2 feature vectors or more, found 0; add samples"
             raise MetricsError(msg)
-        return np.concatenate([chunk[name] for chunk in self._chunks])
+        if len(chunks) > 1:
+            chunks[:] = [np.concatenate(chunks)]
+        return chunks[0]
 
     def moments(self, reference: ReferenceStatistics, kind: str = POOL) -> Moments:
-        """Mean and covariance of all features of one kind.
+        """Mean and covariance of all features of one kind, computed once.
 
         Raises:
             MetricsError: fewer than two images, or features that are not finite.
         """
-        provenance = reference.sample_provenance
-        if kind == SPATIAL:
-            provenance["features"] = SPATIAL
-        return moments(self.features(reference, kind), provenance)
+        name = f"{reference.extractor.name}.{kind}"
+        if name not in self._moments:
+            provenance = reference.sample_provenance
+            if kind == SPATIAL:
+                provenance["features"] = SPATIAL
+            self._moments[name] = moments(self.features(reference, kind), provenance)
+        return self._moments[name]
 
     def agreement(self) -> float:
         """The share of images that the data set's own classifier assigns to their class."""
