@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -14,12 +13,12 @@ from sid2core.data.load.loader import Loader
 from sid2core.distillation import moment_matching
 from sid2core.evaluation import measuring, sample_sets, sampler_spec
 from sid2core.evaluation.drawing import EvaluationRun
+from sid2core.inference import guidance_search
 from sid2core.inference.generator import balanced_labels
-from sid2core.inference.guidance_search import chosen
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.models import network
-from sid2core.pipeline import artifact, stage
+from sid2core.pipeline import context, stage
 from sid2core.training import cluster, loop, mesh
 
 REPORTS = Path("reports/distill")
@@ -28,18 +27,9 @@ REPORTS = Path("reports/distill")
 def main(params: config.Params) -> None:
     """Score the teacher, distil each student, write ``artifacts/distill`` and the curves."""
     cluster.join(params.runtime.launcher)
-    prepare = artifact.load("prepare")
-    reference = artifact.load("reference", prepare=prepare)
-    train = artifact.load("train", prepare=prepare)
-    search = artifact.load("guidance_search", prepare=prepare, reference=reference, train=train)
-    inputs = {"prepare": prepare, "reference": reference, "train": train, "guidance_search": search}
+    job = context.begin("distill", params)
+    prepare, train = job.inputs["prepare"], job.inputs["train"]
     settings, sampling = params.distill, params.sampling
-    made_by = {
-        "seed": params.seed,
-        "loader": params.loader.model_dump(),
-        "sampling": sampling.model_dump(),
-        "distill": settings.model_dump(),
-    }
     dataset = Dataset.open(prepare, "train", params.runtime.cache_mib)
     teacher = Trained.load(train.folder, build.execution(params.runtime))
     layout = mesh.layout(params.runtime.mesh)
@@ -51,11 +41,11 @@ def main(params: config.Params) -> None:
         params.runtime.prefetch,
         sharding=layout.batch,
     )
-    guidance = chosen(json.loads(search.path("best.json").read_text(encoding="utf-8"))).guidance
+    guidance = guidance_search.load(job.inputs["guidance_search"]).guidance
     local = mesh.local(params.runtime.mesh).batch
-    evaluator = Evaluator.load(reference, local)
+    evaluator = Evaluator.load(job.inputs["reference"], local)
     labels = balanced_labels(settings.score_samples, dataset.num_classes)
-    with cluster.claim("distill", made_by, **inputs) as folder:
+    with cluster.claim("distill", job.made_by, **job.inputs) as folder:
         scoring = EvaluationRun("distill", folder / "scores", evaluator, sampling.batch_size, local)
         spec = sampler_spec.guided(teacher, sampling, guidance, "teacher")
         samples = sample_sets.distilled(spec, labels, params.seed)
@@ -77,7 +67,7 @@ def main(params: config.Params) -> None:
             speeds.append(pd.DataFrame(log.speed).assign(student=spec.name))
         if not cluster.first():
             return
-        with artifact.create("distill", made_by, inputs) as draft:
+        with job.create() as draft:
             for steps, spec in students.items():
                 extra = {"diffusion": teacher.config["diffusion"], "student_steps": steps}
                 place = draft.folder / spec.name

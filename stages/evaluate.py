@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 
@@ -19,11 +18,11 @@ from sid2core.evaluation import (
 )
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.measuring import Measurement
+from sid2core.inference import guidance_search
 from sid2core.inference.generator import requested_labels
-from sid2core.inference.guidance_search import chosen
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
-from sid2core.pipeline import artifact, stage
+from sid2core.pipeline import context, stage
 from sid2core.training import cluster, mesh
 
 REPORTS = Path("reports/evaluate")
@@ -32,29 +31,16 @@ REPORTS = Path("reports/evaluate")
 def main(params: config.Params) -> None:
     """Draw, measure, and write ``artifacts/evaluate``, the tables of samplers and the metrics."""
     cluster.join(params.runtime.launcher)
-    prepare = artifact.load("prepare")
-    reference = artifact.load("reference", prepare=prepare)
-    train = artifact.load("train", prepare=prepare)
-    search = artifact.load("guidance_search", reference=reference, train=train)
-    distill = artifact.load("distill", train=train, guidance_search=search)
-    inputs = {
-        "prepare": prepare,
-        "reference": reference,
-        "train": train,
-        "guidance_search": search,
-        "distill": distill,
-    }
-    made_by = {
-        "seed": params.seed,
-        "sampling": params.sampling.model_dump(),
-        "guidance": params.guidance.model_dump(),
-        "eval": params.eval.model_dump(),
-    }
+    job = context.begin("evaluate", params)
+    prepare, train, distill = (job.inputs[name] for name in ("prepare", "train", "distill"))
     settings, sampling, execution = params.eval, params.sampling, build.execution(params.runtime)
     sharding = mesh.local(params.runtime.mesh).batch
-    evaluator, dataset = Evaluator.load(reference, sharding), Dataset.open(prepare, "train")
+    evaluator, dataset = (
+        Evaluator.load(job.inputs["reference"], sharding),
+        Dataset.open(prepare, "train"),
+    )
     model = Trained.load(train.folder, execution)
-    searched = chosen(json.loads(search.path("best.json").read_text(encoding="utf-8"))).guidance
+    searched = guidance_search.load(job.inputs["guidance_search"]).guidance
     students = distill.facts["students"]
     specs = [
         *sampler_spec.evaluated(model, sampling, params.guidance.weight, searched),
@@ -67,14 +53,14 @@ def main(params: config.Params) -> None:
     grids = [sample_sets.class_grid(spec, settings.grid_columns, params.seed) for spec in specs]
     real = sample_sets.real_baseline(dataset, settings.samples, params.seed)
     measure = partial(measuring.all_scores, evaluator=evaluator, settings=settings)
-    with cluster.claim("evaluate", made_by, **inputs) as folder:
+    with cluster.claim("evaluate", job.made_by, **job.inputs) as folder:
         run = EvaluationRun(
             "evaluate", folder, evaluator, sampling.batch_size, sharding, settings.chunk_size
         )
         measured = drawing.draw_and_measure([*samples, *grids, real], run, measure)
         if not cluster.first():
             return
-        with artifact.create("evaluate", made_by, inputs) as draft:
+        with job.create() as draft:
             costs = outputs.save(draft, samples, grids, run)
             draft.facts |= {"samplers": [one.name for one in specs], "labels": settings.labels}
         scores = {name: Measurement.of_json(value) for name, value in measured.items()}

@@ -14,7 +14,7 @@ from sid2core.inference import guidance_search
 from sid2core.inference.generator import balanced_labels
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
-from sid2core.pipeline import artifact, stage
+from sid2core.pipeline import context, stage
 from sid2core.training import cluster, mesh
 
 REPORTS = Path("reports/guidance_search")
@@ -23,18 +23,11 @@ REPORTS = Path("reports/guidance_search")
 def main(params: config.Params) -> None:
     """Score the grid, then write ``artifacts/guidance_search/best.json`` and the heat map."""
     cluster.join(params.runtime.launcher)
-    prepare = artifact.load("prepare")
-    reference = artifact.load("reference", prepare=prepare)
-    train = artifact.load("train", prepare=prepare)
+    job = context.begin("guidance_search", params)
+    train = job.inputs["train"]
     settings, sampling = params.guidance_search, params.sampling
-    made_by = {
-        "seed": params.seed,
-        "sampling": sampling.model_dump(),
-        "guidance_search": settings.model_dump(),
-    }
-    inputs = {"prepare": prepare, "reference": reference, "train": train}
     sharding = mesh.local(params.runtime.mesh).batch
-    evaluator = Evaluator.load(reference, sharding)
+    evaluator = Evaluator.load(job.inputs["reference"], sharding)
     model = Trained.load(train.folder, build.execution(params.runtime))
     labels = balanced_labels(settings.samples, model.denoiser.network.config.num_classes)
     cells = guidance_search.grid(settings)
@@ -45,7 +38,7 @@ def main(params: config.Params) -> None:
     repeats = [
         sample_sets.search_repeats(spec, labels, settings.repeats, params.seed) for spec in specs
     ]
-    with cluster.claim("guidance_search", made_by, **inputs) as folder:
+    with cluster.claim("guidance_search", job.made_by, **job.inputs) as folder:
         run = EvaluationRun("guidance_search", folder, evaluator, sampling.batch_size, sharding)
         measured = drawing.draw_and_measure([*chain(*repeats)], run, measuring.quality)
         if not cluster.first():
@@ -55,7 +48,7 @@ def main(params: config.Params) -> None:
             for cell, spec, sets in zip(cells, specs, repeats, strict=True)
         ]
         verdict = guidance_search.verdict(scores)
-        with artifact.create("guidance_search", made_by, inputs) as draft:
+        with job.create() as draft:
             atomic.write_json(draft.path("best.json"), verdict)
         tables.write_table(REPORTS / "grid.csv", map(asdict, scores))
         atomic.write_json(REPORTS / "metrics.json", guidance_search.metrics(verdict))

@@ -7,6 +7,7 @@ A cell is scored by the Fréchet distance to the *train* split: the eval split s
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from sid2core.diffusion.guidance import (
 )
 from sid2core.metrics.names import count_name
 from sid2core.metrics.quality import Quality
+from sid2core.pipeline.artifact import Artifact
 
 
 @dataclass(frozen=True)
@@ -133,3 +135,8 @@ def chosen(verdict: Mapping[str, Any]) -> Cell:
     """The cell that a verdict names the best with guidance."""
     guided = verdict["guided"]
     return Cell(guided["weight"], guided["logsnr_min"], guided["logsnr_max"])
+
+
+def load(search: Artifact) -> Cell:
+    """The best cell with guidance, from the artifact that ``guidance_search`` wrote."""
+    return chosen(json.loads(search.path("best.json").read_text(encoding="utf-8")))
