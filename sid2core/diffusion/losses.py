@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sid2core.diffusion import haar, weighting
-from sid2core.diffusion.parametrisation import Prediction, v_from_eps, widen, x_from
+from sid2core.diffusion.parametrisation import Prediction, velocity, widen, x_from
 from sid2core.diffusion.weighting import TimeShiftedBias, Weighting
 from sid2core.typing import Array, Float, LogSnr, Samples
 
@@ -285,7 +285,7 @@ def _target(noised: Noised, prediction: Prediction) -> Samples:
     """The output of a network without error."""
     match Prediction(prediction):
         case Prediction.V:
-            return v_from_eps(noised.z, noised.eps, noised.logsnr)
+            return velocity(noised.x, noised.eps, noised.logsnr)
         case Prediction.EPS:
             return noised.eps
         case Prediction.X:
