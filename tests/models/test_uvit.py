@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from sid2core.errors import Sid2Error
-from sid2core.models.blocks import Condition
+from sid2core.models.blocks import Embedded
 from sid2core.models.execution import Execution
 from sid2core.models.network import Network
 from sid2core.models.uvit import Level, ModelError
@@ -139,7 +139,7 @@ def test_blocks_of_one_level_drop_different_places():
         block.norm_out.bias[...] = jnp.arange(4.0)
         block.conv_out.kernel[...] = jnp.ones((3, 3, 4, 4))
     first = level.blocks[0]
-    h, condition = jnp.ones((1, 4, 4, 4)), Condition(jnp.ones((1, 8)))
+    h, condition = jnp.ones((1, 4, 4, 4)), Embedded(jnp.ones((1, 8)))
 
     @jax.jit
     def changes(key):
