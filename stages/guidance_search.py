@@ -16,7 +16,7 @@ from sid2core.inference import guidance_search
 from sid2core.inference.generator import Generator, balanced_labels
 from sid2core.inference.guidance_search import Cell, Score
 from sid2core.inference.model import Trained
-from sid2core.metrics.evaluator import Judge
+from sid2core.metrics.evaluator import Evaluator
 from sid2core.metrics.names import count_name
 from sid2core.pipeline import artifact, progress, stage
 from sid2core.training import cluster, mesh
@@ -39,9 +39,9 @@ def main(params: config.Params) -> None:
     }
     inputs = {"prepare": prepare, "reference": reference, "train": train}
     sharding = mesh.local(params.runtime.mesh).batch
-    model, judge = (
+    model, evaluator = (
         Trained.load(train.folder, build.execution(params.runtime)),
-        Judge.load(reference, sharding),
+        Evaluator.load(reference, sharding),
     )
     labels = balanced_labels(settings.samples, model.denoiser.network.config.num_classes)
     cells = guidance_search.grid(settings)
@@ -59,12 +59,12 @@ def main(params: config.Params) -> None:
             generator = Generator(method, model.params, sampling.batch_size, sharding)
             qualities = []
             for repeat in range(settings.repeats):
-                first, meter = repeat * settings.samples, judge.meter()
+                first, accumulator = repeat * settings.samples, evaluator.accumulator()
                 indices = np.arange(first, first + settings.samples)
                 for images, wanted in generator.chunks(stream, indices, labels):
-                    meter.add(images, wanted)
+                    accumulator.add(images, wanted)
                     bar.update(len(images))
-                qualities.append(meter.quality())
+                qualities.append(accumulator.quality())
             return guidance_search.score(cell, method.nfe, qualities)
 
         share = jax.process_index(), jax.process_count()
