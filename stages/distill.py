@@ -15,7 +15,7 @@ from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Loader
 from sid2core.diffusion.guidance import NoGuidance
 from sid2core.distillation import moment_matching
-from sid2core.inference.generator import STUDENT_SAMPLER, Generator, Method, balanced_labels
+from sid2core.inference.generator import STUDENT_SAMPLER, Generator, Method
 from sid2core.inference.guidance_search import chosen
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
@@ -63,20 +63,19 @@ def main(params: config.Params) -> None:
     evaluator, count = Evaluator.load(reference, local), settings.score_samples
 
     def score(name: str, method: Method, weights: Parameters) -> dict[str, float]:
-        labels = balanced_labels(count, dataset.num_classes)
+        condition = teacher.denoiser.network.config.condition.asked(count)
         stream = rng.key(params.seed, "distill/score")
         generator = Generator(method, weights, sampling.batch_size, local)
         accumulator = evaluator.accumulator()
-        for images, wanted in generator.chunks(stream, np.arange(count), labels):
-            accumulator.add(images, wanted)
+        for images, asked in generator.chunks(stream, np.arange(count), condition):
+            accumulator.add(images, asked)
         quality = accumulator.quality()
         called = f"{quality.distance}_train"
-        _log.info("%s: %s %.4f, agreement %.4f", name, called, quality.fd_train, quality.agreement)
-        return {
-            f"{called}_{count_name(count)}": round(quality.fd_train, 5),
-            f"agreement_{count_name(count)}": round(quality.agreement, 5),
-            "nfe": method.nfe,
-        }
+        _log.info("%s: %s %.4f, agreement %s", name, called, quality.fd_train, quality.agreement)
+        found = {f"{called}_{count_name(count)}": round(quality.fd_train, 5)}
+        if quality.agreement is not None:
+            found[f"agreement_{count_name(count)}"] = round(quality.agreement, 5)
+        return found | {"nfe": method.nfe}
 
     # Of several processes each scores, so that none has to wait; the first one writes.
     with cluster.claim("distill", made_by, **inputs) as folder:

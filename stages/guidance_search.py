@@ -13,7 +13,7 @@ import pandas as pd
 from sid2core import config, rng
 from sid2core.config import build
 from sid2core.inference import guidance_search
-from sid2core.inference.generator import Generator, balanced_labels
+from sid2core.inference.generator import Generator
 from sid2core.inference.guidance_search import Cell, Score
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
@@ -43,7 +43,7 @@ def main(params: config.Params) -> None:
         Trained.load(train.folder, build.execution(params.runtime)),
         Evaluator.load(reference, sharding),
     )
-    labels = balanced_labels(settings.samples, model.denoiser.network.config.num_classes)
+    condition = model.denoiser.network.config.condition.asked(settings.samples)
     cells = guidance_search.grid(settings)
     total = len(cells) * settings.repeats * settings.samples // jax.process_count()
     stream = rng.key(params.seed, "guidance_search")
@@ -61,8 +61,8 @@ def main(params: config.Params) -> None:
             for repeat in range(settings.repeats):
                 first, accumulator = repeat * settings.samples, evaluator.accumulator()
                 indices = np.arange(first, first + settings.samples)
-                for images, wanted in generator.chunks(stream, indices, labels):
-                    accumulator.add(images, wanted)
+                for images, asked in generator.chunks(stream, indices, condition):
+                    accumulator.add(images, asked)
                     bar.update(len(images))
                 qualities.append(accumulator.quality())
             return guidance_search.score(cell, method.nfe, qualities)

@@ -38,11 +38,15 @@ __all__ = [
 
 
 class Negative(StrEnum):
-    """Which network a kind of guidance wants as its negative."""
+    """What a guidance pushes away from; whoever draws samples must supply it."""
 
     NONE = "none"
     UNCONDITIONAL = "unconditional"
+    """The same model with the null condition."""
     WORSE_MODEL = "worse_model"
+    """Another model with the same condition."""
+    PROMPT = "prompt"
+    """The same model with another condition."""
 
 
 @runtime_checkable
@@ -61,7 +65,7 @@ class Guidance(Protocol):
 
     @property
     def negative(self) -> Negative:
-        """The network to push away from."""
+        """What to push away from."""
         ...
 
     def nfe(self, schedule: Schedule, steps: int, t_start: float = 1.0) -> int:
@@ -70,7 +74,7 @@ class Guidance(Protocol):
 
 
 class _Guided:
-    """What is common to the kinds of guidance: everywhere, and away from the unconditional."""
+    """The common part of the kinds of guidance; acts at every noise level."""
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -81,11 +85,6 @@ class _Guided:
         """Network evaluations an image costs: one a step, one more where guidance acts."""
         runs = segments(self, schedule, steps, t_start)
         return sum((2 if run.guided else 1) * (run.stop - run.start) for run in runs)
-
-    @property
-    def negative(self) -> Negative:
-        """The same model without its condition."""
-        return Negative.UNCONDITIONAL
 
 
 @dataclass(frozen=True)
@@ -105,9 +104,10 @@ class NoGuidance(_Guided):
 
 @dataclass(frozen=True)
 class ConstantGuidance(_Guided):
-    """``x = (1 + g) x_cond - g x_uncond`` at every noise level (classifier-free guidance)."""
+    """``x = (1 + g) x_cond - g x_neg`` at every noise level (classifier-free guidance)."""
 
     weight: float
+    negative: Negative = Negative.UNCONDITIONAL
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,7 @@ class IntervalGuidance(_Guided):
     weight: float
     logsnr_min: float
     logsnr_max: float
+    negative: Negative = Negative.UNCONDITIONAL
 
     def __post_init__(self) -> None:
         """Refuse an empty interval."""

@@ -20,7 +20,8 @@ import numpy as np
 from jax.sharding import NamedSharding
 from numpy.typing import NDArray
 
-from sid2core import config, rng
+from sid2core import conditioning, config, rng
+from sid2core.conditioning import Condition
 from sid2core.data.load.dataset import Dataset
 from sid2core.inference.generator import Generator, Method, balanced_labels, drawn_labels
 from sid2core.metrics import scores
@@ -62,7 +63,7 @@ class Row:
     samples: int
     fd_eval: float
     fd_train: float
-    agreement: float
+    agreement: float | None
     nfe: int | None
     gflops_forward: float | None
     gflops_image: float | None
@@ -120,7 +121,8 @@ def draw(one: Contestant, task: Task, folder: Path, advance: Callable[[int], Any
             found += 1
         else:
             generator.seconds.clear()
-            images = generator.images(stream, np.arange(start, start + len(labels)), labels)
+            indices = np.arange(start, start + len(labels))
+            images = generator.images(stream, indices, Condition(label=labels))
             kept = images[: max(0, task.settings.keep - start)]
             arrays = task.evaluator.features(images) | {_IMAGES: kept, _SECONDS: generator.seconds}
             _write(path, arrays)
@@ -132,9 +134,11 @@ def draw(one: Contestant, task: Task, folder: Path, advance: Callable[[int], Any
 
 def _drawn_grid(generator: Generator, one: Contestant, task: Task) -> NDArray[np.uint8]:
     shape, columns = one.method.denoiser.network.config, task.settings.grid_columns
-    rows, keys = np.indices((shape.num_classes, columns)).reshape(2, -1)
-    images = generator.images(rng.key(task.seed, "evaluate/grid"), keys, rows.astype(np.int32))
-    return images.reshape(shape.num_classes, columns, *shape.image_shape)
+    rows = shape.condition.rows
+    condition = conditioning.taken(shape.condition.asked(rows), np.arange(rows).repeat(columns))
+    keys = np.tile(np.arange(columns), rows)
+    images = generator.images(rng.key(task.seed, "evaluate/grid"), keys, condition)
+    return images.reshape(rows, columns, *shape.image_shape)
 
 
 def _chunk(folder: Path, start: int) -> Path:
@@ -174,7 +178,8 @@ class Drawn:
                 arrays = dict(file)
             images.append(arrays.pop(_IMAGES))
             seconds.extend(arrays.pop(_SECONDS))
-            accumulator.add_features(arrays, task.labels[start : start + task.settings.chunk_size])
+            labels = task.labels[start : start + task.settings.chunk_size]
+            accumulator.add_features(arrays, Condition(label=labels))
         with np.load(_grid(folder), allow_pickle=False) as file:
             grid = file[_IMAGES]
         typical = statistics.median(seconds) if seconds else None
@@ -187,7 +192,7 @@ def real_data_baseline(train: Dataset, task: Task) -> Accumulator:
     some, accumulator = np.sort(order[: len(task.labels)]), task.evaluator.accumulator()
     for start in range(0, len(some), task.settings.chunk_size):
         part = some[start : start + task.settings.chunk_size]
-        accumulator.add(train.take(part), train.labels[part])
+        accumulator.add(train.take(part), Condition(label=train.labels[part]))
     return accumulator
 
 
@@ -215,7 +220,7 @@ def _published(reference: ReferenceStatistics, settings: config.Eval) -> Moments
     return Moments.published(Path(settings.reference_stats), told, size=size)
 
 
-def row(one: Contestant | None, found: Sequence[Score], agreement: float) -> Row:
+def row(one: Contestant | None, found: Sequence[Score], agreement: float | None) -> Row:
     """A sampler's line of the table; of real images without one."""
     by_name = {score.metric: score.value for score in reversed(found)}
     columns: dict[str, Any] = {
@@ -228,7 +233,7 @@ def row(one: Contestant | None, found: Sequence[Score], agreement: float) -> Row
         "samples": found[0].samples,
         "fd_eval": round(by_name["fd_eval"], 6),
         "fd_train": round(by_name["fd_train"], 6),
-        "agreement": round(agreement, 6),
+        "agreement": None if agreement is None else round(agreement, 6),
         "nfe": None,
         "gflops_forward": None,
         "gflops_image": None,

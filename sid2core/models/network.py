@@ -150,7 +150,7 @@ def load(
 
 def _read(config: Mapping[str, Any]) -> UViTConfig:
     """The network of a ``config.json`` of any format so far."""
-    fields = {
+    fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in {**_LATER, **config["network"]}.items()
     }

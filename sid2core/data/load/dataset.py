@@ -35,7 +35,7 @@ class Dataset:
     groups: RowGroups
     cache_mib: float = _CACHE_MIB
     spec: ConditionSpec | None = None
-    """The kinds of condition in the manifest; None in manifests written before it had them."""
+    """The kinds of condition in the manifest; class labels alone for None."""
 
     @classmethod
     def open(cls, prepare: Artifact, split: str, cache_mib: float = _CACHE_MIB) -> Dataset:
@@ -57,8 +57,7 @@ class Dataset:
         )
         shards = Shards([prepare.path(name) for name in splits[split]["shards"]], layout)
         _check(shards, splits[split]["records"], str(prepare.folder))
-        spec = ConditionSpec.from_json(facts["condition"]) if "condition" in facts else None
-        return cls(shards, cache_mib, spec)
+        return cls(shards, cache_mib, ConditionSpec.of_manifest(facts))
 
     @property
     def split(self) -> str:

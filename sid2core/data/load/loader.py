@@ -37,7 +37,8 @@ _log = logging.getLogger(__name__)
 class Batch(NamedTuple):
     """Raw images [b, h, w, c] or clips [b, f, h, w, c], and what they are conditioned on."""
 
-    examples: jax.Array | NDArray[np.uint8]
+    examples: Any
+    """uint8, on the host or on devices."""
     condition: Condition
 
 
