@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sid2core import config, rng
+from sid2core import atomic, config, rng
 from sid2core.config import build
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Loader
@@ -109,8 +109,8 @@ def main(params: config.Params) -> None:
         names = {"step": "iteration", "loss": "loss_auxiliary"}
         for table, parts in (("curve.csv", curves), ("speed.csv", speeds)):
             joined = pd.concat(parts).rename(columns=names)
-            artifact.write_text(REPORTS / table, joined.to_csv(index=False))
-        artifact.write_json(REPORTS / "metrics.json", metrics)
+            atomic.write_text(REPORTS / table, joined.to_csv(index=False))
+        atomic.write_json(REPORTS / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

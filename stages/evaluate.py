@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from sid2core import config
+from sid2core import atomic, config
 from sid2core.config import build
 from sid2core.data.load.dataset import Dataset
 from sid2core.diffusion.guidance import ConstantGuidance, Guidance, NoGuidance
@@ -120,8 +120,8 @@ class _Tables:
         """Write all four files."""
         tables = {"samplers": self._rows, "scores": self._scores, "cost": self._costs}
         for name, rows in tables.items():
-            artifact.write_text(REPORTS / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
-        artifact.write_json(REPORTS / "metrics.json", self._metrics)
+            atomic.write_text(REPORTS / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
+        atomic.write_json(REPORTS / "metrics.json", self._metrics)
 
 
 def _contestants(

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from sid2core import config, rng
+from sid2core import atomic, config, rng
 from sid2core.config import build
 from sid2core.inference import guidance_search
 from sid2core.inference.generator import Generator
@@ -77,9 +77,9 @@ def main(params: config.Params) -> None:
         scores, _ = guidance_search.search(cells, evaluate, folder)
         verdict = guidance_search.verdict(scores)
         with artifact.create("guidance_search", made_by, inputs) as draft:
-            artifact.write_json(draft.path("best.json"), verdict)
+            atomic.write_json(draft.path("best.json"), verdict)
         table = pd.DataFrame([asdict(one) for one in scores])
-        artifact.write_text(REPORTS / "grid.csv", table.to_csv(index=False))
+        atomic.write_text(REPORTS / "grid.csv", table.to_csv(index=False))
         name = f"{verdict['distance']}_train_{count_name(settings.samples)}"
         metrics = {
             "weight": verdict["best"]["weight"],
@@ -91,7 +91,7 @@ def main(params: config.Params) -> None:
             "guided_weight": verdict["guided"]["weight"],
             f"{name}_guided": round(verdict["guided"]["fd_train_mean"], 5),
         }
-        artifact.write_json(REPORTS / "metrics.json", metrics)
+        atomic.write_json(REPORTS / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

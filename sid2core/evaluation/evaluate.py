@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from numpy.typing import NDArray
 
-from sid2core import conditioning, config, rng
+from sid2core import atomic, conditioning, config, rng
 from sid2core.conditioning import Condition
 from sid2core.data.load.dataset import Dataset
 from sid2core.inference.generator import Generator, Method, balanced_labels, drawn_labels
@@ -125,10 +125,10 @@ def draw(one: Contestant, task: Task, folder: Path, advance: Callable[[int], Any
             images = generator.images(stream, indices, Condition(label=labels))
             kept = images[: max(0, task.settings.keep - start)]
             arrays = task.evaluator.features(images) | {_IMAGES: kept, _SECONDS: generator.seconds}
-            _write(path, arrays)
+            atomic.write_npz(path, arrays)
         advance(len(labels))
     if jax.process_index() == 0 and not _grid(folder).exists():
-        _write(_grid(folder), {_IMAGES: _drawn_grid(generator, one, task)})
+        atomic.write_npz(_grid(folder), {_IMAGES: _drawn_grid(generator, one, task)})
     return found
 
 
@@ -147,14 +147,6 @@ def _chunk(folder: Path, start: int) -> Path:
 
 def _grid(folder: Path) -> Path:
     return folder / "grid.npz"
-
-
-def _write(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    temporary.replace(path)
 
 
 @dataclass(frozen=True, eq=False)

@@ -106,8 +106,10 @@ class Accumulator:
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
-        self._chunks = list[Mapping[str, NDArray[np.float32]]]()
+        self._features = dict[str, list[NDArray[np.float32]]]()
+        self._moments = dict[str, Moments]()
         self._labels = list[NDArray[np.integer] | None]()
+        self._count = 0
 
     def add(self, images: NDArray[np.uint8], condition: Condition) -> None:
         """Add raw images [n, h, w, c] and the condition that they were sampled for.
@@ -131,12 +133,15 @@ class Accumulator:
         if labels is not None and labels.shape != (count,):
             msg = f"{count} images came with classes of shape {labels.shape}; expected one each"
             raise MetricsError(msg)
-        self._chunks.append(features)
+        for name, values in features.items():
+            self._features.setdefault(name, []).append(values)
+        self._count += count
         self._labels.append(labels)
+        self._moments.clear()
 
     def __len__(self) -> int:
         """The number of images."""
-        return sum(len(next(iter(chunk.values()))) for chunk in self._chunks)
+        return self._count
 
     def features(self, reference: ReferenceStatistics, kind: str) -> NDArray[np.float32]:
         """All features of one kind, [n, d].
@@ -144,22 +149,27 @@ class Accumulator:
         Raises:
             MetricsError: there are no images.
         """
-        name = f"{reference.extractor.name}.{kind}"
-        if not self._chunks:
+        chunks = self._features.get(f"{reference.extractor.name}.{kind}", [])
+        if not chunks:
             msg = "a covariance needs 2 feature vectors or more, found 0; add samples"
             raise MetricsError(msg)
-        return np.concatenate([chunk[name] for chunk in self._chunks])
+        if len(chunks) > 1:
+            chunks[:] = [np.concatenate(chunks)]
+        return chunks[0]
 
     def moments(self, reference: ReferenceStatistics, kind: str = POOL) -> Moments:
-        """Mean and covariance of all features of one kind.
+        """Mean and covariance of all features of one kind, computed once.
 
         Raises:
             MetricsError: fewer than two images, or features that are not finite.
         """
-        provenance = reference.sample_provenance
-        if kind == SPATIAL:
-            provenance["features"] = SPATIAL
-        return moments(self.features(reference, kind), provenance)
+        name = f"{reference.extractor.name}.{kind}"
+        if name not in self._moments:
+            provenance = reference.sample_provenance
+            if kind == SPATIAL:
+                provenance["features"] = SPATIAL
+            self._moments[name] = moments(self.features(reference, kind), provenance)
+        return self._moments[name]
 
     def agreement(self) -> float | None:
         """The share of images that the data set's own classifier assigns to their class.

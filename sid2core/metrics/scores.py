@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sid2core.metrics import (
-    frechet,
     inception_score,
     kernel_distance,
     precision_recall,
@@ -18,7 +17,8 @@ from sid2core.metrics import (
 from sid2core.metrics.evaluator import Accumulator, ReferenceStatistics
 from sid2core.metrics.networks import inception
 from sid2core.metrics.networks.registry import LOGITS, POOL, SPATIAL
-from sid2core.metrics.statistics import Moments, distance
+from sid2core.metrics.provenance import check_comparable
+from sid2core.metrics.statistics import Moments
 
 LEVEL = 0.9
 """Confidence level of the intervals."""
@@ -93,28 +93,34 @@ def _distances(
     targets: Mapping[str, Moments],
     infinity: bool,
 ) -> Iterator[Score]:
-    """The distances to all reference statistics; an ``s`` marks the features of sFID."""
+    """The distances to all targets; an ``s`` marks the features of sFID."""
+    if not targets:
+        return
     extractor, prefix = reference.extractor, "s" if kind == SPATIAL else ""
-    for name, target in targets.items():
-        features, own = accumulator.features(reference, kind), accumulator.moments(reference, kind)
-        around = uncertainty.interval(features, target, LEVEL)
-        metric = f"{prefix}{extractor.distance}_{name}"
+    features, own = accumulator.features(reference, kind), accumulator.moments(reference, kind)
+    for target in targets.values():
+        check_comparable(own.provenance, target.provenance)
+    references = list(targets.values())
+    around = uncertainty.intervals(features, references, LEVEL, moments=own)
+    limits = uncertainty.extrapolations(features, references) if infinity else []
+    for index, (name, target) in enumerate(targets.items()):
+        metric, interval = f"{prefix}{extractor.distance}_{name}", around[index]
+        bias = target.bias_constant / len(features)
         yield Score(
             extractor.name,
             metric,
             len(features),
-            distance(own, target),
-            around.low,
-            around.high,
-            frechet.bias_constant(target.sigma) / len(features),
+            interval.distance,
+            interval.low,
+            interval.high,
+            bias,
         )
         if infinity:
-            value = uncertainty.fid_infinity(features, target)
-            yield Score(extractor.name, f"{metric}_infinity", len(features), value)
+            yield Score(extractor.name, f"{metric}_infinity", len(features), limits[index])
 
 
 def _sets(reference: ReferenceStatistics, pool: NDArray[np.float32]) -> Iterator[Score]:
-    """Scores of the samples as a set beside some images of the train split."""
+    """Scores that compare the samples with some images of the train split, without moments."""
     name, count, real = reference.extractor.name, len(pool), reference.train_features
     kernel = kernel_distance.kid(pool, real)
     yield Score(name, f"{reference.extractor.kernel}_train", count, kernel.mean, std=kernel.std)

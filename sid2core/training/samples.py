@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sid2core import config, rng
+from sid2core import atomic, config, rng
 from sid2core.conditioning import Condition
 from sid2core.config import build
 from sid2core.diffusion.guidance import NoGuidance
@@ -67,10 +67,7 @@ class Samples:
         images = generator.images(stream, np.arange(COUNT), self.condition)
         content = png(images)
         for folder in (self.kept, self.shown):
-            folder.mkdir(parents=True, exist_ok=True)
-            temporary = folder / f".{step}.tmp"
-            temporary.write_bytes(content)
-            temporary.replace(folder / f"{step}.png")
+            atomic.write_bytes(folder / f"{step}.png", content)
 
 
 def method(objective: Objective, sampling: config.Sampling) -> Method:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sid2core.metrics import scores, statistics
+from sid2core.metrics import frechet, scores, statistics
 from sid2core.metrics.frechet import bias_constant
 from sid2core.metrics.kernel_distance import kid
 from sid2core.metrics.networks.registry import POOL
@@ -48,3 +48,13 @@ def test_a_distance_stands_beside_its_bias_and_its_interval(found):
         assert row.bias == bias_constant(reference.moments[split].sigma) / 60
     assert rows["kd_train"].std is not None
     assert rows["precision"].low is None
+
+
+def test_covariances_and_roots_are_computed_once_for_all_references(monkeypatch):
+    evaluator, calls, root = mean_colour_evaluator(), [], frechet._root
+    monkeypatch.setattr(frechet, "_root", lambda *args: (calls.append(1), root(*args))[1])
+    accumulator, reference = evaluator.accumulator(), evaluator.references[0]
+    accumulator.add(SAMPLES, np.zeros(60, int))
+    scores.of(accumulator, reference, None, infinity=True)
+    references, samples, halves, subsets = 2, 1, 2 * 32, 15
+    assert len(calls) == references + samples + halves + subsets
