@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from sid2core import rng
+from sid2core.conditioning import Condition
 from sid2core.diffusion.guidance import ConstantGuidance, IntervalGuidance, NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.samplers import DDPM
@@ -67,7 +68,9 @@ def test_sample_i_has_label_i_mod_k_and_the_key_of_i(tmp_path):
     samples, found = drawn(tmp_path, one)
     labels = balanced_labels(10, 3)
     generator = Generator(one.method, one.params, 4)
-    expected = generator.images(rng.key(PARAMS.seed, "evaluate"), np.arange(10), labels)
+    expected = generator.images(
+        rng.key(PARAMS.seed, "evaluate"), np.arange(10), Condition(label=labels)
+    )
     assert found == 0
     assert (task().labels == labels).all()
     assert samples.images.dtype == np.uint8

@@ -66,7 +66,7 @@ def test_images_may_be_larger(saved):
     ("change", "words"),
     [
         ({"channels": [8, 24]}, "channels (8, 16) → (8, 24)"),
-        ({"classes": 7}, "num_classes 10 → 7"),
+        ({"classes": 7}, "condition label(classes=10) → label(classes=7)"),
         ({"shape": (8, 8, 3)}, "weights for 1 colours cannot serve 3"),
     ],
 )
