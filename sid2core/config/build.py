@@ -113,3 +113,7 @@ def sampler(settings: config.Sampling) -> samplers.Sampler:
             return samplers.ADDIM(settings.eta)
         case "ddim":
             return samplers.DDIM()
+        case "dpm_solver":
+            return samplers.DPMSolver()
+        case "heun":
+            return samplers.Heun()

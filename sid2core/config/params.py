@@ -162,7 +162,7 @@ class Model(Section):
 class Sampling(Section):
     """The sampler of every stage that draws images from the base model."""
 
-    sampler: Literal["ddpm", "ddim", "addim"]
+    sampler: Literal["ddpm", "ddim", "addim", "dpm_solver", "heun"]
     logvar_fraction: Annotated[float, Field(ge=0, le=1)]
     eta: NonNegativeFloat
     steps: Positive

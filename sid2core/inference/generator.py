@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ from sid2core import conditioning, rng
 from sid2core.conditioning import Condition
 from sid2core.data.load.pixels import to_uint8
 from sid2core.diffusion import samplers
-from sid2core.diffusion.guidance import Guidance, Negative, NoGuidance
+from sid2core.diffusion.guidance import Guidance, Negative
 from sid2core.diffusion.schedule import Schedule
 from sid2core.inference import negatives
 from sid2core.inference.denoiser import Denoiser
@@ -45,9 +46,15 @@ class Method:
     clip: bool
 
     @property
+    def plan(self) -> samplers.SamplingPlan:
+        """Which networks are evaluated at which step; the same for every strength of guidance."""
+        interval = self.guidance.interval
+        return samplers.SamplingPlan(self.sampler, self.steps, self.schedule, interval)
+
+    @property
     def nfe(self) -> int:
-        """Network evaluations an image costs, counted exactly."""
-        return self.guidance.nfe(self.schedule, self.steps)
+        """Network evaluations per image, counted exactly."""
+        return self.plan.nfe
 
     @property
     def gflops_image(self) -> float:
@@ -92,9 +99,7 @@ class Generator:
             self._params = jax.device_put(params, everywhere)
             if worse is not None:
                 self._worse = replace(worse, params=jax.device_put(worse.params, everywhere))
-        self._guidance = method.guidance
-        self._weight = np.float32(method.guidance.weight)
-        self._method = replace(method, guidance=_of_unit_weight(method.guidance))
+        self._method, self._weight = method, np.float32(method.guidance.weight)
         self._warm, self.seconds = False, list[float]()
 
     def images(
@@ -118,14 +123,12 @@ class Generator:
             NegativeError: the guidance needs a negative that was not given.
         """
         spec = self._method.denoiser.network.config.condition
-        negatives.check(self._guidance, spec, self._worse, negative)
+        negatives.check(self._method.guidance, spec, self._worse, negative)
         count = len(indices)
         padded = math.ceil(count / self._batch_size) * self._batch_size
         place = np.arange(padded) % count
-        keys, both = (
-            rng.keys(stream, indices[place]),
-            conditioning.taken((condition, negative), place),
-        )
+        keys = rng.keys(stream, indices[place])
+        both = conditioning.taken((condition, negative), place)
         drawn = []
         for start in range(0, padded, self._batch_size):
             part = slice(start, start + self._batch_size)
@@ -148,17 +151,22 @@ class Generator:
         since = time.perf_counter()
         if self._sharding is not None:
             keys, condition, negative = jax.device_put((keys, condition, negative), self._sharding)
-        worse = self._worse
+        method, worse = self._method, self._worse
+        kind = Negative.NONE if method.guidance.weight == 0.0 else method.guidance.negative
+        use = worse if kind is Negative.WORSE_MODEL else None
         images = np.asarray(
             _draw(
-                self._method,
-                None if worse is None else worse.denoiser,
+                method.denoiser,
+                method.plan,
+                method.clip,
+                kind,
+                None if use is None else use.denoiser,
                 self._params,
-                None if worse is None else worse.params,
+                None if use is None else use.params,
                 self._weight,
                 keys,
                 condition,
-                negative,
+                negative if kind is Negative.PROMPT else None,
             )
         )
         if self._warm:
@@ -167,56 +175,39 @@ class Generator:
         return images
 
 
-def _of_unit_weight(guidance: Guidance) -> Guidance:
-    """The same guidance at weight 1: what a compiled sampler is shared by."""
-    acts = guidance.weight != 0.0
-    return replace(guidance, weight=1.0) if acts else NoGuidance()  # type: ignore[type-var]
-
-
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _draw(
-    method: Method,
+    denoiser: Denoiser,
+    plan: samplers.SamplingPlan,
+    clip: bool,
+    kind: Negative,
     worse: Denoiser | None,
     params: Parameters,
     worse_params: Parameters | None,
-    weight: Array,
+    weight: Any,
     keys: Array,
     condition: Condition,
-    negative: Condition | None,
+    prompt: Condition | None,
 ) -> Array:
-    denoiser = method.denoiser
+    """Images [b, …] in bytes. The strength of guidance is traced: all share one compilation."""
 
     def positive(z: Samples, logsnr: LogSnr) -> Samples:
         return denoiser(params, z, logsnr, condition)
 
-    def unconditional(z: Samples, logsnr: LogSnr) -> Samples:
-        return denoiser(params, z, logsnr, denoiser.network.config.condition.null(len(z)))
-
-    def of_worse_model(z: Samples, logsnr: LogSnr) -> Samples:
-        assert worse is not None, "checked before"
-        assert worse_params is not None, "checked before"
-        return worse(worse_params, z, logsnr, condition)
-
-    def of_prompt(z: Samples, logsnr: LogSnr) -> Samples:
-        assert negative is not None, "checked before"
-        return denoiser(params, z, logsnr, negative)
+    def negative(z: Samples, logsnr: LogSnr) -> Samples:
+        if worse is not None and worse_params is not None:
+            return worse(worse_params, z, logsnr, condition)
+        null = denoiser.network.config.condition.null(len(z))
+        return denoiser(params, z, logsnr, null if prompt is None else prompt)
 
     images = samplers.sample_guided(
         keys,
         positive,
-        {
-            Negative.NONE: None,
-            Negative.UNCONDITIONAL: unconditional,
-            Negative.WORSE_MODEL: of_worse_model,
-            Negative.PROMPT: of_prompt,
-        }[method.guidance.negative],
+        None if kind is Negative.NONE else negative,
         denoiser.network.config.image_shape,
-        guidance=method.guidance,
-        schedule=method.schedule,
-        sampler=method.sampler,
-        steps=method.steps,
-        clip=method.clip,
+        plan=plan,
         weight=weight,
+        clip=clip,
     )
     return to_uint8(images)
 

@@ -88,6 +88,8 @@ def test_a_schedule_that_would_rise_is_refused_by_its_keys():
     [
         ("ddpm", samplers.DDPM(0.7)),
         ("ddim", samplers.DDIM()),
+        ("dpm_solver", samplers.DPMSolver()),
+        ("heun", samplers.Heun()),
         ("addim", samplers.ADDIM(0.3)),
     ],
 )

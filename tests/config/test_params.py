@@ -283,7 +283,7 @@ def test_a_value_that_is_none_of_a_loss_is_refused(key, value, expected):
         ("model.chanels", "model.channels", "list of integer"),
         ("diffusion.schedule.noise_high", "diffusion.schedule.noise_res_high", "integer or null"),
         ("distil", "distill", "a section"),
-        ("sampling.sampeler", "sampling.sampler", "one of ddpm, ddim, addim"),
+        ("sampling.sampeler", "sampling.sampler", "one of ddpm, ddim, addim, dpm_solver, heun"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(path, nearest, expected):
