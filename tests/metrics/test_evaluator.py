@@ -94,7 +94,7 @@ def test_the_last_extractor_is_the_primary_one(evaluator):
 def test_labels_must_be_one_for_each_image(evaluator):
     accumulator = evaluator.accumulator()
     for labels in (LABELS[:29], LABELS[:30, None], 1):
-        with pytest.raises(MetricsError, match="30 images came with labels of shape"):
+        with pytest.raises(MetricsError, match="30 images came with classes of shape"):
             accumulator.add(SAMPLES[:30], tiny.labels(labels))
 
 

@@ -5,10 +5,11 @@ import pytest
 from flax import nnx
 
 from sid2core.errors import Sid2Error
+from sid2core.models.architecture import ModelError
 from sid2core.models.blocks import Embedded
 from sid2core.models.execution import Execution
 from sid2core.models.network import Network
-from sid2core.models.uvit import Level, ModelError
+from sid2core.models.uvit import Level
 from tests import tiny
 from tests.models import configs, oracle
 

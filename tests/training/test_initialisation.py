@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sid2core import config
+from sid2core.conditioning import ConditionSpec
 from sid2core.config import build
 from sid2core.models import network
 from sid2core.models.fit import WeightsError
@@ -16,7 +17,8 @@ from tests import tiny
 
 
 def net(shape=(8, 8, 1), classes=10, **model):
-    return Network(build.network(tiny.params(model=model).model, shape, classes))
+    spec = ConditionSpec.of_classes(classes)
+    return Network(build.network(tiny.params(model=model).model, shape, spec))
 
 
 @pytest.fixture(scope="module")
