@@ -9,7 +9,7 @@ import pandas as pd
 
 from sid2core import atomic, config
 from sid2core.conditioning import ConditionSpec
-from sid2core.pipeline import artifact, stage
+from sid2core.pipeline import context, stage
 from sid2core.plan import plan, text
 
 REPORTS = Path("reports/plan")
@@ -18,7 +18,7 @@ _DIGITS = "%.6g"
 
 def main(params: config.Params) -> None:
     """Write the tables and the metrics of ``reports/plan``."""
-    facts = artifact.load("prepare").facts
+    facts = context.begin("plan", params).inputs["prepare"].facts
     condition = ConditionSpec.of_manifest(facts)
     price = plan.price(params, tuple(facts["shape"]), condition, attention="xla")
     tables = {

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from sid2core import config
 from sid2core.conditioning import Condition, ConditionSpec
-from sid2core.config import build
+from sid2core.config import build, yaml_edit
 from sid2core.models.uvit import UViTConfig
 from sid2core.training import base
 from sid2core.training.initialisation import FROM_SCRATCH
@@ -48,15 +48,8 @@ ONE_BLOCK = {
 
 
 def raw(**sections):
-    """``params.yaml`` as a mapping, tiny; ``sections`` change single keys of it."""
-    value = copy.deepcopy(PARAMS)
-    for changes in (SECTIONS, sections):
-        for name, change in changes.items():
-            if isinstance(change, dict):
-                value[name] |= copy.deepcopy(change)
-            else:
-                value[name] = change
-    return value
+    """``params.yaml`` as a mapping, tiny; ``sections`` change single keys of it, at any depth."""
+    return copy.deepcopy(yaml_edit.merged(yaml_edit.merged(PARAMS, SECTIONS), sections))
 
 
 def params(**sections) -> config.Params:

@@ -290,11 +290,11 @@ def test_a_fresh_model_errs_by_the_noise_itself(run):
     params, made = run
     state = jax.jit(made.init)()
     _, scalars = stepped(made, state, 0)
-    schedule = CosineInterpolated(8, params.diffusion.schedule.noise_res_low)
+    schedule = CosineInterpolated(8, params.diffusion.schedule.settings.noise_res_low)
     t = (np.arange(4000) + 0.5) / 4000
     level = schedule.logsnr_exact(t)
     slope = -np.gradient(level, t)
-    bias = params.diffusion.loss.bias
+    bias = params.diffusion.loss.settings.bias
     weight = 0.5 * slope / (1 + np.exp(level - bias)) / (1 + np.exp(-level))
     alpha2 = 1 / (1 + np.exp(-level))
     uniform = 1 / 3 * (1 + 1 / 255)  # E x² of uniform bytes in [-1, 1], nearly
