@@ -1,12 +1,12 @@
 """Typed view of ``params.yaml``, presets, YAML editing, and the factory from names to objects."""
 
+from sid2core.config.evaluation import EXTRACTORS, Eval, Extractors, Weights
 from sid2core.config.params import (
     PARAMS_FILE,
     Analysis,
     Data,
     Diffusion,
     Distill,
-    Eval,
     Guidance,
     GuidanceSearch,
     Loader,
@@ -39,6 +39,7 @@ from sid2core.config.section import (
 )
 
 __all__ = [
+    "EXTRACTORS",
     "PARAMS_FILE",
     "Analysis",
     "Bits",
@@ -47,6 +48,7 @@ __all__ = [
     "Diffusion",
     "Distill",
     "Eval",
+    "Extractors",
     "Finite",
     "Fraction",
     "Guidance",
@@ -72,6 +74,7 @@ __all__ = [
     "Section",
     "Seed",
     "Train",
+    "Weights",
     "parse",
     "read",
 ]

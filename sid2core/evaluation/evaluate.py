@@ -26,7 +26,7 @@ from sid2core.inference.generator import Generator, Method, balanced_labels, dra
 from sid2core.metrics import scores
 from sid2core.metrics.evaluator import Accumulator, Evaluator, ReferenceStatistics
 from sid2core.metrics.names import count_name
-from sid2core.metrics.networks import inception
+from sid2core.metrics.networks.protocol import POOL
 from sid2core.metrics.scores import Score
 from sid2core.metrics.statistics import Moments
 from sid2core.models import cost
@@ -199,12 +199,15 @@ def measured(accumulator: Accumulator, evaluator: Evaluator, settings: config.Ev
 
 
 def _published(reference: ReferenceStatistics, settings: config.Eval) -> Moments | None:
-    """``eval.reference_stats``, for the extractor that they are of."""
-    if settings.reference_stats is None or reference.extractor.name != inception.NAME:
+    """``reference_stats`` of the extractor's settings: published statistics of its features."""
+    extractor = reference.extractor
+    path = getattr(settings.extractors.active.get(extractor.name), "reference_stats", None)
+    if path is None:
         return None
-    told = {"extractor": inception.NAME, "mode": settings.inception_mode}
-    size = reference.moments["train"].mu.size
-    return Moments.published(Path(settings.reference_stats), told, size=size)
+    declaration = {"extractor": extractor.name}
+    if "mode" in extractor.provenance:
+        declaration["mode"] = extractor.provenance["mode"]
+    return Moments.published(Path(path), declaration, size=extractor.widths[POOL])
 
 
 def row(one: Contestant | None, found: Sequence[Score], agreement: float) -> Row:
