@@ -10,7 +10,7 @@ from sid2core.metrics import reference, statistics
 from sid2core.metrics.evaluator import SPLITS
 from sid2core.metrics.names import count_name
 from sid2core.metrics.networks import classifier_training, registry
-from sid2core.pipeline import artifact, stage
+from sid2core.pipeline import context, stage
 from sid2core.training import mesh
 
 METRICS = Path("reports/reference/metrics.json")
@@ -19,7 +19,8 @@ CURVE = Path("reports/reference/curve.csv")
 
 def main(params: config.Params) -> None:
     """Write ``artifacts/reference``, its metrics and its training curve."""
-    prepare = artifact.load("prepare")
+    job = context.begin("reference", params)
+    prepare = job.inputs["prepare"]
     sharding = mesh.layout(params.runtime.mesh).batch
     supplied = registry.supplied(params.eval.extractors, sharding)
     datasets = {split: Dataset.open(prepare, split, params.runtime.cache_mib) for split in SPLITS}
@@ -28,15 +29,9 @@ def main(params: config.Params) -> None:
     own, curve = classifier_training.train(
         datasets["train"], params.reference, params.seed, params.runtime.prefetch
     )
-    extractors, primary = [own, *supplied], registry.primary(params.eval)
-    made_by = {
-        "seed": params.seed,
-        "reference": params.reference.model_dump(),
-        "extractors": {one.name: dict(one.provenance) for one in supplied},
-        "primary_extractor": primary,
-    }
-    with artifact.create("reference", made_by, {"prepare": prepare}) as draft:
-        registry.save(draft, extractors, primary)
+    extractors = [own, *supplied]
+    with job.create() as draft:
+        registry.save(draft, extractors, registry.primary(params.eval))
         measured = {
             one.name: reference.measure(one, datasets, prepare, draft, params.seed)
             for one in extractors
@@ -44,6 +39,7 @@ def main(params: config.Params) -> None:
         accuracy = measured[own.name].accuracy
         draft.facts |= {
             **own.provenance,
+            "provenance": {one.name: dict(one.provenance) for one in supplied},
             "feature_size": params.reference.feature_size,
             "accuracy_train": accuracy["train"],
             "accuracy_eval": accuracy["eval"],

@@ -1,16 +1,26 @@
 """Typed view of ``params.yaml``, presets, YAML editing, and the factory from names to objects."""
 
+from sid2core.config.diffusion import (
+    LOSSES,
+    SAMPLERS,
+    SCHEDULES,
+    Biased,
+    Diffusion,
+    Loss,
+    Power,
+    Sampler,
+    Sampling,
+    Schedule,
+)
 from sid2core.config.evaluation import EXTRACTORS, Eval, Extractors, Weights
 from sid2core.config.params import (
     PARAMS_FILE,
     Analysis,
     Data,
-    Diffusion,
     Distill,
     Guidance,
     GuidanceSearch,
     Loader,
-    Loss,
     Mesh,
     Model,
     Optimiser,
@@ -18,13 +28,11 @@ from sid2core.config.params import (
     Reference,
     Report,
     Runtime,
-    Sampling,
-    Schedule,
     Train,
     parse,
     read,
 )
-from sid2core.config.registry import Choice, Kinds, Registry
+from sid2core.config.registry import Choice, FromFields, Kinds, Registry
 from sid2core.config.section import (
     Bits,
     Finite,
@@ -40,8 +48,12 @@ from sid2core.config.section import (
 
 __all__ = [
     "EXTRACTORS",
+    "LOSSES",
     "PARAMS_FILE",
+    "SAMPLERS",
+    "SCHEDULES",
     "Analysis",
+    "Biased",
     "Bits",
     "Choice",
     "Data",
@@ -51,6 +63,7 @@ __all__ = [
     "Extractors",
     "Finite",
     "Fraction",
+    "FromFields",
     "Guidance",
     "GuidanceSearch",
     "Kinds",
@@ -65,10 +78,12 @@ __all__ = [
     "ParamsError",
     "Positive",
     "PositiveFloat",
+    "Power",
     "Reference",
     "Registry",
     "Report",
     "Runtime",
+    "Sampler",
     "Sampling",
     "Schedule",
     "Section",

@@ -29,20 +29,9 @@ class Weights(Section):
 
 
 class Inception(Weights):
-    """FID's Inception, and published statistics of its features."""
+    """FID's Inception, and how images are resized for it."""
 
     mode: Literal["tf1", "torch", "clean"]
-    reference_stats: str | None
-
-    @model_validator(mode="after")
-    def _together(self) -> Inception:
-        if self.reference_stats is not None and self.weights is None:
-            msg = (
-                f"reference_stats is {self.reference_stats!r}, statistics of Inception's features: "
-                "set weights too, or reference_stats to null"
-            )
-            raise ValueError(msg)
-        return self
 
 
 _NETWORKS = "sid2core.metrics.networks"
@@ -81,6 +70,7 @@ class Eval(Section):
     labels: Literal["balanced", "drawn"]
     extractors: Extractors
     primary_extractor: str | None
+    reference_stats: str | None
     infinity: bool
 
     @model_validator(mode="after")
@@ -91,6 +81,12 @@ class Eval(Section):
             raise ValueError(msg)
         if self.samples < 20 and (self.infinity or "inception" in active):
             msg = f"samples {self.samples} are too few for infinity or Inception; 20 or more"
+            raise ValueError(msg)
+        if self.reference_stats is not None and "inception" not in active:
+            msg = (
+                f"reference_stats is {self.reference_stats!r}, statistics of Inception's features: "
+                "set extractors.inception.weights too, or reference_stats to null"
+            )
             raise ValueError(msg)
         if OWN in self.extractors.chosen:
             msg = f"extractors: {OWN} is the name of the data set's own; choose another name"

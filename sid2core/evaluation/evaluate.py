@@ -26,6 +26,7 @@ from sid2core.inference.generator import Generator, Method, balanced_labels, dra
 from sid2core.metrics import scores
 from sid2core.metrics.evaluator import Accumulator, Evaluator, ReferenceStatistics
 from sid2core.metrics.names import count_name
+from sid2core.metrics.networks import inception
 from sid2core.metrics.networks.protocol import POOL
 from sid2core.metrics.scores import Score
 from sid2core.metrics.statistics import Moments
@@ -199,14 +200,11 @@ def measured(accumulator: Accumulator, evaluator: Evaluator, settings: config.Ev
 
 
 def _published(reference: ReferenceStatistics, settings: config.Eval) -> Moments | None:
-    """``reference_stats`` of the extractor's settings: published statistics of its features."""
-    extractor = reference.extractor
-    path = getattr(settings.extractors.active.get(extractor.name), "reference_stats", None)
-    if path is None:
+    """``eval.reference_stats``, published statistics of Inception's features."""
+    extractor, path = reference.extractor, settings.reference_stats
+    if path is None or extractor.name != inception.NAME:
         return None
-    declaration = {"extractor": extractor.name}
-    if "mode" in extractor.provenance:
-        declaration["mode"] = extractor.provenance["mode"]
+    declaration = {"extractor": inception.NAME, "mode": extractor.provenance["mode"]}
     return Moments.published(Path(path), declaration, size=extractor.widths[POOL])
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from jax.sharding import NamedSharding
 from numpy.typing import NDArray
 
-
 POOL, LOGITS, SPATIAL = "pool", "logits", "spatial"
 """Kinds of features: those of distances, class scores, and those of sFID."""
 

@@ -287,9 +287,9 @@ def test_other_files_than_the_published_one_are_refused(tmp_path):
     content = files()["zip"]
     other = bytes([*content[:-1], content[-1] ^ 1])
     path = put(tmp_path, content)
-    with pytest.raises(MetricsError, match=r"has SHA-256 [0-9a-f]{64}; needed is w\.pth"):
+    with pytest.raises(MetricsError, match=r"has SHA-256 [0-9a-f]{64}; expected w\.pth"):
         weights.obtain(path, published(other))
-    with pytest.raises(MetricsError, match=f"has {len(content)} bytes; needed is w"):
+    with pytest.raises(MetricsError, match=f"has {len(content)} bytes; expected w"):
         weights.obtain(path, published(content[:-1]))
     assert weights.obtain(path, published(other), verify=False).keys() == {"w"}
 
