@@ -17,7 +17,7 @@ _WHAT = "an npz of mu and sigma; or images: a folder, .zip, .tar, .npz, .npy or 
 
 
 class FdError(Sid2Error):
-    """The command line would overwrite a file."""
+    """The command would overwrite a file."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,37 +27,33 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--extractor",
         choices=("reference", "inception", "dinov2"),
-        help="default: that of the statistics files; for images that of artifacts/reference",
+        help="default: that of the statistics; for images that of artifacts/reference",
+    )
+    parser.add_argument("--weights", metavar="FILE", type=Path, help="of inception and dinov2")
+    parser.add_argument(
+        "--mode", choices=("tf1", "torch", "clean"), help="of inception; default: tf1"
     )
     parser.add_argument(
-        "--weights", metavar="FILE", type=Path, help="weight file of inception or dinov2"
-    )
-    parser.add_argument(
-        "--mode",
-        choices=("tf1", "torch", "clean"),
-        help="how images are resized for inception; default: tf1",
-    )
-    parser.add_argument(
-        "--unverified", action="store_true", help="accept other weights; the result is then no FID"
+        "--unverified", action="store_true", help="accept other weights; the result is then not FID"
     )
     parser.add_argument(
         "--despite",
         metavar="ENTRY",
         action="append",
         default=[],
-        help="compare although this differs",
+        help="compare although ENTRY differs",
     )
     parser.add_argument("--save-stats", metavar="FILE", type=Path, help="write A's statistics")
     parser.add_argument("--force", action="store_true", help="replace FILE")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the distance, and write the statistics of A if the user asks for them."""
+    """Measure and print; write A's statistics if a file is given."""
     from sid2core.metrics import comparison
 
     target = options.save_stats
     if target is not None and target.exists() and not options.force:
-        msg = f"{target} exists; choose another name, or replace it with --force"
+        msg = f"{target} exists already; choose another name, or replace it with --force"
         raise FdError(msg)
     choice = comparison.Choice(
         options.extractor, options.weights, options.mode, not options.unverified
@@ -80,7 +76,7 @@ def _lines(found: Comparison, sides: Sequence[Side], despite: Sequence[str]) -> 
     if despite:
         yield f"  despite differences in: {', '.join(despite)}"
     if found.unchecked:
-        yield f"  not checked, because a file has no such entry: {', '.join(found.unchecked)}"
+        yield f"  not checked, because a file does not record it: {', '.join(found.unchecked)}"
 
 
 def _kind(side: Side) -> str:
@@ -96,6 +92,6 @@ def _count(side: Side) -> str:
 
 
 def _bias(found: Comparison, side: Side) -> str:
-    """The part of the distance that is due to the number of images of this side."""
+    """The part of the distance that is due to this side's number of images."""
     n = side.moments.n
     return "bias C/N unknown" if n is None else f"bias C/N {found.bias_constant / n:.4g}"

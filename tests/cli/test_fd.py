@@ -67,7 +67,7 @@ def test_samples_against_a_split_by_the_reference_stages_extractor(project, caps
         f"  A: drawn.npz, images of 4x4x1, lossless, N 60, {bias}",
         f"  B: artifacts/reference/train.npz, statistics, N 60, {bias}",
         f"  extractor: classifier ({extractor.digest[:12]}), mode: its own",
-        "  not checked, because a file has no such entry: image_format",
+        "  not checked, because a file does not record it: image_format",
     ]
 
 
@@ -97,7 +97,7 @@ def test_saved_statistics_replace_the_images(project, capsys, extractor):
     assert run(capsys, "a.npz", "real.npy")[1][0] == first
     code, _, (error,) = run(capsys, "real.npy", "real.npy", "--save-stats", "a.npz")
     assert code == 1
-    assert error.startswith("sid2: a.npz exists")
+    assert error.startswith("sid2: a.npz exists already")
     assert run(capsys, "real.npy", "real.npy", "--save-stats", "a.npz", "--force")[0] == 0
     np.testing.assert_array_equal(
         Moments.load(project / "a.npz").mu,
@@ -105,7 +105,7 @@ def test_saved_statistics_replace_the_images(project, capsys, extractor):
     )
 
 
-def test_jpeg_is_refused_unless_named(project, capsys):
+def test_jpeg_is_refused_unless_the_difference_is_named(project, capsys):
     for index, image in enumerate(DRAWN):
         pictures.save(project / "jpeg" / f"{index}.jpg", image[..., 0])
     code, _, (error,) = run(capsys, "jpeg", "real.npy")
@@ -212,7 +212,7 @@ def test_networks_of_the_users_own_weights(project, capsys, networks, arguments,
     assert saved["shape"] == [4, 4, 1]
 
 
-def test_provenance_is_compared_before_any_work(project, capsys, networks, monkeypatch):
+def test_what_cannot_be_compared_is_refused_before_any_work(project, capsys, networks, monkeypatch):
     monkeypatch.setattr(Brightness, "features", None)
     declared = {"extractor": "inception", "mode": "tf1", "extractor_digest": "other"}
     Moments.published(published("a.npz", size=2), declared).save(project / "b.npz")
@@ -238,7 +238,7 @@ def test_one_set_is_measured_once(project, capsys, networks, monkeypatch):
     assert measured == [1]
 
 
-def test_a_missing_weight_file_is_reported(project, capsys):
+def test_a_missing_weight_file_is_named(project, capsys):
     chosen = ["--extractor", "inception", "--weights", "w.pth"]
     code, lines, (error,) = run(capsys, "drawn.npz", "real.npy", *chosen)
     assert (code, lines) == (1, [])
@@ -295,7 +295,7 @@ def test_another_extractor_or_mode_is_refused(project, capsys, extractor):
         (["drawn.npz", "real.npy", "--unverified"], "sid2: the reference stage's extractor has"),
     ],
 )
-def test_errors_are_one_line(project, capsys, arguments, words):
+def test_an_error_is_one_line(project, capsys, arguments, words):
     np.save("one.npy", REAL[:1])
     np.save("wide.npy", np.concatenate([REAL, REAL], axis=2))
     code, lines, (error,) = run(capsys, *arguments)
@@ -325,6 +325,6 @@ def test_an_unknown_extractor_is_refused():
         ({"extractor": "dinov2"}, "FD-DINOv2"),
     ],
 )
-def test_fid_is_the_name_of_one_thing(provenance, name):
+def test_only_inception_with_the_published_weights_is_fid(provenance, name):
     expected = name or "Fréchet distance (inception, other weights, tf1)"
     assert comparison.title(provenance) == expected

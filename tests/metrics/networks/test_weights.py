@@ -304,7 +304,9 @@ def test_a_converted_file_stands_for_the_published_one(tmp_path):
     assert weights.origin(path) == weights.origin(converted) == expected.sha256
     found = weights.obtain(converted, expected)
     assert weights.digest(found) == weights.digest(tensors)
-    with pytest.raises(MetricsError, match=f"made from a file of SHA-256 {expected.sha256}; expected"):
+    with pytest.raises(
+        MetricsError, match=f"made from a file of SHA-256 {expected.sha256}; expected"
+    ):
         weights.obtain(converted, published(files()["zip"]))
     damaged = bytearray(converted.read_bytes())
     damaged[-1] ^= 1
