@@ -34,11 +34,10 @@ class Inception(Weights):
     mode: Literal["tf1", "torch", "clean"]
 
 
-_NETWORKS = "sid2core.metrics.networks"
 EXTRACTORS = Registry("eval.extractors")
-EXTRACTORS.register("i3d", Weights, f"{_NETWORKS}.i3d:I3D")
-EXTRACTORS.register("dinov2", Weights, f"{_NETWORKS}.dinov2:DINOv2")
-EXTRACTORS.register("inception", Inception, f"{_NETWORKS}.inception:Inception")
+EXTRACTORS.register("i3d", Weights, "sid2core.metrics.networks.i3d:I3D")
+EXTRACTORS.register("dinov2", Weights, "sid2core.metrics.networks.dinov2:DINOv2")
+EXTRACTORS.register("inception", Inception, "sid2core.metrics.networks.inception:Inception")
 
 
 class Extractors(Kinds):
