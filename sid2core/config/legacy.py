@@ -48,6 +48,9 @@ MOVES = (
     ),
     Move("sampling.logvar_fraction", "sampling.sampler.ddpm.logvar_fraction"),
     Move("sampling.eta", "sampling.sampler.addim.eta"),
+    Move("eval.inception_weights", "eval.extractors.inception.weights"),
+    Move("eval.inception_mode", "eval.extractors.inception.mode"),
+    Move("eval.dinov2_weights", "eval.extractors.dinov2.weights"),
 )
 NAMES = ("sampling.sampler",)
 """Keys that held a kind's name and are sections now."""

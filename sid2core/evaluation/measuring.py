@@ -92,6 +92,6 @@ def _published(reference: ReferenceStatistics, settings: config.Eval) -> Moments
     """``eval.reference_stats``, for the extractor that they are of."""
     if settings.reference_stats is None or reference.extractor.name != inception.NAME:
         return None
-    declaration = {"extractor": inception.NAME, "mode": settings.inception_mode}
+    declaration = {"extractor": inception.NAME, "mode": reference.extractor.provenance["mode"]}
     size = reference.moments["train"].mu.size
     return Moments.published(Path(settings.reference_stats), declaration, size=size)
