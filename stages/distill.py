@@ -87,8 +87,11 @@ def main(params: config.Params) -> None:
         students, curves, speeds = {}, [], []
         for steps in settings.steps:
             name = f"student_{steps}"
-            matching = moment_matching.MomentMatching(
-                teacher.denoiser, teacher.schedule, guidance, steps, settings.max_weight
+            matching = settings.form.build(
+                denoiser=teacher.denoiser,
+                schedule=teacher.schedule,
+                guidance=guidance,
+                steps=steps,
             )
             run = moment_matching.distillation_run(
                 settings, matching, teacher.params, loader, params.seed, layout

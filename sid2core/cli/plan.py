@@ -62,12 +62,7 @@ def _params(preset: str | None) -> tuple[config.Params, int | None]:
 
 def _shape_of(data: config.Data) -> tuple[int, ...]:
     """The shape of one example: as ``data`` says, or the source's own."""
-    if data.image_size is None or data.channels is None:
-        return _source(data).shape
-    frames = () if data.frames is None else (data.frames,)
-    size = data.image_size
-    height, width = size if isinstance(size, list) else (size, size)
-    return (*frames, height, width, data.channels)
+    return data.shape or _source(data).shape
 
 
 def _classes_of(data: config.Data) -> int:
@@ -79,9 +74,9 @@ def _classes_of(data: config.Data) -> int:
 
 
 def _source(data: config.Data):  # noqa: ANN202 (its module is slow to import)
-    from sid2core.data.sources import registry
+    from sid2core.data.sources import opening
 
-    return registry.opened(data)[0]
+    return opening.opened(data)[0]
 
 
 def _positive(value: str) -> int:

@@ -42,7 +42,8 @@ def _said(change: presets.Change, name: str, dry_run: bool) -> Iterator[str]:
         yield f"{change.path}: {count} value{'s' * (count != 1)} {done} for {name}"
     yield from (f"  {line}" for line in change.differences)
     data, weights = change.params.data, change.params.eval.inception_weights
-    for place in (data.path, data.eval_path, weights):
+    source = data.source.settings
+    for place in (*(getattr(source, key, None) for key in ("path", "eval_path")), weights):
         if place is not None and not Path(place).exists():
             yield f"{place} is not there yet: dvc repro will need it"
 

@@ -1,5 +1,6 @@
 """Typed view of ``params.yaml``, presets, YAML editing, and the factory from names to objects."""
 
+from sid2core.config.data import SOURCES, Data, Loader, Source
 from sid2core.config.diffusion import (
     LOSSES,
     SAMPLERS,
@@ -13,14 +14,13 @@ from sid2core.config.diffusion import (
     Schedule,
 )
 from sid2core.config.params import (
+    FORMS,
     PARAMS_FILE,
     Analysis,
-    Data,
     Distill,
     Eval,
     Guidance,
     GuidanceSearch,
-    Loader,
     Mesh,
     Model,
     Optimiser,
@@ -40,6 +40,7 @@ from sid2core.config.section import (
     NonNegative,
     NonNegativeFloat,
     ParamsError,
+    Plain,
     Positive,
     PositiveFloat,
     Section,
@@ -47,10 +48,12 @@ from sid2core.config.section import (
 )
 
 __all__ = [
+    "FORMS",
     "LOSSES",
     "PARAMS_FILE",
     "SAMPLERS",
     "SCHEDULES",
+    "SOURCES",
     "Analysis",
     "Biased",
     "Bits",
@@ -74,6 +77,7 @@ __all__ = [
     "Optimiser",
     "Params",
     "ParamsError",
+    "Plain",
     "Positive",
     "PositiveFloat",
     "Power",
@@ -86,6 +90,7 @@ __all__ = [
     "Schedule",
     "Section",
     "Seed",
+    "Source",
     "Train",
     "parse",
     "read",

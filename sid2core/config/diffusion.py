@@ -11,7 +11,14 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from sid2core.config.registry import Choice, FromFields, Registry
-from sid2core.config.section import Finite, NonNegative, NonNegativeFloat, Positive, Section
+from sid2core.config.section import (
+    Finite,
+    NonNegative,
+    NonNegativeFloat,
+    Plain,
+    Positive,
+    Section,
+)
 
 
 class Cosine(Section):
@@ -73,10 +80,6 @@ class Power(Biased):
     """A bias, and how often the low sub-band of the error is split (B.2)."""
 
     levels: NonNegative
-
-
-class Plain(Section):
-    """A kind that has no parameters."""
 
 
 LOSSES = Registry("diffusion.loss")

@@ -21,9 +21,7 @@ def preset(name):
     """The network of a preset, and its evidence."""
     read = presets.read(name, ROOT / "conf")
     params = presets.change(read, ROOT / config.PARAMS_FILE).params
-    frames = () if params.data.frames is None else (params.data.frames,)
-    shape = (*frames, *(params.data.image_size,) * 2, params.data.channels)
-    return build.network(params.model, shape, read.evidence.classes), read.evidence
+    return build.network(params.model, params.data.shape, read.evidence.classes), read.evidence
 
 
 def test_levels_and_what_belongs_to_none_are_all_the_parameters():
