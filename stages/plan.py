@@ -1,6 +1,11 @@
-"""plan: what the model and its training cost, before either begins."""
+"""plan: the cost of the model and its training, computed before training."""
 
 from __future__ import annotations
+
+from sid2core.pipeline import launch
+
+if __name__ == "__main__":
+    launch.prepare("plan")
 
 from dataclasses import asdict
 from pathlib import Path

@@ -1,4 +1,11 @@
-"""report: the page that shows what the pipeline made, in one self-contained file."""
+"""report: one self-contained page of all results."""
+
+from __future__ import annotations
+
+from sid2core.pipeline import launch
+
+if __name__ == "__main__":
+    launch.prepare("report")
 
 from pathlib import Path
 

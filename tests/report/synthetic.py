@@ -85,7 +85,7 @@ def images(seed: int, labels: NDArray[np.int64], shape: tuple[int, int, int]) ->
 
 
 def samplers() -> pd.DataFrame:
-    """Rows of ``samplers.csv``, the yardstick last; None is an empty cell."""
+    """Rows of ``samplers.csv``, the real-data baseline last; None is an empty cell."""
     columns = ["sampler", "title", *_SAMPLER_NUMBERS]
     rows = [
         ("base", "Base", 64, 0, None, None, 1000, 3.514, 2.91, 0.953, 64, 0.0281, 1.798),
