@@ -57,8 +57,11 @@ def main(params: config.Params) -> None:
         metrics = {spec.name: measuring.distillation_metrics(samples, scoring)}
         students, curves, speeds = {}, [], []
         for steps in settings.steps:
-            matching = moment_matching.MomentMatching(
-                teacher.denoiser, teacher.schedule, guidance, steps, settings.max_weight
+            matching = settings.form.build(
+                denoiser=teacher.denoiser,
+                schedule=teacher.schedule,
+                guidance=guidance,
+                steps=steps,
             )
             run = moment_matching.distillation_run(
                 settings, matching, teacher.params, loader, params.seed, layout

@@ -26,11 +26,11 @@ UNOPTIMISED = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_p
 OPTIMISED = {"xla_backend_optimization_level": 2, "xla_llvm_disable_expensive_passes": False}
 """``compiler_options`` of the few programs that run long, or are compared to the last digits."""
 SECTIONS = _PRESET["params"] | {
-    # Of so little data, most of the time would be that of processes coming up.
-    "data": _PRESET["params"]["data"] | {"workers": 1},
     "runtime": _PRESET["params"]["runtime"]
     # One device, however many there are: what tests of stages compare is its bytes.
-    | {"log_every": 5, "checkpoint_every": 10, "mesh": {"data": 1, "fsdp": 1}},
+    | {"log_every": 5, "checkpoint_every": 10, "mesh": {"data": 1, "fsdp": 1}}
+    # Of so little data, most of the time would be that of starting processes.
+    | {"workers": 1},
 }
 """The preset ``tiny``, logging often enough to be killed between two lines.
 
@@ -50,6 +50,12 @@ ONE_BLOCK = {
 def raw(**sections):
     """``params.yaml`` as a mapping, tiny; ``sections`` change single keys of it, at any depth."""
     return copy.deepcopy(yaml_edit.merged(yaml_edit.merged(PARAMS, SECTIONS), sections))
+
+
+def source(name: str, **keys) -> dict:
+    """The section ``data`` for a source, from its own keys and those of the section."""
+    own = {key: keys.pop(key) for key in [*keys] if key in config.SOURCES[name].schema.model_fields}
+    return {"source": {"name": name, name: own}} | keys
 
 
 def params(**sections) -> config.Params:

@@ -64,13 +64,8 @@ def _params(preset: str | None) -> tuple[config.Params, int | None]:
 
 
 def _shape_of(data: config.Data) -> tuple[int, ...]:
-    """The shape of one example, from ``data`` or from the source."""
-    if data.image_size is None or data.channels is None:
-        return _source(data).shape
-    frames = () if data.frames is None else (data.frames,)
-    size = data.image_size
-    height, width = size if isinstance(size, list) else (size, size)
-    return (*frames, height, width, data.channels)
+    """The shape of one example: as ``data`` says, or the source's own."""
+    return data.shape or _source(data).shape
 
 
 def _condition(data: config.Data, classes: int | None) -> ConditionSpec:
@@ -89,9 +84,9 @@ def _condition(data: config.Data, classes: int | None) -> ConditionSpec:
 
 
 def _source(data: config.Data):  # noqa: ANN202 (its module is slow to import)
-    from sid2core.data.sources import registry
+    from sid2core.data.sources import opening
 
-    return registry.opened(data)[0]
+    return opening.opened(data)[0]
 
 
 def _positive(value: str) -> int:

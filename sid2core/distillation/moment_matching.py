@@ -256,6 +256,6 @@ def distillation_run(
         batches=batches,
         step=step,
         images_per_step=2 * settings.batch_size,
-        cure="lower distill.optimiser.learning_rate or distill.max_weight",
+        cure="lower distill.optimiser.learning_rate or distill.form.alternating.max_weight",
         layout=layout,
     )

@@ -22,10 +22,8 @@ def preset(name):
     """The network of a preset, and its evidence."""
     read = presets.read(name, ROOT / "conf")
     params = presets.change(read, ROOT / config.PARAMS_FILE).params
-    frames = () if params.data.frames is None else (params.data.frames,)
-    shape = (*frames, *(params.data.image_size,) * 2, params.data.channels)
     spec = ConditionSpec.of_classes(read.evidence.classes)
-    return build.network(params.model, shape, spec), read.evidence
+    return build.network(params.model, params.data.shape, spec), read.evidence
 
 
 def test_levels_and_the_rest_are_all_the_parameters():

@@ -160,8 +160,7 @@ def test_a_plan_allocates_no_weight(monkeypatch):
 
 
 def test_missing_data_need_classes(root, capsys):
-    folder = {"source": "folder", "path": "nowhere", "image_size": 16, "channels": 3}
-    tiny.write(root, data=folder)
+    tiny.write(root, data=tiny.source("folder", path="nowhere", image_size=16, channels=3))
     code, _, err = run(capsys)
     assert code == 1
     assert "nowhere" in err

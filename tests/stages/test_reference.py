@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        prepare.main(tiny.params(data=PARAMS.data.model_dump() | {"workers": 1}))
+        prepare.main(tiny.params(data=PARAMS.data.model_dump()))
         reference.main(params())
     return folder
 
