@@ -12,12 +12,12 @@ from sid2core.config.diffusion import (
     Sampling,
     Schedule,
 )
+from sid2core.config.evaluation import EXTRACTORS, Eval, Extractors, Weights
 from sid2core.config.params import (
     PARAMS_FILE,
     Analysis,
     Data,
     Distill,
-    Eval,
     Guidance,
     GuidanceSearch,
     Loader,
@@ -47,6 +47,7 @@ from sid2core.config.section import (
 )
 
 __all__ = [
+    "EXTRACTORS",
     "LOSSES",
     "PARAMS_FILE",
     "SAMPLERS",
@@ -59,6 +60,7 @@ __all__ = [
     "Diffusion",
     "Distill",
     "Eval",
+    "Extractors",
     "Finite",
     "Fraction",
     "FromFields",
@@ -87,6 +89,7 @@ __all__ = [
     "Section",
     "Seed",
     "Train",
+    "Weights",
     "parse",
     "read",
 ]

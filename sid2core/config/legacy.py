@@ -48,6 +48,9 @@ MOVES = (
     ),
     Move("sampling.logvar_fraction", "sampling.sampler.ddpm.logvar_fraction"),
     Move("sampling.eta", "sampling.sampler.addim.eta"),
+    Move("eval.inception_weights", "eval.extractors.inception.weights"),
+    Move("eval.inception_mode", "eval.extractors.inception.mode"),
+    Move("eval.dinov2_weights", "eval.extractors.dinov2.weights"),
 )
 NAMES = ("sampling.sampler",)
 """Keys that held a kind's name and are sections now."""
@@ -91,9 +94,16 @@ def upgraded(diffusion: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """A section with its kind's keys below the kind's name."""
+    """A section with its kind's keys below the kind's name.
+
+    A power loss without ``normalisation`` is the sum, the only form there was.
+    """
     name = flat["name"]
     keys = _KEYS.get(name, ())
     if name in flat or not set(flat) - {"name"}:
-        return dict(flat)
-    return {"name": name, name: {key: flat[key] for key in keys if key in flat}}
+        result = dict(flat)
+    else:
+        result = {"name": name, name: {key: flat[key] for key in keys if key in flat}}
+    if name == "power":
+        result[name] = {"normalisation": "sum"} | result.get(name, {})
+    return result

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks import registry
-from sid2core.metrics.networks.registry import LOGITS, POOL, SPATIAL, FeatureExtractor
+from sid2core.metrics.networks.protocol import LOGITS, POOL, SPATIAL, FeatureExtractor
 from sid2core.metrics.provenance import check_comparable
 from sid2core.metrics.quality import Quality
 from sid2core.metrics.statistics import FeatureStatistics, Moments, distance
@@ -50,6 +50,8 @@ class Evaluator:
     """All feature extractors with their reference statistics, the data set's own first."""
 
     references: tuple[ReferenceStatistics, ...]
+    primary: ReferenceStatistics
+    """The one that the guidance search and the distillation are scored by."""
 
     def __post_init__(self) -> None:
         for reference in self.references:
@@ -69,13 +71,9 @@ class Evaluator:
         Raises:
             MetricsError: a file cannot be read, or belongs to another extractor.
         """
-        extractors = registry.kept(artifact, sharding)
-        return cls(tuple(_statistics(artifact, extractor) for extractor in extractors))
-
-    @property
-    def primary(self) -> ReferenceStatistics:
-        """The reference statistics that the guidance search and the distillation are scored by."""
-        return self.references[-1]
+        extractors, primary = registry.load(artifact, sharding)
+        references = {one.name: _statistics(artifact, one) for one in extractors}
+        return cls(tuple(references.values()), references[primary])
 
     def features(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """The features of all extractors of images [n, h, w, c]: arrays [n, d] by ``name.kind``.
@@ -210,10 +208,8 @@ def _statistics(artifact: Artifact, extractor: FeatureExtractor) -> ReferenceSta
             for split in SPLITS
         }
 
-    spatial = extractor.name in artifact.facts["spatial"]
+    spatial = read("_spatial") if SPATIAL in extractor.widths else {}
     train_features = np.load(
         artifact.path(place(extractor, "train_features.npy")), allow_pickle=False
     )
-    return ReferenceStatistics(
-        extractor, read(""), read("_spatial") if spatial else {}, train_features
-    )
+    return ReferenceStatistics(extractor, read(""), spatial, train_features)

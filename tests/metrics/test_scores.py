@@ -4,7 +4,7 @@ import pytest
 from sid2core.metrics import frechet, scores, statistics
 from sid2core.metrics.frechet import bias_constant
 from sid2core.metrics.kernel_distance import kid
-from sid2core.metrics.networks.registry import POOL
+from sid2core.metrics.networks.protocol import POOL
 from sid2core.metrics.precision_recall import density_coverage, precision_recall
 from tests.metrics.evaluators import mean_colour_evaluator
 
