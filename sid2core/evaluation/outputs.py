@@ -30,7 +30,9 @@ def save(
     costs = []
     for one in sets:
         drawn = drawing.read(one, run)
-        labels = one.labels[: len(drawn.images)]
+        count = len(drawn.images)
+        label = one.condition(slice(count)).label
+        labels = np.zeros(count, np.int32) if label is None else label
         np.savez_compressed(draft.path(f"{one.name}.npz"), images=drawn.images, labels=labels)
         for reference in run.evaluator.references:
             place = draft.path(f"statistics/{one.name}.{reference.extractor.name}.npz")
@@ -42,7 +44,7 @@ def save(
 
 
 def _grid(one: SampleSet, run: EvaluationRun) -> NDArray[np.uint8]:
-    """[classes, columns, h, w, c]."""
+    """[rows, columns, h, w, c]: a row for each condition."""
     images = drawing.read(one, run).images
-    num_classes = one.spec.method.denoiser.network.config.num_classes
-    return images.reshape(num_classes, -1, *images.shape[1:])
+    rows = one.spec.method.denoiser.network.config.condition.rows
+    return images.reshape(rows, -1, *images.shape[1:])

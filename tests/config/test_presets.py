@@ -6,6 +6,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from sid2core import config
+from sid2core.conditioning import ConditionSpec
 from sid2core.config import ParamsError, build, presets, yaml_edit
 from sid2core.config.presets import PresetError
 from sid2core.models import cost
@@ -129,7 +130,9 @@ def network(name):
     size, frames = data.image_size, () if data.frames is None else (data.frames,)
     # Drawn shapes are always in colour.
     shape = DIGITS_SHAPE if data.source == "digits" else (*frames, size, size, data.channels or 3)
-    return build.network(values.model, shape, preset(name).evidence.classes)
+    return build.network(
+        values.model, shape, ConditionSpec.of_classes(preset(name).evidence.classes)
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
