@@ -175,28 +175,13 @@ class ConditionSpec:
         if records is None:
             msg = f"the model is conditioned on {', '.join(self.names)}; give a condition of each"
             raise ConditionError(msg)
-        return self.stored(records, np.arange(count) % len(records))
+        return self.of_rows(records, np.arange(count) % len(records))
 
-    def requested(self, how: str, count: int, records: Records, seed: int) -> Condition:
-        """The conditions of ``count`` samples, as ``eval.labels`` asks for them, on the host.
-
-        Args:
-            how: ``balanced``, see :meth:`asked`, or ``drawn``: at random, with the frequencies of
-                the records.
-            count: how many.
-            records: of the train split.
-            seed: of the random choice.
-        """
-        if how != "drawn" or not self:
-            return self.asked(count, records)
-        if self.label is not None and len(self.kinds) == 1:
-            return Condition(label=self.label.drawn(count, records.labels, seed))
-        rows = np.random.default_rng((seed, count)).integers(len(records), size=count)
-        return self.stored(records, rows)
-
-    def stored(self, records: Records, rows: NDArray[np.integer]) -> Condition:
-        """The conditions of stored ``rows``, on the host."""
-        return self.read(records, np.asarray(rows, np.int64), records.take(rows))[1]
+    def of_rows(self, records: Records, rows: NDArray[np.int64]) -> Condition:
+        """The conditions of stored ``rows``, on the host; reads pixels only for a kind of them."""
+        if set(self.names) <= {LabelKind.name, TextKind.name}:
+            return self.read(records, rows, np.zeros((len(rows), 0), np.uint8))[1]
+        return self.read(records, rows, records.take(rows))[1]
 
     @property
     def rows(self) -> int:

@@ -31,9 +31,10 @@ def save(
     costs = []
     for one in sets:
         drawn = drawing.read(one, run)
-        condition = conditioning.taken(one.condition, slice(len(drawn.images)))
-        arrays = conditioning.to_arrays(condition)
-        np.savez_compressed(draft.path(f"{one.name}.npz"), images=drawn.images, **arrays)
+        count = len(drawn.images)
+        label = one.condition(slice(count)).label
+        labels = np.zeros(count, np.int32) if label is None else label
+        np.savez_compressed(draft.path(f"{one.name}.npz"), images=drawn.images, labels=labels)
         for reference in run.evaluator.references:
             place = draft.path(f"statistics/{one.name}.{reference.extractor.name}.npz")
             drawn.accumulator.moments(reference).save(place)
@@ -44,7 +45,7 @@ def save(
 
 
 def _grid(one: SampleSet, run: EvaluationRun) -> NDArray[np.uint8]:
-    """[rows, columns, h, w, c]."""
+    """[rows, columns, h, w, c]: a row for each condition."""
     images = drawing.read(one, run).images
     rows = one.spec.method.denoiser.network.config.condition.rows
     return images.reshape(rows, -1, *images.shape[1:])

@@ -147,16 +147,6 @@ def test_weights_of_guidance_share_one_compiled_sampler():
     assert (images[1] != images[2]).any()
 
 
-@pytest.mark.parametrize(("count", "classes"), [(10, 3), (9, 3), (2, 5), (0, 4)])
-def test_labels_are_balanced(count, classes):
-    labels = ConditionSpec.of_classes(classes).asked(count).label
-    counts = np.bincount(labels, minlength=classes)
-    assert len(labels) == count
-    assert labels.dtype == np.int32
-    assert counts.max() - counts.min() <= 1
-    assert set(labels) <= set(range(classes))
-
-
 def test_a_student_steps_by_the_posterior():
     """Its variance is that of z_s given z_t and x: sigma_s² (1 − SNR_t / SNR_s)."""
     level_t, level_s = jnp.array([-1.0]), jnp.array([1.5])
