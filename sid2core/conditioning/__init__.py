@@ -9,7 +9,7 @@ leaves, and there is nothing for guidance to push away from.
 Importing this package does not import JAX, because parameter files are checked without it.
 """
 
-from sid2core.conditioning.condition import Condition, Given, Text, concatenated, taken, to_arrays
+from sid2core.conditioning.condition import Condition, Given, Text, concatenated, taken
 from sid2core.conditioning.kinds import (
     KINDS,
     UNLABELLED,
@@ -39,5 +39,4 @@ __all__ = [
     "concatenated",
     "register",
     "taken",
-    "to_arrays",
 ]

@@ -62,23 +62,6 @@ def concatenated(*conditions: Condition) -> Condition:
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *conditions)
 
 
-def to_arrays(condition: Condition) -> dict[str, Any]:
-    """The leaves by name, for an npz file: ``labels``, ``text.tokens``, ``given.frames`` and so on.
-
-    Kinds from outside the package keep their names.
-    """
-    import jax
-
-    arrays = {}
-    for name, value in condition.values.items():
-        for path, leaf in jax.tree_util.tree_flatten_with_path(value)[0]:
-            below = jax.tree_util.keystr(path, simple=True, separator=".")
-            arrays[f"{name}.{below}" if below else _FILE_NAMES.get(name, name)] = leaf
-    return arrays
-
-
-_FILE_NAMES = {"label": "labels"}
-
 _Tree = TypeVar("_Tree")
 
 

@@ -267,7 +267,6 @@ def read(one: ImageSet, run: EvaluationRun) -> Drawn:
     Raises:
         ChunkError: a chunk is missing or damaged.
     """
-    condition = one.condition
     accumulator, images, seconds = run.evaluator.accumulator(), [], list[float]()
     for chunk in _chunks(one, run):
         arrays = chunks.read(chunk.path(run))

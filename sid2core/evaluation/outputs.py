@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sid2core import conditioning
 from sid2core.evaluation import drawing, tables
 from sid2core.evaluation.drawing import EvaluationRun, SampleSet
 from sid2core.pipeline.artifact import Draft
@@ -39,8 +38,8 @@ def save(
             place = draft.path(f"statistics/{one.name}.{reference.extractor.name}.npz")
             drawn.accumulator.moments(reference).save(place)
         costs.append(tables.cost_row(one.spec, drawn.seconds, run))
-    shown: dict[str, Any] = {one.spec.name: _grid(one, run) for one in grids}
-    np.savez_compressed(draft.path("grids.npz"), **shown)
+    arrays: dict[str, Any] = {one.spec.name: _grid(one, run) for one in grids}
+    np.savez_compressed(draft.path("grids.npz"), **arrays)
     return costs
 
 

@@ -17,7 +17,6 @@ from tests.data import stored
 from tests.evaluation.samplers import (
     CONDITION,
     LABELS,
-    ROWS,
     SEED,
     baseline,
     count_images,

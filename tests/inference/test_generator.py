@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sid2core import rng
-from sid2core.conditioning import Condition, ConditionSpec
+from sid2core.conditioning import Condition
 from sid2core.diffusion.guidance import ConstantGuidance, IntervalGuidance, NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.samplers import DDIM, DDPM, DPMSolver, Heun, Step
