@@ -51,7 +51,9 @@ def main(params: config.Params) -> None:
     def show(log: Log) -> None:
         _report(net, log, params.train.batch_size)
 
-    with cluster.claim("train", {**job.made_by, "start": begin.facts}, **job.inputs) as folder:
+    with cluster.claim_training(
+        "train", {**job.made_by, "start": begin.facts}, **job.inputs
+    ) as folder:
         samples = Samples.of(params, net, layout, folder / "samples", REPORTS / "samples")
         samples.restore()
         state, log = loop.fit(run, folder, params.runtime, show=show, look=samples)
