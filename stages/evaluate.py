@@ -43,12 +43,12 @@ def main(params: config.Params) -> None:
         Evaluator.load(job.inputs["reference"], sharding),
         Dataset.open(prepare, "train"),
     )
-    model = Trained.load(train.folder, execution)
+    model = Trained.load(train.checked(), execution)
     searched = guidance_search.load(job.inputs["guidance_search"]).guidance
     students = distill.facts["students"]
     specs = [
         *sampler_spec.evaluated(model, sampling, params.guidance.weight, searched),
-        *sampler_spec.load_students(distill.folder, students, sampling, execution),
+        *sampler_spec.load_students(distill.checked(), students, sampling, execution),
     ]
     kinds, count = model.denoiser.network.config.condition, settings.samples
     condition = sample_sets.conditions(settings.labels, kinds, dataset, count, params.seed)

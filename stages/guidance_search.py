@@ -33,7 +33,7 @@ def main(params: config.Params) -> None:
     settings, sampling = params.guidance_search, params.sampling
     sharding = mesh.local(params.runtime.mesh).batch
     evaluator = Evaluator.load(job.inputs["reference"], sharding)
-    model = Trained.load(train.folder, build.execution(params.runtime))
+    model = Trained.load(train.checked(), build.execution(params.runtime))
     kinds = model.denoiser.network.config.condition
     condition = kinds.asked(settings.samples, Dataset.open(prepare, "train"))
     cells = guidance_search.grid(settings, kinds)
