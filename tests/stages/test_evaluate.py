@@ -118,7 +118,7 @@ def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_bytes(project, monk
     assert tiny.snapshot(project, "evaluate") == expected, "the earlier result stays"
     calls.clear()
     monkeypatch.setattr(
-        Generator, "images", lambda *args: (calls.append(len(args[1])), images(*args))[1]
+        Generator, "images", lambda *args: (calls.append(len(args[2])), images(*args))[1]
     )
     evaluate.main(config.read())
     # Three chunks and a grid a sampler, of which 6 were done: all of base's, two of constant's.
