@@ -210,16 +210,3 @@ def _draw(
         clip=clip,
     )
     return to_uint8(images)
-
-
-def drawn_labels(seed: int, count: int, frequencies: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Label i is drawn from (seed, i), as often as classes are in ``frequencies`` [k]."""
-    keys = rng.keys(rng.key(seed, "labels"), np.arange(count))
-    uniform = np.asarray(jax.vmap(jax.random.uniform)(keys), np.float64)
-    ends = np.cumsum(frequencies) / np.sum(frequencies)
-    return np.searchsorted(ends, uniform, side="right").astype(np.int32)
-
-
-def balanced_labels(count: int, num_classes: int) -> NDArray[np.int32]:
-    """0, 1, …, k − 1, 0, 1, …: every class as often as any other, to within one."""
-    return np.arange(count, dtype=np.int32) % num_classes

@@ -1,6 +1,6 @@
 """The grid search over guidance: weight × interval of log-SNR (SiD2 supplement B.4).
 
-Every cell draws the same images (same keys, same labels), so cells differ by their guidance alone.
+Every cell draws the same images (same keys and conditions), so cells differ by guidance alone.
 A cell is scored by the Fréchet distance to the *train* split: the eval split stays unseen, so what
 ``evaluate`` says of the winner is not biased by having been chosen.
 """
@@ -10,20 +10,21 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from sid2core import config
-from sid2core.atomic import write_json
+from sid2core.conditioning import ConditionSpec
 from sid2core.diffusion.guidance import (
     ConstantGuidance,
     Guidance,
     IntervalGuidance,
     NoGuidance,
 )
+from sid2core.metrics.names import count_name
 from sid2core.metrics.quality import Quality
+from sid2core.pipeline.artifact import Artifact
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,13 @@ class Score:
     """What the distance is called: of whose features it is."""
 
 
-def grid(settings: config.GuidanceSearch) -> list[Cell]:
-    """Weight 0 once, then every weight on the whole range and on every interval."""
+def grid(settings: config.GuidanceSearch, condition: ConditionSpec) -> list[Cell]:
+    """Weight 0 once, then every weight on the whole range and on every interval.
+
+    Without a condition there is nothing to push away from, so weight 0 is the whole grid.
+    """
+    if not condition:
+        return [Cell(0.0)]
     bounds: list[Sequence[float | None]] = [(None, None), *settings.intervals]
     return [Cell(0.0)] + [Cell(weight, *pair) for pair in bounds for weight in settings.weights]
 
@@ -94,32 +100,9 @@ def score(cell: Cell, nfe: int, repeats: Sequence[Quality]) -> Score:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean; None where a value is None."""
     known = [value for value in values if value is not None]
     return round(statistics.fmean(known), 6) if len(known) == len(values) else None
-
-
-def search(
-    cells: Sequence[Cell],
-    evaluate: Callable[[Cell], Score],
-    folder: Path,
-    process: int = 0,
-    processes: int = 1,
-) -> tuple[list[Score], int]:
-    """Score every cell, or of several processes every n-th, each kept in ``folder`` once done.
-
-    Returns:
-        The scores in the grid's order, and how many an earlier run had left.
-    """
-    scores, found = [], 0
-    for index, cell in list(enumerate(cells))[process::processes]:
-        path = folder / f"cell-{index:04d}.json"
-        if path.exists():
-            scores.append(Score(**json.loads(path.read_text(encoding="utf-8"))))
-            found += 1
-            continue
-        scores.append(evaluate(cell))
-        write_json(path, asdict(scores[-1]))
-    return scores, found
 
 
 def verdict(scores: Sequence[Score]) -> dict[str, Any]:
@@ -127,15 +110,17 @@ def verdict(scores: Sequence[Score]) -> dict[str, Any]:
 
     ``noise`` is the pooled standard deviation of one cell's distance between seeds; the mean of
     r repeats has noise / sqrt(r). ``guided`` is ``best`` itself unless that has no guidance: it is
-    what ``distill`` teaches and ``evaluate`` sets beside the unguided sampler.
+    what ``distill`` teaches and ``evaluate`` sets beside the unguided sampler. Where the grid is a
+    single cell, that one is ``guided`` too, and ``runner_up`` is None.
     """
     ordered = sorted(scores, key=lambda one: one.fd_train_mean)
-    best, runner_up = ordered[:2]
-    guided = next(one for one in ordered if one.weight > 0.0)
+    best = ordered[0]
+    runner_up = asdict(ordered[1]) if len(ordered) > 1 else None
+    guided = next((one for one in ordered if one.weight > 0.0), best)
     pooled = math.sqrt(statistics.fmean(one.fd_train_std**2 for one in scores))
     return {
         "best": asdict(best),
-        "runner_up": asdict(runner_up),
+        "runner_up": runner_up,
         "guided": asdict(guided),
         "noise": round(pooled, 6),
         "distance": best.distance,
@@ -144,7 +129,30 @@ def verdict(scores: Sequence[Score]) -> dict[str, Any]:
     }
 
 
-def chosen(verdict: dict[str, Any]) -> Cell:
+def metrics(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``dvc metrics diff`` compares of a verdict."""
+    best, guided = verdict["best"], verdict["guided"]
+    name = f"{verdict['distance']}_train_{count_name(verdict['samples'])}"
+    runner_up = verdict["runner_up"]
+    second = {} if runner_up is None else {"runner_up": round(runner_up["fd_train_mean"], 5)}
+    return {
+        "weight": best["weight"],
+        "logsnr_min": best["logsnr_min"],
+        "logsnr_max": best["logsnr_max"],
+        name: round(best["fd_train_mean"], 5),
+        **{f"{name}_{key}": value for key, value in second.items()},
+        f"{name}_noise": round(verdict["noise"], 5),
+        "guided_weight": guided["weight"],
+        f"{name}_guided": round(guided["fd_train_mean"], 5),
+    }
+
+
+def chosen(verdict: Mapping[str, Any]) -> Cell:
     """The cell that a verdict names the best with guidance."""
     guided = verdict["guided"]
     return Cell(guided["weight"], guided["logsnr_min"], guided["logsnr_max"])
+
+
+def load(search: Artifact) -> Cell:
+    """The best cell with guidance, from the artifact that ``guidance_search`` wrote."""
+    return chosen(json.loads(search.path("best.json").read_text(encoding="utf-8")))

@@ -3,11 +3,14 @@ import math
 
 import pytest
 
+from sid2core.conditioning import ConditionSpec
 from sid2core.diffusion.guidance import ConstantGuidance, IntervalGuidance, NoGuidance
 from sid2core.inference import guidance_search
 from sid2core.inference.guidance_search import Cell, Score
 from sid2core.metrics.quality import Quality
 from tests import tiny
+
+CLASSES = ConditionSpec.of_classes(3)
 
 
 def settings(**changes):
@@ -31,7 +34,9 @@ def cell_score(cell, mean, std=0.1):
 
 
 def test_the_grid_holds_no_guidance_once_and_every_weight_everywhere():
-    cells = guidance_search.grid(settings(weights=[0.5, 2.0], intervals=[[-3.0, 5.0], [0.0, 5.0]]))
+    cells = guidance_search.grid(
+        settings(weights=[0.5, 2.0], intervals=[[-3.0, 5.0], [0.0, 5.0]]), CLASSES
+    )
     assert cells == [
         Cell(0.0),
         Cell(0.5),
@@ -44,7 +49,10 @@ def test_the_grid_holds_no_guidance_once_and_every_weight_everywhere():
 
 
 def test_the_whole_range_is_searched_even_without_intervals():
-    assert guidance_search.grid(settings(weights=[1.0], intervals=[])) == [Cell(0.0), Cell(1.0)]
+    assert guidance_search.grid(settings(weights=[1.0], intervals=[]), CLASSES) == [
+        Cell(0.0),
+        Cell(1.0),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -84,40 +92,7 @@ def test_the_eval_split_has_no_say():
 
 @pytest.fixture
 def cells():
-    return guidance_search.grid(settings(weights=[0.5, 2.0], intervals=[[-3.0, 5.0]]))
-
-
-def test_finished_cells_are_not_scored_again(tmp_path, cells):
-    asked = []
-
-    def evaluate(cell):
-        if len(asked) == 3:
-            raise KeyboardInterrupt
-        asked.append(cell)
-        return cell_score(cell, 1 / 3 + len(asked), math.pi)
-
-    with pytest.raises(KeyboardInterrupt):
-        guidance_search.search(cells, evaluate, tmp_path)
-    first = asked[:]
-    asked.clear()
-    scores, found = guidance_search.search(cells, evaluate, tmp_path)
-    assert first == cells[:3]
-    assert asked == cells[3:]
-    assert found == 3
-    assert [Cell(one.weight, one.logsnr_min, one.logsnr_max) for one in scores] == cells
-    assert [one.fd_train_mean for one in scores] == [1 / 3 + n for n in (1, 2, 3, 1, 2)]
-    again, found = guidance_search.search(cells, evaluate, tmp_path)
-    assert again == scores
-    assert found == len(cells)
-
-
-def test_a_cell_that_was_cut_short_leaves_no_file(tmp_path, cells):
-    def unwritable(cell):
-        return cell_score(cell, math.nan)
-
-    with pytest.raises(ValueError, match="JSON"):
-        guidance_search.search(cells, unwritable, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    return guidance_search.grid(settings(weights=[0.5, 2.0], intervals=[[-3.0, 5.0]]), CLASSES)
 
 
 def test_the_verdict_names_the_nearest_two_and_the_noise_between_seeds(cells):
@@ -155,16 +130,20 @@ def test_what_is_chosen_survives_the_file(cells, place):
     assert guidance_search.chosen(verdict).guidance == expected.guidance
 
 
-def test_processes_divide_the_cells(cells, tmp_path):
-    asked = []
+def test_an_unconditional_model_is_searched_without_guidance_alone():
+    found = settings(weights=[0.5, 2.0], intervals=[[-3.0, 5.0]])
+    cells = guidance_search.grid(found, ConditionSpec())
+    assert cells == [Cell(0.0)]
+    verdict = guidance_search.verdict([cell_score(cells[0], 1.5)])
+    assert verdict["best"] == verdict["guided"]
+    assert verdict["runner_up"] is None
+    assert guidance_search.chosen(verdict).guidance == NoGuidance()
+    assert "fd_train_100_runner_up" not in guidance_search.metrics(verdict)
 
-    def evaluate(cell):
-        asked.append(cell)
-        return cell_score(cell, 1.0)
 
-    for process in (1, 0):
-        scores, found = guidance_search.search(cells, evaluate, tmp_path, process, 2)
-        assert (len(scores), found) == ((len(cells) + 1 - process) // 2, 0)
-    assert sorted(asked, key=cells.index) == cells
-    scores, found = guidance_search.search(cells, evaluate, tmp_path)
-    assert found == len(scores) == len(cells)
+@pytest.mark.parametrize(("agreements", "mean"), [([0.5, 0.7], 0.6), ([None, None], None)])
+def test_agreement_is_absent_without_classes(agreements, mean):
+    found = [
+        Quality(10, 1.0 + one, 2.0, agreement, "fd") for one, agreement in enumerate(agreements)
+    ]
+    assert guidance_search.score(Cell(0.0), 4, found).agreement == mean

@@ -1,0 +1,69 @@
+"""Which images each stage draws: random streams, indices and conditions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sid2core import rng
+from sid2core.conditioning import Condition
+from sid2core.data.load.dataset import Dataset
+from sid2core.evaluation.drawing import RealSet, SampleSet
+from sid2core.evaluation.sampler_spec import SamplerSpec
+from sid2core.evaluation.samplers_table import BASELINE
+
+
+def search_repeats(
+    spec: SamplerSpec, condition: Condition, count: int, repeats: int, seed: int
+) -> list[SampleSet]:
+    """The images of one cell of the guidance search: ``repeats`` sets of ``count``.
+
+    All sets have the same condition.
+
+    Every cell has the same random keys, so cells differ by their guidance alone.
+    """
+    stream = rng.key(seed, "guidance_search")
+    return [
+        SampleSet(
+            f"{spec.name}/repeat-{repeat}",
+            spec,
+            stream,
+            np.arange(repeat * count, (repeat + 1) * count),
+            condition,
+        )
+        for repeat in range(repeats)
+    ]
+
+
+def distilled(spec: SamplerSpec, condition: Condition, count: int, seed: int) -> SampleSet:
+    """The images by which ``distill`` scores the teacher and each student."""
+    stream = rng.key(seed, "distill/score")
+    return SampleSet(spec.name, spec, stream, np.arange(count), condition)
+
+
+def evaluated(
+    spec: SamplerSpec, condition: Condition, count: int, keep: int, seed: int
+) -> SampleSet:
+    """The images by which ``evaluate`` measures a sampler; the first ``keep`` are kept."""
+    stream = rng.key(seed, "evaluate")
+    return SampleSet(spec.name, spec, stream, np.arange(count), condition, keep)
+
+
+def grid(spec: SamplerSpec, condition: Condition, columns: int, seed: int) -> SampleSet:
+    """Images to look at: rows of ``columns`` images of one condition, one key a column.
+
+    Args:
+        spec: the sampler.
+        condition: :meth:`ConditionSpec.grid` of its model.
+        columns: images in a row.
+        seed: of the keys.
+    """
+    rows = spec.method.denoiser.network.config.condition.rows
+    keys, stream = np.tile(np.arange(columns), rows), rng.key(seed, "evaluate/grid")
+    name = f"{spec.name}.grid"
+    return SampleSet(name, spec, stream, keys, condition, keep=len(keys), measured=False)
+
+
+def real_baseline(train: Dataset, count: int, seed: int) -> RealSet:
+    """The real-data baseline: ``count`` different training images, or all that there are."""
+    order = np.asarray(rng.permutation(seed, "evaluate/yardstick", len(train)))
+    return RealSet(BASELINE, train, np.sort(order[:count]))
