@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 
 class Text(NamedTuple):
     """Token vectors that attention sees beside the image's own positions."""
@@ -70,3 +72,12 @@ def taken(condition: _Tree, rows: Any) -> _Tree:
     import jax
 
     return jax.tree.map(lambda leaf: leaf[rows], condition)
+
+
+def columns(condition: Condition, count: int) -> dict[str, Any]:
+    """What files of ``count`` samples hold of their condition: ``labels``, int32 [count].
+
+    As in prepared data, every label is 0 where there are no classes.
+    """
+    labels = np.zeros(count, np.int32) if condition.label is None else condition.label
+    return {"labels": labels}

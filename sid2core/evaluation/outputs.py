@@ -1,4 +1,4 @@
-"""The artifact of ``evaluate``: kept samples, grids of classes and the features' statistics."""
+"""The artifact of ``evaluate``: kept samples, grids and the features' statistics."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sid2core import conditioning
 from sid2core.evaluation import drawing, tables
 from sid2core.evaluation.drawing import EvaluationRun, SampleSet
 from sid2core.pipeline.artifact import Draft

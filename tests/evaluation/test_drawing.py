@@ -28,6 +28,8 @@ from tests.evaluation.samplers import (
     stopped_after,
 )
 
+GRID = tiny.labels([0, 0, 1, 1, 2, 2])
+
 
 def drawn(one, where):
     """Draw and measure one set; what was drawn, and its quality."""
