@@ -51,7 +51,8 @@ def main(params: config.Params) -> None:
         *sampler_spec.load_students(distill.checked(), students, sampling, execution),
     ]
     kinds, count = model.denoiser.network.config.condition, settings.samples
-    condition = sample_sets.conditions(settings.labels, kinds, dataset, count, params.seed)
+    seed = params.seed if settings.labels == "drawn" else None
+    condition = kinds.asked(count, dataset, seed)
     samples = [
         sample_sets.evaluated(spec, condition, count, settings.keep, params.seed) for spec in specs
     ]

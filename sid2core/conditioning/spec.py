@@ -185,18 +185,39 @@ class ConditionSpec:
         """
         if not self:
             return Condition()
-        if self.label is not None and len(self.kinds) == 1:
-            return Condition(label=self.label.balanced(count))
+        label = self.label if len(self.kinds) == 1 else None
+        if label is not None and seed is None:
+            return Condition(label=label.balanced(count))
         if records is None:
             msg = f"the model is conditioned on {self}; give a condition of each kind"
             raise ConditionError(msg)
-        return self.of_rows(records, np.arange(count) % len(records))
+        if label is not None:
+            frequencies = np.bincount(records.labels, minlength=label.classes)
+            return Condition(label=_drawn(seed or 0, count, frequencies))
+        rows = np.arange(count) % len(records)
+        if seed is not None:
+            rows = _drawn(seed, count, np.ones(len(records), int)).astype(np.int64)
+        return self.of_rows(records, rows)
+
+    def grid(self, columns: int, records: Records | None = None) -> Condition:
+        """The conditions of a grid of samples, row by row: :attr:`rows` rows of ``columns``.
+
+        Raises:
+            ConditionError: records are needed.
+        """
+        return taken(self.asked(self.rows, records), np.arange(self.rows).repeat(columns))
 
     def of_rows(self, records: Records, rows: NDArray[np.int64]) -> Condition:
-        """The conditions of stored ``rows``, on the host; reads pixels only for a kind of them."""
+        """The conditions of stored ``rows``, on the host; pixels are read only where a kind may."""
+        import jax
+
         if set(self.names) <= {LabelKind.name, TextKind.name}:
             return self.read(records, rows, np.zeros((len(rows), 0), np.uint8))[1]
-        return self.read(records, rows, records.take(rows))[1]
+        parts = [
+            self.read(records, part, records.take(part))[1]
+            for part in np.split(rows, range(_READ, len(rows), _READ))
+        ]
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
     @property
     def rows(self) -> int:

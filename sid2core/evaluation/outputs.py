@@ -1,4 +1,4 @@
-"""The artifact of ``evaluate``: kept samples, grids and the features' statistics."""
+"""The artifact of ``evaluate``: kept samples, grids of classes and the features' statistics."""
 
 from __future__ import annotations
 
@@ -32,9 +32,8 @@ def save(
     for one in sets:
         drawn = drawing.read(one, run)
         count = len(drawn.images)
-        label = one.condition(slice(count)).label
-        labels = np.zeros(count, np.int32) if label is None else label
-        np.savez_compressed(draft.path(f"{one.name}.npz"), images=drawn.images, labels=labels)
+        classes = conditioning.columns(one.condition(slice(count)), count)
+        np.savez_compressed(draft.path(f"{one.name}.npz"), images=drawn.images, **classes)
         for reference in run.evaluator.references:
             place = draft.path(f"statistics/{one.name}.{reference.extractor.name}.npz")
             drawn.accumulator.moments(reference).save(place)

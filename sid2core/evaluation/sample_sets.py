@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import jax
 import numpy as np
 
-from sid2core import conditioning, rng
+from sid2core import rng
 from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation.drawing import RealSet, SampleSet
 from sid2core.evaluation.sampler_spec import SamplerSpec
 from sid2core.evaluation.samplers_table import BASELINE
-
-
-def conditions(
-    kind: Literal["balanced", "drawn"], spec: ConditionSpec, train: Dataset, count: int, seed: int
-) -> Condition:
-    """The conditions of ``count`` samples, as ``eval.labels`` asks for them.
-
-    Args:
-        kind: ``balanced`` has every condition as often as any other, to within one. ``drawn`` has
-            those of random training records; number i depends on the seed and on i alone.
-        spec: what the model takes.
-        train: the train split.
-        count: how many.
-        seed: of the draws.
-    """
-    if kind == "balanced":
-        return spec.asked(count, train)
-    keys = rng.keys(rng.key(seed, "labels"), np.arange(count))
-    uniform = np.asarray(jax.vmap(jax.random.uniform)(keys), np.float64)
-    order = np.argsort(train.labels, kind="stable")
-    return spec.of_rows(train, order[np.floor(uniform * len(order)).astype(np.int64)])
 
 
 def search_repeats(
@@ -73,8 +49,7 @@ def evaluated(
 def grid(spec: SamplerSpec, train: Dataset, columns: int, seed: int) -> SampleSet:
     """Images to look at: a row of ``columns`` images for each condition, one key a column."""
     kinds = spec.method.denoiser.network.config.condition
-    rows, keys = np.indices((kinds.rows, columns)).reshape(2, -1)
-    condition = conditioning.taken(kinds.asked(kinds.rows, train), rows)
+    condition, keys = kinds.grid(columns, train), np.tile(np.arange(columns), kinds.rows)
     stream, name = rng.key(seed, "evaluate/grid"), f"{spec.name}.grid"
     return SampleSet(name, spec, stream, keys, condition, keep=len(keys), measured=False)
 

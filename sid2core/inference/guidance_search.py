@@ -1,6 +1,6 @@
 """The grid search over guidance: weight × interval of log-SNR (SiD2 supplement B.4).
 
-Every cell draws the same images (same keys and conditions), so cells differ by guidance alone.
+Every cell draws the same images (same keys, same labels), so cells differ by their guidance alone.
 A cell is scored by the Fréchet distance to the *train* split: the eval split stays unseen, so what
 ``evaluate`` says of the winner is not biased by having been chosen.
 """
@@ -100,7 +100,6 @@ def score(cell: Cell, nfe: int, repeats: Sequence[Quality]) -> Score:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean; None where a value is None."""
     known = [value for value in values if value is not None]
     return round(statistics.fmean(known), 6) if len(known) == len(values) else None
 

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from sid2core import rng
-from sid2core.conditioning import Condition, ConditionSpec
+from sid2core.conditioning import Condition
 from sid2core.diffusion.guidance import ConstantGuidance
 from sid2core.evaluation import chunks, drawing, measuring, sample_sets
 from sid2core.inference.generator import Generator
 from sid2core.metrics.quality import Quality
 from sid2core.training import cluster, mesh
 from tests import tiny
-from tests.data import stored
 from tests.evaluation.samplers import (
     CONDITION,
     LABELS,
@@ -27,8 +26,6 @@ from tests.evaluation.samplers import (
     spec,
     stopped_after,
 )
-
-GRID = tiny.labels([0, 0, 1, 1, 2, 2])
 
 
 def drawn(one, where):
@@ -276,21 +273,3 @@ def test_the_baseline_depends_on_the_seed():
 
 def test_the_baseline_is_all_images_if_more_are_asked_for():
     assert shown(baseline(500)) == list(range(30))
-
-
-def test_conditions_are_balanced_or_drawn_as_often_as_they_are_in_the_data():
-    images, labels = np.zeros((100, 4, 4, 1), np.uint8), np.array([0] * 70 + [2] * 30, np.int32)
-    train = stored.dataset(images, labels[::-1], "abc", [100])
-    balanced, found, fewer = (
-        sample_sets.conditions(kind, train.condition, train, count, SEED).label
-        for kind, count in (("balanced", 7), ("drawn", 4000), ("drawn", 9))
-    )
-    assert balanced.tolist() == [0, 1, 2, 0, 1, 2, 0]
-    assert found.dtype == np.int32
-    np.testing.assert_allclose(np.bincount(found, minlength=3) / 4000, [0.7, 0, 0.3], atol=0.03)
-    assert (fewer == found[:9]).all()
-
-
-@pytest.mark.parametrize("kind", ["balanced", "drawn"])
-def test_unconditional_data_have_no_conditions(kind):
-    assert sample_sets.conditions(kind, ConditionSpec(), real(), 5, SEED) == Condition()

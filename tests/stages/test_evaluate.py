@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from sid2core import config, rng
+from sid2core.conditioning import Condition
 from sid2core.data.load.dataset import Dataset
 from sid2core.diffusion.guidance import NoGuidance
 from sid2core.evaluation import drawing

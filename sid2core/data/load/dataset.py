@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sid2core.conditioning import Condition, ConditionSpec
+from sid2core.conditioning import ConditionSpec
 from sid2core.data.errors import DataError
 from sid2core.data.load import reading
 from sid2core.data.load.cache import Cache
@@ -101,10 +101,6 @@ class Dataset:
     def captions(self) -> tuple[str | None, ...]:
         """The caption of each record, read anew; the split must be one that has captions."""
         return tuple(self.groups.column("caption"))
-
-    def classes(self, rows: NDArray[np.integer]) -> Condition:
-        """The classes of ``rows`` as a condition, which is empty where there are none."""
-        return Condition() if self.condition.label is None else Condition(label=self.labels[rows])
 
     def column(self, name: str) -> list[Any]:
         """Another stored column of all records, read anew."""
