@@ -1,5 +1,6 @@
 """Typed view of ``params.yaml``, presets, YAML editing, and the factory from names to objects."""
 
+from sid2core.config.data import SOURCES, Data, Loader, Source
 from sid2core.config.diffusion import (
     LOSSES,
     SAMPLERS,
@@ -14,13 +15,12 @@ from sid2core.config.diffusion import (
 )
 from sid2core.config.evaluation import EXTRACTORS, Eval, Extractors, Weights
 from sid2core.config.params import (
+    FORMS,
     PARAMS_FILE,
     Analysis,
-    Data,
     Distill,
     Guidance,
     GuidanceSearch,
-    Loader,
     Mesh,
     Model,
     Optimiser,
@@ -40,6 +40,7 @@ from sid2core.config.section import (
     NonNegative,
     NonNegativeFloat,
     ParamsError,
+    Plain,
     Positive,
     PositiveFloat,
     Section,
@@ -48,10 +49,12 @@ from sid2core.config.section import (
 
 __all__ = [
     "EXTRACTORS",
+    "FORMS",
     "LOSSES",
     "PARAMS_FILE",
     "SAMPLERS",
     "SCHEDULES",
+    "SOURCES",
     "Analysis",
     "Biased",
     "Bits",
@@ -76,6 +79,7 @@ __all__ = [
     "Optimiser",
     "Params",
     "ParamsError",
+    "Plain",
     "Positive",
     "PositiveFloat",
     "Power",
@@ -88,6 +92,7 @@ __all__ = [
     "Schedule",
     "Section",
     "Seed",
+    "Source",
     "Train",
     "Weights",
     "parse",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sid2core import config
+from sid2core.conditioning import Condition
 from sid2core.data.load.dataset import Dataset
 from sid2core.metrics import statistics
 from sid2core.metrics.evaluator import Evaluator
@@ -28,7 +29,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        prepare.main(tiny.params(data=PARAMS.data.model_dump() | {"workers": 1}))
+        prepare.main(tiny.params(data=PARAMS.data.model_dump()))
         reference.main(params())
     return folder
 
@@ -73,7 +74,7 @@ def test_artifact_is_whole_and_reports_agree():
         "fd_train_1528_eval_269": round(statistics.distance(*moments.values()), 5),
     }
     held_out = datasets["eval"]
-    quality = Evaluator.load(made).quality(held_out.images, held_out.labels)
+    quality = Evaluator.load(made).quality(held_out.images, Condition(label=held_out.labels))
     assert quality.fd_eval == pytest.approx(0.0, abs=1e-9)
     assert quality.fd_train == pytest.approx(metrics["fd_train_1528_eval_269"], abs=1e-5)
     assert quality.agreement == pytest.approx(made.facts["accuracy_eval"])

@@ -15,6 +15,7 @@ import optax
 from flax import nnx
 
 from sid2core import config, rng
+from sid2core.conditioning import ConditionSpec
 from sid2core.data.load import pixels
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Batch, Loader
@@ -56,7 +57,8 @@ def train(
     )
     state = (weights, optimiser.init(weights))
     step = jax.jit(_step(graph, optimiser, settings, dataset.num_classes), donate_argnums=0)
-    loader = Loader(dataset, settings.batch_size, seed, prefetch=prefetch)
+    classes = ConditionSpec.of_classes(dataset.num_classes)
+    loader = Loader(dataset, settings.batch_size, seed, prefetch=prefetch, condition=classes)
     history = np.empty((settings.steps, 2))
     with (
         closing(loader.stream(0, settings.steps)) as batches,
@@ -104,8 +106,10 @@ def _step(
 
     def step(state: Any, batch: Batch, key: Array) -> tuple[Any, Array]:
         weights, slots = state
-        x = shifted(pixels.to_unit(batch.images), key, settings.max_shift)
-        (value, accuracy), slope = jax.value_and_grad(loss, has_aux=True)(weights, x, batch.labels)
+        x = shifted(pixels.to_unit(batch.examples), key, settings.max_shift)
+        (value, accuracy), slope = jax.value_and_grad(loss, has_aux=True)(
+            weights, x, batch.condition.label
+        )
         with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
             updates, slots = optimiser.update(slope, slots, weights)
         return (optax.apply_updates(weights, updates), slots), jnp.stack([value, accuracy])
