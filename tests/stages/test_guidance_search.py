@@ -1,6 +1,7 @@
 import csv
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -92,6 +93,7 @@ def test_a_stopped_search_goes_on_and_ends_with_the_same_bytes(project, monkeypa
     tiny.write(project, sampling={"batch_size": 2})
     guidance_search.main(config.read())
     expected = tiny.snapshot(project, "guidance_search")
+    shutil.rmtree(".sid2")
     with stopped_after(monkeypatch, after):
         guidance_search.main(config.read())
     assert tiny.snapshot(project, "guidance_search") == expected, "the earlier result stays"
