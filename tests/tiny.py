@@ -9,8 +9,12 @@ import jax.numpy as jnp
 from ruamel.yaml import YAML
 
 from sid2core import config
-from sid2core.config import presets, yaml_edit
+from sid2core.conditioning import Condition, ConditionSpec
+from sid2core.config import build, presets, yaml_edit
 from sid2core.models.uvit import UViTConfig
+from sid2core.training import base
+from sid2core.training.initialisation import FROM_SCRATCH
+from sid2core.training.mesh import ONE_DEVICE
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -93,7 +97,7 @@ class Affine:
 
     config: UViTConfig = UViTConfig(
         image_shape=(4, 4, 1),
-        num_classes=3,
+        condition=ConditionSpec.of_classes(3),
         patch_size=1,
         channels=(32,),
         blocks=("transformer",),
@@ -113,10 +117,34 @@ class Affine:
     )
     traced: list[int] = field(default_factory=list, compare=False)
 
-    def apply(self, params, z, logsnr, labels, dropout_key=None):
+    def apply(self, params, z, logsnr, condition, dropout_key=None):
         """The network's signature; ``params`` are a number and one number a class and for none."""
         self.traced.append(len(z))
-        return params["scale"] * z + params["shift"][labels][:, None, None, None]
+        return params["scale"] * z + params["shift"][condition.label][:, None, None, None]
+
+
+def labels(values):
+    """The condition of classes."""
+    return Condition(label=jnp.asarray(values, jnp.int32))
+
+
+def objective(params, network, frozen=frozenset()):
+    """What the stage ``train`` minimises."""
+    return base.objective_of(params.diffusion, network, params.train.label_dropout, frozen)
+
+
+def base_run(params, network, loader, layout=ONE_DEVICE, start=FROM_SCRATCH):
+    """The run of the stage ``train``."""
+    bias = build.moving_bias(params.diffusion.loss)
+    return base.base_run(
+        objective(params, network, start.frozen),
+        params.train,
+        loader,
+        params.seed,
+        curves={} if bias is None else {"bias": bias},
+        layout=layout,
+        start=start.params,
+    )
 
 
 def affine(scale, *shifts):

@@ -13,12 +13,12 @@ from sid2core.config.diffusion import (
     Sampling,
     Schedule,
 )
+from sid2core.config.evaluation import EXTRACTORS, Eval, Extractors, Weights
 from sid2core.config.params import (
     FORMS,
     PARAMS_FILE,
     Analysis,
     Distill,
-    Eval,
     Guidance,
     GuidanceSearch,
     Mesh,
@@ -48,6 +48,7 @@ from sid2core.config.section import (
 )
 
 __all__ = [
+    "EXTRACTORS",
     "FORMS",
     "LOSSES",
     "PARAMS_FILE",
@@ -62,6 +63,7 @@ __all__ = [
     "Diffusion",
     "Distill",
     "Eval",
+    "Extractors",
     "Finite",
     "Fraction",
     "FromFields",
@@ -92,6 +94,7 @@ __all__ = [
     "Seed",
     "Source",
     "Train",
+    "Weights",
     "parse",
     "read",
 ]

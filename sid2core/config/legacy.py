@@ -73,6 +73,9 @@ MOVES = (
     Move("distill.max_weight", "distill.form.alternating.max_weight"),
     Move("sampling.logvar_fraction", "sampling.sampler.ddpm.logvar_fraction"),
     Move("sampling.eta", "sampling.sampler.addim.eta"),
+    Move("eval.inception_weights", "eval.extractors.inception.weights"),
+    Move("eval.inception_mode", "eval.extractors.inception.mode"),
+    Move("eval.dinov2_weights", "eval.extractors.dinov2.weights"),
 )
 NAMES = ("data.source", "sampling.sampler")
 """Keys that held a kind's name and are sections now."""

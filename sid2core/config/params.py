@@ -18,6 +18,7 @@ from ruamel.yaml.error import YAMLError
 from sid2core.config import explain, legacy, plugins
 from sid2core.config.data import Data, Loader
 from sid2core.config.diffusion import Diffusion, Sampling
+from sid2core.config.evaluation import Eval
 from sid2core.config.registry import Choice, FromFields, Registry
 from sid2core.config.section import (
     Bits,
@@ -169,37 +170,6 @@ class Distill(Section):
             msg = f"steps repeats an entry: {self.steps}"
             raise ValueError(msg)
         check_parts(self.batch_size, self.accumulation)
-        return self
-
-
-class Eval(Section):
-    """How many images each sampler is judged by, by what else, and how many are kept."""
-
-    samples: Annotated[int, Field(ge=6)]  # each has five neighbours then
-    keep: Positive
-    grid_columns: Positive
-    chunk_size: Positive
-    labels: Literal["balanced", "drawn"]
-    inception_weights: str | None
-    inception_mode: Literal["tf1", "torch", "clean"]
-    dinov2_weights: str | None
-    reference_stats: str | None
-    infinity: bool
-
-    @model_validator(mode="after")
-    def _fitting(self) -> Eval:
-        if self.keep > self.samples:
-            msg = f"keep {self.keep} exceeds samples {self.samples}"
-            raise ValueError(msg)
-        if self.samples < 20 and (self.infinity or self.inception_weights is not None):
-            msg = f"samples {self.samples} are too few for infinity or Inception; 20 or more"
-            raise ValueError(msg)
-        if self.reference_stats is not None and self.inception_weights is None:
-            msg = (
-                f"reference_stats is {self.reference_stats!r}, statistics of Inception's features: "
-                "set inception_weights too, or reference_stats to null"
-            )
-            raise ValueError(msg)
         return self
 
 

@@ -8,6 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from sid2core import config
+from sid2core.conditioning import ConditionSpec
 from sid2core.config import ParamsError, build, presets, yaml_edit
 from sid2core.config.presets import PresetError
 from sid2core.models import cost
@@ -153,7 +154,8 @@ def parsed(name):
 
 def network(name):
     values = parsed(name)
-    return build.network(values.model, values.data.shape, preset(name).evidence.classes)
+    spec = ConditionSpec.of_classes(preset(name).evidence.classes)
+    return build.network(values.model, values.data.shape, spec)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from sid2core import conditioning
 from sid2core.data.errors import DataError
 from sid2core.data.sources.protocol import Entry, beside, is_text
 from sid2core.data.storage import paths
@@ -15,7 +16,7 @@ from sid2core.data.storage import paths
 Raw = int | str | None
 """How a source tells a label: by number, by name, or not at all."""
 
-UNLABELLED = "unlabelled"
+UNLABELLED = conditioning.UNLABELLED[0]
 """The one class of images that come without labels."""
 
 _log = logging.getLogger(__name__)
