@@ -1,7 +1,7 @@
 """The grid search over guidance: weight × interval of log-SNR (SiD2 supplement B.4).
 
-Every cell draws the same images (same keys, same conditions), so cells differ by their guidance alone.
-A cell is scored by the Fréchet distance to the *train* split: the eval split stays unseen, so what
+Every cell draws the same images (same keys, same conditions), so cells differ by their guidance
+alone. A cell is scored by the Fréchet distance to the *train* split: the eval split stays unseen, so what
 ``evaluate`` says of the winner is not biased by having been chosen.
 """
 
