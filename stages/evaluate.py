@@ -24,7 +24,6 @@ from sid2core.evaluation import (
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.measuring import Measurement
 from sid2core.inference import guidance_search
-from sid2core.inference.generator import requested_labels
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.pipeline import context, stage
@@ -44,19 +43,21 @@ def main(params: config.Params) -> None:
         Evaluator.load(job.inputs["reference"], sharding),
         Dataset.open(prepare, "train"),
     )
-    model = Trained.load(train.folder, execution)
+    model = Trained.load(train.checked(), execution)
     searched = guidance_search.load(job.inputs["guidance_search"]).guidance
     students = distill.facts["students"]
     specs = [
         *sampler_spec.evaluated(model, sampling, params.guidance.weight, searched),
-        *sampler_spec.load_students(distill.folder, students, sampling, execution),
+        *sampler_spec.load_students(distill.checked(), students, sampling, execution),
     ]
-    labels = requested_labels(
-        settings.labels, params.seed, settings.samples, dataset.labels, dataset.num_classes
-    )
-    samples = [sample_sets.evaluated(spec, labels, settings.keep, params.seed) for spec in specs]
-    grids = [sample_sets.class_grid(spec, settings.grid_columns, params.seed) for spec in specs]
-    real = sample_sets.real_baseline(dataset, settings.samples, params.seed)
+    kinds, count = model.denoiser.network.config.condition, settings.samples
+    seed = params.seed if settings.labels == "drawn" else None
+    condition = kinds.asked(count, dataset, seed)
+    samples = [
+        sample_sets.evaluated(spec, condition, count, settings.keep, params.seed) for spec in specs
+    ]
+    grids = [sample_sets.grid(spec, dataset, settings.grid_columns, params.seed) for spec in specs]
+    real = sample_sets.real_baseline(dataset, kinds, count, params.seed)
     measure = partial(measuring.all_scores, evaluator=evaluator, settings=settings)
     with cluster.claim("evaluate", job.made_by, **job.inputs) as folder:
         run = EvaluationRun(

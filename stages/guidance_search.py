@@ -13,10 +13,10 @@ from pathlib import Path
 
 from sid2core import atomic, config
 from sid2core.config import build
+from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation import drawing, measuring, sample_sets, sampler_spec, tables
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.inference import guidance_search
-from sid2core.inference.generator import balanced_labels
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.pipeline import context, stage
@@ -29,19 +29,21 @@ def main(params: config.Params) -> None:
     """Score the grid, then write ``artifacts/guidance_search/best.json`` and the heat map."""
     cluster.join(params.runtime.launcher)
     job = context.begin("guidance_search", params)
-    train = job.inputs["train"]
+    prepare, train = job.inputs["prepare"], job.inputs["train"]
     settings, sampling = params.guidance_search, params.sampling
     sharding = mesh.local(params.runtime.mesh).batch
     evaluator = Evaluator.load(job.inputs["reference"], sharding)
-    model = Trained.load(train.folder, build.execution(params.runtime))
-    labels = balanced_labels(settings.samples, model.denoiser.network.config.num_classes)
-    cells = guidance_search.grid(settings)
+    model = Trained.load(train.checked(), build.execution(params.runtime))
+    kinds = model.denoiser.network.config.condition
+    condition = kinds.asked(settings.samples, Dataset.open(prepare, "train"))
+    cells = guidance_search.grid(settings, kinds)
     specs = [
         sampler_spec.guided(model, sampling, cell.guidance, f"cell-{index:04d}")
         for index, cell in enumerate(cells)
     ]
     repeats = [
-        sample_sets.search_repeats(spec, labels, settings.repeats, params.seed) for spec in specs
+        sample_sets.search_repeats(spec, condition, settings.samples, settings.repeats, params.seed)
+        for spec in specs
     ]
     with cluster.claim("guidance_search", job.made_by, **job.inputs) as folder:
         run = EvaluationRun("guidance_search", folder, evaluator, sampling.batch_size, sharding)

@@ -1,13 +1,15 @@
 import csv
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
 
 from sid2core import config, rng
+from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.config import build
-from sid2core.inference.generator import Generator, balanced_labels
+from sid2core.inference.generator import Generator
 from sid2core.inference.guidance_search import chosen, grid
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
@@ -15,6 +17,8 @@ from sid2core.pipeline import artifact
 from stages import guidance_search
 from tests import tiny
 from tests.evaluation.samplers import count_images, stopped_after
+
+CLASSES = ConditionSpec.of_classes(10)
 
 
 def table(folder):
@@ -24,7 +28,7 @@ def table(folder):
 
 def test_every_cell_is_a_row(finished):
     rows = table(finished)
-    cells = grid(tiny.params().guidance_search)
+    cells = grid(tiny.params().guidance_search, CLASSES)
     assert [(float(row["weight"]), row["interval"]) for row in rows] == [
         (cell.weight, cell.interval) for cell in cells
     ]
@@ -42,7 +46,7 @@ def test_the_best_is_the_nearest_to_the_train_split(finished):
     assert verdict["runner_up"]["fd_train_mean"] == distances[1]
     guided = min(float(row["fd_train_mean"]) for row in table(finished) if float(row["weight"]))
     assert verdict["guided"]["fd_train_mean"] == guided
-    assert chosen(verdict) in grid(tiny.params().guidance_search)[1:]
+    assert chosen(verdict) in grid(tiny.params().guidance_search, CLASSES)[1:]
     metrics = json.loads((finished / "reports/guidance_search/metrics.json").read_text())
     assert metrics == {
         "weight": verdict["best"]["weight"],
@@ -61,7 +65,7 @@ def test_a_row_is_its_images_judged(finished):
     """The last cell once more, by hand: two seeds, the same labels, the mean of their scores."""
     params = config.read()
     reference, train = (artifact.load(name) for name in ("reference", "train"))
-    cell, row = grid(params.guidance_search)[-1], table(finished)[-1]
+    cell, row = grid(params.guidance_search, CLASSES)[-1], table(finished)[-1]
     model, evaluator = Trained.load(train.folder), Evaluator.load(reference)
     sampling = params.sampling
     method = model.method(
@@ -69,9 +73,9 @@ def test_a_row_is_its_images_judged(finished):
     )
     generator = Generator(method, model.params, sampling.batch_size)
     stream = rng.key(params.seed, "guidance_search")
-    labels = balanced_labels(24, 10)
+    condition = Condition(label=np.arange(24, dtype=np.int32) % 10)
     scores = [
-        evaluator.quality(generator.images(stream, np.arange(24) + first, labels), labels)
+        evaluator.quality(generator.images(stream, np.arange(24) + first, condition), condition)
         for first in (0, 24)
     ]
     distances = [one.fd_train for one in scores]
@@ -89,6 +93,7 @@ def test_a_stopped_search_goes_on_and_ends_with_the_same_bytes(project, monkeypa
     tiny.write(project, sampling={"batch_size": 2})
     guidance_search.main(config.read())
     expected = tiny.snapshot(project, "guidance_search")
+    shutil.rmtree(".sid2")
     with stopped_after(monkeypatch, after):
         guidance_search.main(config.read())
     assert tiny.snapshot(project, "guidance_search") == expected, "the earlier result stays"

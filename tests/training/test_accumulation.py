@@ -13,7 +13,7 @@ from sid2core import rng
 from sid2core.config.build import network as network_of
 from sid2core.data.load.loader import Loader
 from sid2core.models.network import Network
-from sid2core.training import accumulation, base, loop
+from sid2core.training import accumulation, loop
 from tests import tiny
 from tests.data import stored
 
@@ -63,9 +63,9 @@ def run_of(dataset, parts, **train):
         diffusion={"loss": {"sigmoid": {"bias": 4.0, "bias_start": -4.0, "bias_steps": 5}}},
         model={"dropout": [0.2, 0.4]},
     )
-    network = Network(network_of(params.model, dataset.shape, dataset.num_classes))
+    network = Network(network_of(params.model, dataset.shape, dataset.condition))
     loader = Loader(dataset, params.train.batch_size, params.seed)
-    return network, base.base_run(params, network, loader)
+    return network, tiny.base_run(params, network, loader)
 
 
 def woken(state, seed=0):
@@ -112,7 +112,7 @@ def test_a_part_is_not_the_batch(dataset):
     network, run = run_of(dataset, 1)
     state = woken(jax.jit(run.init)())
     z = jnp.ones((16, 8, 8, 1))
-    arguments = (state["params"], z, jnp.zeros(16), jnp.arange(16, dtype=jnp.int32) % 10)
+    arguments = (state["params"], z, jnp.zeros(16), tiny.labels(np.arange(16) % 10))
     one, two = (network.apply(*arguments, jax.random.key(key)) for key in (0, 1))
     assert float(jnp.abs(one - two).max()) > 1e-2
 
