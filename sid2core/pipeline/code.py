@@ -49,7 +49,10 @@ CANNOT_CHANGE_A_RESULT = {
     "sid2core/errors.py",
     "sid2core/pipeline/code.py",
     "sid2core/pipeline/launch.py",  # speed; and rounding, as another machine would
+    "sid2core/pipeline/places.py",
+    "sid2core/pipeline/processes.py",
     "sid2core/pipeline/progress.py",
+    "sid2core/pipeline/recorded.py",
     "sid2core/pipeline/stage.py",
     "sid2core/pipeline/verified.py",
     "sid2core/pipeline/workdir.py",
@@ -418,11 +421,13 @@ def installed() -> dict[str, str]:
 
 
 def plugins(path: Path = PARAMS) -> tuple[str, ...]:
-    """The parameter ``plugins``, read without checking any other one.
+    """The parameter ``plugins``, read without checking any other one; without a file, none.
 
     Raises:
         CodeError: the file cannot be read, or the value is not a list of names of modules.
     """
+    if not path.exists():
+        return ()
     try:
         names = YAML(typ="safe").load(path.read_text(encoding="utf-8")).get(PLUGINS, [])
     except (OSError, YAMLError, AttributeError) as error:
