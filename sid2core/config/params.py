@@ -98,7 +98,30 @@ class Model(Section):
             if block == "transformer" and channels % getattr(self, name):
                 msg = f"{name} {getattr(self, name)} must divide {channels} channels"
                 raise ValueError(msg)
+        if self.emb_channels % 2:
+            msg = (
+                f"emb_channels is {self.emb_channels}; expected an even number, half of it for "
+                "sines and half for cosines of the log-SNR"
+            )
+            raise ValueError(msg)
+        for channels in self.attention_widths():
+            size = self.size_of_heads(channels)
+            if self.position == "rope" and size % 2:
+                msg = (
+                    f"position rope needs heads of an even size, found {size} for {channels} "
+                    f"channels; change {name}, or set position to learned"
+                )
+                raise ValueError(msg)
         return self
+
+    def attention_widths(self) -> list[int]:
+        """Channels of the levels that have Transformer blocks."""
+        pairs = zip(self.channels, self.blocks, strict=True)
+        return [channels for channels, block in pairs if block == "transformer"]
+
+    def size_of_heads(self, channels: int) -> int:
+        """Channels of an attention head at a level with so many."""
+        return self.head_size or channels // (self.heads or 1)
 
 
 class Guidance(Section):
