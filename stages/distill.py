@@ -22,7 +22,7 @@ from sid2core.inference import guidance_search
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.models import network
-from sid2core.pipeline import context, stage
+from sid2core.pipeline import context, stage, workdir
 from sid2core.training import cluster, loop, mesh
 
 REPORTS = Path("reports/distill")
@@ -35,7 +35,7 @@ def main(params: config.Params) -> None:
     prepare, train = job.inputs["prepare"], job.inputs["train"]
     settings, sampling = params.distill, params.sampling
     dataset = Dataset.open(prepare, "train", params.runtime.cache_mib)
-    teacher = Trained.load(train.folder, build.execution(params.runtime))
+    teacher = Trained.load(train.checked(), build.execution(params.runtime))
     layout = mesh.layout(params.runtime.mesh)
     loader = Loader(
         dataset,
@@ -49,9 +49,10 @@ def main(params: config.Params) -> None:
     local = mesh.local(params.runtime.mesh).batch
     evaluator = Evaluator.load(job.inputs["reference"], local)
     count = settings.score_samples
-    condition = dataset.condition.asked(count, dataset)
-    with cluster.claim("distill", job.made_by, **job.inputs) as folder:
-        scoring = EvaluationRun("distill", folder / "scores", evaluator, sampling.batch_size, local)
+    condition = teacher.denoiser.network.config.condition.asked(count, dataset)
+    with cluster.claim_training("distill", job.made_by, **job.inputs) as folder:
+        scores = workdir.of_this_code(folder / "scores", "distill")
+        scoring = EvaluationRun("distill", scores, evaluator, sampling.batch_size, local)
         spec = sampler_spec.guided(teacher, sampling, guidance, "teacher")
         samples = sample_sets.distilled(spec, condition, count, params.seed)
         metrics = {spec.name: measuring.distillation_metrics(samples, scoring)}

@@ -2,7 +2,9 @@
 
 A folder ``artifacts/<stage>/`` holds files and ``manifest.json``: the stage, its parameters, the
 manifests it was made from (by SHA-256), library versions, counts, and the SHA-256 of every file.
-A reader checks all of it before any work, so a truncated or swapped folder stops a stage at once.
+Loading checks the manifest and the size of every file, so a truncated or swapped folder stops a
+stage at once. A file's SHA-256 is checked when its path is first asked for, and remembered
+(:mod:`sid2core.pipeline.verified`).
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ from filelock import FileLock, Timeout
 
 from sid2core import atomic
 from sid2core.errors import Sid2Error
+from sid2core.pipeline import verified
+from sid2core.pipeline.verified import sha256
 
 ROOT = Path("artifacts")
 MANIFEST = "manifest.json"
 FORMAT = 1
-write_json, write_text = atomic.write_json, atomic.write_text
 _VERSIONS = ("jax", "flax", "optax", "numpy")
 
 
@@ -35,9 +38,10 @@ class ArtifactError(Sid2Error):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A checked artifact folder."""
+    """An artifact folder; what is read of it is checked first."""
 
     folder: Path
+    """Where it lies; files are reached by :meth:`path` and :meth:`checked`, which check them."""
     manifest: Mapping[str, Any]
     digest: str
     """SHA-256 of the manifest file, hence of everything in the folder."""
@@ -53,7 +57,28 @@ class Artifact:
         return self.manifest["facts"]
 
     def path(self, name: str) -> Path:
-        """The file ``name`` of this artifact.
+        """The file ``name`` of this artifact, its content checked.
+
+        Raises:
+            ArtifactError: the manifest lists no such file, or its SHA-256 is another one.
+        """
+        path = self.unchecked(name)
+        expected = self.manifest["files"][name]["sha256"]
+        try:
+            actual = verified.checked(path, self.folder, expected)
+        except OSError as error:
+            msg = f"{path} cannot be read ({error}); {_cure(self.stage)}"
+            raise ArtifactError(msg) from error
+        if actual != expected:
+            msg = (
+                f"{path} has SHA-256 {_short(actual)}, its manifest says {_short(expected)}; "
+                f"{_cure(self.stage)}"
+            )
+            raise ArtifactError(msg)
+        return path
+
+    def unchecked(self, name: str) -> Path:
+        """The file ``name``; who opens it checks it by :meth:`path` before its content is used.
 
         Raises:
             ArtifactError: the manifest lists no such file.
@@ -63,12 +88,27 @@ class Artifact:
             raise ArtifactError(msg)
         return self.folder / name
 
+    def checked(self, name: str = "") -> Path:
+        """The folder ``name`` of this artifact, or all of it, every file below it checked.
+
+        Raises:
+            ArtifactError: there is no such folder, or the SHA-256 of a file is another one.
+        """
+        below = f"{name}/" if name else ""
+        files = [file for file in self.manifest["files"] if file.startswith(below)]
+        if not files:
+            msg = f"{self.folder} has no folder {name}; it holds {sorted(self.manifest['files'])}"
+            raise ArtifactError(msg)
+        for file in files:
+            self.path(file)
+        return self.folder / name
+
 
 def load(stage: str, *, root: Path | None = None, **inputs: Artifact) -> Artifact:
-    """Read the artifact of ``stage`` and check it whole.
+    """Read the manifest of ``stage``'s artifact and check what it says.
 
-    Every file's size and SHA-256 must be the manifest's, and the manifest must name each of
-    ``inputs`` (stage → artifact, as loaded beside it) as what it was made from.
+    Every file must have the manifest's size, and the manifest must name each of ``inputs``
+    (stage → artifact, as loaded beside it) as what it was made from.
 
     Raises:
         ArtifactError: with what was found, what was expected and the command that cures it.
@@ -123,11 +163,6 @@ def _check_file(path: Path, expected: Mapping[str, Any], cure: str) -> None:
     size = path.stat().st_size
     if size != expected["bytes"]:
         msg = f"{path} has {size} bytes, its manifest says {expected['bytes']}; {cure}"
-        raise ArtifactError(msg)
-    digest = sha256(path)
-    if digest != expected["sha256"]:
-        found, wanted = _short(digest), _short(expected["sha256"])
-        msg = f"{path} has SHA-256 {found}, its manifest says {wanted}; {cure}"
         raise ArtifactError(msg)
 
 
@@ -220,12 +255,6 @@ def _write_manifest(
         },
     }
     atomic.write_json(draft.folder / MANIFEST, manifest)
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _short(digest: str | None) -> str:

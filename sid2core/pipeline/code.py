@@ -49,7 +49,10 @@ CANNOT_CHANGE_A_RESULT = {
     "sid2core/errors.py",
     "sid2core/pipeline/code.py",
     "sid2core/pipeline/launch.py",  # speed; and rounding, as another machine would
+    "sid2core/pipeline/places.py",
+    "sid2core/pipeline/processes.py",
     "sid2core/pipeline/progress.py",
+    "sid2core/pipeline/recorded.py",
     "sid2core/pipeline/stage.py",
     "sid2core/pipeline/verified.py",
     "sid2core/pipeline/workdir.py",
@@ -355,13 +358,13 @@ def _builds(tree: ast.Module, bound: set[str]) -> bool:
 def _registry_keys(stage: str, stages: Mapping[str, Declared]) -> set[str]:
     """The parameters whose registries a stage may use: its own, and those of its inputs.
 
-    Only ``prepare`` uses sources: all other stages read its shards.
+    Only ``prepare`` uses sources, and only ``distill`` forms: later stages read what they wrote.
     """
     inherited = {
         key
         for name in stages[stage].inputs
         for key in stages[name].params
-        if not _overlap(key, "data")
+        if not _overlap(key, "data") and not _overlap(key, "distill")
     }
     return {*stages[stage].params, *inherited}
 
@@ -418,11 +421,13 @@ def installed() -> dict[str, str]:
 
 
 def plugins(path: Path = PARAMS) -> tuple[str, ...]:
-    """The parameter ``plugins``, read without checking any other one.
+    """The parameter ``plugins``, read without checking any other one; without a file, none.
 
     Raises:
         CodeError: the file cannot be read, or the value is not a list of names of modules.
     """
+    if not path.exists():
+        return ()
     try:
         names = YAML(typ="safe").load(path.read_text(encoding="utf-8")).get(PLUGINS, [])
     except (OSError, YAMLError, AttributeError) as error:

@@ -24,7 +24,7 @@ from pathlib import Path
 from filelock import lock_descriptor
 
 from sid2core.errors import Sid2Error
-from sid2core.pipeline import workdir
+from sid2core.pipeline import places, processes
 
 WITHOUT_DEVICE = frozenset({"code", "params", "prepare", "report"})
 """Stages that never import JAX; any other takes a lease."""
@@ -33,8 +33,6 @@ POLL_S = 0.5
 _GPU = re.compile(r"0|[1-9]\d*|(GPU|MIG)-[0-9A-Za-z-]+")
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
 """Where NVIDIA's driver is loaded: one entry a GPU."""
-_PROCESSES = ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-"""How many processes ``mpirun`` or ``srun`` started for one run."""
 
 Group = tuple[str, ...]
 
@@ -45,7 +43,7 @@ class LeaseError(Sid2Error):
 
 def folder() -> Path:
     """Where this machine's locks lie, and the log ``leases.jsonl``."""
-    return (workdir.root() / "gpus" / platform.node()).absolute()
+    return (places.work() / "gpus" / platform.node()).absolute()
 
 
 def take(stage: str) -> None:
@@ -113,13 +111,12 @@ def _check(names: list[str]) -> None:
     if count and absent:
         msg = f"SID2_GPUS has {', '.join(absent)}; this machine's GPUs are 0 to {count - 1}"
         raise LeaseError(msg)
-    for variable in _PROCESSES:
-        if int(os.environ.get(variable, "1")) > 1:
-            msg = (
-                f"SID2_GPUS hands out GPUs to runs of one process, and {variable} is "
-                f"{os.environ[variable]}; unset SID2_GPUS, the launcher places its processes"
-            )
-            raise LeaseError(msg)
+    if variable := processes.several(os.environ):
+        msg = (
+            f"SID2_GPUS hands out GPUs to runs of one process, and {variable} is "
+            f"{os.environ[variable]}; unset SID2_GPUS, the launcher places its processes"
+        )
+        raise LeaseError(msg)
 
 
 def _first_free(choice: list[Group], place: Path) -> Group | None:

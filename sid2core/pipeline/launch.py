@@ -65,14 +65,14 @@ def prepare(stage: str) -> None:
     start_again()
 
     from sid2core.errors import Sid2Error
-    from sid2core.pipeline import gpu_lease, workdir
+    from sid2core.pipeline import gpu_lease, places
 
     # Here, so that the lease is of the process that computes.
     try:
         gpu_lease.take(stage)
     except Sid2Error as error:
         sys.exit(f"{stage}: {error}")
-    compiled = str((workdir.root() / "compiled").absolute())
+    compiled = str((places.work() / "compiled").absolute())
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", compiled)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 

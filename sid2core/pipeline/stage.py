@@ -10,6 +10,7 @@ from typing import Any
 
 from sid2core import config
 from sid2core.errors import Sid2Error
+from sid2core.pipeline import workdir
 
 
 def run(name: str, main: Callable[[Any], None], read: Callable[[], Any] = config.read) -> None:
@@ -24,6 +25,7 @@ def run(name: str, main: Callable[[Any], None], read: Callable[[], Any] = config
     for library in ("absl", "orbax", "jax", "fontTools", "matplotlib"):
         logging.getLogger(library).setLevel(logging.WARNING)
     try:
+        workdir.prune()
         main(read())
     except Sid2Error as error:
         sys.exit(f"{name}: {error}")

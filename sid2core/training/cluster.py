@@ -21,7 +21,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from sid2core.errors import Sid2Error
-from sid2core.pipeline import workdir
+from sid2core.pipeline import processes, workdir
 from sid2core.pipeline.artifact import Artifact
 
 _log = logging.getLogger(__name__)
-_GIVEN = ("SID2_COORDINATOR", "SID2_PROCESSES", "SID2_PROCESS")
-_SIZES = ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-"""How many processes Open MPI or SLURM has started."""
 _LAUNCHED = "SID2_LAUNCHED"
 _PATIENCE = 60
 """Seconds that a process which ends waits for the others; they may hang where it has failed."""
@@ -71,7 +68,7 @@ def join(launcher: str = "") -> None:
         words = ", ".join(f"{name} {value}" for name, value in settings.items())
         msg = (
             f"cannot join the other processes ({error}; {words or 'as JAX detects them'}): start "
-            f"as many as are told, and let them reach process 0, or set {', '.join(_GIVEN)}"
+            f"all of them so that they reach process 0, or set {', '.join(processes.GIVEN)}"
         )
         raise ClusterError(msg) from error
     if not first():
@@ -94,19 +91,40 @@ def claim(stage: str, params: Mapping[str, Any], **inputs: Artifact) -> Iterator
 
     Raises:
         WorkError: another run holds the folder; in every process, so that none waits in vain.
+        ArtifactError: in process 0, where another run makes the same artifact.
     """
+    place = workdir.folder(stage, workdir.with_code(stage, params), **inputs)
+    with _shared(workdir.claim(stage, params, **inputs), stage):
+        yield place
+
+
+@contextmanager
+def claim_training(stage: str, params: Mapping[str, Any], **inputs: Artifact) -> Iterator[Path]:
+    """:func:`sid2core.pipeline.workdir.claim_training` for all processes.
+
+    Raises:
+        WorkError: as :func:`claim`; or other code did the work so far.
+        ArtifactError: as :func:`claim`.
+    """
+    with _shared(workdir.claim_training(stage, params, **inputs), stage):
+        yield workdir.folder(stage, params, **inputs)
+
+
+@contextmanager
+def _shared(claimed: AbstractContextManager[Path], stage: str) -> Iterator[None]:
+    """Enter ``claimed`` in process 0; if that fails, it fails in every process."""
     with ExitStack() as held:
         refusal = None
         if first():
             try:
-                held.enter_context(workdir.claim(stage, params, **inputs))
-            except workdir.WorkError as error:
+                held.enter_context(claimed)
+            except Sid2Error as error:
                 refusal = error
         if not multihost_utils.broadcast_one_to_all(np.int32(refusal is None)):
             raise refusal or workdir.WorkError(
                 "process 0 could not begin; its own message says why"
             )
-        yield workdir.folder(stage, params, **inputs)
+        yield
         wait(f"{stage} is done")
 
 
@@ -116,18 +134,18 @@ def _settings(environment: Mapping[str, str]) -> dict[str, Any] | None:
     Raises:
         ClusterError: not all of ``SID2_COORDINATOR``, … are set, or not to numbers.
     """
-    given = {name: environment[name] for name in _GIVEN if name in environment}
+    given = processes.given(environment)
     if given:
-        return _told(given)
-    return {} if any(int(environment.get(name, "1")) > 1 for name in _SIZES) else None
+        return _by_hand(given)
+    return {} if processes.several(environment) else None
 
 
-def _told(given: Mapping[str, str]) -> dict[str, Any]:
-    missing = [name for name in _GIVEN if name not in given]
+def _by_hand(given: Mapping[str, str]) -> dict[str, Any]:
+    missing = [name for name in processes.GIVEN if name not in given]
     if missing:
         msg = f"{', '.join(given)} set, but not {', '.join(missing)}: set all three, or none"
         raise ClusterError(msg)
-    coordinator, count, index = (given[name] for name in _GIVEN)
+    coordinator, count, index = (given[name] for name in processes.GIVEN)
     if not (count.isdecimal() and index.isdecimal() and int(index) < int(count)):
         msg = f"SID2_PROCESS is {index!r} and SID2_PROCESSES {count!r}; expected 0 … n − 1, and n"
         raise ClusterError(msg)
@@ -141,7 +159,7 @@ def _told(given: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _launched() -> bool:
-    return any(name in os.environ for name in (*_GIVEN, _SIZES[0], _LAUNCHED))
+    return any(name in os.environ for name in (*processes.GIVEN, processes.OPEN_MPI, _LAUNCHED))
 
 
 def _start_under(launcher: str) -> None:

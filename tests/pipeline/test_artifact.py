@@ -112,8 +112,17 @@ def test_a_truncated_file_is_told_with_both_sizes():
 
 def test_a_file_of_equal_size_but_other_content_is_told():
     make().path("a.txt").write_text("contend")
+    made = artifact.load("first")
     with pytest.raises(ArtifactError, match=r"a\.txt has SHA-256 \w{12}, its manifest says \w{12}"):
-        artifact.load("first")
+        made.path("a.txt")
+    with pytest.raises(ArtifactError, match="dvc repro first"):
+        made.checked()
+    assert made.path("deep/er/b.bin") == made.checked("deep") / "er" / "b.bin"
+
+
+def test_an_unknown_folder_is_refused():
+    with pytest.raises(ArtifactError, match="no folder dee"):
+        make().checked("dee")
 
 
 def test_a_missing_file_is_told():

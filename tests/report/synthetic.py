@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
-from sid2core import config
+from sid2core import atomic, config
 from sid2core.data.load import shards
 from sid2core.data.prepare.overview import contact_sheet
 from sid2core.evaluation import samplers_table
@@ -212,7 +212,7 @@ def write(root: Path, world: World | None = None) -> Path:
     with artifact.create("guidance_search", {}, {"prepare": prepare}, root=artifacts) as draft:
         ordered = search_grid.sort_values("fd_train_mean").replace({np.nan: None})
         best, runner_up = ordered.head(2).to_dict("records")
-        artifact.write_json(
+        atomic.write_json(
             draft.path("best.json"),
             {
                 "best": best,
@@ -239,7 +239,7 @@ def write(root: Path, world: World | None = None) -> Path:
         (reports / name).parent.mkdir(parents=True, exist_ok=True)
         frame.to_csv(reports / f"{name}.csv", index=False)
     for name, metrics in _metrics().items():
-        artifact.write_json(reports / name / "metrics.json", metrics)
+        atomic.write_json(reports / name / "metrics.json", metrics)
     labels = np.arange(60) % len(world.class_names)
     sheet = contact_sheet(images(0, labels, world.shape), labels, world.class_names)
     sheet.save(reports / "prepare" / "contact_sheet.png")

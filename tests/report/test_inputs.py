@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sid2core import atomic
 from sid2core.pipeline import artifact
 from sid2core.report import inputs
 from tests.report import synthetic
@@ -180,18 +181,18 @@ def test_a_gap_in_a_curve_is_named(root: Path, name: str, column: str) -> None:
 
 
 def test_a_missing_gap_is_named(root: Path) -> None:
-    artifact.write_json(root / "reports/analysis/metrics.json", {"figure12_gap_max": 0.2})
+    atomic.write_json(root / "reports/analysis/metrics.json", {"figure12_gap_max": 0.2})
     check_refused(root, "analysis/metrics.json is malformed", "'figure12_gap_mean'", "analysis")
 
 
 def test_a_missing_number_is_named(root: Path) -> None:
-    artifact.write_json(root / "reports/train/metrics.json", {"loss": 1, "steps": "many"})
+    atomic.write_json(root / "reports/train/metrics.json", {"loss": 1, "steps": "many"})
     check_refused(root, "train/metrics.json is malformed", "'steps'")
 
 
 def test_null_is_unknown(root: Path) -> None:
     path = root / "reports/train/metrics.json"
-    artifact.write_json(path, json.loads(path.read_text()) | {"training_pflops": None})
+    atomic.write_json(path, json.loads(path.read_text()) | {"training_pflops": None})
     assert np.isnan(read(root).training["training_pflops"])
 
 
@@ -228,7 +229,7 @@ def test_a_malformed_plan_is_named(
 @pytest.mark.parametrize("value", [None, -1.0, "much"])
 def test_a_plan_without_a_number_is_named(root: Path, value: object) -> None:
     path = root / "reports/plan/metrics.json"
-    artifact.write_json(path, json.loads(path.read_text()) | {"state_mib": value})
+    atomic.write_json(path, json.loads(path.read_text()) | {"state_mib": value})
     check_refused(root, "plan/metrics.json is malformed", "'state_mib'", "dvc repro -f -s plan")
 
 

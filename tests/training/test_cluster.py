@@ -107,12 +107,13 @@ def test_outside_the_loop_sigterm_ends_a_joined_process_as_any_other():
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, ""), done.stderr
 
 
-def test_one_process_claims_as_ever(tmp_path, monkeypatch):
+def test_one_process_claims_as_without_a_cluster(tmp_path, monkeypatch):
     monkeypatch.setenv("SID2_WORK", str(tmp_path))
     assert cluster.first()
-    with cluster.claim("train", {"seed": 0}) as folder:
+    with cluster.claim_training("train", {"seed": 0}) as folder:
         assert folder == workdir.folder("train", {"seed": 0})
         assert folder.is_dir()
-        with pytest.raises(workdir.WorkError), cluster.claim("train", {"seed": 0}):
+        with pytest.raises(workdir.WorkError), cluster.claim_training("train", {"seed": 0}):
             pass
-    assert not folder.exists()
+    with cluster.claim("train", {"seed": 0}) as other:
+        assert other == workdir.folder("train", workdir.with_code("train", {"seed": 0})) != folder

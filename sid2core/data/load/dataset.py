@@ -55,7 +55,8 @@ class Dataset:
             split,
             facts.get("captioned", False),
         )
-        shards = Shards([prepare.path(name) for name in splits[split]["shards"]], layout)
+        names = {prepare.unchecked(name): name for name in splits[split]["shards"]}
+        shards = Shards(list(names), layout, lambda path: prepare.path(names[path]))
         _check(shards, splits[split]["records"], str(prepare.folder))
         return cls(shards, cache_mib, ConditionSpec.of_manifest(facts))
 

@@ -1,7 +1,8 @@
 """Reading the shards that ``prepare`` wrote, a row group at a time.
 
-Opening reads every shard's footer and all labels, 4 bytes a record. Images stay on disk until
-their row group is asked for; its pixels are then one array in Arrow's own memory, not copied again.
+Opening reads every shard's footer and all labels, 4 bytes a record, whose pages carry a checksum.
+Images stay on disk until their row group is asked for; its pixels are then one array in Arrow's own
+memory, not copied again. A whole shard is checked before any of its images is used.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,17 +72,32 @@ class Shards:
         labels: class indices of all records, read-only.
     """
 
-    def __init__(self, paths: Sequence[Path], layout: Layout):
-        """Check the shards and read their labels.
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        layout: Layout,
+        check: Callable[[Path], object] = lambda path: None,
+    ):
+        """Check the layout of the shards and read their labels.
+
+        Args:
+            paths: the files, in stored order.
+            layout: what all records have in common.
+            check: raises an error where a file's content is not the expected one; called once for
+                each file, when something other than its labels is first read.
 
         Raises:
             DataError: a file is no Parquet file, or its layout is not ``layout``.
         """
         self.layout = layout
+        self._check, self._checked = check, set[Path]()
         self._places: list[tuple[_Shard, int]] = []
         sizes, labels = [], []
         for path in paths:
-            with _reading(path), pq.ParquetFile(path) as file:
+            with (
+                _reading(path),
+                pq.ParquetFile(path, page_checksum_verification=True) as file,
+            ):
                 _check_layout(path, file.schema_arrow, layout.schema())
                 shard = _Shard(path, _identity(path))
                 for group in range(file.num_row_groups):
@@ -99,6 +115,7 @@ class Shards:
             DataError: the shard is damaged, gone or another one than was opened.
         """
         shard, group = self._places[number]
+        self._check_once(shard.path)
         with _reading(shard.path):
             if _identity(shard.path) != shard.identity:
                 msg = f"{shard.path} was replaced while it was in use; run the stage again"
@@ -112,9 +129,15 @@ class Shards:
         """Another column of all records: ``key``, or ``caption`` where there are captions."""
         values: list[Any] = []
         for path in dict.fromkeys(shard.path for shard, _ in self._places):
+            self._check_once(path)
             with _reading(path), pq.ParquetFile(path) as file:
                 values += file.read(columns=[name]).column(0).to_pylist()
         return values
+
+    def _check_once(self, path: Path) -> None:
+        if path not in self._checked:
+            self._check(path)
+            self._checked.add(path)
 
 
 @contextmanager
