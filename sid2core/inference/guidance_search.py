@@ -1,8 +1,8 @@
 """The grid search over guidance: weight × interval of log-SNR (SiD2 supplement B.4).
 
-Every cell draws the same images (same keys, same labels), so cells differ by their guidance alone.
-A cell is scored by the Fréchet distance to the *train* split: the eval split stays unseen, so what
-``evaluate`` says of the winner is not biased by having been chosen.
+Every cell draws the same images (same keys, same conditions), so cells differ by their guidance
+alone. A cell is scored by the Fréchet distance to the *train* split. The eval split stays unseen,
+so the choice does not bias what ``evaluate`` reports of the winner.
 """
 
 from __future__ import annotations
