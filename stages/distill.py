@@ -49,7 +49,7 @@ def main(params: config.Params) -> None:
     local = mesh.local(params.runtime.mesh).batch
     evaluator = Evaluator.load(job.inputs["reference"], local)
     count = settings.score_samples
-    condition = dataset.condition.asked(count, dataset)
+    condition = teacher.denoiser.network.config.condition.asked(count, dataset)
     with cluster.claim_training("distill", job.made_by, **job.inputs) as folder:
         scores = workdir.of_this_code(folder / "scores", "distill")
         scoring = EvaluationRun("distill", scores, evaluator, sampling.batch_size, local)

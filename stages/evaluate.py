@@ -51,13 +51,13 @@ def main(params: config.Params) -> None:
         *sampler_spec.load_students(distill.checked(), students, sampling, execution),
     ]
     kinds, count = model.denoiser.network.config.condition, settings.samples
-    condition = kinds.requested(settings.labels, count, dataset, params.seed)
-    rows = kinds.asked(kinds.rows, dataset)
+    seed = params.seed if settings.labels == "drawn" else None
+    condition = kinds.asked(count, dataset, seed)
     samples = [
         sample_sets.evaluated(spec, condition, count, settings.keep, params.seed) for spec in specs
     ]
-    grids = [sample_sets.grid(spec, rows, settings.grid_columns, params.seed) for spec in specs]
-    real = sample_sets.real_baseline(dataset, settings.samples, params.seed)
+    grids = [sample_sets.grid(spec, dataset, settings.grid_columns, params.seed) for spec in specs]
+    real = sample_sets.real_baseline(dataset, kinds, count, params.seed)
     measure = partial(measuring.all_scores, evaluator=evaluator, settings=settings)
     with cluster.claim("evaluate", job.made_by, **job.inputs) as folder:
         run = EvaluationRun(

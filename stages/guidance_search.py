@@ -29,14 +29,14 @@ def main(params: config.Params) -> None:
     """Score the grid, then write ``artifacts/guidance_search/best.json`` and the heat map."""
     cluster.join(params.runtime.launcher)
     job = context.begin("guidance_search", params)
-    train = job.inputs["train"]
+    prepare, train = job.inputs["prepare"], job.inputs["train"]
     settings, sampling = params.guidance_search, params.sampling
     sharding = mesh.local(params.runtime.mesh).batch
     evaluator = Evaluator.load(job.inputs["reference"], sharding)
     model = Trained.load(train.checked(), build.execution(params.runtime))
-    dataset = Dataset.open(job.inputs["prepare"], "train")
-    condition = model.denoiser.network.config.condition.asked(settings.samples, dataset)
-    cells = guidance_search.grid(settings)
+    kinds = model.denoiser.network.config.condition
+    condition = kinds.asked(settings.samples, Dataset.open(prepare, "train"))
+    cells = guidance_search.grid(settings, kinds)
     specs = [
         sampler_spec.guided(model, sampling, cell.guidance, f"cell-{index:04d}")
         for index, cell in enumerate(cells)

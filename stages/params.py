@@ -10,17 +10,18 @@ if __name__ == "__main__":
 from pathlib import Path
 
 from sid2core import atomic, config
+from sid2core.config import checks
 from sid2core.pipeline import stage
 
 CHECKED = Path("artifacts/params.ok")
 
 
 def main(params: config.Params) -> None:
-    """Write a file whose content never changes: what follows waits for the check, not for values.
+    """Check what sections must have in common, and write a file whose content never changes.
 
-    ``params`` itself is not needed: that it could be read is the result.
+    Each key was checked when ``params`` was read. Later stages wait for the check, not for values.
     """
-    del params
+    checks.check(params)
     atomic.write_text(CHECKED, "every key of params.yaml is known, typed and within bounds\n")
 
 

@@ -63,8 +63,9 @@ def main(params: config.Params) -> None:
     def show(log: Log) -> None:
         _report(net, log, params.train.batch_size)
 
-    work = {**job.made_by, "start": begin.facts}
-    with cluster.claim_training("train", work, **job.inputs) as folder:
+    with cluster.claim_training(
+        "train", {**job.made_by, "start": begin.facts}, **job.inputs
+    ) as folder:
         samples = Samples(
             preview.method(objective, params.sampling),
             shape.condition.asked(preview.COUNT, dataset),

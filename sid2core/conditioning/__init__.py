@@ -9,7 +9,7 @@ leaves, and there is nothing for guidance to push away from.
 Importing this package does not import JAX, because parameter files are checked without it.
 """
 
-from sid2core.conditioning.condition import Condition, Given, Text, concatenated, taken, to_arrays
+from sid2core.conditioning.condition import Condition, Given, Text, columns, concatenated, taken
 from sid2core.conditioning.kinds import (
     KINDS,
     UNLABELLED,
@@ -36,8 +36,8 @@ __all__ = [
     "Records",
     "Text",
     "TextKind",
+    "columns",
     "concatenated",
     "register",
     "taken",
-    "to_arrays",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 
 class Text(NamedTuple):
     """Token vectors that attention sees beside the image's own positions."""
@@ -62,23 +64,6 @@ def concatenated(*conditions: Condition) -> Condition:
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *conditions)
 
 
-def to_arrays(condition: Condition) -> dict[str, Any]:
-    """The leaves by name, for an npz file: ``labels``, ``text.tokens``, ``given.frames`` and so on.
-
-    Kinds from outside the package keep their names.
-    """
-    import jax
-
-    arrays = {}
-    for name, value in condition.values.items():
-        for path, leaf in jax.tree_util.tree_flatten_with_path(value)[0]:
-            below = jax.tree_util.keystr(path, simple=True, separator=".")
-            arrays[f"{name}.{below}" if below else _FILE_NAMES.get(name, name)] = leaf
-    return arrays
-
-
-_FILE_NAMES = {"label": "labels"}
-
 _Tree = TypeVar("_Tree")
 
 
@@ -87,3 +72,12 @@ def taken(condition: _Tree, rows: Any) -> _Tree:
     import jax
 
     return jax.tree.map(lambda leaf: leaf[rows], condition)
+
+
+def columns(condition: Condition, count: int) -> dict[str, Any]:
+    """What files of ``count`` samples hold of their condition: ``labels``, int32 [count].
+
+    As in prepared data, every label is 0 where there are no classes.
+    """
+    labels = np.zeros(count, np.int32) if condition.label is None else condition.label
+    return {"labels": labels}

@@ -175,17 +175,6 @@ class LabelKind(ConditionKind):
         """0, 1, …, k − 1, 0, 1, …: every class as often as any other, to within one."""
         return np.arange(count, dtype=np.int32) % self.classes
 
-    def drawn(self, count: int, labels: NDArray[np.int32], seed: int) -> NDArray[np.int32]:
-        """Class i is drawn from (seed, i), with the frequencies of ``labels`` [n]."""
-        import jax
-
-        from sid2core import rng
-
-        keys = rng.keys(rng.key(seed, "labels"), np.arange(count))
-        uniform = np.asarray(jax.vmap(jax.random.uniform)(keys), np.float64)
-        ends = np.cumsum(np.bincount(labels, minlength=self.classes)) / len(labels)
-        return np.searchsorted(ends, uniform, side="right").astype(np.int32)
-
     def index(self, label: int | str) -> int:
         """The index of a class, given by index or by name.
 

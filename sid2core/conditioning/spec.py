@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sid2core.conditioning.condition import Condition
+from sid2core.conditioning.condition import Condition, taken
 from sid2core.conditioning.kinds import (
     KINDS,
     ConditionError,
@@ -20,6 +20,8 @@ from sid2core.conditioning.kinds import (
     TextKind,
 )
 
+_READ = 256
+"""Records read at once."""
 _GRID_ROWS = 8
 """Rows of a grid of samples whose conditions cannot be counted."""
 
@@ -98,6 +100,11 @@ class ConditionSpec:
         return next((kind for kind in self.kinds if isinstance(kind, LabelKind)), None)
 
     @property
+    def classes(self) -> int | None:
+        """How many classes there are, if there are any."""
+        return None if self.label is None else self.label.classes
+
+    @property
     def text(self) -> TextKind | None:
         """The text, if there is any."""
         return next((kind for kind in self.kinds if isinstance(kind, TextKind)), None)
@@ -159,44 +166,58 @@ class ConditionSpec:
             examples, values[kind.name] = kind.read(records, rows, examples)
         return examples, Condition.of(values)
 
-    def asked(self, count: int, records: Records | None = None) -> Condition:
+    def asked(
+        self, count: int, records: Records | None = None, seed: int | None = None
+    ) -> Condition:
         """The conditions of ``count`` samples that stand for the data, on the host.
 
-        With classes alone: 0, 1, …, k − 1, 0, 1 and so on. With other kinds: those of the records
-        in stored order, again and again, so that the kinds of one sample fit each other.
+        With classes alone: 0, 1, …, k − 1, 0, 1 and so on; with a seed, sample i's class is drawn
+        from (seed, i), as often as the records have it. With other kinds: those of the records in
+        stored order, again and again, or of drawn records; so the kinds of one sample fit.
+
+        Args:
+            count: how many.
+            records: the data; classes in turn need none.
+            seed: of drawn conditions.
 
         Raises:
-            ConditionError: there are other kinds than classes, and no records.
+            ConditionError: records are needed.
         """
         if not self:
             return Condition()
-        if self.label is not None and len(self.kinds) == 1:
-            return Condition(label=self.label.balanced(count))
+        label = self.label if len(self.kinds) == 1 else None
+        if label is not None and seed is None:
+            return Condition(label=label.balanced(count))
         if records is None:
-            msg = f"the model is conditioned on {', '.join(self.names)}; give a condition of each"
+            msg = f"the model is conditioned on {self}; give a condition of each kind"
             raise ConditionError(msg)
-        return self.stored(records, np.arange(count) % len(records))
+        if label is not None:
+            frequencies = np.bincount(records.labels, minlength=label.classes)
+            return Condition(label=_drawn(seed or 0, count, frequencies))
+        rows = np.arange(count) % len(records)
+        if seed is not None:
+            rows = _drawn(seed, count, np.ones(len(records), int)).astype(np.int64)
+        return self.of_rows(records, rows)
 
-    def requested(self, how: str, count: int, records: Records, seed: int) -> Condition:
-        """The conditions of ``count`` samples, as ``eval.labels`` asks for them, on the host.
+    def grid(self, columns: int, records: Records | None = None) -> Condition:
+        """The conditions of a grid of samples, row by row: :attr:`rows` rows of ``columns``.
 
-        Args:
-            how: ``balanced``, see :meth:`asked`, or ``drawn``: at random, with the frequencies of
-                the records.
-            count: how many.
-            records: of the train split.
-            seed: of the random choice.
+        Raises:
+            ConditionError: records are needed.
         """
-        if how != "drawn" or not self:
-            return self.asked(count, records)
-        if self.label is not None and len(self.kinds) == 1:
-            return Condition(label=self.label.drawn(count, records.labels, seed))
-        rows = np.random.default_rng((seed, count)).integers(len(records), size=count)
-        return self.stored(records, rows)
+        return taken(self.asked(self.rows, records), np.arange(self.rows).repeat(columns))
 
-    def stored(self, records: Records, rows: NDArray[np.integer]) -> Condition:
-        """The conditions of stored ``rows``, on the host."""
-        return self.read(records, np.asarray(rows, np.int64), records.take(rows))[1]
+    def of_rows(self, records: Records, rows: NDArray[np.int64]) -> Condition:
+        """The conditions of stored ``rows``, on the host; pixels are read only where a kind may."""
+        import jax
+
+        if set(self.names) <= {LabelKind.name, TextKind.name}:
+            return self.read(records, rows, np.zeros((len(rows), 0), np.uint8))[1]
+        parts = [
+            self.read(records, part, records.take(part))[1]
+            for part in np.split(rows, range(_READ, len(rows), _READ))
+        ]
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
     @property
     def rows(self) -> int:
@@ -224,3 +245,15 @@ class ConditionSpec:
         for name in sorted(found - expected - set(optional)):
             msg = f"the condition has {name}, which the model does not take; it takes {takes}"
             raise ConditionError(msg)
+
+
+def _drawn(seed: int, count: int, frequencies: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Index i is drawn from (seed, i) with probabilities in proportion to ``frequencies``."""
+    import jax
+
+    from sid2core import rng
+
+    keys = rng.keys(rng.key(seed, "labels"), np.arange(count))
+    uniform = np.asarray(jax.vmap(jax.random.uniform)(keys), np.float64)
+    ends = np.cumsum(frequencies) / np.sum(frequencies)
+    return np.searchsorted(ends, uniform, side="right").astype(np.int32)

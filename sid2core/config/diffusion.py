@@ -6,6 +6,7 @@ classes' modules are imported when an object is first made, so that reading impo
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -34,6 +35,15 @@ class Cosine(Section):
             raise ValueError(msg)
         return self
 
+    def ends(self, image_size: int) -> tuple[float, float]:
+        """Log-SNR at the data (t = 0) and at the noise (t = 1)."""
+        at_data, at_noise = self.shifts(image_size)
+        return self.logsnr_max + at_data, self.logsnr_min + at_noise
+
+    def shifts(self, image_size: int) -> tuple[float, float]:
+        """What is added to the cosine's log-SNR at either end, for images of this height."""
+        return 0.0, 0.0
+
 
 class CosineInterpolated(Cosine):
     """The cosine, moved from one noise resolution to another over time (SiD2 supplement B.1)."""
@@ -41,6 +51,23 @@ class CosineInterpolated(Cosine):
     noise_res_low: Positive
     noise_res_high: Positive | None
     shift: Literal["sid", "listing"]
+
+    def shifts(self, image_size: int) -> tuple[float, float]:
+        """``2 log(d / image_size)`` or, as in the listing, ``-log(d / image_size)`` at each end."""
+        factor = 2.0 if self.shift == "sid" else -1.0
+        ends = (self.noise_res_high or image_size, self.noise_res_low)
+        at_data, at_noise = (factor * math.log(end / image_size) for end in ends)
+        return at_data, at_noise
+
+    def rises(self, image_size: int) -> bool:
+        """Whether log-SNR rises somewhere: its cosine falls by at least 4 a over [0, 1].
+
+        a = pi / 2 - arctan(exp(-logsnr_max / 2)) - arctan(exp(logsnr_min / 2)).
+        """
+        at_data, at_noise = self.shifts(image_size)
+        start, end = math.exp(-0.5 * self.logsnr_max), math.exp(0.5 * self.logsnr_min)
+        gentlest = 4.0 * (0.5 * math.pi - math.atan(start) - math.atan(end))
+        return at_noise - at_data >= gentlest
 
 
 SCHEDULES = Registry("diffusion.schedule")

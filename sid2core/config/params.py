@@ -7,6 +7,7 @@ tracks them. Reading imports neither JAX nor pandas, so a mistyped key fails at 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sid2core.config import explain, legacy
+from sid2core.config import explain, legacy, plugins
 from sid2core.config.data import Data, Loader
 from sid2core.config.diffusion import Diffusion, Sampling
 from sid2core.config.evaluation import Eval
@@ -97,7 +98,30 @@ class Model(Section):
             if block == "transformer" and channels % getattr(self, name):
                 msg = f"{name} {getattr(self, name)} must divide {channels} channels"
                 raise ValueError(msg)
+        if self.emb_channels % 2:
+            msg = (
+                f"emb_channels is {self.emb_channels}; expected an even number, half of it for "
+                "sines and half for cosines of the log-SNR"
+            )
+            raise ValueError(msg)
+        for channels in self.attention_widths():
+            size = self.size_of_heads(channels)
+            if self.position == "rope" and size % 2:
+                msg = (
+                    f"position rope needs heads of an even size, found {size} for {channels} "
+                    f"channels; change {name}, or set position to learned"
+                )
+                raise ValueError(msg)
         return self
+
+    def attention_widths(self) -> list[int]:
+        """Channels of the levels that have Transformer blocks."""
+        pairs = zip(self.channels, self.blocks, strict=True)
+        return [channels for channels, block in pairs if block == "transformer"]
+
+    def size_of_heads(self, channels: int) -> int:
+        """Channels of an attention head at a level with so many."""
+        return self.head_size or channels // (self.heads or 1)
 
 
 class Guidance(Section):
@@ -232,6 +256,7 @@ class Runtime(Section):
 class Params(Section):
     """The whole of ``params.yaml``."""
 
+    plugins: list[Annotated[str, Field(min_length=1)]]
     seed: Seed
     data: Data
     loader: Loader
@@ -270,7 +295,13 @@ def read(path: Path = PARAMS_FILE) -> Params:
 
 
 def parse(raw: Any, origin: str = "params.yaml") -> Params:
-    """Check a mapping as read from YAML; errors as in :func:`read`."""
+    """Check a mapping as read from YAML, once its plugins are imported; errors as in :func:`read`.
+
+    Raises:
+        ParamsError: as :func:`read`, or a plugin cannot be imported.
+    """
+    if isinstance(raw, Mapping):
+        plugins.load(raw.get("plugins"))
     moved = [f"  {line}" for line in legacy.moved(raw)]
     if moved:
         msg = "\n".join([f"{origin} is of an earlier layout; {len(moved)} key(s) moved:", *moved])

@@ -23,7 +23,7 @@ from jax.sharding import NamedSharding
 from numpy.typing import NDArray
 
 from sid2core import conditioning
-from sid2core.conditioning import Condition
+from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation import chunks
 from sid2core.evaluation.sampler_spec import SamplerSpec
@@ -36,7 +36,7 @@ from sid2core.typing import Array
 Measured = dict[str, Any]
 """What is measured of an image set, as JSON values."""
 Source = Callable[[NDArray[np.integer], Condition], tuple[NDArray[np.uint8], list[float]]]
-"""(indices [n], condition of n) → images [n, h, w, c], seconds an image of each timed batch."""
+"""(indices [n], condition) → images [n, h, w, c], seconds an image of each timed batch."""
 _BATCHES = 8
 """Of a chunk, unless ``images_per_chunk`` is given."""
 _log = logging.getLogger(__name__)
@@ -79,7 +79,6 @@ class ImageSet(Protocol):
     Attributes:
         name: of its folder.
         indices: which images, [n].
-        condition: of the images, on the host.
         keep: how many of the first images are kept.
         measured: whether features are extracted; if not, images are only drawn and kept.
     """
@@ -89,11 +88,12 @@ class ImageSet(Protocol):
     @property
     def indices(self) -> NDArray[np.integer]: ...  # noqa: D102
     @property
-    def condition(self) -> Condition: ...  # noqa: D102
-    @property
     def keep(self) -> int: ...  # noqa: D102
     @property
     def measured(self) -> bool: ...  # noqa: D102
+
+    def condition(self, part: slice) -> Condition:
+        """What the images of this part of ``indices`` are sampled for; on the host."""
 
     def source(self, run: EvaluationRun) -> Source:
         """What makes the images; asked for once a process, before its first chunk."""
@@ -107,9 +107,14 @@ class SampleSet:
     spec: SamplerSpec
     stream: Array
     indices: NDArray[np.integer]
-    condition: Condition
+    conditions: Condition
+    """[n, …]."""
     keep: int = 0
     measured: bool = True
+
+    def condition(self, part: slice) -> Condition:
+        """Some of ``conditions``."""
+        return conditioning.taken(self.conditions, part)
 
     def source(self, run: EvaluationRun) -> Source:
         """A generator with its weights on the devices."""
@@ -126,22 +131,29 @@ class SampleSet:
 
 @dataclass(frozen=True, eq=False)
 class RealSet:
-    """Real images: the rows ``indices`` of a data set."""
+    """Real images: the rows ``indices`` of a data set, as a model with this condition has them."""
 
     name: str
     dataset: Dataset
+    spec: ConditionSpec
     indices: NDArray[np.integer]
     keep: int = 0
     measured: bool = True
 
-    @property
-    def condition(self) -> Condition:
-        """The condition that each image is stored with."""
-        return self.dataset.condition.stored(self.dataset, self.indices)
+    def condition(self, part: slice) -> Condition:
+        """What the records are stored with."""
+        return self.spec.of_rows(self.dataset, np.asarray(self.indices[part], np.int64))
 
     def source(self, run: EvaluationRun) -> Source:
         """The data set."""
-        return lambda indices, condition: (self.dataset.take(indices), [])
+
+        def images(
+            indices: NDArray[np.integer], condition: Condition
+        ) -> tuple[NDArray[np.uint8], list[float]]:
+            rows = np.asarray(indices, np.int64)
+            return self.spec.read(self.dataset, rows, self.dataset.take(rows))[0], []
+
+        return images
 
 
 @dataclass(frozen=True)
@@ -224,7 +236,7 @@ def _chunks(one: ImageSet, run: EvaluationRun) -> list[_Chunk]:
 def _arrays(chunk: _Chunk, source: Source, evaluator: Evaluator) -> Mapping[str, Any]:
     """The content of a chunk file: features by name, and what else :func:`read` returns."""
     indices = chunk.of.indices[chunk.part]
-    images, seconds = source(indices, conditioning.taken(chunk.of.condition, chunk.part))
+    images, seconds = source(indices, chunk.of.condition(chunk.part))
     features = evaluator.features(images) if chunk.of.measured else {}
     kept = images[: max(0, chunk.of.keep - chunk.start)]
     return {**features, "indices": indices, "images": kept, "seconds": np.array(seconds)}
@@ -255,7 +267,6 @@ def read(one: ImageSet, run: EvaluationRun) -> Drawn:
     Raises:
         ChunkError: a chunk is missing or damaged.
     """
-    condition = one.condition
     accumulator, images, seconds = run.evaluator.accumulator(), [], list[float]()
     for chunk in _chunks(one, run):
         arrays = chunks.read(chunk.path(run))
@@ -263,6 +274,6 @@ def read(one: ImageSet, run: EvaluationRun) -> Drawn:
         images.append(arrays.pop("images"))
         seconds.extend(arrays.pop("seconds").tolist())
         if one.measured:
-            accumulator.add_features(arrays, conditioning.taken(condition, chunk.part))
+            accumulator.add_features(arrays, one.condition(chunk.part))
     typical = statistics.median(seconds) if seconds else None
     return Drawn(accumulator, np.concatenate(images), typical)

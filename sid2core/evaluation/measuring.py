@@ -44,10 +44,10 @@ def distillation_metrics(one: SampleSet, run: EvaluationRun) -> dict[str, float]
     """
     (found,) = qualities(drawing.draw_and_measure([one], run, quality), [one])
     name, count = f"{found.distance}_train", count_name(found.samples)
-    _log.info("%s: %s %.4f, agreement %s", one.name, name, found.fd_train, found.agreement)
     metrics = {f"{name}_{count}": round(found.fd_train, 5)}
     if found.agreement is not None:
         metrics[f"agreement_{count}"] = round(found.agreement, 5)
+    _log.info("%s: %s", one.name, ", ".join(f"{key} {value}" for key, value in metrics.items()))
     return metrics | {"nfe": one.spec.method.nfe}
 
 
@@ -57,8 +57,8 @@ class Measurement:
 
     Attributes:
         scores: by every feature extractor, those of the data set's own first.
-        agreement: the share of images in which the data set's classifier sees the class that was
-            asked for; None for data without classes.
+        agreement: the share of images that the data set's classifier assigns to the class they
+            were sampled for; None for images without a class.
     """
 
     scores: Sequence[Score]

@@ -31,20 +31,20 @@ def save(
     costs = []
     for one in sets:
         drawn = drawing.read(one, run)
-        condition = conditioning.taken(one.condition, slice(len(drawn.images)))
-        arrays = conditioning.to_arrays(condition)
-        np.savez_compressed(draft.path(f"{one.name}.npz"), images=drawn.images, **arrays)
+        count = len(drawn.images)
+        classes = conditioning.columns(one.condition(slice(count)), count)
+        np.savez_compressed(draft.path(f"{one.name}.npz"), images=drawn.images, **classes)
         for reference in run.evaluator.references:
             place = draft.path(f"statistics/{one.name}.{reference.extractor.name}.npz")
             drawn.accumulator.moments(reference).save(place)
         costs.append(tables.cost_row(one.spec, drawn.seconds, run))
-    shown: dict[str, Any] = {one.spec.name: _grid(one, run) for one in grids}
-    np.savez_compressed(draft.path("grids.npz"), **shown)
+    arrays: dict[str, Any] = {one.spec.name: _grid(one, run) for one in grids}
+    np.savez_compressed(draft.path("grids.npz"), **arrays)
     return costs
 
 
 def _grid(one: SampleSet, run: EvaluationRun) -> NDArray[np.uint8]:
-    """[rows, columns, h, w, c]."""
+    """[rows, columns, h, w, c]: a row for each condition."""
     images = drawing.read(one, run).images
     rows = one.spec.method.denoiser.network.config.condition.rows
     return images.reshape(rows, -1, *images.shape[1:])

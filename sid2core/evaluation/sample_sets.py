@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sid2core import conditioning, rng
-from sid2core.conditioning import Condition
+from sid2core import rng
+from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation.drawing import RealSet, SampleSet
 from sid2core.evaluation.sampler_spec import SamplerSpec
@@ -46,16 +46,15 @@ def evaluated(
     return SampleSet(spec.name, spec, stream, np.arange(count), condition, keep)
 
 
-def grid(spec: SamplerSpec, rows: Condition, columns: int, seed: int) -> SampleSet:
+def grid(spec: SamplerSpec, train: Dataset, columns: int, seed: int) -> SampleSet:
     """Images to look at: a row of ``columns`` images for each condition, one key a column."""
-    count = spec.method.denoiser.network.config.condition.rows
-    condition = conditioning.taken(rows, np.arange(count).repeat(columns))
-    keys = np.tile(np.arange(columns), count)
+    kinds = spec.method.denoiser.network.config.condition
+    condition, keys = kinds.grid(columns, train), np.tile(np.arange(columns), kinds.rows)
     stream, name = rng.key(seed, "evaluate/grid"), f"{spec.name}.grid"
     return SampleSet(name, spec, stream, keys, condition, keep=len(keys), measured=False)
 
 
-def real_baseline(train: Dataset, count: int, seed: int) -> RealSet:
+def real_baseline(train: Dataset, spec: ConditionSpec, count: int, seed: int) -> RealSet:
     """The real-data baseline: ``count`` different training images, or all that there are."""
     order = np.asarray(rng.permutation(seed, "evaluate/yardstick", len(train)))
-    return RealSet(BASELINE, train, np.sort(order[:count]))
+    return RealSet(BASELINE, train, spec, np.sort(order[:count]))

@@ -51,15 +51,21 @@ def evaluated(
 ) -> list[SamplerSpec]:
     """The base model as ``evaluate`` shows it: without, with constant and with searched guidance.
 
+    An unconditional model has nothing to be guided away from; it is shown without guidance only.
+
     Args:
         model: the base model.
         sampling: its sampler.
         weight: of the constant guidance.
         searched: the guidance that ``guidance_search`` found.
     """
+    base = guided(model, sampling, NoGuidance(), "base", "base, no guidance")
+    if not model.denoiser.network.config.condition:
+        return [base]
+    constant = ConstantGuidance(weight)
     return [
-        guided(model, sampling, NoGuidance(), "base", "base, no guidance"),
-        guided(model, sampling, ConstantGuidance(weight), "constant", "base, constant guidance"),
+        base,
+        guided(model, sampling, constant, "constant", "base, constant guidance"),
         guided(model, sampling, searched, "searched", "base, guidance found by the search"),
     ]
 

@@ -54,11 +54,12 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def sampler_row(spec: SamplerSpec | None, measured: Measurement) -> SamplerRow:
     """A sampler's row of ``samplers.csv``; without one that of the real-data baseline."""
     by_name = {score.metric: score.value for score in reversed(measured.scores)}
+    agreement = measured.agreement
     scores: dict[str, Any] = {
         "samples": measured.scores[0].samples,
         "fd_eval": round(by_name["fd_eval"], 6),
         "fd_train": round(by_name["fd_train"], 6),
-        "agreement": math.nan if measured.agreement is None else round(measured.agreement, 6),
+        "agreement": math.nan if agreement is None else round(agreement, 6),
     }
     return SamplerRow(**scores, **_described(spec))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -60,10 +59,6 @@ class Method:
     def gflops_image(self) -> float:
         """GFLOPs an image costs (SiD2 supplement B.3)."""
         return self.nfe * cost.forward_gflops(self.denoiser.network.config)
-
-
-_BATCHES = 8
-"""Of a chunk."""
 
 
 class Generator:
@@ -134,16 +129,6 @@ class Generator:
             part = slice(start, start + self._batch_size)
             drawn.append(self._batch(keys[part], *conditioning.taken(both, part)))
         return np.concatenate(drawn)[:count]
-
-    def chunks(
-        self, stream: Array, indices: NDArray[np.integer], condition: Condition
-    ) -> Iterator[tuple[NDArray[np.uint8], Condition]]:
-        """The same a few batches at a time, with their conditions: memory holds no more."""
-        size = _BATCHES * self._batch_size
-        for start in range(0, len(indices), size):
-            part = slice(start, start + size)
-            asked = conditioning.taken(condition, part)
-            yield self.images(stream, indices[part], asked), asked
 
     def _batch(
         self, keys: Array, condition: Condition, negative: Condition | None

@@ -1,8 +1,8 @@
 """The grid search over guidance: weight × interval of log-SNR (SiD2 supplement B.4).
 
-Every cell draws the same images (same keys, same labels), so cells differ by their guidance alone.
-A cell is scored by the Fréchet distance to the *train* split: the eval split stays unseen, so what
-``evaluate`` says of the winner is not biased by having been chosen.
+Every cell draws the same images (same keys, same conditions), so cells differ by their guidance
+alone. A cell is scored by the Fréchet distance to the *train* split. The eval split stays unseen,
+so the choice does not bias what ``evaluate`` reports of the winner.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sid2core import config
+from sid2core.conditioning import ConditionSpec
 from sid2core.diffusion.guidance import (
     ConstantGuidance,
     Guidance,
@@ -69,8 +70,13 @@ class Score:
     """What the distance is called: of whose features it is."""
 
 
-def grid(settings: config.GuidanceSearch) -> list[Cell]:
-    """Weight 0 once, then every weight on the whole range and on every interval."""
+def grid(settings: config.GuidanceSearch, spec: ConditionSpec) -> list[Cell]:
+    """Weight 0 once, then every weight on the whole range and on every interval.
+
+    A model without conditions (``spec``) has nothing to be guided away from: weight 0 alone.
+    """
+    if not spec:
+        return [Cell(0.0)]
     bounds: list[Sequence[float | None]] = [(None, None), *settings.intervals]
     return [Cell(0.0)] + [Cell(weight, *pair) for pair in bounds for weight in settings.weights]
 
@@ -99,20 +105,21 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def verdict(scores: Sequence[Score]) -> dict[str, Any]:
-    """The best cell, the runner-up, the best with guidance, and the noise to judge them by.
+    """The best cell, the runner-up, the best with guidance, and the noise between seeds.
 
     ``noise`` is the pooled standard deviation of one cell's distance between seeds; the mean of
-    r repeats has noise / sqrt(r). ``guided`` is ``best`` itself unless that has no guidance: it is
-    what ``distill`` teaches and ``evaluate`` sets beside the unguided sampler.
+    r repeats has noise / sqrt(r). ``guided`` is ``best`` itself unless that has no guidance:
+    ``distill`` teaches it, and ``evaluate`` shows it beside the unguided sampler. If there is no
+    second cell, or none with guidance, ``runner_up`` or ``guided`` is None.
     """
     ordered = sorted(scores, key=lambda one: one.fd_train_mean)
-    best, runner_up = ordered[:2]
-    guided = next(one for one in ordered if one.weight > 0.0)
+    best, runner_up = ordered[0], ordered[1] if len(ordered) > 1 else None
+    guided = next((one for one in ordered if one.weight > 0.0), None)
     pooled = math.sqrt(statistics.fmean(one.fd_train_std**2 for one in scores))
     return {
         "best": asdict(best),
-        "runner_up": asdict(runner_up),
-        "guided": asdict(guided),
+        "runner_up": None if runner_up is None else asdict(runner_up),
+        "guided": None if guided is None else asdict(guided),
         "noise": round(pooled, 6),
         "distance": best.distance,
         "samples": best.samples,
@@ -122,23 +129,28 @@ def verdict(scores: Sequence[Score]) -> dict[str, Any]:
 
 def metrics(verdict: Mapping[str, Any]) -> dict[str, Any]:
     """What ``dvc metrics diff`` compares of a verdict."""
-    best, guided = verdict["best"], verdict["guided"]
+    best, runner_up, guided = (verdict[name] for name in ("best", "runner_up", "guided"))
     name = f"{verdict['distance']}_train_{count_name(verdict['samples'])}"
-    return {
+    found = {
         "weight": best["weight"],
         "logsnr_min": best["logsnr_min"],
         "logsnr_max": best["logsnr_max"],
         name: round(best["fd_train_mean"], 5),
-        f"{name}_runner_up": round(verdict["runner_up"]["fd_train_mean"], 5),
-        f"{name}_noise": round(verdict["noise"], 5),
-        "guided_weight": guided["weight"],
-        f"{name}_guided": round(guided["fd_train_mean"], 5),
     }
+    if runner_up is not None:
+        found[f"{name}_runner_up"] = round(runner_up["fd_train_mean"], 5)
+    found[f"{name}_noise"] = round(verdict["noise"], 5)
+    if guided is not None:
+        found["guided_weight"] = guided["weight"]
+        found[f"{name}_guided"] = round(guided["fd_train_mean"], 5)
+    return found
 
 
 def chosen(verdict: Mapping[str, Any]) -> Cell:
-    """The cell that a verdict names the best with guidance."""
+    """The cell that a verdict names the best with guidance; without any the one of weight 0."""
     guided = verdict["guided"]
+    if guided is None:
+        return Cell(0.0)
     return Cell(guided["weight"], guided["logsnr_min"], guided["logsnr_max"])
 
 

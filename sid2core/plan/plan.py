@@ -118,7 +118,7 @@ def price(
     shapes, xla = network.shapes(), counting.xla_gflops(network.config)
     return Price(
         shape=tuple(shape),
-        classes=None if condition.label is None else condition.label.classes,
+        classes=condition.classes,
         parameters=counting.parameters(shapes),
         gflops=cost.forward_gflops(network.config),
         gflops_xla=xla,

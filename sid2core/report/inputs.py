@@ -79,11 +79,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Search:
-    """The guidance search: its grid, the two best settings, the noise between seeds."""
+    """The guidance search: its grid, the two best settings, the noise between seeds.
+
+    Without conditions there is nothing to search: one setting, and no runner-up.
+    """
 
     settings: tuple[Setting, ...]
     best: Setting
-    runner_up: Setting
+    runner_up: Setting | None
     noise: float
     distance: str
     """The distance that the search used: fd, or fid."""
@@ -256,7 +259,9 @@ def _search(path: Path, search: Artifact) -> Search:
     best_path = search.path("best.json")
     best = files.mapping(best_path, "guidance_search")
     try:
-        first, second = (_find(settings, best[rank]) for rank in ("best", "runner_up"))
+        first, second = _find(settings, best["best"]), best["runner_up"]
+        if second is not None or len(settings) > 1:
+            second = _find(settings, second)
         noise = files.number(best["noise"])
         return Search(settings, first, second, noise, str(best["distance"]))
     except (KeyError, TypeError, ValueError) as error:

@@ -110,13 +110,14 @@ def search_table(search: Search) -> Mapping[str, Any]:
     ]
     searched = formatting.metric(f"{search.distance}_train")
     headings = ("log-SNR interval", searched, "± seeds", "class agreement", "NFE", "rank")
-    gap = search.runner_up.fd_train_mean - search.best.fd_train_mean
+    second = search.runner_up
+    gap = math.nan if second is None else second.fd_train_mean - search.best.fd_train_mean
     error = search.noise * math.sqrt(2 / search.best.repeats)
     return {
         "table": Table("weight", headings, tuple(rows)),
         "distance": formatting.metric(search.distance),
         "best": search.best,
-        "runner_up": search.runner_up,
+        "runner_up": second,
         "noise": search.noise,
         "gap": gap,
         "error": error,

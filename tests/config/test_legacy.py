@@ -78,6 +78,44 @@ def test_a_key_of_the_earlier_layout_is_refused_with_its_new_place(section, flat
     assert refusal(tiny.PARAMS | {section: flat}) == lines
 
 
+@pytest.mark.parametrize("move", legacy.MOVES, ids=lambda move: move.old)
+def test_every_old_key_is_refused_with_the_place_of_the_kind_that_has_it(move):
+    *parents, last = move.old.split(".")
+    for kind in move.kinds or ("",):
+        raw = tiny.raw()
+        section = raw
+        for parent in parents:
+            section = section[parent]
+        section[last] = None
+        if move.kinds:
+            choice = raw
+            for part in move.kind.removesuffix(".name").split("."):
+                choice = choice[part]
+            choice["name"] = kind
+        assert refusal(raw) == [f"{move.old} moved to {move.new.format(kind)}"]
+
+
+@pytest.mark.parametrize("place", legacy.NAMES)
+def test_a_name_in_the_place_of_a_section_is_refused(place):
+    section, key = place.split(".")
+    raw = tiny.raw()
+    raw[section][key] = "folder"
+    assert refusal(raw) == [
+        f"{place} moved to {place}.name: found 'folder' where a section is expected"
+    ]
+
+
+def test_the_earlier_data_section_is_refused_with_the_place_of_its_source():
+    flat = {"source": "frames", "path": "a", "frames": 3, "labels": None, "workers": 2}
+    assert refusal(tiny.PARAMS | {"data": flat}) == [
+        "data.source moved to data.source.name: found 'frames' where a section is expected",
+        "data.path moved to data.source.frames.path",
+        "data.labels moved to data.source.folder.labels",
+        "data.frames moved to data.source.frames.frames",
+        "data.workers moved to runtime.workers",
+    ]
+
+
 def test_every_new_place_exists():
     """A value that is no value of any key is refused there, not for the key."""
     for move in legacy.MOVES:

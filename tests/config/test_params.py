@@ -175,6 +175,7 @@ DECAY, WIDE = {"kind": "decay", "value": 0.99}, {"kind": "power", "value": 0.3}
         ("model.decoder_depth", [], "model", "decoder_depth has 0 entries; 2 channels need 1"),
         ("model.dropout", [0.1], "model", "dropout has 1 entries; 2 channels need 2"),
         ("model.head_size", 48, "model", "head_size 48 must divide 64 channels"),
+        ("model.emb_channels", 127, "model", "emb_channels is 127; expected an even number"),
         ("eval.keep", 5000, "eval", "keep 5000 exceeds samples"),
         ("distill.steps", [8, 8], "distill", "steps repeats an entry"),
         ("distill.accumulation", 7, "distill", "accumulation 7 must divide batch_size 64"),
@@ -200,6 +201,12 @@ def test_keys_that_do_not_go_together_are_refused_by_their_section(path, value, 
     (line,) = refusal(with_value(path, value))
     assert line.startswith(f"{key}: ")
     assert words in line
+
+
+def test_rotary_positions_need_heads_of_an_even_size():
+    model = {"position": "rope", "head_size": None, "heads": 64}
+    with pytest.raises(ParamsError, match=r"model: position rope needs heads of an even size, fou"):
+        tiny.params(model=model | {"channels": [8, 64]})
 
 
 def with_kind(place, name, **given):

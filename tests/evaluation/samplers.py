@@ -20,7 +20,7 @@ from tests.metrics.evaluators import mean_colour_evaluator
 
 SEED = 3
 LABELS = np.arange(10, dtype=np.int32) % 3
-ROWS = Condition(label=np.arange(3, dtype=np.int32))
+CONDITION = Condition(label=LABELS)
 
 
 def spec(guidance=None, steps=3, scale=0.4):
@@ -31,12 +31,20 @@ def spec(guidance=None, steps=3, scale=0.4):
 
 
 def samples(one=None, keep=10):
-    return sample_sets.evaluated(one or spec(), Condition(label=LABELS), len(LABELS), keep, SEED)
+    return sample_sets.evaluated(one or spec(), CONDITION, 10, keep, SEED)
 
 
 def run(folder, chunk_size=4, batch_size=4, sharding=None):
     evaluator = mean_colour_evaluator()
     return EvaluationRun("evaluate", folder, evaluator, batch_size, sharding, chunk_size)
+
+
+def grid(columns, one=None):
+    return sample_sets.grid(one or spec(), real(), columns, SEED)
+
+
+def baseline(count, seed=SEED):
+    return sample_sets.real_baseline(real(), real().condition, count, seed)
 
 
 def real(count=30):

@@ -14,10 +14,12 @@ from sid2core.metrics.quality import Quality
 from sid2core.training import cluster, mesh
 from tests import tiny
 from tests.evaluation.samplers import (
+    CONDITION,
     LABELS,
-    ROWS,
     SEED,
+    baseline,
     count_images,
+    grid,
     real,
     run,
     samples,
@@ -41,12 +43,12 @@ def test_sample_i_has_label_i_mod_k_and_the_key_of_i(tmp_path):
     one, where = spec(), run(tmp_path)
     found, quality = drawn(samples(one), where)
     generator = Generator(one.method, one.params, 4)
-    expected = generator.images(rng.key(SEED, "evaluate"), np.arange(10), Condition(label=LABELS))
+    expected = generator.images(rng.key(SEED, "evaluate"), np.arange(10), CONDITION)
     assert found.images.dtype == np.uint8
     assert (found.images == expected).all()
     features = found.accumulator.features(where.evaluator.references[0], "pool")
     np.testing.assert_array_equal(features, where.evaluator.features(expected)["classifier.pool"])
-    assert quality == where.evaluator.quality(expected, Condition(label=LABELS))
+    assert quality == where.evaluator.quality(expected, CONDITION)
 
 
 def test_samplers_are_compared_on_the_same_noise(tmp_path):
@@ -92,7 +94,7 @@ def test_only_images_that_are_shown_are_kept(tmp_path):
 @pytest.mark.parametrize("after", range(5))
 def test_after_a_kill_the_same_bytes(tmp_path, monkeypatch, made, after):
     """Of three chunks, the measurement and the chunk of a grid, ``after`` were written."""
-    sets = [samples(), sample_sets.grid(spec(), ROWS, 2, SEED)]
+    sets = [samples(), grid(2)]
 
     def everything(where):
         quality = drawing.draw_and_measure(sets, where, measuring.quality)
@@ -186,8 +188,8 @@ def together(count, work, monkeypatch):
 def test_processes_share_chunks_and_measurements(tmp_path, monkeypatch, made, count):
     sets = [
         samples(),
-        sample_sets.grid(spec(), ROWS, 2, SEED),
-        sample_sets.real_baseline(real(), 9, SEED),
+        grid(2),
+        baseline(9),
     ]
     measured = []
 
@@ -228,48 +230,46 @@ def test_a_chunk_has_eight_batches_unless_its_size_is_given(tmp_path):
 
 
 def test_the_grid_has_a_class_a_row_and_a_key_a_column(tmp_path):
-    one = sample_sets.grid(spec(steps=1, scale=0.2), ROWS, 5, SEED)
+    one = grid(5, spec(steps=1, scale=0.2))
     where = run(tmp_path)
     assert drawing.draw_and_measure([one], where, measuring.quality) == {}
     found = drawing.read(one, where)
     assert len(found.accumulator) == 0
-    grid = found.images.reshape(3, 5, 4, 4, 1)
-    lifted = grid.astype(int) - np.array([-51, 0, 51])[:, None, None, None, None]
+    shown = found.images.reshape(3, 5, 4, 4, 1)
+    lifted = shown.astype(int) - np.array([-51, 0, 51])[:, None, None, None, None]
     for column in range(5):
         assert np.abs(lifted[:, column] - lifted[0, column]).max() <= 1
         for other in range(column):
             assert np.abs(lifted[0, column] - lifted[0, other]).max() > 1
     evaluated, _ = drawn(samples(spec(steps=1, scale=0.2)), run(tmp_path))
-    assert not any((grid[0, 0] == image).all() for image in evaluated.images)
+    assert not any((shown[0, 0] == image).all() for image in evaluated.images)
 
 
-def test_repeats_of_a_search_have_the_same_classes_and_other_noise():
-    sets = sample_sets.search_repeats(spec(), Condition(label=LABELS), len(LABELS), 3, SEED)
+def test_repeats_of_a_search_have_the_same_conditions_and_other_noise():
+    sets = sample_sets.search_repeats(spec(), CONDITION, 10, 3, SEED)
     assert [one.name for one in sets] == ["base/repeat-0", "base/repeat-1", "base/repeat-2"]
-    assert all((one.condition.label == LABELS).all() for one in sets)
+    assert all((one.condition(slice(2, 5)).label == LABELS[2:5]).all() for one in sets)
     indices = list(itertools.chain(*(one.indices for one in sets)))
     assert indices == list(range(30))
 
 
-def shown(baseline):
-    return baseline.dataset.take(baseline.indices)[:, 0, 0, 0].tolist()
+def shown(one):
+    return one.dataset.take(one.indices)[:, 0, 0, 0].tolist()
 
 
 def test_the_baseline_is_real_images_without_repetition(tmp_path):
-    baseline, where = sample_sets.real_baseline(real(), 20, SEED), run(tmp_path)
-    assert len(set(shown(baseline))) == len(shown(baseline)) == 20
-    found, quality = drawn(baseline, where)
-    images = real().take(baseline.indices)
-    assert quality == where.evaluator.quality(
-        images, Condition(label=real().labels[baseline.indices])
-    )
+    one, where = baseline(20), run(tmp_path)
+    assert len(set(shown(one))) == len(shown(one)) == 20
+    found, quality = drawn(one, where)
+    condition = Condition(label=real().labels[one.indices])
+    assert quality == where.evaluator.quality(real().take(one.indices), condition)
     assert found.seconds is None
 
 
 def test_the_baseline_depends_on_the_seed():
-    found = [shown(sample_sets.real_baseline(real(), 20, seed)) for seed in (0, 0, 1)]
+    found = [shown(baseline(20, seed)) for seed in (0, 0, 1)]
     assert found[0] == found[1] != found[2]
 
 
 def test_the_baseline_is_all_images_if_more_are_asked_for():
-    assert shown(sample_sets.real_baseline(real(), 500, SEED)) == list(range(30))
+    assert shown(baseline(500)) == list(range(30))

@@ -89,3 +89,10 @@ def test_the_table_of_costs_is_the_supplements(tmp_path):
     assert row["tflops_image"] == pytest.approx(16 * row["gflops_forward"] / 1000)
     assert row["seconds_image"] == 0.01235
     assert (row["batch_size"], row["devices"]) == (4, 1)
+
+
+def test_images_without_classes_have_no_agreement(tmp_path):
+    unlabelled = Measurement(SCORES, None)
+    tables.write(tmp_path, [spec()], {"base": unlabelled})
+    assert pd.read_csv(tmp_path / "samplers.csv")["agreement"].isna().all()
+    assert "agreement_1k" not in json.loads((tmp_path / "metrics.json").read_text())["base"]

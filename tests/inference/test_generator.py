@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sid2core import rng
-from sid2core.conditioning import Condition, ConditionSpec
+from sid2core.conditioning import Condition
 from sid2core.diffusion.guidance import ConstantGuidance, IntervalGuidance, NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.samplers import DDIM, DDPM, DPMSolver, Heun, Step
@@ -145,16 +145,6 @@ def test_weights_of_guidance_share_one_compiled_sampler():
     assert network.traced[first:] == [-1, -1, -1]
     assert (images[0] != images[1]).any()
     assert (images[1] != images[2]).any()
-
-
-@pytest.mark.parametrize(("count", "classes"), [(10, 3), (9, 3), (2, 5), (0, 4)])
-def test_labels_are_balanced(count, classes):
-    labels = ConditionSpec.of_classes(classes).asked(count).label
-    counts = np.bincount(labels, minlength=classes)
-    assert len(labels) == count
-    assert labels.dtype == np.int32
-    assert counts.max() - counts.min() <= 1
-    assert set(labels) <= set(range(classes))
 
 
 def test_a_student_steps_by_the_posterior():

@@ -3,11 +3,14 @@ import math
 
 import pytest
 
+from sid2core.conditioning import ConditionSpec
 from sid2core.diffusion.guidance import ConstantGuidance, IntervalGuidance, NoGuidance
 from sid2core.inference import guidance_search
 from sid2core.inference.guidance_search import Cell, Score
 from sid2core.metrics.quality import Quality
 from tests import tiny
+
+CLASSES = ConditionSpec.of_classes(10)
 
 
 def settings(**changes):
@@ -31,7 +34,9 @@ def cell_score(cell, mean, std=0.1):
 
 
 def test_the_grid_holds_no_guidance_once_and_every_weight_everywhere():
-    cells = guidance_search.grid(settings(weights=[0.5, 2.0], intervals=[[-3.0, 5.0], [0.0, 5.0]]))
+    cells = guidance_search.grid(
+        settings(weights=[0.5, 2.0], intervals=[[-3.0, 5.0], [0.0, 5.0]]), CLASSES
+    )
     assert cells == [
         Cell(0.0),
         Cell(0.5),
@@ -44,7 +49,10 @@ def test_the_grid_holds_no_guidance_once_and_every_weight_everywhere():
 
 
 def test_the_whole_range_is_searched_even_without_intervals():
-    assert guidance_search.grid(settings(weights=[1.0], intervals=[])) == [Cell(0.0), Cell(1.0)]
+    assert guidance_search.grid(settings(weights=[1.0], intervals=[]), CLASSES) == [
+        Cell(0.0),
+        Cell(1.0),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +92,7 @@ def test_the_eval_split_has_no_say():
 
 @pytest.fixture
 def cells():
-    return guidance_search.grid(settings(weights=[0.5, 2.0], intervals=[[-3.0, 5.0]]))
+    return guidance_search.grid(settings(weights=[0.5, 2.0], intervals=[[-3.0, 5.0]]), CLASSES)
 
 
 def test_the_verdict_names_the_nearest_two_and_the_noise_between_seeds(cells):
@@ -120,3 +128,26 @@ def test_what_is_chosen_survives_the_file(cells, place):
     expected = cells[place or 1]  # the first has no guidance, of the others all are equal
     assert guidance_search.chosen(verdict) == expected
     assert guidance_search.chosen(verdict).guidance == expected.guidance
+
+
+def test_without_conditions_there_is_nothing_to_search():
+    assert guidance_search.grid(settings(), ConditionSpec()) == [Cell(0.0)]
+
+
+def test_a_grid_of_one_cell_has_neither_a_runner_up_nor_guidance():
+    verdict = guidance_search.verdict([cell_score(Cell(0.0), 2.0)])
+    assert verdict["best"]["weight"] == 0.0
+    assert (verdict["runner_up"], verdict["guided"]) == (None, None)
+    assert guidance_search.chosen(verdict) == Cell(0.0)
+    assert guidance_search.metrics(verdict) == {
+        "weight": 0.0,
+        "logsnr_min": None,
+        "logsnr_max": None,
+        "fd_train_100": 2.0,
+        "fd_train_100_noise": 0.1,
+    }
+
+
+def test_images_without_classes_have_no_agreement():
+    repeats = [Quality(50, distance, 9.0, None, "fd") for distance in (3.0, 4.0)]
+    assert guidance_search.score(Cell(0.0), 8, repeats).agreement is None

@@ -45,8 +45,11 @@ def _finish(folder):
 
 @pytest.fixture
 def project(finished, tmp_path, monkeypatch):
-    """A copy of it, the current folder: for runs that are repeated, stopped or harmed."""
-    shutil.copytree(finished, tmp_path / "project")
+    """A copy of it, the current folder: for runs that are repeated, stopped or harmed.
+
+    Without the work folders: finished work is kept until DVC records it, and would be used again.
+    """
+    shutil.copytree(finished, tmp_path / "project", ignore=shutil.ignore_patterns(".sid2"))
     for name in ("SID2_WORK", "SID2_FRESH", "DVC_ROOT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path / "project")

@@ -1,12 +1,13 @@
 import csv
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
 
 from sid2core import config, rng
-from sid2core.conditioning import Condition
+from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.config import build
 from sid2core.inference.generator import Generator
 from sid2core.inference.guidance_search import chosen, grid
@@ -17,6 +18,8 @@ from stages import guidance_search
 from tests import tiny
 from tests.evaluation.samplers import count_images, stopped_after
 
+CLASSES = ConditionSpec.of_classes(10)
+
 
 def table(folder):
     with (folder / "reports/guidance_search/grid.csv").open(newline="") as file:
@@ -25,7 +28,7 @@ def table(folder):
 
 def test_every_cell_is_a_row(finished):
     rows = table(finished)
-    cells = grid(tiny.params().guidance_search)
+    cells = grid(tiny.params().guidance_search, CLASSES)
     assert [(float(row["weight"]), row["interval"]) for row in rows] == [
         (cell.weight, cell.interval) for cell in cells
     ]
@@ -43,7 +46,7 @@ def test_the_best_is_the_nearest_to_the_train_split(finished):
     assert verdict["runner_up"]["fd_train_mean"] == distances[1]
     guided = min(float(row["fd_train_mean"]) for row in table(finished) if float(row["weight"]))
     assert verdict["guided"]["fd_train_mean"] == guided
-    assert chosen(verdict) in grid(tiny.params().guidance_search)[1:]
+    assert chosen(verdict) in grid(tiny.params().guidance_search, CLASSES)[1:]
     metrics = json.loads((finished / "reports/guidance_search/metrics.json").read_text())
     assert metrics == {
         "weight": verdict["best"]["weight"],
@@ -62,7 +65,7 @@ def test_a_row_is_its_images_judged(finished):
     """The last cell once more, by hand: two seeds, the same labels, the mean of their scores."""
     params = config.read()
     reference, train = (artifact.load(name) for name in ("reference", "train"))
-    cell, row = grid(params.guidance_search)[-1], table(finished)[-1]
+    cell, row = grid(params.guidance_search, CLASSES)[-1], table(finished)[-1]
     model, evaluator = Trained.load(train.folder), Evaluator.load(reference)
     sampling = params.sampling
     method = model.method(
@@ -90,6 +93,7 @@ def test_a_stopped_search_goes_on_and_ends_with_the_same_bytes(project, monkeypa
     tiny.write(project, sampling={"batch_size": 2})
     guidance_search.main(config.read())
     expected = tiny.snapshot(project, "guidance_search")
+    shutil.rmtree(".sid2")
     with stopped_after(monkeypatch, after):
         guidance_search.main(config.read())
     assert tiny.snapshot(project, "guidance_search") == expected, "the earlier result stays"

@@ -123,13 +123,13 @@ def test_inception_is_the_primary_extractor_if_it_is_there(project, weights):
 
 def distill(project):
     """As it is: neither students nor their teacher change what is looked at here."""
-    made, search, train = (artifact.load(name) for name in ("distill", "guidance_search", "train"))
+    made = artifact.load("distill")
     kept = {
         path.relative_to(made.folder).as_posix(): path.read_bytes()
         for name in made.facts["students"]
         for path in (made.folder / name).iterdir()
     }
-    inputs = {"train": train, "guidance_search": search}
+    inputs = {name: artifact.load(name) for name in made.manifest["inputs"]}
     with artifact.create("distill", made.manifest["params"], inputs) as draft:
         for name, content in kept.items():
             draft.path(name).write_bytes(content)

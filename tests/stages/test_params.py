@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from sid2core.config import ParamsError
 from stages import params
 from tests import tiny
 
@@ -64,3 +65,10 @@ def test_nothing_slow_is_imported():
         check=True,
     )
     assert not {"jax", "flax", "optax", "pandas", "numpy", "scipy"} & set(done.stdout.split())
+
+
+def test_sections_that_do_not_fit_each_other_are_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParamsError, match=r"model\.patch_size: found 8 .* divide by 16"):
+        params.main(tiny.params(model={"patch_size": 8}))
+    assert not params.CHECKED.exists()

@@ -1,0 +1,155 @@
+"""What sections of ``params.yaml`` must have in common, checked before any work starts.
+
+Only parameters are read, no file and no device. The shape of an example is known for the built-in
+sources; a source that is registered elsewhere may leave it open, and then nothing is said about it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from sid2core.config.data import Shape
+from sid2core.config.diffusion import Cosine, CosineInterpolated, Power
+from sid2core.config.params import Params
+from sid2core.config.section import ParamsError
+
+_CUDNN_HEADS = (8, 128)
+"""Heads of cuDNN's attention are a multiple of the first, up to the second."""
+
+
+def check(params: Params) -> None:
+    """Refuse parameters that cannot work together.
+
+    Raises:
+        ParamsError: lists every problem with its key, the expected value and the cure.
+    """
+    found = [*_of_any_data(params)]
+    shape = params.data.shape
+    if shape is not None:
+        found += [*_of_shape(params, shape)]
+    if found:
+        lines = [f"  {line}" for line in found]
+        msg = "\n".join([f"params.yaml has {len(lines)} problem(s):", *lines])
+        raise ParamsError(msg)
+
+
+def _of_any_data(params: Params) -> Iterator[str]:
+    data = params.data
+    if data.row_group_records > data.shard_records:
+        yield (
+            f"data.row_group_records: found {data.row_group_records}; expected at most "
+            f"shard_records, {data.shard_records}: lower it, or raise shard_records"
+        )
+    yield from _devices(params)
+    yield from _attention(params)
+
+
+def _devices(params: Params) -> Iterator[str]:
+    """Parts of a batch are divided over a mesh whose size is given."""
+    mesh = params.runtime.mesh
+    devices = mesh.data * mesh.fsdp
+    if min(mesh.data, mesh.fsdp) < 1:
+        return
+    for name in ("train", "distill"):
+        settings = getattr(params, name)
+        part = settings.batch_size // settings.accumulation
+        if part % devices and settings.batch_size % devices == 0:
+            yield (
+                f"{name}.accumulation: found {settings.accumulation}, which makes parts of {part} "
+                f"images; expected parts that divide over the {devices} devices of runtime.mesh: "
+                f"lower it, or raise {name}.batch_size"
+            )
+
+
+def _attention(params: Params) -> Iterator[str]:
+    """What cuDNN's attention cannot compute."""
+    model, (multiple, largest) = params.model, _CUDNN_HEADS
+    if params.runtime.attention != "cudnn":
+        return
+    if model.compute_dtype != "bfloat16":
+        yield (
+            f"runtime.attention: found cudnn, which needs model.compute_dtype bfloat16, not "
+            f"{model.compute_dtype}: set it to auto, or the type to bfloat16"
+        )
+    for width in model.attention_widths():
+        size = model.size_of_heads(width)
+        if size % multiple or size > largest:
+            yield (
+                f"runtime.attention: found cudnn, which needs heads of a multiple of {multiple} up "
+                f"to {largest} channels, not {size}: set it to auto, or change model.head_size"
+            )
+
+
+def _of_shape(params: Params, shape: Shape) -> Iterator[str]:
+    """What the shape of an example decides."""
+    yield from _levels(params, shape)
+    yield from _loss(params, shape)
+    yield from _schedule(params, shape[-3])
+    side = min(shape[-3:-1])
+    for name in ("loader", "reference"):
+        shift = getattr(params, name).max_shift
+        if shift >= side:
+            yield (
+                f"{name}.max_shift: found {shift}; expected less than the {side} pixels of the "
+                "image: lower it"
+            )
+
+
+def _levels(params: Params, shape: Shape) -> Iterator[str]:
+    """Every level of the network halves the image, and may thin out frames."""
+    model, (*frames, height, width, _) = params.model, shape
+    levels = len(model.channels)
+    factor = model.patch_size * 2 ** (levels - 1)
+    if height % factor or width % factor:
+        yield (
+            f"model.patch_size: found {model.patch_size} with {levels} levels, which needs sides "
+            f"that divide by {factor}; images are {height} × {width}: change model.patch_size, the "
+            "number of model.channels, or data.image_size"
+        )
+    thinning = math.prod(model.temporal_strides)
+    count = frames[0] if frames else 1
+    if count % thinning:
+        what = f"clips have {count} frames" if frames else "images have no frames"
+        yield (
+            f"model.temporal_strides: found {model.temporal_strides}, which needs frames that "
+            f"divide by {thinning}; {what}: change them"
+            + (", or the number of frames" if frames else " to 1")
+        )
+
+
+def _loss(params: Params, shape: Shape) -> Iterator[str]:
+    settings = params.diffusion.loss.settings
+    if not isinstance(settings, Power):
+        return
+    height, width = shape[-3:-1]
+    sides = math.gcd(height, width)
+    most = (sides & -sides).bit_length() - 1
+    if settings.levels > most:
+        yield (
+            f"diffusion.loss.power.levels: found {settings.levels}; expected at most {most} for "
+            f"images of {height} × {width}: lower it, or change data.image_size"
+        )
+
+
+def _schedule(params: Params, height: int) -> Iterator[str]:
+    """Log-SNR must fall, and guidance act somewhere on its range."""
+    schedule = params.diffusion.schedule
+    settings = schedule.settings
+    if not isinstance(settings, Cosine):
+        return
+    if isinstance(settings, CosineInterpolated) and settings.rises(height):
+        yield (
+            f"diffusion.schedule.{schedule.name}.noise_res_low: found {settings.noise_res_low}, "
+            f"with which log-SNR would rise for images {height} pixels high; expected a value "
+            "closer to noise_res_high: change either"
+        )
+        return
+    highest, lowest = settings.ends(height)
+    for index, (low, high) in enumerate(params.guidance_search.intervals):
+        if high <= lowest or low >= highest:
+            yield (
+                f"guidance_search.intervals.{index}: found [{low}, {high}]; expected an interval "
+                f"that overlaps the schedule's log-SNR, {lowest:.2f} to {highest:.2f}: change it, "
+                "or leave it out"
+            )

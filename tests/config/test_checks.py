@@ -1,0 +1,146 @@
+"""What sections must have in common: each problem is named by its key, before any work starts."""
+
+import math
+
+import numpy as np
+import pytest
+
+from sid2core import config
+from sid2core.config import ParamsError, build, checks, presets
+from sid2core.diffusion.schedule import CosineInterpolated
+from tests import tiny
+
+
+def problems(**sections):
+    """The lines of the refusal, without the heading."""
+    with pytest.raises(ParamsError) as caught:
+        checks.check(tiny.params(**sections))
+    heading, *lines = str(caught.value).splitlines()
+    assert heading == f"params.yaml has {len(lines)} problem(s):"
+    return [line.strip() for line in lines]
+
+
+CLIPS = tiny.source("frames", path="nowhere", frames=5, frame_stride=1, image_size=8, channels=1)
+
+
+@pytest.mark.parametrize("name", presets.names(tiny.ROOT / "conf"))
+def test_every_preset_passes(name):
+    preset = presets.read(name, tiny.ROOT / "conf")
+    checks.check(presets.change(preset, tiny.ROOT / "params.yaml").params)
+
+
+@pytest.mark.parametrize(
+    ("sections", "key", "words"),
+    [
+        (
+            {"model": {"patch_size": 8}},
+            "model.patch_size",
+            "sides that divide by 16; images are 8 × 8",
+        ),
+        (
+            {"data": tiny.source("shapes", count=9, image_size=[32, 30])},
+            "model.patch_size",
+            "sides that divide by 4; images are 32 × 30",
+        ),
+        (
+            {"data": CLIPS, "model": {"temporal_strides": [2]}},
+            "model.temporal_strides",
+            "frames that divide by 2; clips have 5 frames",
+        ),
+        (
+            {"model": {"temporal_strides": [2]}},
+            "model.temporal_strides",
+            "images have no frames: change them to 1",
+        ),
+        (
+            {"diffusion": {"loss": {"name": "power", "power": {"levels": 4}}}},
+            "diffusion.loss.power.levels",
+            "found 4; expected at most 3 for images of 8 × 8",
+        ),
+        (
+            {"diffusion": {"schedule": {"cosine_interpolated": {"noise_res_low": 40_000}}}},
+            "diffusion.schedule.cosine_interpolated.noise_res_low",
+            "log-SNR would rise",
+        ),
+        (
+            {"guidance_search": {"intervals": [[-3.0, 5.0], [12.0, 14.0]]}},
+            "guidance_search.intervals.1",
+            "found [12.0, 14.0]; expected an interval that overlaps the schedule's log-SNR, "
+            "-10.00 to 10.00",
+        ),
+        ({"loader": {"max_shift": 8}}, "loader.max_shift", "less than the 8 pixels"),
+        ({"reference": {"max_shift": 9}}, "reference.max_shift", "less than the 8 pixels"),
+        (
+            {"data": {"shard_records": 100, "row_group_records": 200}},
+            "data.row_group_records",
+            "expected at most shard_records, 100",
+        ),
+        (
+            {"train": {"accumulation": 8}, "runtime": {"mesh": {"data": 4, "fsdp": 1}}},
+            "train.accumulation",
+            "parts of 2 images; expected parts that divide over the 4 devices",
+        ),
+        (
+            {"distill": {"accumulation": 8}, "runtime": {"mesh": {"data": 2, "fsdp": 2}}},
+            "distill.accumulation",
+            "lower it, or raise distill.batch_size",
+        ),
+        (
+            {"runtime": {"attention": "cudnn"}},
+            "runtime.attention",
+            "needs model.compute_dtype bfloat16, not float32",
+        ),
+        (
+            {
+                "runtime": {"attention": "cudnn"},
+                "model": {"compute_dtype": "bfloat16", "head_size": 4},
+            },
+            "runtime.attention",
+            "heads of a multiple of 8 up to 128 channels, not 4",
+        ),
+    ],
+)
+def test_sections_that_do_not_fit_are_refused_by_key_with_the_cure(sections, key, words):
+    (line,) = problems(**sections)
+    assert line.startswith(f"{key}: found ")
+    assert words in line
+
+
+def test_all_problems_are_listed():
+    lines = problems(model={"patch_size": 8}, loader={"max_shift": 8})
+    assert [line.partition(":")[0] for line in lines] == ["model.patch_size", "loader.max_shift"]
+
+
+def test_a_size_that_only_the_source_knows_is_not_checked(monkeypatch):
+    class Own(config.Section):
+        pass
+
+    monkeypatch.setattr(config.SOURCES, "_kinds", dict(config.SOURCES._kinds))
+    config.SOURCES.register("own", Own, dict)
+    data = {"source": {"name": "own"}}
+    checks.check(tiny.params(data=data, model={"patch_size": 8}))
+
+
+@pytest.mark.parametrize("shift", ["sid", "listing"])
+@pytest.mark.parametrize("low", [8, 32, 300, 600, 20_000, 40_000])
+@pytest.mark.parametrize("size", [8, 64, 512])
+def test_schedules_are_refused_exactly_where_the_schedule_itself_refuses(shift, low, size):
+    fields = {"logsnr_min": -10.0, "logsnr_max": 10.0, "noise_res_low": low}
+    fields |= {"noise_res_high": None, "shift": shift}
+    kind = "cosine_interpolated"
+    choice = config.Schedule.model_validate({"name": kind, kind: fields})
+    if choice.settings.rises(size):
+        with pytest.raises(ParamsError, match="would not be monotone"):
+            build.noise_schedule(choice, size)
+    else:
+        made = build.noise_schedule(choice, size)
+        assert isinstance(made, CosineInterpolated)
+        ends = made.logsnr_exact(np.array([0.0, 1.0]))
+        assert choice.settings.ends(size) == pytest.approx(ends.tolist())
+
+
+def test_the_plain_cosine_has_its_own_ends():
+    choice = {"name": "cosine", "cosine": {"logsnr_min": -8.0, "logsnr_max": 9.0}}
+    settings = config.Schedule.model_validate(choice).settings
+    assert settings.ends(512) == (9.0, -8.0)
+    assert math.isclose(settings.ends(8)[0], 9.0)
