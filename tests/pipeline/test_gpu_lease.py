@@ -143,7 +143,7 @@ def test_a_gpu_that_the_driver_does_not_know_is_refused(monkeypatch, tmp_path):
         gpu_lease.take("train")
 
 
-@pytest.mark.parametrize("variable", (processes.OPEN_MPI, processes.SLURM))
+@pytest.mark.parametrize("variable", [processes.OPEN_MPI, processes.SLURM])
 def test_several_processes_of_one_run_are_refused(monkeypatch, variable):
     """Each would take a GPU for itself, and two runs could wait for each other's for ever."""
     monkeypatch.setenv("SID2_GPUS", "0,1")
