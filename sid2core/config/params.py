@@ -213,9 +213,11 @@ class Analysis(Section):
         if self.logsnr_min >= self.logsnr_max:
             msg = f"logsnr_min {self.logsnr_min} must be below logsnr_max {self.logsnr_max}"
             raise ValueError(msg)
-        found, wanted = len(self.mixture_proportions), len(self.mixture_bits)
-        if found != wanted:
-            msg = f"mixture_proportions has {found} entries; {wanted} mixture_bits need {wanted}"
+        found, expected = len(self.mixture_proportions), len(self.mixture_bits)
+        if found != expected:
+            msg = (
+                f"mixture_proportions has {found} entries; {expected} mixture_bits need {expected}"
+            )
             raise ValueError(msg)
         for name in ("bits", "mixture_bits"):
             values = getattr(self, name)
