@@ -19,6 +19,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
+
+# In tests every call is checked against its annotations: shapes and types of arrays, and all else.
+# As in PEP 484, an int is a float. This must come before the first import of the packages.
+install_import_hook(
+    ["sid2core", "stages"], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +46,7 @@ _LOSSY = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif": "gif"}
 _log = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class ImageSet(Protocol):
     """Images of one shape, which pass in chunks."""
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ from sid2core.data.load.shards import Layout
 _CURE = "run `dvc repro --force prepare` to write it again"
 
 
+@runtime_checkable
 class RowGroups(Protocol):
     """Records of one layout that lie in row groups, numbered from 0 in stored order."""
 

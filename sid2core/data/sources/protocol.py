@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,7 @@ class Record:
     caption: str | None = None
 
 
+@runtime_checkable
 class Source(Protocol):
     """A set of labelled images in a fixed order; pickled and sent to the processes that read it."""
 
