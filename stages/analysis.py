@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sid2core import config
+from sid2core import atomic, config
 from sid2core.config import build
 from sid2core.evaluation import low_bit_analysis
 from sid2core.pipeline import artifact, stage
@@ -42,9 +42,9 @@ def main(params: config.Params) -> None:
     for name, table in tables.items():
         # The integrals are right to 1e-6; digits far beyond would differ between machines.
         text = table.round(7).to_csv(index=False, float_format="%.7g")
-        artifact.write_text(REPORTS / f"{name}.csv", text)
+        atomic.write_text(REPORTS / f"{name}.csv", text)
     rounded = {name: round(value, 5) for name, value in low_bit_analysis.gaps(figure12).items()}
-    artifact.write_json(REPORTS / "metrics.json", rounded)
+    atomic.write_json(REPORTS / "metrics.json", rounded)
 
 
 if __name__ == "__main__":

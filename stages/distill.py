@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sid2core import config, rng
+from sid2core import atomic, config, rng
 from sid2core.config import build
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Loader
@@ -18,7 +18,7 @@ from sid2core.distillation import moment_matching
 from sid2core.inference.generator import STUDENT_SAMPLER, Generator, Method, balanced_labels
 from sid2core.inference.guidance_search import chosen
 from sid2core.inference.model import Trained
-from sid2core.metrics.evaluator import Judge
+from sid2core.metrics.evaluator import Evaluator
 from sid2core.metrics.names import count_name
 from sid2core.models import network
 from sid2core.models.network import Parameters
@@ -60,16 +60,16 @@ def main(params: config.Params) -> None:
     verdict = json.loads(search.path("best.json").read_text(encoding="utf-8"))
     guidance = chosen(verdict).guidance
     local = mesh.local(params.runtime.mesh).batch
-    judge, count = Judge.load(reference, local), settings.score_samples
+    evaluator, count = Evaluator.load(reference, local), settings.score_samples
 
     def score(name: str, method: Method, weights: Parameters) -> dict[str, float]:
         labels = balanced_labels(count, dataset.num_classes)
         stream = rng.key(params.seed, "distill/score")
         generator = Generator(method, weights, sampling.batch_size, local)
-        meter = judge.meter()
+        accumulator = evaluator.accumulator()
         for images, wanted in generator.chunks(stream, np.arange(count), labels):
-            meter.add(images, wanted)
-        quality = meter.quality()
+            accumulator.add(images, wanted)
+        quality = accumulator.quality()
         called = f"{quality.distance}_train"
         _log.info("%s: %s %.4f, agreement %.4f", name, called, quality.fd_train, quality.agreement)
         return {
@@ -110,8 +110,8 @@ def main(params: config.Params) -> None:
         names = {"step": "iteration", "loss": "loss_auxiliary"}
         for table, parts in (("curve.csv", curves), ("speed.csv", speeds)):
             joined = pd.concat(parts).rename(columns=names)
-            artifact.write_text(REPORTS / table, joined.to_csv(index=False))
-        artifact.write_json(REPORTS / "metrics.json", metrics)
+            atomic.write_text(REPORTS / table, joined.to_csv(index=False))
+        atomic.write_json(REPORTS / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

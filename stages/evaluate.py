@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from sid2core import config
+from sid2core import atomic, config
 from sid2core.config import build
 from sid2core.data.load.dataset import Dataset
 from sid2core.diffusion.guidance import ConstantGuidance, Guidance, NoGuidance
@@ -21,7 +21,7 @@ from sid2core.evaluation.evaluate import Contestant, Drawn, Task
 from sid2core.inference.generator import STUDENT_SAMPLER
 from sid2core.inference.guidance_search import chosen
 from sid2core.inference.model import Trained
-from sid2core.metrics.evaluator import Judge
+from sid2core.metrics.evaluator import Evaluator
 from sid2core.pipeline import artifact, progress, stage
 from sid2core.pipeline.artifact import Artifact
 from sid2core.training import cluster, mesh
@@ -53,8 +53,8 @@ def main(params: config.Params) -> None:
     }
     sharding = mesh.local(params.runtime.mesh).batch
     contestants = _contestants(params, train, search, distill)
-    real, judge = Dataset.open(prepare, "train"), Judge.load(reference, sharding)
-    task = Task.of(params, real, judge, sharding)
+    real, evaluator = Dataset.open(prepare, "train"), Evaluator.load(reference, sharding)
+    task = Task.of(params, real, evaluator, sharding)
     with cluster.claim("evaluate", made_by, **inputs) as folder:
         _draw(contestants, task, folder)
         if not cluster.first():
@@ -70,12 +70,12 @@ def main(params: config.Params) -> None:
                 np.savez_compressed(
                     draft.path(f"{one.name}.npz"), images=drawn.images, labels=labels
                 )
-                for panel in judge.panels:
-                    place = draft.path(f"statistics/{one.name}.{panel.gauge.name}.npz")
-                    drawn.meter.moments(panel).save(place)
+                for measured in evaluator.references:
+                    place = draft.path(f"statistics/{one.name}.{measured.extractor.name}.npz")
+                    drawn.accumulator.moments(measured).save(place)
             np.savez_compressed(draft.path("grids.npz"), **grids)
             draft.facts |= {"samplers": list(grids), "labels": params.eval.labels}
-            tables.add_real(evaluate.yardstick(real, task))
+            tables.add_real(evaluate.real_data_baseline(real, task))
         tables.write()
 
 
@@ -102,16 +102,16 @@ class _Tables:
 
     def add(self, one: Contestant, drawn: Drawn) -> None:
         """A sampler's lines."""
-        self._add(one, drawn.meter)
+        self._add(one, drawn.accumulator)
         self._costs.append(evaluate.cost_row(one, drawn, self._task))
 
-    def add_real(self, meter: evaluate.Meter) -> None:
+    def add_real(self, accumulator: evaluate.Accumulator) -> None:
         """The lines of real images."""
-        self._add(None, meter)
+        self._add(None, accumulator)
 
-    def _add(self, one: Contestant | None, meter: evaluate.Meter) -> None:
-        found = evaluate.measured(meter, self._task.judge, self._task.settings)
-        row = evaluate.row(one, found, meter.agreement())
+    def _add(self, one: Contestant | None, accumulator: evaluate.Accumulator) -> None:
+        found = evaluate.measured(accumulator, self._task.evaluator, self._task.settings)
+        row = evaluate.row(one, found, accumulator.agreement())
         self._rows.append(asdict(row))
         self._scores += evaluate.score_rows(row.sampler, found)
         self._metrics[row.sampler] = evaluate.metrics(row, found)
@@ -120,8 +120,8 @@ class _Tables:
         """Write all four files."""
         tables = {"samplers": self._rows, "scores": self._scores, "cost": self._costs}
         for name, rows in tables.items():
-            artifact.write_text(REPORTS / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
-        artifact.write_json(REPORTS / "metrics.json", self._metrics)
+            atomic.write_text(REPORTS / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
+        atomic.write_json(REPORTS / "metrics.json", self._metrics)
 
 
 def _contestants(

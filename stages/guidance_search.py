@@ -10,13 +10,13 @@ import jax
 import numpy as np
 import pandas as pd
 
-from sid2core import config, rng
+from sid2core import atomic, config, rng
 from sid2core.config import build
 from sid2core.inference import guidance_search
 from sid2core.inference.generator import Generator, balanced_labels
 from sid2core.inference.guidance_search import Cell, Score
 from sid2core.inference.model import Trained
-from sid2core.metrics.evaluator import Judge
+from sid2core.metrics.evaluator import Evaluator
 from sid2core.metrics.names import count_name
 from sid2core.pipeline import artifact, progress, stage
 from sid2core.training import cluster, mesh
@@ -39,9 +39,9 @@ def main(params: config.Params) -> None:
     }
     inputs = {"prepare": prepare, "reference": reference, "train": train}
     sharding = mesh.local(params.runtime.mesh).batch
-    model, judge = (
+    model, evaluator = (
         Trained.load(train.folder, build.execution(params.runtime)),
-        Judge.load(reference, sharding),
+        Evaluator.load(reference, sharding),
     )
     labels = balanced_labels(settings.samples, model.denoiser.network.config.num_classes)
     cells = guidance_search.grid(settings)
@@ -59,12 +59,12 @@ def main(params: config.Params) -> None:
             generator = Generator(method, model.params, sampling.batch_size, sharding)
             qualities = []
             for repeat in range(settings.repeats):
-                first, meter = repeat * settings.samples, judge.meter()
+                first, accumulator = repeat * settings.samples, evaluator.accumulator()
                 indices = np.arange(first, first + settings.samples)
                 for images, wanted in generator.chunks(stream, indices, labels):
-                    meter.add(images, wanted)
+                    accumulator.add(images, wanted)
                     bar.update(len(images))
-                qualities.append(meter.quality())
+                qualities.append(accumulator.quality())
             return guidance_search.score(cell, method.nfe, qualities)
 
         share = jax.process_index(), jax.process_count()
@@ -77,9 +77,9 @@ def main(params: config.Params) -> None:
         scores, _ = guidance_search.search(cells, evaluate, folder)
         verdict = guidance_search.verdict(scores)
         with artifact.create("guidance_search", made_by, inputs) as draft:
-            artifact.write_json(draft.path("best.json"), verdict)
+            atomic.write_json(draft.path("best.json"), verdict)
         table = pd.DataFrame([asdict(one) for one in scores])
-        artifact.write_text(REPORTS / "grid.csv", table.to_csv(index=False))
+        atomic.write_text(REPORTS / "grid.csv", table.to_csv(index=False))
         name = f"{verdict['distance']}_train_{count_name(settings.samples)}"
         metrics = {
             "weight": verdict["best"]["weight"],
@@ -91,7 +91,7 @@ def main(params: config.Params) -> None:
             "guided_weight": verdict["guided"]["weight"],
             f"{name}_guided": round(verdict["guided"]["fd_train_mean"], 5),
         }
-        artifact.write_json(REPORTS / "metrics.json", metrics)
+        atomic.write_json(REPORTS / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sid2core import config
-from sid2core.pipeline import artifact, stage
+from sid2core import atomic, config
+from sid2core.pipeline import stage
 
 CHECKED = Path("artifacts/params.ok")
 
@@ -16,7 +16,7 @@ def main(params: config.Params) -> None:
     ``params`` itself is not needed: that it could be read is the result.
     """
     del params
-    artifact.write_text(CHECKED, "every key of params.yaml is known, typed and within bounds\n")
+    atomic.write_text(CHECKED, "every key of params.yaml is known, typed and within bounds\n")
 
 
 if __name__ == "__main__":

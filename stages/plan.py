@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sid2core import config
+from sid2core import atomic, config
 from sid2core.pipeline import artifact, stage
 from sid2core.plan import plan, text
 
@@ -33,7 +33,7 @@ def main(params: config.Params) -> None:
     }
     for name, rows in tables.items():
         table = pd.DataFrame(rows).to_csv(index=False, float_format=_DIGITS)
-        artifact.write_text(REPORTS / f"{name}.csv", table)
+        atomic.write_text(REPORTS / f"{name}.csv", table)
     metrics = {
         "parameters": price.parameters,
         "gflops_forward": float(_DIGITS % price.gflops),
@@ -42,7 +42,7 @@ def main(params: config.Params) -> None:
         "state_mib": round(price.state_bytes / text.MIB, 3),
         "gradient_mib": round(price.gradient_bytes / text.MIB, 3),
     }
-    artifact.write_json(REPORTS / "metrics.json", metrics)
+    atomic.write_json(REPORTS / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sid2core import config
+from sid2core import atomic, config
 from sid2core.data.load.dataset import Dataset
 from sid2core.metrics import reference, statistics
 from sid2core.metrics.evaluator import SPLITS
@@ -56,9 +56,9 @@ def main(params: config.Params) -> None:
         moments = described[one.name].moments
         gap = statistics.distance(moments["train"], moments["eval"])
         metrics[f"{one.distance}_train_{train}_eval_{held_out}"] = gap
-    artifact.write_json(METRICS, {name: round(value, 5) for name, value in metrics.items()})
+    atomic.write_json(METRICS, {name: round(value, 5) for name, value in metrics.items()})
     rows = [f"{point.step},{point.loss:.6g},{point.accuracy:.6g}" for point in curve]
-    artifact.write_text(CURVE, "\n".join(["step,loss,accuracy", *rows, ""]))
+    atomic.write_text(CURVE, "\n".join(["step,loss,accuracy", *rows, ""]))
 
 
 if __name__ == "__main__":

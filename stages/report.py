@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from sid2core import config
+from sid2core.atomic import write_text
 from sid2core.pipeline import stage
-from sid2core.pipeline.artifact import write_text
 from sid2core.report import inputs, page
 
 PAGE = Path("reports") / "index.html"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clu import parameter_overview
 
-from sid2core import config
+from sid2core import atomic, config
 from sid2core.config import build
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Loader
@@ -79,7 +79,7 @@ def _report(net: network.Network, log: Log, batch_size: int) -> None:
         "gflops_forward": round(cost.forward_gflops(net.config), 6),
         "training_pflops": round(cost.training_pflops(net.config, steps * batch_size), 4),
     }
-    artifact.write_json(REPORTS / "metrics.json", metrics)
+    atomic.write_json(REPORTS / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from sid2core.config.params import (
     parse,
     read,
 )
+from sid2core.config.registry import Choice, Kinds, Registry
 from sid2core.config.section import (
     Bits,
     Finite,
@@ -41,6 +42,7 @@ __all__ = [
     "PARAMS_FILE",
     "Analysis",
     "Bits",
+    "Choice",
     "Data",
     "Diffusion",
     "Distill",
@@ -49,6 +51,7 @@ __all__ = [
     "Fraction",
     "Guidance",
     "GuidanceSearch",
+    "Kinds",
     "Loader",
     "Loss",
     "Mesh",
@@ -61,6 +64,7 @@ __all__ = [
     "Positive",
     "PositiveFloat",
     "Reference",
+    "Registry",
     "Report",
     "Runtime",
     "Sampling",

@@ -7,14 +7,14 @@ tracks them. Reading imports neither JAX nor pandas, so a mistyped key fails at 
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from sid2core.config import explain
 from sid2core.config.data import Data, Loader
 from sid2core.config.section import (
     Bits,
@@ -350,71 +350,6 @@ def parse(raw: Any, origin: str = "params.yaml") -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        lines = [_explain(item) for item in error.errors()]
+        lines = [explain.line(Params, item) for item in error.errors()]
         msg = "\n".join([f"{origin} has {len(lines)} problem(s):", *lines])
         raise ParamsError(msg) from None
-
-
-def _explain(item: Any) -> str:
-    """One line for one of pydantic's errors: the key, what was found, what was expected."""
-    path = item["loc"]
-    name = ".".join(str(part) for part in path) or "(the whole file)"
-    if item["type"] == "extra_forbidden":
-        siblings = _known_keys(path[:-1])
-        near = difflib.get_close_matches(str(path[-1]), siblings, n=1, cutoff=0.0)
-        key = ".".join([*map(str, path[:-1]), *near])
-        expected = _expected([*path[:-1], *near])
-        return f"  {name}: unknown key; the nearest known one is {key} ({expected})"
-    if item["type"] == "missing":
-        return f"  {name}: missing; expected {_expected(path)}"
-    if item["type"] == "value_error":
-        return f"  {name}: {item['msg'].removeprefix('Value error, ')}"
-    found = f"found {item['input']!r} ({type(item['input']).__name__})"
-    reason = item["msg"][0].lower() + item["msg"][1:]
-    return f"  {name}: {found}; expected {_expected(path)}: {reason}"
-
-
-def _known_keys(path: Any) -> list[str]:
-    model = _model_at(path)
-    return list(model.model_fields) if model else []
-
-
-def _model_at(path: Any) -> type[BaseModel] | None:
-    """The section that lives under ``path``, or None where no section does."""
-    model: Any = Params
-    for part in path:
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return None
-        field = model.model_fields.get(str(part))
-        model = field.annotation if field else None
-    return model if isinstance(model, type) and issubclass(model, BaseModel) else None
-
-
-def _expected(path: Any) -> str:
-    """The type of the key at ``path`` in the words of a YAML author."""
-    if not path:
-        return "a section"
-    *parents, last = path
-    while isinstance(last, int) and parents:
-        *parents, last = parents
-    model = _model_at(parents)
-    field = model.model_fields.get(str(last)) if model else None
-    return _describe(field.annotation) if field else "a known key"
-
-
-_NAMES = {int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null"}
-
-
-def _describe(annotation: Any) -> str:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if annotation in _NAMES:
-        return _NAMES[annotation]
-    if origin is Annotated:
-        return _describe(arguments[0])
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, arguments))
-    if origin is list:
-        return f"list of {_describe(arguments[0])}"
-    if origin is Union or str(origin) == "<class 'types.UnionType'>":
-        return " or ".join(_describe(argument) for argument in arguments)
-    return "a section"

@@ -16,10 +16,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from sid2core import config
+from sid2core import atomic, config
 from sid2core.config import yaml_edit
 from sid2core.errors import Sid2Error
-from sid2core.pipeline import artifact
 
 FOLDER = Path("conf")
 KINDS = ("stated", "quoted", "derived", "inferred", "ours")
@@ -110,7 +109,7 @@ class Change:
     def write(self) -> None:
         """Put the new text in place of the old, all of it or nothing."""
         if self.after != self.before:
-            artifact.write_text(self.path, self.after)
+            atomic.write_text(self.path, self.after)
 
 
 def names(folder: Path = FOLDER) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ import numpy as np
 from jax.sharding import NamedSharding
 from numpy.typing import NDArray
 
-from sid2core import config, rng
+from sid2core import atomic, config, rng
 from sid2core.data.load.dataset import Dataset
 from sid2core.inference.generator import Generator, Method, balanced_labels, drawn_labels
 from sid2core.metrics import scores
-from sid2core.metrics.evaluator import Judge, Meter, Panel
+from sid2core.metrics.evaluator import Accumulator, Evaluator, ReferenceStatistics
 from sid2core.metrics.names import count_name
 from sid2core.metrics.networks import inception
 from sid2core.metrics.scores import Score
@@ -32,7 +32,7 @@ from sid2core.metrics.statistics import Moments
 from sid2core.models import cost
 from sid2core.models.network import Parameters
 
-YARDSTICK = "train_images"
+REAL_DATA = "train_images"
 """The row of real training images, judged as samples are."""
 _IMAGES, _SECONDS = "images", "seconds"
 _METRICS = ("fid_eval", "fid_train", "inception_score", "fd_dinov2_eval")
@@ -77,12 +77,16 @@ class Task:
     seed: int
     settings: config.Eval
     batch_size: int
-    judge: Judge
+    evaluator: Evaluator
     sharding: NamedSharding | None
 
     @classmethod
     def of(
-        cls, params: config.Params, train: Dataset, judge: Judge, sharding: NamedSharding | None
+        cls,
+        params: config.Params,
+        train: Dataset,
+        evaluator: Evaluator,
+        sharding: NamedSharding | None,
     ) -> Task:
         """The task of ``params.eval``."""
         settings = params.eval
@@ -90,7 +94,7 @@ class Task:
         if settings.labels == "drawn":
             frequencies = np.bincount(train.labels, minlength=train.num_classes)
             labels = drawn_labels(params.seed, settings.samples, frequencies)
-        return cls(labels, params.seed, settings, params.sampling.batch_size, judge, sharding)
+        return cls(labels, params.seed, settings, params.sampling.batch_size, evaluator, sharding)
 
     @property
     def starts(self) -> range:
@@ -118,11 +122,11 @@ def draw(one: Contestant, task: Task, folder: Path, advance: Callable[[int], Any
             generator.seconds.clear()
             images = generator.images(stream, np.arange(start, start + len(labels)), labels)
             kept = images[: max(0, task.settings.keep - start)]
-            arrays = task.judge.features(images) | {_IMAGES: kept, _SECONDS: generator.seconds}
-            _write(path, arrays)
+            arrays = task.evaluator.features(images) | {_IMAGES: kept, _SECONDS: generator.seconds}
+            atomic.write_npz(path, arrays)
         advance(len(labels))
     if jax.process_index() == 0 and not _grid(folder).exists():
-        _write(_grid(folder), {_IMAGES: _drawn_grid(generator, one, task)})
+        atomic.write_npz(_grid(folder), {_IMAGES: _drawn_grid(generator, one, task)})
     return found
 
 
@@ -141,19 +145,11 @@ def _grid(folder: Path) -> Path:
     return folder / "grid.npz"
 
 
-def _write(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    temporary.replace(path)
-
-
 @dataclass(frozen=True, eq=False)
 class Drawn:
     """What all processes drew of one sampler."""
 
-    meter: Meter
+    accumulator: Accumulator
     images: NDArray[np.uint8]
     """The kept ones, [n, h, w, c]."""
     grid: NDArray[np.uint8]
@@ -164,50 +160,50 @@ class Drawn:
     @classmethod
     def read(cls, folder: Path, task: Task) -> Drawn:
         """What :func:`draw` left in ``folder``, complete."""
-        meter, images, seconds = task.judge.meter(), [], list[float]()
+        accumulator, images, seconds = task.evaluator.accumulator(), [], list[float]()
         for start in task.starts:
             with np.load(_chunk(folder, start), allow_pickle=False) as file:
                 arrays = dict(file)
             images.append(arrays.pop(_IMAGES))
             seconds.extend(arrays.pop(_SECONDS))
-            meter.add_features(arrays, task.labels[start : start + task.settings.chunk_size])
+            accumulator.add_features(arrays, task.labels[start : start + task.settings.chunk_size])
         with np.load(_grid(folder), allow_pickle=False) as file:
             grid = file[_IMAGES]
         typical = statistics.median(seconds) if seconds else None
-        return cls(meter, np.concatenate(images), grid, typical)
+        return cls(accumulator, np.concatenate(images), grid, typical)
 
 
-def yardstick(train: Dataset, task: Task) -> Meter:
+def real_data_baseline(train: Dataset, task: Task) -> Accumulator:
     """Real training images, as many as samples (or all there are), judged in the same way."""
     order = np.asarray(rng.permutation(task.seed, "evaluate/yardstick", len(train)))
-    some, meter = np.sort(order[: len(task.labels)]), task.judge.meter()
+    some, accumulator = np.sort(order[: len(task.labels)]), task.evaluator.accumulator()
     for start in range(0, len(some), task.settings.chunk_size):
         part = some[start : start + task.settings.chunk_size]
-        meter.add(train.take(part), train.labels[part])
-    return meter
+        accumulator.add(train.take(part), train.labels[part])
+    return accumulator
 
 
-def measured(meter: Meter, judge: Judge, settings: config.Eval) -> list[Score]:
-    """All scores by all gauges, those of the data set's own first.
+def measured(accumulator: Accumulator, evaluator: Evaluator, settings: config.Eval) -> list[Score]:
+    """All scores by all extractors, those of the data set's own first.
 
     Raises:
         MetricsError: the published statistics cannot be read, or cannot be compared.
     """
     return [
         score
-        for panel in judge.panels
+        for reference in evaluator.references
         for score in scores.of(
-            meter, panel, _published(panel, settings), infinity=settings.infinity
+            accumulator, reference, _published(reference, settings), infinity=settings.infinity
         )
     ]
 
 
-def _published(panel: Panel, settings: config.Eval) -> Moments | None:
-    """``eval.reference_stats``, for the gauge that they are of."""
-    if settings.reference_stats is None or panel.gauge.name != inception.NAME:
+def _published(reference: ReferenceStatistics, settings: config.Eval) -> Moments | None:
+    """``eval.reference_stats``, for the extractor that they are of."""
+    if settings.reference_stats is None or reference.extractor.name != inception.NAME:
         return None
     told = {"extractor": inception.NAME, "mode": settings.inception_mode}
-    size = panel.moments["train"].mu.size
+    size = reference.moments["train"].mu.size
     return Moments.published(Path(settings.reference_stats), told, size=size)
 
 
@@ -215,7 +211,7 @@ def row(one: Contestant | None, found: Sequence[Score], agreement: float) -> Row
     """A sampler's line of the table; of real images without one."""
     by_name = {score.metric: score.value for score in reversed(found)}
     columns: dict[str, Any] = {
-        "sampler": YARDSTICK,
+        "sampler": REAL_DATA,
         "title": "real training images",
         "steps": None,
         "guidance_weight": None,

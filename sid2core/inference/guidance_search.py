@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sid2core import config
+from sid2core.atomic import write_json
 from sid2core.diffusion.guidance import (
     ConstantGuidance,
     Guidance,
@@ -23,7 +24,6 @@ from sid2core.diffusion.guidance import (
     NoGuidance,
 )
 from sid2core.metrics.quality import Quality
-from sid2core.pipeline.artifact import write_json
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sid2core.metrics import frechet, image_sets, statistics
+from sid2core.metrics import image_sets, statistics
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.image_sets import ImageSet
 from sid2core.metrics.networks import dinov2, inception, own
@@ -171,7 +171,7 @@ def compare(first: Moments, second: Moments, despite: Collection[str] = ()) -> C
     return Comparison(
         title(first.provenance),
         statistics.distance(first, second, despite),
-        frechet.bias_constant(second.sigma),
+        second.bias_constant,
         tuple(unchecked(first.provenance, second.provenance)),
     )
 

@@ -1,4 +1,4 @@
-"""All that generated images are measured by and against, as the reference stage left it."""
+"""Measures generated images against the statistics of real ones in the reference artifact."""
 
 from __future__ import annotations
 
@@ -12,191 +12,208 @@ from numpy.typing import ArrayLike, NDArray
 
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks import registry
-from sid2core.metrics.networks.registry import LOGITS, POOL, SPATIAL, Gauge
+from sid2core.metrics.networks.registry import LOGITS, POOL, SPATIAL, FeatureExtractor
 from sid2core.metrics.provenance import check_comparable
 from sid2core.metrics.quality import Quality
 from sid2core.metrics.statistics import FeatureStatistics, Moments, distance
 from sid2core.pipeline.artifact import Artifact
 
 SPLITS = ("train", "eval")
-_BLOCK = 4096  # feature vectors summed at once, however they came
+_BLOCK = 4096  # feature vectors summed at once, independent of the chunks they arrived in
 
 
 @dataclass(frozen=True, eq=False)
-class Panel:
-    """A gauge, and what it says of the real images.
+class ReferenceStatistics:
+    """One feature extractor, and the statistics of its features of the real images.
 
     Attributes:
-        gauge: the network.
-        moments: of its features, by split.
-        spatial: of sFID's features, by split; empty where the gauge has none.
-        real: features of some images of the train split, [n, d].
+        extractor: the network.
+        moments: mean and covariance of its features, by split.
+        spatial: the same of the features of sFID; empty if the extractor has none.
+        train_features: features of some images of the train split, [n, d].
     """
 
-    gauge: Gauge
+    extractor: FeatureExtractor
     moments: Mapping[str, Moments]
     spatial: Mapping[str, Moments]
-    real: NDArray[np.float32]
+    train_features: NDArray[np.float32]
 
     @property
-    def of_samples(self) -> dict[str, Any]:
-        """The provenance of samples: what a model makes is cut and kept as what it learned from."""
-        told = self.moments["train"].provenance
-        return {name: value for name, value in told.items() if name not in ("split", "data")}
+    def sample_provenance(self) -> dict[str, Any]:
+        """The provenance of samples: a model's images have the crop and format of its data."""
+        provenance = self.moments["train"].provenance
+        return {name: value for name, value in provenance.items() if name not in ("split", "data")}
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
-    """What generated images are judged by; the first panel is the data set's own classifier's."""
+class Evaluator:
+    """All feature extractors with their reference statistics, the data set's own first."""
 
-    panels: tuple[Panel, ...]
+    references: tuple[ReferenceStatistics, ...]
 
     def __post_init__(self) -> None:
-        for panel in self.panels:
-            for moments in (*panel.moments.values(), *panel.spatial.values()):
-                told = {name: moments.provenance.get(name) for name in panel.gauge.provenance}
-                check_comparable(panel.gauge.provenance, told)
+        for reference in self.references:
+            expected = reference.extractor.provenance
+            for moments in (*reference.moments.values(), *reference.spatial.values()):
+                actual = {name: moments.provenance.get(name) for name in expected}
+                check_comparable(expected, actual)
 
     @classmethod
-    def load(cls, reference: Artifact, sharding: NamedSharding | None = None) -> Judge:
-        """Read everything from the artifact.
+    def load(cls, artifact: Artifact, sharding: NamedSharding | None = None) -> Evaluator:
+        """Read the reference artifact.
 
         Args:
-            reference: what the stage of that name wrote.
+            artifact: the output of the stage ``reference``.
             sharding: how this process's devices share the images of large networks.
 
         Raises:
-            MetricsError: a file cannot be read, or is of another extractor.
+            MetricsError: a file cannot be read, or belongs to another extractor.
         """
-        return cls(tuple(_panel(reference, one) for one in registry.kept(reference, sharding)))
+        extractors = registry.kept(artifact, sharding)
+        return cls(tuple(_statistics(artifact, extractor) for extractor in extractors))
 
     @property
-    def leading(self) -> Panel:
-        """The one that searches go by."""
-        return self.panels[-1]
+    def primary(self) -> ReferenceStatistics:
+        """The reference statistics that the guidance search and the distillation are scored by."""
+        return self.references[-1]
 
     def features(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """What every gauge extracts of images [n, h, w, c]: arrays [n, …] by ``gauge.kind``.
+        """The features of all extractors of images [n, h, w, c]: arrays [n, d] by ``name.kind``.
 
         Raises:
-            MetricsError: other images than the gauges take.
+            MetricsError: an extractor does not accept such images.
         """
         return {
-            f"{panel.gauge.name}.{kind}": values
-            for panel in self.panels
-            for kind, values in panel.gauge.features(images).items()
+            f"{reference.extractor.name}.{kind}": values
+            for reference in self.references
+            for kind, values in reference.extractor.features(images).items()
         }
 
-    def meter(self) -> Meter:
-        """A fresh meter, for images that come in chunks."""
-        return Meter(self)
+    def accumulator(self) -> Accumulator:
+        """An empty accumulator for images that arrive in chunks."""
+        return Accumulator(self)
 
     def quality(self, images: NDArray[np.uint8], labels: ArrayLike) -> Quality:
-        """The quality of images [n, h, w, c] that were asked to be of classes [n]."""
-        meter = self.meter()
-        meter.add(images, labels)
-        return meter.quality()
+        """The quality of images [n, h, w, c] that were sampled for the classes [n]."""
+        accumulator = self.accumulator()
+        accumulator.add(images, labels)
+        return accumulator.quality()
 
 
-class Meter:
-    """Gathers images' features; how the images are cut into chunks does not matter."""
+class Accumulator:
+    """Collects features of images chunk by chunk; the result is independent of the chunks."""
 
-    def __init__(self, judge: Judge) -> None:
-        self._judge, self._chunks = judge, list[Mapping[str, NDArray[np.float32]]]()
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._features = dict[str, list[NDArray[np.float32]]]()
+        self._moments = dict[str, Moments]()
         self._labels = list[NDArray[np.integer]]()
 
     def add(self, images: NDArray[np.uint8], labels: ArrayLike) -> None:
-        """Take in raw images [n, h, w, c] and the classes that were asked for [n].
+        """Add raw images [n, h, w, c] and the classes [n] that they were sampled for.
 
         Raises:
-            MetricsError: as many labels as images are needed, of the gauges' shape.
+            MetricsError: the number of labels is not n, or an extractor does not accept the images.
         """
-        wanted = np.asarray(labels)
-        if wanted.shape != images.shape[:1]:
+        classes = np.asarray(labels)
+        if classes.shape != images.shape[:1]:
             msg = (
-                f"{len(images)} images came with labels of shape {wanted.shape}; expected one each"
+                f"{len(images)} images came with labels of shape {classes.shape}; expected one each"
             )
             raise MetricsError(msg)
-        self.add_features(self._judge.features(images), wanted)
+        self.add_features(self._evaluator.features(images), classes)
 
     def add_features(
         self, features: Mapping[str, NDArray[np.float32]], labels: NDArray[np.integer]
     ) -> None:
-        """The same for images whose features (:meth:`Judge.features`) are at hand."""
-        self._chunks.append(features)
+        """Add images by their features, as :meth:`Evaluator.features` returns them."""
+        for name, values in features.items():
+            self._features.setdefault(name, []).append(values)
         self._labels.append(labels)
+        self._moments.clear()
 
     def __len__(self) -> int:
-        """How many images so far."""
+        """The number of images."""
         return sum(map(len, self._labels))
 
-    def features(self, panel: Panel, kind: str) -> NDArray[np.float32]:
-        """All features of a kind so far, [n, d].
+    def features(self, reference: ReferenceStatistics, kind: str) -> NDArray[np.float32]:
+        """All features of one kind, [n, d].
 
         Raises:
-            MetricsError: there are no images yet.
+            MetricsError: there are no images.
         """
-        name = f"{panel.gauge.name}.{kind}"
-        if not self._chunks:
+        chunks = self._features.get(f"{reference.extractor.name}.{kind}", [])
+        if not chunks:
             msg = "a covariance needs 2 feature vectors or more, found 0; add samples"
             raise MetricsError(msg)
-        return np.concatenate([chunk[name] for chunk in self._chunks])
+        if len(chunks) > 1:
+            chunks[:] = [np.concatenate(chunks)]
+        return chunks[0]
 
-    def moments(self, panel: Panel, kind: str = POOL) -> Moments:
-        """Mean and covariance of all features of a kind so far.
+    def moments(self, reference: ReferenceStatistics, kind: str = POOL) -> Moments:
+        """Mean and covariance of all features of one kind, computed once.
 
         Raises:
             MetricsError: fewer than two images, or features that are not finite.
         """
-        told = panel.of_samples | ({"features": SPATIAL} if kind == SPATIAL else {})
-        return moments(self.features(panel, kind), told)
+        name = f"{reference.extractor.name}.{kind}"
+        if name not in self._moments:
+            provenance = reference.sample_provenance
+            if kind == SPATIAL:
+                provenance["features"] = SPATIAL
+            self._moments[name] = moments(self.features(reference, kind), provenance)
+        return self._moments[name]
 
     def agreement(self) -> float:
-        """The share of images in which the data set's classifier sees what was asked for."""
-        logits = self.features(self._judge.panels[0], LOGITS)
+        """The share of images that the data set's own classifier assigns to their class."""
+        logits = self.features(self._evaluator.references[0], LOGITS)
         return float((logits.argmax(axis=-1) == np.concatenate(self._labels)).mean())
 
     def quality(self) -> Quality:
-        """The distances of the leading gauge, and the agreement.
+        """The distances of the primary extractor, and the agreement.
 
         Raises:
             MetricsError: fewer than two images.
         """
-        panel = self._judge.leading
-        found = self.moments(panel)
+        reference = self._evaluator.primary
+        own = self.moments(reference)
         return Quality(
             len(self),
-            distance(found, panel.moments["train"]),
-            distance(found, panel.moments["eval"]),
+            distance(own, reference.moments["train"]),
+            distance(own, reference.moments["eval"]),
             self.agreement(),
-            panel.gauge.distance,
+            reference.extractor.distance,
         )
 
 
 def moments(features: NDArray[np.float32], provenance: Mapping[str, Any]) -> Moments:
-    """Mean and covariance of features [n, d], summed in blocks that hang on n alone.
+    """Mean and covariance of features [n, d], summed in blocks that depend only on n.
 
     Raises:
-        MetricsError: fewer than two, or a value that is not finite.
+        MetricsError: fewer than two vectors, or a value that is not finite.
     """
-    found = FeatureStatistics.of(features[:_BLOCK])
+    statistics = FeatureStatistics.of(features[:_BLOCK])
     for start in range(_BLOCK, len(features), _BLOCK):
-        found = found.merge(FeatureStatistics.of(features[start : start + _BLOCK]))
-    return found.moments(provenance)
+        statistics = statistics.merge(FeatureStatistics.of(features[start : start + _BLOCK]))
+    return statistics.moments(provenance)
 
 
-def place(gauge: Gauge, name: str) -> str:
-    """Where the reference artifact keeps a gauge's file ``name``."""
-    return f"{gauge.name}/{name}"
+def place(extractor: FeatureExtractor, name: str) -> str:
+    """The path of an extractor's file ``name`` in the reference artifact."""
+    return f"{extractor.name}/{name}"
 
 
-def _panel(reference: Artifact, gauge: Gauge) -> Panel:
+def _statistics(artifact: Artifact, extractor: FeatureExtractor) -> ReferenceStatistics:
     def read(suffix: str) -> dict[str, Moments]:
         return {
-            split: Moments.load(reference.path(place(gauge, f"{split}{suffix}.npz")))
+            split: Moments.load(artifact.path(place(extractor, f"{split}{suffix}.npz")))
             for split in SPLITS
         }
 
-    spatial = gauge.name in reference.facts["spatial"]
-    real = np.load(reference.path(place(gauge, "train_features.npy")), allow_pickle=False)
-    return Panel(gauge, read(""), read("_spatial") if spatial else {}, real)
+    spatial = extractor.name in artifact.facts["spatial"]
+    train_features = np.load(
+        artifact.path(place(extractor, "train_features.npy")), allow_pickle=False
+    )
+    return ReferenceStatistics(
+        extractor, read(""), read("_spatial") if spatial else {}, train_features
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg.lapack import dpstrf
@@ -16,7 +18,7 @@ def frechet_distance(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: 
     """|mu1 - mu2|² + tr(S1 + S2 - 2 (S1 S2)^½), with tr (S1 S2)^½ = Σ singular values of AᵀB.
 
     arXiv 1706.08500, equation 6; S1 = A Aᵀ and S2 = B Bᵀ by Cholesky with pivots, so singular
-    covariances are as exact as others. A negative result, possible by rounding alone, becomes 0.
+    covariances are as exact as others. A negative result can only be rounding and becomes 0.
 
     Args:
         mu1: mean [d] of the first.
@@ -28,50 +30,64 @@ def frechet_distance(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: 
         MetricsError: shapes do not match, a value is not finite, or a covariance is not
             symmetric or not positive semidefinite.
     """
-    return Target(mu2, sigma2).distance(mu1, sigma1, "first")
+    second = Normal(mu2, sigma2, "second")
+    return distance(Normal(mu1, sigma1, "first"), second)
 
 
-class Target:
-    """The second of two distributions, its root taken once, for many firsts to be measured by."""
+class Normal:
+    """A normal distribution N(mean, covariance); the root of its covariance is computed once."""
 
-    def __init__(self, mu: ArrayLike, sigma: ArrayLike, which: str = "second") -> None:
-        """Mean [d] and covariance [d, d]; ``which`` it is in errors, those of the function."""
-        self.mu, self.sigma = checked(mu, sigma, which)
-        self._root = _root(self.sigma, which)
+    def __init__(self, mu: ArrayLike, sigma: ArrayLike, which: str = "given") -> None:
+        """Mean [d] and covariance [d, d]; ``which`` names them in errors.
 
-    def distance(self, mu: ArrayLike, sigma: ArrayLike, which: str = "first") -> float:
-        """:func:`frechet_distance` of another mean [d] and covariance [d, d] from this."""
-        mean, covariance = self._alike(mu, sigma, which)
-        overlap = 0.0
-        root = _root(covariance, which)
-        if root.size and self._root.size:
-            overlap = float(np.linalg.svd(root.T @ self._root, compute_uv=False).sum())
-        difference = mean - self.mu
-        traces = float(np.trace(covariance) + np.trace(self.sigma))
-        return max(0.0, float(difference @ difference) + traces - 2.0 * overlap)
-
-    def transport(self, sigma: ArrayLike) -> Matrix:
-        """W [d, rank] with W Wᵀ = T, the optimal map: T S T is this covariance, S the given.
-
-        With S = A Aᵀ, this one B Bᵀ and AᵀB = U diag(s) Vᵀ, W = B V diag(s)^-½. Of singular
-        covariances T maps what both have in common.
+        Raises:
+            MetricsError: as :func:`checked`.
         """
-        root = _root(_symmetric(np.asarray(sigma, np.float64), "given"), "given")
-        if not root.size or not self._root.size:
-            return np.empty((len(self.sigma), 0))
-        _, values, vectors = np.linalg.svd(root.T @ self._root, full_matrices=False)
-        kept = values > len(self.sigma) * np.finfo(np.float64).eps * values[0]
-        return self._root @ vectors[kept].T / np.sqrt(values[kept])
+        self.mean, self.covariance = checked(mu, sigma, which)
+        self._which = which
 
-    def _alike(self, mu: ArrayLike, sigma: ArrayLike, which: str) -> tuple[Vector, Matrix]:
-        mean, covariance = checked(mu, sigma, which)
-        if mean.shape != self.mu.shape:
-            msg = (
-                f"the {which} has {mean.size} features, the second {self.mu.size}; "
-                "both must come from one extractor"
-            )
-            raise MetricsError(msg)
-        return mean, covariance
+    @functools.cached_property
+    def root(self) -> Matrix:
+        """A [d, rank] with covariance = A Aᵀ.
+
+        Raises:
+            MetricsError: the covariance is not positive semidefinite.
+        """
+        return _root(self.covariance, self._which)
+
+
+def distance(first: Normal, second: Normal) -> float:
+    """:func:`frechet_distance` of two normal distributions.
+
+    Raises:
+        MetricsError: their numbers of features differ, or a covariance is not positive
+            semidefinite.
+    """
+    if first.mean.shape != second.mean.shape:
+        msg = (
+            f"the first has {first.mean.size} features, the second {second.mean.size}; "
+            "both must come from one extractor"
+        )
+        raise MetricsError(msg)
+    overlap = 0.0
+    if first.root.size and second.root.size:
+        overlap = float(np.linalg.svd(first.root.T @ second.root, compute_uv=False).sum())
+    difference = first.mean - second.mean
+    traces = float(np.trace(first.covariance) + np.trace(second.covariance))
+    return max(0.0, float(difference @ difference) + traces - 2.0 * overlap)
+
+
+def transport(source: Normal, target: Normal) -> Matrix:
+    """W [d, rank] with W Wᵀ = T, the optimal map from source to target: T S1 T = S2.
+
+    With S1 = A Aᵀ, S2 = B Bᵀ and AᵀB = U diag(s) Vᵀ, W = B V diag(s)^-½. For singular
+    covariances T maps the subspace that both have in common.
+    """
+    if not source.root.size or not target.root.size:
+        return np.empty((len(target.covariance), 0))
+    _, values, vectors = np.linalg.svd(source.root.T @ target.root, full_matrices=False)
+    kept = values > len(target.covariance) * np.finfo(np.float64).eps * values[0]
+    return target.root @ vectors[kept].T / np.sqrt(values[kept])
 
 
 def bias_constant(sigma: ArrayLike) -> float:
@@ -79,7 +95,7 @@ def bias_constant(sigma: ArrayLike) -> float:
 
     The second-order expansion of the distance between N(mu, S) and the moments (covariance with
     N - 1) of N of its own samples: the expected distance of N samples lies C / N above the
-    distance of infinitely many. Features are taken to be normal.
+    distance of infinitely many. The features are assumed to be normal.
 
     Raises:
         MetricsError: as :func:`frechet_distance`.
@@ -94,8 +110,8 @@ def checked(mu: ArrayLike, sigma: ArrayLike, which: str) -> tuple[Vector, Matrix
     """Mean and covariance in float64, the latter made symmetric to the last bit.
 
     Raises:
-        MetricsError: names ``which`` of them it is whose shapes do not fit, that is not finite, or
-            that is not symmetric. Eigenvalues are not looked at.
+        MetricsError: shapes do not match, a value is not finite, or the covariance is not
+            symmetric; the message contains ``which``. Eigenvalues are not checked.
     """
     mean, covariance = _real(mu, which), _real(sigma, which)
     if mean.ndim != 1 or covariance.shape != (mean.size, mean.size) or not mean.size:
@@ -119,7 +135,7 @@ def _real(values: ArrayLike, which: str) -> NDArray[np.float64]:
 
 
 def _tolerance(covariance: Matrix) -> float:
-    """What a covariance that once was float32 may be off by, in its own units."""
+    """The rounding error to expect in a covariance that was stored as float32."""
     scale = float(np.abs(covariance).max(initial=0.0))
     return len(covariance) * float(np.finfo(np.float32).eps) * scale
 
@@ -139,7 +155,7 @@ def _symmetric(covariance: Matrix, which: str) -> Matrix:
 
 
 def _spectrum(covariance: Matrix, which: str) -> tuple[Vector, Matrix]:
-    """Eigenvalues above d·eps·max, and their eigenvectors; the rest is the solver's rounding."""
+    """Eigenvalues above d·eps·max, and their eigenvectors; smaller ones are rounding errors."""
     values, vectors = np.linalg.eigh(covariance)
     if values[0] < -_tolerance(covariance):
         msg = f"the {which} covariance has eigenvalue {values[0]:.3g}; expected none below zero"
@@ -151,10 +167,11 @@ def _spectrum(covariance: Matrix, which: str) -> tuple[Vector, Matrix]:
 def _root(covariance: Matrix, which: str) -> Matrix:
     """A [d, rank] with covariance = A Aᵀ, to rounding.
 
-    By Cholesky with pivots of the correlations, which ends where nothing but rounding is left:
-    singular covariances are as exact as others, a feature of tiny variance counts beside large
-    ones, and it is a few times faster than by eigenvectors. Those are taken where A Aᵀ is not the
-    covariance: it once was float32, say, and rounding left eigenvalues below zero.
+    Cholesky with pivots of the correlation matrix. It stops at the numerical rank, so singular
+    covariances are as exact as others; features of tiny variance count beside large ones; and it
+    is a few times faster than an eigendecomposition. The eigendecomposition is the fallback if
+    A Aᵀ differs from the covariance, for example because rounding to float32 made eigenvalues
+    negative.
     """
     variances = np.diagonal(covariance)
     scales = np.sqrt(np.where(variances > 0, variances, 1.0))

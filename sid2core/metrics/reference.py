@@ -1,4 +1,4 @@
-"""What a gauge says of the real images, written into the reference artifact."""
+"""What an extractor says of the real images, written into the reference artifact."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sid2core import rng
 from sid2core.data.load.dataset import Dataset
 from sid2core.metrics.evaluator import place
-from sid2core.metrics.networks.registry import LOGITS, POOL, SPATIAL, WEIGHTS, Gauge
+from sid2core.metrics.networks.registry import LOGITS, POOL, SPATIAL, WEIGHTS, FeatureExtractor
 from sid2core.metrics.provenance import LOSSLESS
 from sid2core.metrics.statistics import FeatureStatistics, Moments
 from sid2core.pipeline import progress
@@ -24,7 +24,7 @@ _CHUNK = 256  # images described at once: bounds memory
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """Both splits, by name; ``accuracy`` is that of the classes that the gauge sees."""
+    """Both splits, by name; ``accuracy`` is that of the classes that the extractor sees."""
 
     moments: Mapping[str, Moments]
     spatial: Mapping[str, Moments]
@@ -32,38 +32,42 @@ class Described:
 
 
 def describe(
-    gauge: Gauge, datasets: Mapping[str, Dataset], prepare: Artifact, draft: Draft, seed: int
+    extractor: FeatureExtractor,
+    datasets: Mapping[str, Dataset],
+    prepare: Artifact,
+    draft: Draft,
+    seed: int,
 ) -> Described:
-    """Measure all images of both splits, and write what a judge reads.
+    """Measure all images of both splits, and write what an evaluator reads.
 
     Args:
-        gauge: the network.
+        extractor: the network.
         datasets: the splits, by name.
         prepare: the artifact that they are of.
         draft: where to write.
         seed: of the choice of images whose features are kept.
 
     Raises:
-        MetricsError: the gauge does not take such images, or a split has fewer than two.
+        MetricsError: the extractor does not take such images, or a split has fewer than two.
     """
-    if gauge.save is not None:
-        gauge.save(draft.path(place(gauge, WEIGHTS)))
+    if extractor.save is not None:
+        extractor.save(draft.path(place(extractor, WEIGHTS)))
     moments, spatial, accuracy = dict[str, Moments](), dict[str, Moments](), dict[str, float]()
     for split, dataset in datasets.items():
         kept = np.zeros(len(dataset), bool)
         if split == "train":
             order = np.asarray(rng.permutation(seed, "reference/kept", len(dataset)))
             kept[order[:KEPT]] = True
-        gathered = _gather(gauge, dataset, kept)
-        told = {**gauge.provenance, **_cut(prepare), "data": prepare.digest, "split": split}
+        gathered = _gather(extractor, dataset, kept)
+        told = {**extractor.provenance, **_cut(prepare), "data": prepare.digest, "split": split}
         moments[split] = gathered.pool.moments(told)
-        moments[split].save(draft.path(place(gauge, f"{split}.npz")))
+        moments[split].save(draft.path(place(extractor, f"{split}.npz")))
         if gathered.spatial is not None:
             spatial[split] = gathered.spatial.moments(told | {"features": SPATIAL})
-            spatial[split].save(draft.path(place(gauge, f"{split}_spatial.npz")))
+            spatial[split].save(draft.path(place(extractor, f"{split}_spatial.npz")))
         accuracy[split] = gathered.hits / len(dataset)
         if split == "train":
-            np.save(draft.path(place(gauge, "train_features.npy")), gathered.kept)
+            np.save(draft.path(place(extractor, "train_features.npy")), gathered.kept)
     return Described(moments, spatial, accuracy)
 
 
@@ -75,12 +79,12 @@ class _Gathered:
     hits: int
 
 
-def _gather(gauge: Gauge, dataset: Dataset, kept: NDArray[np.bool_]) -> _Gathered:
+def _gather(extractor: FeatureExtractor, dataset: Dataset, kept: NDArray[np.bool_]) -> _Gathered:
     pool, spatial, hits = None, None, 0
     some = list[NDArray[np.float32]]()
-    with progress.bar(len(dataset), f"{gauge.name} {dataset.split}", "image") as bar:
+    with progress.bar(len(dataset), f"{extractor.name} {dataset.split}", "image") as bar:
         for index, (images, labels) in enumerate(dataset.chunks(_CHUNK)):
-            found = gauge.features(images)
+            found = extractor.features(images)
             pool = _more(pool, found[POOL])
             if SPATIAL in found:
                 spatial = _more(spatial, found[SPATIAL])

@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import shutil
-import uuid
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sid2core import atomic
 from sid2core.data.load import shards
 from sid2core.data.load.shards import Layout
 from sid2core.data.sources.protocol import Record
@@ -81,16 +80,9 @@ def write(path: Path, samples: Samples, form: str | None = None, *, force: bool 
     if form == "png" and len(samples.shape) != 3:
         msg = f"a PNG holds one image, not a clip {list(samples.shape)}: write npz or parquet"
         raise MetricsError(msg)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}{shards.UNFINISHED}")
-    aside.mkdir()
-    try:
-        WRITERS[form](aside / "after", replace(samples, chunks=_checked(samples)))
-        if path.is_dir():
-            path.rename(aside / "before")
-        (aside / "after").replace(path)
-    finally:
-        shutil.rmtree(aside)
+    with atomic.unfinished(path) as made:
+        WRITERS[form](made, replace(samples, chunks=_checked(samples)))
+        atomic.put(made, path)
 
 
 def _check_free(path: Path, form: str, force: bool) -> None:

@@ -1,4 +1,4 @@
-"""All that is measured of a sampler's images, each number with what it is worth."""
+"""All scores of a sampler's images, each with its uncertainty."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sid2core.metrics import (
-    frechet,
     inception_score,
     kernel_distance,
     precision_recall,
     uncertainty,
 )
-from sid2core.metrics.evaluator import Meter, Panel
+from sid2core.metrics.evaluator import Accumulator, ReferenceStatistics
 from sid2core.metrics.networks import inception
 from sid2core.metrics.networks.registry import LOGITS, POOL, SPATIAL
-from sid2core.metrics.statistics import Moments, distance
+from sid2core.metrics.provenance import check_comparable
+from sid2core.metrics.statistics import Moments
 
 LEVEL = 0.9
-"""The share of cases in which an interval holds the distance of infinitely many samples."""
+"""Confidence level of the intervals."""
 _IS = "inception_score"
 
 
 @dataclass(frozen=True)
 class Score:
-    """One number; what it has no use for is None.
+    """One score; None stands in the fields that do not apply to it.
 
     Attributes:
-        extractor: whose features it is of.
+        extractor: the feature extractor.
         metric: its name.
-        samples: of how many images it is.
+        samples: the number of images.
         value: the number.
-        low: of the interval that holds the distance of infinitely many images in 90 % of cases.
-        high: its other end.
-        bias: C / N, by how much a distance is expected to be too large, of N images of the
-            reference's own distribution (:func:`sid2core.metrics.frechet.bias_constant`).
+        low: lower end of the 90 % confidence interval of the bias-corrected distance.
+        high: its upper end.
+        bias: C / N, the expected distance of N images of the reference's own distribution
+            (:func:`sid2core.metrics.frechet.bias_constant`).
         std: the spread over subsets or splits, as published beside the number.
     """
 
@@ -51,63 +51,79 @@ class Score:
     std: float | None = None
 
 
-def of(meter: Meter, panel: Panel, published: Moments | None, *, infinity: bool) -> list[Score]:
-    """Every score of one gauge.
+def of(
+    accumulator: Accumulator,
+    reference: ReferenceStatistics,
+    published: Moments | None,
+    *,
+    infinity: bool,
+) -> list[Score]:
+    """Every score of one extractor.
 
     Args:
-        meter: the images.
-        panel: the gauge, with its reference.
-        published: a further reference, from outside (``eval.reference_stats``).
+        accumulator: the images.
+        reference: the extractor, with its reference statistics.
+        published: statistics from another source (``eval.reference_stats``).
         infinity: whether to extrapolate the distance to infinitely many images.
 
     Raises:
         MetricsError: too few images, or statistics that cannot be compared.
     """
-    pool, logits = meter.features(panel, POOL), None
-    if panel.gauge.name == inception.NAME:
-        logits = meter.features(panel, LOGITS)
-    references = dict(panel.moments)
+    pool, logits = accumulator.features(reference, POOL), None
+    if reference.extractor.name == inception.NAME:
+        logits = accumulator.features(reference, LOGITS)
+    targets = dict(reference.moments)
     if published is not None:
-        references["published"] = published
+        targets["published"] = published
     found = [
-        *_distances(meter, panel, POOL, references, infinity),
-        *_sets(panel, pool),
-        *_distances(meter, panel, SPATIAL, panel.spatial, infinity=False),
+        *_distances(accumulator, reference, POOL, targets, infinity),
+        *_sets(reference, pool),
+        *_distances(accumulator, reference, SPATIAL, reference.spatial, infinity=False),
     ]
     if logits is not None:
         score = inception_score.inception_score(logits)
-        found.append(Score(panel.gauge.name, _IS, len(pool), score.mean, std=score.std))
+        found.append(Score(reference.extractor.name, _IS, len(pool), score.mean, std=score.std))
     return found
 
 
 def _distances(
-    meter: Meter, panel: Panel, kind: str, references: Mapping[str, Moments], infinity: bool
+    accumulator: Accumulator,
+    reference: ReferenceStatistics,
+    kind: str,
+    targets: Mapping[str, Moments],
+    infinity: bool,
 ) -> Iterator[Score]:
-    """To each reference, by name; those of sFID's features are called so."""
-    gauge, prefix = panel.gauge, "s" if kind == SPATIAL else ""
-    for name, reference in references.items():
-        features, ours = meter.features(panel, kind), meter.moments(panel, kind)
-        around = uncertainty.interval(features, reference, LEVEL)
-        metric = f"{prefix}{gauge.distance}_{name}"
+    """The distances to all targets; an ``s`` marks the features of sFID."""
+    if not targets:
+        return
+    extractor, prefix = reference.extractor, "s" if kind == SPATIAL else ""
+    features, own = accumulator.features(reference, kind), accumulator.moments(reference, kind)
+    for target in targets.values():
+        check_comparable(own.provenance, target.provenance)
+    references = list(targets.values())
+    around = uncertainty.intervals(features, references, LEVEL, moments=own)
+    limits = uncertainty.extrapolations(features, references) if infinity else []
+    for index, (name, target) in enumerate(targets.items()):
+        metric, interval = f"{prefix}{extractor.distance}_{name}", around[index]
+        bias = target.bias_constant / len(features)
         yield Score(
-            gauge.name,
+            extractor.name,
             metric,
             len(features),
-            distance(ours, reference),
-            around.low,
-            around.high,
-            frechet.bias_constant(reference.sigma) / len(features),
+            interval.distance,
+            interval.low,
+            interval.high,
+            bias,
         )
         if infinity:
-            value = uncertainty.fid_infinity(features, reference)
-            yield Score(gauge.name, f"{metric}_infinity", len(features), value)
+            yield Score(extractor.name, f"{metric}_infinity", len(features), limits[index])
 
 
-def _sets(panel: Panel, pool: NDArray[np.float32]) -> Iterator[Score]:
-    """Scores of the samples as a set beside some images of the train split."""
-    name, count, real = panel.gauge.name, len(pool), panel.real
+def _sets(reference: ReferenceStatistics, pool: NDArray[np.float32]) -> Iterator[Score]:
+    """Scores that compare the samples with some images of the train split, without moments."""
+    name, count, real = reference.extractor.name, len(pool), reference.train_features
     kernel = kernel_distance.kid(pool, real)
-    yield Score(name, f"{panel.gauge.kernel}_train", count, kernel.mean, std=kernel.std)
+    yield Score(name, f"{reference.extractor.kernel}_train", count, kernel.mean, std=kernel.std)
     near = precision_recall.precision_recall(real, pool)
     wide = precision_recall.density_coverage(real, pool)
     for metric, value in (*near._asdict().items(), *wide._asdict().items()):

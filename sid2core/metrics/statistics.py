@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
-import os
-import uuid
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sid2core import atomic
 from sid2core.metrics import frechet
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.provenance import check_comparable, check_expected, declared
@@ -122,6 +122,16 @@ class Moments:
     sigma: NDArray[np.float64]
     provenance: Mapping[str, Any]
 
+    @functools.cached_property
+    def normal(self) -> frechet.Normal:
+        """The normal distribution of this mean and covariance; its root is computed once."""
+        return frechet.Normal(self.mu, self.sigma)
+
+    @functools.cached_property
+    def bias_constant(self) -> float:
+        """C of :func:`sid2core.metrics.frechet.bias_constant`."""
+        return frechet.bias_constant(self.sigma)
+
     def save(self, path: Path) -> None:
         """Write an npz with ``mu``, ``sigma``, ``n`` and ``provenance`` (JSON text), atomically.
 
@@ -194,7 +204,7 @@ class Moments:
 def distance(first: Moments, second: Moments, despite: Collection[str] = ()) -> float:
     """The Fréchet distance of two comparable moments; errors as there and in the check."""
     check_comparable(first.provenance, second.provenance, despite)
-    return frechet.frechet_distance(first.mu, first.sigma, second.mu, second.sigma)
+    return frechet.distance(first.normal, second.normal)
 
 
 def is_statistics(path: Path) -> bool:
@@ -208,12 +218,7 @@ def is_statistics(path: Path) -> bool:
 
 def _write(path: Path, provenance: Mapping[str, Any], **arrays: ArrayLike) -> None:
     text = np.array(json.dumps(dict(provenance), sort_keys=True))
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    with temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays, provenance=text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    atomic.write_npz(path, {**arrays, "provenance": text})
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 
+from sid2core import atomic
 from sid2core.models.architecture import UViTConfig
 from sid2core.models.attention import Text
 from sid2core.models.dropout import DropoutKey
@@ -93,16 +94,15 @@ def save(
 
     The same parameters give the same bytes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     save_weights(folder / WEIGHTS, params)
     config = {"format": FORMAT, "network": asdict(network.config), **extra}
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    atomic.write_json(folder / CONFIG, config)
 
 
 def save_weights(path: Path, params: Mapping[str, Array]) -> None:
     """Write safetensors; the same parameters give the same bytes."""
     arrays = {name: np.ascontiguousarray(params[name]) for name in sorted(params)}
-    path.write_bytes(to_bytes(arrays))
+    atomic.write_bytes(path, to_bytes(arrays))
 
 
 def load(

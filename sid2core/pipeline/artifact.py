@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,11 +19,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from sid2core import atomic
 from sid2core.errors import Sid2Error
 
 ROOT = Path("artifacts")
 MANIFEST = "manifest.json"
 FORMAT = 1
+write_json, write_text = atomic.write_json, atomic.write_text
 _VERSIONS = ("jax", "flax", "optax", "numpy")
 
 
@@ -154,7 +155,7 @@ def create(
         try:
             yield draft
             _write_manifest(draft, stage, params, inputs or {})
-            _put(draft.folder, target)
+            atomic.put(draft.folder, target)
         finally:
             shutil.rmtree(draft.folder, ignore_errors=True)
 
@@ -203,33 +204,7 @@ def _write_manifest(
             for path in paths
         },
     }
-    write_json(draft.folder / MANIFEST, manifest)
-
-
-def _put(folder: Path, target: Path) -> None:
-    """Give ``folder`` the place of ``target``, which is put aside first and removed last."""
-    before = target.with_name(f".{target.name}.before")
-    shutil.rmtree(before, ignore_errors=True)
-    if target.exists():
-        target.rename(before)
-    folder.rename(target)
-    shutil.rmtree(before, ignore_errors=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON a person can read, atomically; NaN is refused (write ``None``)."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically: a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    atomic.write_json(draft.folder / MANIFEST, manifest)
 
 
 def sha256(path: Path) -> str:

@@ -20,8 +20,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from sid2core.atomic import write_json
 from sid2core.errors import Sid2Error
-from sid2core.pipeline.artifact import Artifact, only_writer, write_json
+from sid2core.pipeline.artifact import Artifact, only_writer
 
 FORMAT = 1
 _log = logging.getLogger(__name__)

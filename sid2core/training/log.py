@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import resource
 import sys
 from collections.abc import Hashable, Mapping, Sequence
@@ -15,6 +14,7 @@ import jax
 import numpy as np
 import pandas as pd
 
+from sid2core import atomic
 from sid2core.training.failures import TrainingError
 from sid2core.training.skip_nonfinite import SKIPPED
 
@@ -62,12 +62,7 @@ class Log:
     def flush(self, folder: Path) -> None:
         """Write both tables, each replaced whole, whatever happens to the machine's power."""
         for name, table in ((CURVE, self.rows), (SPEED, self.speed)):
-            temporary = folder / f".{name}.tmp"
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                pd.DataFrame(table).to_csv(file, index=False)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(folder / name)
+            atomic.write_csv(folder / name, pd.DataFrame(table))
 
     @classmethod
     def read(cls, folder: Path, step: int, pending: Sequence[Mapping[str, Any]]) -> Log:

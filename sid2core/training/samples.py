@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sid2core import config, rng
+from sid2core import atomic, config, rng
 from sid2core.config import build
 from sid2core.diffusion.guidance import NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
@@ -78,10 +78,7 @@ class Samples:
         images = Generator(self.method, weights, count).images(stream, np.arange(count), labels)
         content = png(images)
         for folder in (self.kept, self.shown):
-            folder.mkdir(parents=True, exist_ok=True)
-            temporary = folder / f".{step}.tmp"
-            temporary.write_bytes(content)
-            temporary.replace(folder / f"{step}.png")
+            atomic.write_bytes(folder / f"{step}.png", content)
 
 
 def png(images: NDArray[np.uint8]) -> bytes:

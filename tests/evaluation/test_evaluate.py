@@ -17,7 +17,7 @@ from sid2core.models import cost
 from sid2core.training import mesh
 from tests import tiny
 from tests.data import stored
-from tests.metrics.judges import mean_colour_judge
+from tests.metrics.evaluators import mean_colour_evaluator
 
 PARAMS = tiny.params(
     sampling={"batch_size": 4},
@@ -53,7 +53,7 @@ def task(sharding=None, batch_size=4, **changes):
             "sampling": PARAMS.sampling.model_copy(update={"batch_size": batch_size}),
         }
     )
-    return Task.of(params, real(), mean_colour_judge(), sharding)
+    return Task.of(params, real(), mean_colour_evaluator(), sharding)
 
 
 def drawn(folder, one=None, advance=lambda count: None, asked=None):
@@ -72,8 +72,8 @@ def test_sample_i_has_label_i_mod_k_and_the_key_of_i(tmp_path):
     assert (task().labels == labels).all()
     assert samples.images.dtype == np.uint8
     assert (samples.images == expected).all()
-    features = samples.meter.features(task().judge.panels[0], "pool")
-    np.testing.assert_array_equal(features, task().judge.features(expected)["classifier.pool"])
+    features = samples.accumulator.features(task().evaluator.references[0], "pool")
+    np.testing.assert_array_equal(features, task().evaluator.features(expected)["classifier.pool"])
 
 
 def test_samplers_are_compared_on_the_same_noise(tmp_path):
@@ -91,7 +91,7 @@ def test_the_size_of_chunks_does_not_matter(tmp_path, chunk_size):
     expected, _ = drawn(tmp_path / "a")
     found, _ = drawn(tmp_path / "b", asked=task(chunk_size=chunk_size))
     assert (found.images == expected.images).all()
-    assert found.meter.quality() == expected.meter.quality()
+    assert found.accumulator.quality() == expected.accumulator.quality()
 
 
 @pytest.mark.parametrize("devices", [1, 2, 8])
@@ -105,7 +105,7 @@ def test_neither_batches_nor_devices_matter(tmp_path, devices, batch_size):
     found, _ = drawn(tmp_path / "b", asked=task(sharding, batch_size))
     assert np.abs(found.images.astype(int) - expected.images).max() <= 1
     assert (found.images == expected.images).mean() > 0.99
-    first, second = (one.meter.quality() for one in (found, expected))
+    first, second = (one.accumulator.quality() for one in (found, expected))
     assert first.fd_train == pytest.approx(second.fd_train, rel=1e-6)
 
 
@@ -113,7 +113,7 @@ def test_only_what_is_shown_is_kept(tmp_path):
     whole, _ = drawn(tmp_path / "a")
     some, _ = drawn(tmp_path / "b", asked=task(keep=6))
     assert (some.images == whole.images[:6]).all()
-    assert len(some.meter) == len(whole.meter) == 10
+    assert len(some.accumulator) == len(whole.accumulator) == 10
 
 
 def test_labels_may_be_drawn_as_often_as_classes_are():
@@ -123,11 +123,11 @@ def test_labels_may_be_drawn_as_often_as_classes_are():
         update={"eval": PARAMS.eval.model_copy(update={"labels": "drawn", "samples": 4000})}
     )
     sets = stored.dataset(images, labels, "abc", [100])
-    found = Task.of(params, sets, mean_colour_judge(), None).labels
+    found = Task.of(params, sets, mean_colour_evaluator(), None).labels
     assert found.dtype == np.int32
     np.testing.assert_allclose(np.bincount(found, minlength=3) / 4000, [0.7, 0, 0.3], atol=0.03)
     fewer = params.model_copy(update={"eval": params.eval.model_copy(update={"samples": 9})})
-    assert (Task.of(fewer, sets, mean_colour_judge(), None).labels == found[:9]).all()
+    assert (Task.of(fewer, sets, mean_colour_evaluator(), None).labels == found[:9]).all()
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
@@ -148,7 +148,7 @@ def test_a_resumed_evaluation_gives_the_same_bytes(tmp_path, after):
     assert sum(progress) == 10
     assert samples.images.tobytes() == undisturbed.images.tobytes()
     assert samples.grid.tobytes() == undisturbed.grid.tobytes()
-    assert samples.meter.quality() == undisturbed.meter.quality()
+    assert samples.accumulator.quality() == undisturbed.accumulator.quality()
 
 
 def test_chunks_that_are_there_are_read_and_not_drawn_again(tmp_path):
@@ -183,7 +183,7 @@ def test_processes_divide_the_chunks(tmp_path, monkeypatch):
     assert progress == [4, 4, 2], "the second chunk, then the first and the last"
     found = Drawn.read(together, asked)
     assert found.images.tobytes() == alone.images.tobytes()
-    assert found.meter.quality() == alone.meter.quality()
+    assert found.accumulator.quality() == alone.accumulator.quality()
 
 
 def test_time_is_that_of_batches_but_the_first(tmp_path):
@@ -263,24 +263,28 @@ def test_the_table_of_costs_is_the_supplements(tmp_path):
     assert (row["batch_size"], row["devices"]) == (4, 1)
 
 
-def test_the_yardstick_is_real_images_without_repetition():
+def test_the_baseline_is_real_images_without_repetition():
     asked = task(samples=20)
-    meter = evaluate.yardstick(real(), asked)
-    shown = np.rint(meter.features(asked.judge.panels[0], "pool")[:, 0]).astype(int).tolist()
-    assert len(set(shown)) == len(shown) == len(meter) == 20
-    row = evaluate.row(None, evaluate.measured(meter, asked.judge, asked.settings), 1.0)
-    assert row.sampler == evaluate.YARDSTICK
+    accumulator = evaluate.real_data_baseline(real(), asked)
+    shown = (
+        np.rint(accumulator.features(asked.evaluator.references[0], "pool")[:, 0])
+        .astype(int)
+        .tolist()
+    )
+    assert len(set(shown)) == len(shown) == len(accumulator) == 20
+    row = evaluate.row(None, evaluate.measured(accumulator, asked.evaluator, asked.settings), 1.0)
+    assert row.sampler == evaluate.REAL_DATA
     assert (row.steps, row.nfe, row.gflops_image, row.guidance_weight) == (None,) * 4
 
 
-def test_the_yardstick_hangs_on_the_seed():
+def test_the_baseline_hangs_on_the_seed():
     found = []
     for seed in (0, 0, 1):
         asked = replace(task(samples=20), seed=seed)
-        meter = evaluate.yardstick(real(), asked)
-        found.append(meter.features(asked.judge.panels[0], "pool").tolist())
+        accumulator = evaluate.real_data_baseline(real(), asked)
+        found.append(accumulator.features(asked.evaluator.references[0], "pool").tolist())
     assert found[0] == found[1] != found[2]
 
 
-def test_the_yardstick_takes_all_there_are_if_more_are_asked_for():
-    assert len(evaluate.yardstick(real(), task(samples=500))) == 30
+def test_the_baseline_takes_all_there_are_if_more_are_asked_for():
+    assert len(evaluate.real_data_baseline(real(), task(samples=500))) == 30

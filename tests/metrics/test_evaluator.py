@@ -5,9 +5,9 @@ import pytest
 
 from sid2core.metrics import statistics
 from sid2core.metrics.errors import MetricsError
-from sid2core.metrics.evaluator import Judge
+from sid2core.metrics.evaluator import Evaluator
 from sid2core.metrics.networks.registry import POOL
-from tests.metrics.judges import mean_colour_judge
+from tests.metrics.evaluators import mean_colour_evaluator
 
 RNG = np.random.default_rng(1)
 SAMPLES = RNG.integers(0, 99, (60, 4, 4, 1), dtype=np.uint8)
@@ -15,26 +15,26 @@ LABELS = RNG.integers(0, 3, 60).astype(np.int32)
 
 
 @pytest.fixture(scope="module")
-def judge():
-    return mean_colour_judge()
+def evaluator():
+    return mean_colour_evaluator()
 
 
-def metered(judge, size=60):
-    meter = judge.meter()
+def accumulated(evaluator, size=60):
+    accumulator = evaluator.accumulator()
     for start in range(0, 60, size):
-        meter.add(SAMPLES[start : start + size], LABELS[start : start + size])
-    return meter
+        accumulator.add(SAMPLES[start : start + size], LABELS[start : start + size])
+    return accumulator
 
 
-def test_scores_are_their_definitions(judge):
-    quality, panel = judge.quality(SAMPLES, LABELS), judge.panels[0]
-    own = metered(judge).moments(panel)
+def test_scores_are_their_definitions(evaluator):
+    quality, reference = evaluator.quality(SAMPLES, LABELS), evaluator.references[0]
+    own = accumulated(evaluator).moments(reference)
     assert quality.samples == 60
     assert quality.distance == "fd"
-    assert quality.fd_train == statistics.distance(own, panel.moments["train"])
-    assert quality.fd_eval == statistics.distance(own, panel.moments["eval"])
+    assert quality.fd_train == statistics.distance(own, reference.moments["train"])
+    assert quality.fd_eval == statistics.distance(own, reference.moments["eval"])
     assert quality.fd_train != pytest.approx(quality.fd_eval, rel=0.01)
-    features = judge.features(SAMPLES)
+    features = evaluator.features(SAMPLES)
     seen = features["classifier.logits"].argmax(axis=-1)
     assert quality.agreement == (seen == LABELS).mean()
     np.testing.assert_allclose(own.mu, features["classifier.pool"].mean(0), rtol=1e-6)
@@ -42,56 +42,58 @@ def test_scores_are_their_definitions(judge):
 
 
 @pytest.mark.parametrize("size", [1, 7, 25, 59])
-def test_chunks_do_not_matter(judge, size):
-    assert metered(judge, size).quality() == metered(judge).quality()
+def test_chunks_do_not_matter(evaluator, size):
+    assert accumulated(evaluator, size).quality() == accumulated(evaluator).quality()
 
 
-def test_neither_do_blocks_of_sums(judge, monkeypatch):
-    expected = metered(judge).quality()
+def test_neither_do_blocks_of_sums(evaluator, monkeypatch):
+    expected = accumulated(evaluator).quality()
     monkeypatch.setattr("sid2core.metrics.evaluator._BLOCK", 16)
-    found = dataclasses.astuple(metered(judge, 7).quality())
+    found = dataclasses.astuple(accumulated(evaluator, 7).quality())
     assert found[1:4] == pytest.approx(dataclasses.astuple(expected)[1:4], rel=1e-9)
 
 
-def test_results_may_be_asked_for_on_the_way(judge):
-    meter = judge.meter()
-    meter.add(SAMPLES[:30], LABELS[:30])
-    assert meter.quality().samples == 30
-    meter.add(SAMPLES[30:], LABELS[30:])
-    assert meter.quality() == metered(judge).quality()
+def test_results_may_be_asked_for_on_the_way(evaluator):
+    accumulator = evaluator.accumulator()
+    accumulator.add(SAMPLES[:30], LABELS[:30])
+    assert accumulator.quality().samples == 30
+    accumulator.add(SAMPLES[30:], LABELS[30:])
+    assert accumulator.quality() == accumulated(evaluator).quality()
 
 
-def test_statistics_of_another_extractor_are_refused(judge):
+def test_statistics_of_another_extractor_are_refused(evaluator):
     with pytest.raises(MetricsError, match="extractor_digest"):
-        mean_colour_judge(extractor_digest="other")
+        mean_colour_evaluator(extractor_digest="other")
 
 
-def test_the_last_gauge_leads(judge):
+def test_the_last_extractor_is_the_primary_one(evaluator):
     """Here one that sees everything twice as far apart."""
-    first = judge.panels[0]
+    first = evaluator.references[0]
 
     def features(images):
-        return {POOL: 2 * first.gauge.features(images)[POOL]}
+        return {POOL: 2 * first.extractor.features(images)[POOL]}
 
-    gauge = dataclasses.replace(first.gauge, name="inception", distance="fid", features=features)
+    extractor = dataclasses.replace(
+        first.extractor, name="inception", distance="fid", features=features
+    )
     moments = {
         split: dataclasses.replace(one, mu=2 * one.mu, sigma=4 * one.sigma)
         for split, one in first.moments.items()
     }
-    both = Judge((first, dataclasses.replace(first, gauge=gauge, moments=moments)))
-    found, alone = both.quality(SAMPLES, LABELS), judge.quality(SAMPLES, LABELS)
+    both = Evaluator((first, dataclasses.replace(first, extractor=extractor, moments=moments)))
+    found, alone = both.quality(SAMPLES, LABELS), evaluator.quality(SAMPLES, LABELS)
     assert found.distance == "fid"
     assert found.fd_train == pytest.approx(4 * alone.fd_train, rel=1e-6)
     assert found.agreement == alone.agreement
 
 
-def test_labels_must_be_one_for_each_image(judge):
-    meter = judge.meter()
+def test_labels_must_be_one_for_each_image(evaluator):
+    accumulator = evaluator.accumulator()
     for labels in (LABELS[:29], LABELS[:30, None], 1):
         with pytest.raises(MetricsError, match="30 images came with labels of shape"):
-            meter.add(SAMPLES[:30], labels)
+            accumulator.add(SAMPLES[:30], labels)
 
 
-def test_nothing_to_judge(judge):
+def test_no_images(evaluator):
     with pytest.raises(MetricsError, match="found 0; add samples"):
-        judge.meter().quality()
+        evaluator.accumulator().quality()

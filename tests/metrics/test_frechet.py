@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sid2core.metrics import frechet
 from sid2core.metrics.errors import MetricsError
+from sid2core.metrics.frechet import Normal
 from tests.metrics import peers
 
 SIZES = [1, 2, 7, 64]
@@ -176,25 +177,27 @@ def test_against_pytorch_fid(size, seed):
 def test_transport_maps_one_covariance_to_the_other(size, rank, seed):
     rng = np.random.default_rng(seed)
     sigma, other = positive(rng, size, 20 * size), positive(rng, size, rank)
-    target = frechet.Target(np.zeros(size), other)
-    root = target.transport(sigma)
+    root = frechet.transport(Normal(np.zeros(size), sigma), Normal(np.zeros(size), other))
     mapped = root @ root.T @ sigma @ root @ root.T
     np.testing.assert_allclose(mapped, other, rtol=0, atol=1e-8 * np.abs(other).max())
 
 
 def test_nothing_is_transported_to_or_from_a_point():
-    point, sigma = frechet.Target(np.zeros(2), np.zeros((2, 2))), np.eye(2)
-    assert point.transport(sigma).shape == (2, 0)
-    assert frechet.Target(np.zeros(2), sigma).transport(np.zeros((2, 2))).shape == (2, 0)
+    point, spread = Normal(np.zeros(2), np.zeros((2, 2))), Normal(np.zeros(2), np.eye(2))
+    assert frechet.transport(spread, point).shape == (2, 0)
+    assert frechet.transport(point, spread).shape == (2, 0)
 
 
-def test_a_target_measures_many():
-    rng = np.random.default_rng(0)
-    target = frechet.Target(rng.normal(size=5), positive(rng, 5))
+def test_the_root_of_a_distribution_is_computed_once(monkeypatch):
+    rng, calls, root = np.random.default_rng(0), [], frechet._root
+    monkeypatch.setattr(frechet, "_root", lambda *args: (calls.append(1), root(*args))[1])
+    target = Normal(rng.normal(size=5), positive(rng, 5))
     for _ in range(3):
         mu, sigma = rng.normal(size=5), positive(rng, 5)
-        expected = frechet.frechet_distance(mu, sigma, target.mu, target.sigma)
-        assert target.distance(mu, sigma) == expected
+        found = frechet.distance(Normal(mu, sigma), target)
+        assert len(calls) == 2
+        assert found == frechet.frechet_distance(mu, sigma, target.mean, target.covariance)
+        del calls[1:]
 
 
 GOOD = (np.zeros(2), np.eye(2))

@@ -1,36 +1,36 @@
 import numpy as np
 import pytest
 
-from sid2core.metrics import scores, statistics
+from sid2core.metrics import frechet, scores, statistics
 from sid2core.metrics.frechet import bias_constant
 from sid2core.metrics.kernel_distance import kid
 from sid2core.metrics.networks.registry import POOL
 from sid2core.metrics.precision_recall import density_coverage, precision_recall
-from tests.metrics.judges import mean_colour_judge
+from tests.metrics.evaluators import mean_colour_evaluator
 
 SAMPLES = np.random.default_rng(1).integers(0, 230, (60, 4, 4, 1), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
 def found():
-    """Meter, panel, and the scores by name."""
-    judge = mean_colour_judge()
-    meter, panel = judge.meter(), judge.panels[0]
-    meter.add(SAMPLES, np.zeros(60, int))
-    rows = scores.of(meter, panel, panel.moments["eval"], infinity=True)
-    return meter, panel, {row.metric: row for row in rows}
+    """Accumulator, reference, and the scores by name."""
+    evaluator = mean_colour_evaluator()
+    accumulator, reference = evaluator.accumulator(), evaluator.references[0]
+    accumulator.add(SAMPLES, np.zeros(60, int))
+    rows = scores.of(accumulator, reference, reference.moments["eval"], infinity=True)
+    return accumulator, reference, {row.metric: row for row in rows}
 
 
 def test_every_score_is_its_definition(found):
-    meter, panel, rows = found
-    pool, own = meter.features(panel, POOL), meter.moments(panel)
+    accumulator, reference, rows = found
+    pool, own = accumulator.features(reference, POOL), accumulator.moments(reference)
     expected = {
-        "fd_train": statistics.distance(own, panel.moments["train"]),
-        "fd_eval": statistics.distance(own, panel.moments["eval"]),
-        "fd_published": statistics.distance(own, panel.moments["eval"]),
-        "kd_train": kid(pool, panel.real).mean,
-        **precision_recall(panel.real, pool)._asdict(),
-        **density_coverage(panel.real, pool)._asdict(),
+        "fd_train": statistics.distance(own, reference.moments["train"]),
+        "fd_eval": statistics.distance(own, reference.moments["eval"]),
+        "fd_published": statistics.distance(own, reference.moments["eval"]),
+        "kd_train": kid(pool, reference.train_features).mean,
+        **precision_recall(reference.train_features, pool)._asdict(),
+        **density_coverage(reference.train_features, pool)._asdict(),
     }
     assert {name: rows[name].value for name in expected} == pytest.approx(expected, rel=1e-12)
     extrapolated = {f"fd_{name}_infinity" for name in ("train", "eval", "published")}
@@ -40,11 +40,21 @@ def test_every_score_is_its_definition(found):
 
 
 def test_a_distance_stands_beside_its_bias_and_its_interval(found):
-    _, panel, rows = found
+    _, reference, rows = found
     for split in ("train", "eval"):
         row = rows[f"fd_{split}"]
         assert row.low <= row.value - row.bias * 0.2
         assert row.low < row.high
-        assert row.bias == bias_constant(panel.moments[split].sigma) / 60
+        assert row.bias == bias_constant(reference.moments[split].sigma) / 60
     assert rows["kd_train"].std is not None
     assert rows["precision"].low is None
+
+
+def test_covariances_and_roots_are_computed_once_for_all_references(monkeypatch):
+    evaluator, calls, root = mean_colour_evaluator(), [], frechet._root
+    monkeypatch.setattr(frechet, "_root", lambda *args: (calls.append(1), root(*args))[1])
+    accumulator, reference = evaluator.accumulator(), evaluator.references[0]
+    accumulator.add(SAMPLES, np.zeros(60, int))
+    scores.of(accumulator, reference, None, infinity=True)
+    references, samples, halves, subsets = 2, 1, 2 * 32, 15
+    assert len(calls) == references + samples + halves + subsets

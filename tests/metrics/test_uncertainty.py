@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from sid2core.metrics import frechet, uncertainty
 from sid2core.metrics.errors import MetricsError
-from sid2core.metrics.frechet import Target
 from sid2core.metrics.statistics import FeatureStatistics, Moments
 
 
@@ -47,6 +46,19 @@ def measured(samples, reference):
     return distance(FeatureStatistics.of(samples).moments({}), reference)
 
 
+def interval(samples, reference, *args, **options):
+    return uncertainty.intervals(samples, [reference], *args, **options)[0]
+
+
+def extrapolation(samples, reference, **options):
+    return uncertainty.extrapolations(samples, [reference], **options)[0]
+
+
+def influence(samples, reference):
+    own = FeatureStatistics.of(samples).moments({})
+    return uncertainty.influence(samples, own.normal, reference.normal)
+
+
 COUNTS = [500, 1500, 4000]
 
 
@@ -75,7 +87,7 @@ def test_the_formula_foretells_the_mean_of_fifty_normal_sets(resampled):
 def test_the_samples_foretell_the_mean_of_fifty_sets(resampled):
     _, world, means = resampled
     for count, mean in means.items():
-        biases = [uncertainty.interval(world.draw(count), world.moments).bias for _ in range(8)]
+        biases = [interval(world.draw(count), world.moments).bias for _ in range(8)]
         assert np.mean(biases) == pytest.approx(mean, rel=0.05)
 
 
@@ -93,7 +105,7 @@ def coverage():
                 world = World(4, kind, seed)
                 reference, truth = world.reference(far)
                 for case in range(CASES):
-                    one = uncertainty.interval(world.draw(300), reference, seed=case)
+                    one = interval(world.draw(300), reference, seed=case)
                     hits.append(one.low <= truth <= one.high)
             found[kind, far] = np.mean(hits)
     return found
@@ -117,11 +129,10 @@ def test_against_a_bootstrap_of_all_features():
     samples, rng = world.draw(1000), np.random.default_rng(0)
     own = measured(samples, reference)
     again = [measured(samples[rng.integers(0, 1000, 1000)], reference) for _ in range(400)]
-    found = uncertainty.interval(samples, reference, halvings=100)
+    found = interval(samples, reference, halvings=100)
     assert np.mean(again) - own == pytest.approx(found.bias, rel=0.1)
-    target = Target(reference.mu, reference.sigma)
-    linear = uncertainty.influence(samples, target).var() / 1000
-    squared = np.var(uncertainty._halves(samples, target, 100, seed=0))
+    linear = influence(samples, reference).var() / 1000
+    squared = np.var(uncertainty._halves(samples, [reference.normal], 100, seed=0))
     assert np.std(again) == pytest.approx(np.sqrt(linear + squared), rel=0.1)
 
 
@@ -129,14 +140,14 @@ def test_few_halvings_tell_what_many_do(monkeypatch):
     world = World(48, "relu")
     reference, _ = world.reference(0.1)
     samples = world.draw(1000)
-    many = uncertainty.interval(samples, reference, halvings=64)
-    few = uncertainty.interval(samples, reference, halvings=4)
+    many = interval(samples, reference, halvings=64)
+    few = interval(samples, reference, halvings=4)
     for name in ("low", "high"):
         assert getattr(few, name) == pytest.approx(
             getattr(many, name), abs=0.15 * (many.high - many.low)
         )
     monkeypatch.setattr(uncertainty, "_WIDE", 47)
-    assert uncertainty.interval(samples, reference) == few
+    assert interval(samples, reference) == few
 
 
 def test_influence_is_the_distances_derivative():
@@ -150,16 +161,16 @@ def test_influence_is_the_distances_derivative():
         mixed = (1 - share) * sigma + share * (1 - share) * np.outer(x, x)
         near = frechet.frechet_distance(mu + share * x, mixed, reference.mu, reference.sigma)
         slopes.append((near - measured(samples, reference)) / share)
-    found = uncertainty.influence(samples, Target(reference.mu, reference.sigma))
+    found = influence(samples, reference)
     np.testing.assert_allclose(found, slopes - np.mean(slopes), rtol=0, atol=1e-5)
 
 
 def test_blocks_do_not_matter(monkeypatch):
     world = World(3, "normal")
-    samples, target = world.draw(100), Target(np.ones(3), np.eye(3))
-    whole = uncertainty.influence(samples, target)
+    samples, reference = world.draw(100), Moments(0, np.ones(3), np.eye(3), {})
+    whole = influence(samples, reference)
     monkeypatch.setattr(uncertainty, "_BLOCK", 7)
-    np.testing.assert_allclose(uncertainty.influence(samples, target), whole, rtol=1e-12)
+    np.testing.assert_allclose(influence(samples, reference), whole, rtol=1e-12)
 
 
 @settings(max_examples=15, deadline=None)
@@ -172,14 +183,14 @@ def test_blocks_do_not_matter(monkeypatch):
 def test_units_do_not_matter_and_bounds_are_nested(size, count, scale, seed):
     rng = np.random.default_rng(seed)
     samples, mu, sigma = rng.normal(size=(count, size)), rng.normal(size=size), np.eye(size)
-    one = uncertainty.interval(samples, Moments(0, mu, sigma, {}))
-    other = uncertainty.interval(scale * samples, Moments(0, scale * mu, scale**2 * sigma, {}))
+    one = interval(samples, Moments(0, mu, sigma, {}))
+    other = interval(scale * samples, Moments(0, scale * mu, scale**2 * sigma, {}))
     for name in ("distance", "low", "high", "bias"):
         expected = scale**2 * getattr(one, name)
         assert getattr(other, name) == pytest.approx(
             expected, rel=1e-6, abs=1e-6 * scale**2 * one.high
         )
-    wide = uncertainty.interval(samples, Moments(0, mu, sigma, {}), level=0.99)
+    wide = interval(samples, Moments(0, mu, sigma, {}), level=0.99)
     assert 0 <= wide.low <= one.low <= one.high <= wide.high
     assert one.n == count
 
@@ -188,21 +199,21 @@ def test_single_precision_will_do():
     world = World(6, "relu")
     reference, _ = world.reference(0.2)
     samples = world.draw(200).astype(np.float32)
-    found = uncertainty.interval(samples, reference)
-    wanted = uncertainty.interval(samples.astype(np.float64), reference)
-    assert dataclasses.astuple(found) == pytest.approx(dataclasses.astuple(wanted), rel=1e-9)
+    found = interval(samples, reference)
+    expected = interval(samples.astype(np.float64), reference)
+    assert dataclasses.astuple(found) == pytest.approx(dataclasses.astuple(expected), rel=1e-9)
 
 
 def test_of_its_own_moments_a_set_is_at_zero():
     samples = World(4, "normal").draw(100)
-    found = uncertainty.interval(samples, FeatureStatistics.of(samples).moments({}))
+    found = interval(samples, FeatureStatistics.of(samples).moments({}))
     assert found.distance == pytest.approx(0.0, abs=1e-12)
     assert found.low == 0.0
     assert found.bias > 0
 
 
 def test_samples_that_are_all_one_have_no_scatter():
-    found = uncertainty.interval(np.ones((9, 2)), Moments(0, np.zeros(2), np.zeros((2, 2)), {}))
+    found = interval(np.ones((9, 2)), Moments(0, np.zeros(2), np.zeros((2, 2)), {}))
     assert found == uncertainty.Interval(2.0, 2.0, 2.0, 0.0, 9)
 
 
@@ -211,7 +222,7 @@ def test_extrapolation_of_normals_whose_distance_is_known(far):
     world = World(8, "normal")
     reference, truth = world.reference(far)
     sets = [world.draw(1000) for _ in range(20)]
-    found = [uncertainty.fid_infinity(one, reference, seed=i) for i, one in enumerate(sets)]
+    found = [extrapolation(one, reference, seed=i) for i, one in enumerate(sets)]
     error = np.std(found) / np.sqrt(len(found))
     assert np.mean(found) == pytest.approx(truth, abs=3 * error)
     naive = np.mean([measured(one, reference) for one in sets])
@@ -221,16 +232,28 @@ def test_extrapolation_of_normals_whose_distance_is_known(far):
 def test_seeds_choose_subsets():
     world = World(4, "normal")
     samples = world.draw(100)
-    for score in (uncertainty.interval, uncertainty.fid_infinity):
+    for score in (interval, extrapolation):
         assert score(samples, world.moments) == score(samples, world.moments)
         assert score(samples, world.moments) != score(samples, world.moments, seed=1)
 
 
-def test_what_cannot_be_told_is_refused():
+def test_several_references_at_once_are_each_as_alone():
+    world = World(4, "normal")
+    samples, references = world.draw(100), [world.moments, world.reference(0.3)[0]]
+    known = FeatureStatistics.of(samples).moments({})
+    assert uncertainty.intervals(samples, references, moments=known) == [
+        interval(samples, one) for one in references
+    ]
+    assert uncertainty.extrapolations(samples, references) == [
+        extrapolation(samples, one) for one in references
+    ]
+
+
+def test_samples_that_are_too_few_or_not_finite_are_refused():
     moments, good = Moments(0, np.zeros(2), np.eye(2), {}), np.ones((20, 2))
     broken = good.copy()
     broken[0] = np.nan
-    for score, least in ((uncertainty.interval, 4), (uncertainty.fid_infinity, 20)):
+    for score, least in ((interval, 4), (extrapolation, 20)):
         with pytest.raises(MetricsError, match="1 of 20 vectors of the features are not finite"):
             score(broken, moments)
         with pytest.raises(MetricsError, match=f"needs {least} vectors or more, found {least - 1}"):
@@ -239,6 +262,6 @@ def test_what_cannot_be_told_is_refused():
             score(np.ones((20, 3)), moments)
     for wrong in ({"level": 1.0}, {"level": 0.0}, {"halvings": 1}):
         with pytest.raises(MetricsError, match="halvings; expected one between 0 and 1"):
-            uncertainty.interval(good, moments, **wrong)
+            interval(good, moments, **wrong)
     with pytest.raises(MetricsError, match="a line needs 2"):
-        uncertainty.fid_infinity(good, moments, sizes=1)
+        extrapolation(good, moments, sizes=1)

@@ -11,7 +11,7 @@ from sid2core.diffusion.guidance import NoGuidance
 from sid2core.evaluation import evaluate as evaluation
 from sid2core.inference.generator import STUDENT_SAMPLER, Generator, balanced_labels
 from sid2core.inference.model import Trained
-from sid2core.metrics.evaluator import Judge
+from sid2core.metrics.evaluator import Evaluator
 from sid2core.pipeline import artifact
 from stages import evaluate
 from tests import tiny
@@ -78,14 +78,14 @@ def test_kept_samples_and_grids_are_there(finished):
 @pytest.mark.usefixtures("project")
 def test_a_row_is_its_images_judged(table):
     """The student once more, by hand, all its images at once."""
-    params, judge = config.read(), Judge.load(artifact.load("reference"))
+    params, evaluator = config.read(), Evaluator.load(artifact.load("reference"))
     student = Trained.load(artifact.load("distill").folder / "student_2")
     method = student.method(STUDENT_SAMPLER, NoGuidance(), 2, clip=params.sampling.clip)
     labels = balanced_labels(40, 10)
     generator = Generator(method, student.params, params.sampling.batch_size)
     images = generator.images(rng.key(params.seed, "evaluate"), np.arange(40), labels)
     assert (np.load("artifacts/evaluate/student_2.npz")["images"] == images[:30]).all()
-    quality, row = judge.quality(images, labels), table.loc["student_2"]
+    quality, row = evaluator.quality(images, labels), table.loc["student_2"]
     assert quality.fd_train == pytest.approx(row["fd_train"], abs=1e-6)
     assert quality.fd_eval == pytest.approx(row["fd_eval"], abs=1e-6)
     assert quality.agreement == row["agreement"]

@@ -10,7 +10,7 @@ from sid2core.config import build
 from sid2core.inference.generator import Generator, balanced_labels
 from sid2core.inference.guidance_search import chosen, grid
 from sid2core.inference.model import Trained
-from sid2core.metrics.evaluator import Judge, Meter
+from sid2core.metrics.evaluator import Accumulator, Evaluator
 from sid2core.pipeline import artifact
 from stages import guidance_search
 from tests import tiny
@@ -61,7 +61,7 @@ def test_a_row_is_its_images_judged(finished):
     params = config.read()
     reference, train = (artifact.load(name) for name in ("reference", "train"))
     cell, row = grid(params.guidance_search)[-1], table(finished)[-1]
-    model, judge = Trained.load(train.folder), Judge.load(reference)
+    model, evaluator = Trained.load(train.folder), Evaluator.load(reference)
     sampling = params.sampling
     method = model.method(
         build.sampler(sampling), cell.guidance, sampling.steps, clip=sampling.clip
@@ -70,7 +70,7 @@ def test_a_row_is_its_images_judged(finished):
     stream = rng.key(params.seed, "guidance_search")
     labels = balanced_labels(24, 10)
     scores = [
-        judge.quality(generator.images(stream, np.arange(24) + first, labels), labels)
+        evaluator.quality(generator.images(stream, np.arange(24) + first, labels), labels)
         for first in (0, 24)
     ]
     distances = [one.fd_train for one in scores]
@@ -84,21 +84,21 @@ def test_a_row_is_its_images_judged(finished):
 def test_a_stopped_search_goes_on_and_ends_with_the_same_bytes(project, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     expected = tiny.snapshot(project, "guidance_search")
-    judge, asked = Meter.quality, []
+    original, asked = Accumulator.quality, []
 
     def stops(self):
         if len(asked) == 5:
             raise KeyboardInterrupt
         asked.append(len(self))
-        return judge(self)
+        return original(self)
 
-    monkeypatch.setattr(Meter, "quality", stops)
+    monkeypatch.setattr(Accumulator, "quality", stops)
     with pytest.raises(KeyboardInterrupt):
         guidance_search.main(config.read())
     assert tiny.snapshot(project, "guidance_search") == expected, "the earlier result stays"
     asked.clear()
     # Two cells of two repeats each were done: three are left, and the fifth score was lost.
-    monkeypatch.setattr(Meter, "quality", lambda self: (asked.append(1), judge(self))[1])
+    monkeypatch.setattr(Accumulator, "quality", lambda self: (asked.append(1), original(self))[1])
     guidance_search.main(config.read())
     assert len(asked) == 6
     assert "2 of 5 cells" in caplog.text

@@ -10,7 +10,7 @@ import pytest
 from sid2core import config
 from sid2core.metrics import statistics
 from sid2core.metrics.errors import MetricsError
-from sid2core.metrics.evaluator import Judge
+from sid2core.metrics.evaluator import Evaluator
 from sid2core.metrics.networks import inception
 from sid2core.metrics.statistics import Moments
 from sid2core.pipeline import artifact
@@ -111,7 +111,7 @@ def test_fid_leads_where_there_is_inception(project, weights):
     assert mine.loc[("base", "fid_published"), "value"] == pytest.approx(
         statistics.distance(own, theirs), abs=1e-6
     )
-    assert Judge.load(made).leading.gauge.distance == "fid"
+    assert Evaluator.load(made).primary.extractor.distance == "fid"
 
 
 def distill(project):

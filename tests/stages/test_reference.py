@@ -8,7 +8,7 @@ import pytest
 from sid2core import config
 from sid2core.data.load.dataset import Dataset
 from sid2core.metrics import statistics
-from sid2core.metrics.evaluator import Judge
+from sid2core.metrics.evaluator import Evaluator
 from sid2core.metrics.networks.own import Extractor
 from sid2core.metrics.reference import KEPT
 from sid2core.metrics.statistics import Moments
@@ -69,7 +69,7 @@ def test_artifact_is_whole_and_reports_agree():
         "fd_train_1528_eval_269": round(statistics.distance(*moments.values()), 5),
     }
     held_out = datasets["eval"]
-    quality = Judge.load(made).quality(held_out.images, held_out.labels)
+    quality = Evaluator.load(made).quality(held_out.images, held_out.labels)
     assert quality.fd_eval == pytest.approx(0.0, abs=1e-9)
     assert quality.fd_train == pytest.approx(metrics["fd_train_1528_eval_269"], abs=1e-5)
     assert quality.agreement == pytest.approx(made.facts["accuracy_eval"])

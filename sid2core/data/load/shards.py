@@ -16,8 +16,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +25,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sid2core import atomic
 from sid2core.data.sources.protocol import Record
 
-UNFINISHED = ".part"
-"""How the names of files end that are being written."""
 _METADATA = b"sid2"
 _COMPRESSION = {"image": "none", "label": "zstd", "key": "zstd", "caption": "zstd"}
 
@@ -69,21 +66,19 @@ def write(path: Path, layout: Layout, records: Iterable[Record], row_group_recor
     last. In memory are one row group's bytes and the images that the stream itself holds, however
     many pass.
     """
-    # Who was killed may have left a process behind that still writes the same shard.
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
-    with unfinished.open("wb") as file:
-        with pq.ParquetWriter(
+    with (
+        atomic.open_binary(path) as file,
+        pq.ParquetWriter(
             file,
             layout.schema(),
             compression=_COMPRESSION,
             use_dictionary=False,
             write_statistics=["label"],
-        ) as writer:
-            for table in _row_groups(layout, records, row_group_records):
-                writer.write_table(table)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+            write_page_checksum=True,
+        ) as writer,
+    ):
+        for table in _row_groups(layout, records, row_group_records):
+            writer.write_table(table)
 
 
 def _row_groups(

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from sid2core import atomic
 from sid2core.data.load.reading import Shards
 from sid2core.data.load.shards import Layout
 from sid2core.data.prepare.counts import BRIGHTNESS_BINS
 from sid2core.data.prepare.listing import Part
-from sid2core.pipeline import artifact
 
 _REASONS = 50
 """At most so many reasons have a row of their own."""
@@ -58,11 +58,11 @@ def write(folder: Path, parts: Sequence[Part], shards: Path) -> None:
     rejects = [reject for part in parts for reject in part.rejects]
     metrics = {f"{part.split}_images": part.tally.records for part in parts}
     metrics |= {"classes": _classes(parts[0]), "rejected_images": len(rejects)}
-    artifact.write_json(folder / "metrics.json", metrics)
+    atomic.write_json(folder / "metrics.json", metrics)
     for name, table in _tables(parts).items():
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(table)
-        artifact.write_text(folder / f"{name}.csv", text.getvalue())
+        atomic.write_text(folder / f"{name}.csv", text.getvalue())
     train = next(part for part in parts if part.split == "train")
     images, labels = _head(shards / train.shards[0], train.layout)
     sheet = contact_sheet(images, labels, train.source.class_names)

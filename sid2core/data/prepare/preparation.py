@@ -14,12 +14,11 @@ import json
 import logging
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sid2core import config
+from sid2core import atomic, config
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.load import shards
 from sid2core.data.prepare import listing, workers
@@ -27,7 +26,7 @@ from sid2core.data.prepare.counts import Reject, Tally
 from sid2core.data.prepare.listing import Part
 from sid2core.data.sources import protocol
 from sid2core.data.sources.protocol import Entry, Record, Source
-from sid2core.pipeline import artifact, progress
+from sid2core.pipeline import progress
 
 REJECTS = "rejects.csv"
 _log = logging.getLogger(__name__)
@@ -64,8 +63,7 @@ def write(parts: Sequence[Part], folder: Path, data: config.Data) -> None:
         DataError: too much had to be set aside, nothing of some class could be used, or the disk
             is full; what was finished stays in ``folder``.
     """
-    for unfinished in folder.glob(f".*{shards.UNFINISHED}"):
-        unfinished.unlink()
+    atomic.remove_unfinished(folder)
     jobs = [list(_jobs(part, folder.absolute(), data)) for part in parts]
     every = [job for some in jobs for job in some]
     todo = [job for job in every if not job.tally_path.exists()]
@@ -96,9 +94,7 @@ def write_shard(job: Job) -> tuple[int, list[Reject]]:
     tally = Tally()
     try:
         shards.write(job.path, job.layout, _records(job, tally), job.row_group_records)
-        unfinished = job.tally_path.with_name(f".{uuid.uuid4().hex}{shards.UNFINISHED}")
-        artifact.write_json(unfinished, tally.to_json())
-        unfinished.replace(job.tally_path)
+        atomic.write_json(job.tally_path, tally.to_json())
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -130,7 +126,7 @@ def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(Reject._fields)
     table.writerows(rejects)
-    artifact.write_text(path, text.getvalue())
+    atomic.write_text(path, text.getvalue())
 
 
 def _jobs(part: Part, folder: Path, data: config.Data) -> Iterator[Job]:

@@ -17,10 +17,11 @@ from flax import nnx
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from sid2core.atomic import write_json
 from sid2core.data.load import pixels
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks.classifier import Classifier
-from sid2core.pipeline.artifact import Artifact, Draft, write_json
+from sid2core.pipeline.artifact import Artifact, Draft
 
 NAME = "classifier"
 WEIGHTS = "extractor.safetensors"

@@ -1,6 +1,6 @@
 """The networks that images are measured by, asked in one way.
 
-A gauge is a network, and how images are brought to it. There is always the data set's own
+An extractor is a network, and how images are brought to it. There is always the data set's own
 classifier; Inception and DINOv2 join it where the user has their weights (``eval`` names the
 files), and go with the reference artifact from then on. The last one leads: it is what the guidance
 search and the distillation go by.
@@ -32,7 +32,7 @@ Features = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
-class Gauge:
+class FeatureExtractor:
     """A network to measure by.
 
     Attributes:
@@ -52,17 +52,17 @@ class Gauge:
     save: Callable[[Path], None] | None = None
 
 
-def of_data(extractor: Extractor) -> Gauge:
+def of_data(extractor: Extractor) -> FeatureExtractor:
     """The data set's own classifier. Its distances are called by no published metric's name."""
 
     def features(images: NDArray[np.uint8]) -> Features:
         pool, logits = extractor.features(images)
         return {POOL: pool, LOGITS: logits}
 
-    return Gauge(own.NAME, "fd", "kd", extractor.provenance, features)
+    return FeatureExtractor(own.NAME, "fd", "kd", extractor.provenance, features)
 
 
-def brought(settings: config.Eval, sharding: NamedSharding | None = None) -> list[Gauge]:
+def brought(settings: config.Eval, sharding: NamedSharding | None = None) -> list[FeatureExtractor]:
     """Those whose weight files the user names, checked, in the order of their lead.
 
     Raises:
@@ -77,7 +77,7 @@ def brought(settings: config.Eval, sharding: NamedSharding | None = None) -> lis
     return found
 
 
-def kept(reference: Artifact, sharding: NamedSharding | None = None) -> list[Gauge]:
+def kept(reference: Artifact, sharding: NamedSharding | None = None) -> list[FeatureExtractor]:
     """All those of the reference artifact; the weights in it are the user's, checked before."""
     found = [of_data(Extractor.load(reference))]
     for name in reference.facts["gauges"][1:]:
@@ -90,7 +90,9 @@ def kept(reference: Artifact, sharding: NamedSharding | None = None) -> list[Gau
     return found
 
 
-def _inception(place: Path, verify: bool, mode: str, sharding: NamedSharding | None) -> Gauge:
+def _inception(
+    place: Path, verify: bool, mode: str, sharding: NamedSharding | None
+) -> FeatureExtractor:
     devices = 1 if sharding is None else sharding.mesh.size
     network = inception.load(place, verify, batch_size=_BATCH * devices, sharding=sharding)
 
@@ -98,17 +100,21 @@ def _inception(place: Path, verify: bool, mode: str, sharding: NamedSharding | N
         found = network(images, mode)
         return {ours: found[theirs] for theirs, ours in _INCEPTIONS.items()}
 
-    return Gauge(inception.NAME, "fid", "kid", network.provenance(mode), features, network.save)
+    return FeatureExtractor(
+        inception.NAME, "fid", "kid", network.provenance(mode), features, network.save
+    )
 
 
-def _dinov2(place: Path, verify: bool, sharding: NamedSharding | None) -> Gauge:
+def _dinov2(place: Path, verify: bool, sharding: NamedSharding | None) -> FeatureExtractor:
     network = replace(dinov2.load(place, verify), sharding=sharding)
 
     def features(images: NDArray[np.uint8]) -> Features:
         return {POOL: network(images)["cls"]}
 
     distance, kernel = "fd_dinov2", "kd_dinov2"
-    return Gauge(dinov2.NAME, distance, kernel, network.provenance, features, network.save)
+    return FeatureExtractor(
+        dinov2.NAME, distance, kernel, network.provenance, features, network.save
+    )
 
 
 _BATCH = 32

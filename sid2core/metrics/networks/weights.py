@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from sid2core import atomic
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks import torchfile
 from sid2core.metrics.networks.torchfile import FLOATS, Tensors, UnreadableError
@@ -124,13 +124,7 @@ def write(path: Path, tensors: Tensors, made_from: str) -> None:
         {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()},
         metadata={"made_from": made_from, "digest": digest(tensors)},
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.tmp")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    atomic.write_bytes(path, content)
 
 
 def origin(path: Path) -> str:

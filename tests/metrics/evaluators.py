@@ -1,9 +1,9 @@
-"""Judges that are formulas."""
+"""Evaluators whose feature extractor is a formula."""
 
 import numpy as np
 
-from sid2core.metrics.evaluator import Judge, Panel, moments
-from sid2core.metrics.networks.registry import LOGITS, POOL, Gauge
+from sid2core.metrics.evaluator import Evaluator, ReferenceStatistics, moments
+from sid2core.metrics.networks.registry import LOGITS, POOL, FeatureExtractor
 
 PROVENANCE = {"extractor": "classifier", "extractor_digest": "mean and spread"}
 
@@ -15,13 +15,13 @@ def _features(images):
     return {POOL: pool, LOGITS: -np.abs(pool[:, :1] - np.float32([64, 128, 192]))}
 
 
-def mean_colour_judge(**provenance):
-    """One gauge, and references of noise."""
-    gauge = Gauge("classifier", "fd", "kd", PROVENANCE, _features)
+def mean_colour_evaluator(**provenance):
+    """One extractor, and references of noise."""
+    extractor = FeatureExtractor("classifier", "fd", "kd", PROVENANCE, _features)
     random = np.random.default_rng(0)
     found, told = {}, {**PROVENANCE, "crop": "adm", **provenance}
     for split, high in (("train", 256), ("eval", 200)):
         images = random.integers(0, high, (60, 4, 4, 1), dtype=np.uint8)
         features = _features(images)[POOL]
         found[split] = moments(features, {**told, "split": split, "data": "noise"})
-    return Judge((Panel(gauge, found, {}, features),))
+    return Evaluator((ReferenceStatistics(extractor, found, {}, features),))

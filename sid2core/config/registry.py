@@ -1,0 +1,257 @@
+"""Registries: a kind of sampler, loss, source and so on is a class and a row in a table.
+
+A section of ``params.yaml`` that offers a choice names one kind and has a sub-section for each::
+
+    loss:
+      name: sigmoid
+      sigmoid: {bias: 4.0, bias_start: null, bias_steps: null}
+      power: {bias: 4.0, levels: 2}
+
+So one key selects a kind, and what is dumped (manifests, ``config.json``, fingerprints) contains
+the chosen kind only. Code outside the package adds a kind with one call: :meth:`Registry.register`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import SerializeAsAny, ValidationError, model_serializer, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from sid2core.config.section import ParamsError, Section
+
+REFUSED = "refused"
+"""Type of the validation errors made here; their messages are complete sentences."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row of a registry."""
+
+    name: str
+    schema: type[Section]
+    target: str | Callable[..., Any]
+
+    def resolve(self) -> Callable[..., Any]:
+        """The callable that makes the object; a module is imported when it is first asked for.
+
+        Raises:
+            ParamsError: the module, or the attribute in it, does not exist.
+        """
+        if not isinstance(self.target, str):
+            return self.target
+        module, _, attribute = self.target.partition(":")
+        try:
+            return operator.attrgetter(attribute)(importlib.import_module(module))
+        except (ModuleNotFoundError, AttributeError) as error:
+            msg = (
+                f"kind {self.name}: cannot import {self.target!r} ({error}); "
+                "register it with a target 'package.module:attribute' that exists"
+            )
+            raise ParamsError(msg) from error
+
+
+class Registry:
+    """The kinds that one section of ``params.yaml`` offers, by name and in order of registration.
+
+    ``key`` is the section's place, such as ``diffusion.loss``.
+    """
+
+    def __init__(self, key: str):
+        self.key = key
+        self._kinds: dict[str, Kind] = {}
+
+    def register(self, name: str, schema: type[Section], target: str | Callable[..., Any]) -> None:
+        """Add a kind.
+
+        Args:
+            name: its name in ``params.yaml``, and that of its sub-section.
+            schema: the fields of the sub-section; a :class:`Section` without fields takes nothing.
+            target: called as ``target(settings, **context)`` to make the object; or where it is
+                found, "package.module:attribute", which is imported on first use only.
+
+        Raises:
+            TypeError: ``schema`` is not a class derived from :class:`Section`.
+            ValueError: the name is taken by another kind, or cannot be a key.
+        """
+        if not (isinstance(schema, type) and issubclass(schema, Section)):
+            msg = f"{self.key}: the schema of {name!r} must derive from config.Section"
+            raise TypeError(msg)
+        if not name.isidentifier() or name == "name":
+            msg = f"{self.key}: {name!r} cannot be the name of a kind; use a word such as my_kind"
+            raise ValueError(msg)
+        kind = Kind(name, schema, target)
+        if self._kinds.setdefault(name, kind) != kind:
+            msg = f"{self.key}: {name!r} is registered already; choose another name"
+            raise ValueError(msg)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._kinds
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __getitem__(self, name: str) -> Kind:
+        """The kind of this name.
+
+        Raises:
+            ParamsError: there is none; the message names the nearest and lists all.
+        """
+        if name not in self._kinds:
+            msg = f"{self.key}: {self.unknown(name)}"
+            raise ParamsError(msg)
+        return self._kinds[name]
+
+    def unknown(self, name: object) -> str:
+        """What to say about a name that is not registered."""
+        found = difflib.get_close_matches(str(name), list(self), n=1, cutoff=0.0)
+        nearest = f"the nearest is {found[0]} " if found else ""
+        return f"no kind {name!r}; {nearest}(there are: {', '.join(self) or 'none'})"
+
+    def owners(self, key: str) -> list[str]:
+        """The kinds whose sub-section has this key."""
+        return [name for name, kind in self._kinds.items() if key in kind.schema.model_fields]
+
+
+class Choice(Section):
+    """One kind of a registry; a subclass sets ``registry``.
+
+    Read from ``{name: X, X: {...}, Y: {...}}``. All sub-sections are checked. Those of kinds that
+    are not chosen may be incomplete: keys that are missing or null there are needed by no one.
+    """
+
+    registry: ClassVar[Registry]
+
+    name: str
+    settings: SerializeAsAny[Section]
+    """The chosen kind's sub-section."""
+
+    def build(self, **context: Any) -> Any:
+        """The object: the chosen kind's target, called with its settings and ``context``.
+
+        Raises:
+            ParamsError: the target raised a ValueError; the message names the sub-section.
+        """
+        make = self.registry[self.name].resolve()
+        try:
+            return make(self.settings, **context)
+        except ValueError as error:
+            msg = f"{self.registry.key}.{self.name}: {error}"
+            raise ParamsError(msg) from error
+
+    @model_serializer
+    def _dump(self) -> dict[str, Any]:
+        return {"name": self.name, self.name: self.settings.model_dump()}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _choose(cls, raw: Any, handler: Callable[[Any], Choice]) -> Choice:
+        if isinstance(raw, cls) or not isinstance(raw, Mapping):
+            return handler(raw)
+        if "name" not in raw:
+            raise _errors(cls, [InitErrorDetails(type="missing", loc=("name",), input=raw)])
+        name, registry = raw["name"], cls.registry
+        if not isinstance(name, str) or name not in registry:
+            raise _errors(cls, [_refused(("name",), registry.unknown(name), name)])
+        given = {name: {}} | {key: value for key, value in raw.items() if key != "name"}
+        sections = _sections(cls, registry, given, lambda key: key == name)
+        return handler({"name": name, "settings": sections[name]})
+
+
+class Kinds(Section):
+    """Any number of kinds of a registry, each in the sub-section of its name.
+
+    A subclass sets ``registry``. Kinds that are not given, or null, are absent from ``chosen``.
+    """
+
+    registry: ClassVar[Registry]
+
+    chosen: dict[str, SerializeAsAny[Section]]
+    """The given sub-sections by kind, in the registry's order."""
+
+    @model_serializer
+    def _dump(self) -> dict[str, Any]:
+        return {name: settings.model_dump() for name, settings in self.chosen.items()}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _choose(cls, raw: Any, handler: Callable[[Any], Kinds]) -> Kinds:
+        if isinstance(raw, cls) or not isinstance(raw, Mapping):
+            return handler(raw)
+        given = {key: value for key, value in raw.items() if value is not None}
+        sections = _sections(cls, cls.registry, given, lambda _: True)
+        return handler({"chosen": {name: sections[name] for name in cls.registry if name in given}})
+
+
+def _sections(
+    model: type[Section],
+    registry: Registry,
+    given: Mapping[Any, Any],
+    complete: Callable[[Any], bool],
+) -> dict[str, Section]:
+    """Every sub-section that is valid.
+
+    Raises:
+        ValidationError: some are not; it lists all of them, located below the choice.
+    """
+    sections: dict[str, Section] = {}
+    problems: list[InitErrorDetails] = []
+    for key, value in given.items():
+        if key not in registry:
+            problems.append(_refused((key,), _misplaced(registry, key), value))
+            continue
+        try:
+            sections[key] = registry[key].schema.model_validate({} if value is None else value)
+        except ValidationError as error:
+            problems += [
+                _located(registry, key, item)
+                for item in error.errors()
+                if complete(key) or not _absent(item)
+            ]
+    if problems:
+        raise _errors(model, problems)
+    return sections
+
+
+def _absent(item: Any) -> bool:
+    """Whether the error is that a value was not given."""
+    return item["type"] == "missing" or item["input"] is None
+
+
+def _located(registry: Registry, kind: str, item: Any) -> InitErrorDetails:
+    """The error of a sub-section as one of the whole choice."""
+    place, message = item["loc"], item["msg"]
+    if item["type"] == "extra_forbidden" and len(place) == 1:
+        return _refused((kind, *place), _misplaced(registry, place[0], kind), item["input"])
+    if item["type"] == "value_error":
+        return _refused((kind, *place), message.removeprefix("Value error, "), item["input"])
+    error = PydanticCustomError(item["type"], message)
+    return InitErrorDetails(type=error, loc=(kind, *place), input=item["input"])
+
+
+def _misplaced(registry: Registry, key: Any, kind: str | None = None) -> str:
+    """What to say about a key that stands where it is not known: where it belongs."""
+    owners = registry.owners(str(key))
+    if owners:
+        return f"unknown key; {key} belongs to {' and '.join(owners)}"
+    if kind is None:
+        return f"unknown key; {registry.unknown(key)}"
+    known = list(registry[kind].schema.model_fields)
+    if not known:
+        return f"unknown key; {kind} has no parameters"
+    (near,) = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+    return f"unknown key; the nearest known one is {registry.key}.{kind}.{near}"
+
+
+def _refused(place: tuple[Any, ...], message: Any, found: Any) -> InitErrorDetails:
+    error = PydanticCustomError(REFUSED, message)
+    return InitErrorDetails(type=error, loc=place, input=found)
+
+
+def _errors(model: type[Section], problems: list[InitErrorDetails]) -> ValidationError:
+    return ValidationError.from_exception_data(model.__name__, problems)
