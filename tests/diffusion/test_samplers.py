@@ -378,7 +378,7 @@ def test_half_precision_networks_are_sampled_in_float32():
     assert float(jnp.mean(images)) == pytest.approx(MEAN, abs=0.03)
 
 
-def test_refusals():
+def test_refusals(unchecked):
     images = functools.partial(
         sample, denoise=mixing_denoiser, shape=(2,), schedule=SCHEDULE, sampler=DDIM(), steps=2
     )

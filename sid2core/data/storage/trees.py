@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol, runtime_checkable
+from typing import Any, BinaryIO, NamedTuple
+
+from typing_extensions import Protocol, runtime_checkable
 
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.storage import paths
