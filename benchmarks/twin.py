@@ -28,7 +28,7 @@ class Schedule:
     """The interpolated cosine schedule of ``params.yaml``."""
 
     def __init__(self, image_size: int):
-        settings = config.read().diffusion.schedule
+        settings = config.read().diffusion.schedule.settings
         self._b = math.atan(math.exp(-0.5 * settings.logsnr_max))
         self._a = math.atan(math.exp(-0.5 * settings.logsnr_min)) - self._b
         ends = (settings.noise_res_high or image_size, settings.noise_res_low)
@@ -65,7 +65,7 @@ def loss(
 def train_step(network: UViTConfig, batch: int, compiled: bool) -> Work:
     """Draw times, noise and dropped labels; forward, backward, clip, Adam, EMA."""
     settings = config.read()
-    adam, bias = settings.train.optimiser, settings.diffusion.loss.bias
+    adam, bias = settings.train.optimiser, settings.diffusion.loss.settings.bias
     torch.manual_seed(0)
     model = ResidualUViT(network).to(DEVICE).train()
     parameters = list(model.parameters())
@@ -103,7 +103,7 @@ def sampler(
     network: UViTConfig, batch: int, steps: int, guided: tuple[int, int], compiled: bool
 ) -> Work:
     """Draw ``batch`` images by DDPM, guided from step ``guided[0]`` to before ``guided[1]``."""
-    fraction = config.read().sampling.logvar_fraction
+    fraction = config.read().sampling.sampler.settings.logvar_fraction
     torch.manual_seed(0)
     model = ResidualUViT(network).to(DEVICE).eval()
     predict = torch.compile(model) if compiled else model

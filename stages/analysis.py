@@ -34,7 +34,7 @@ def main(params: config.Params) -> None:
         "weighting": low_bit_analysis.emphasis(
             build.noise_schedule(params.diffusion.schedule, size),
             build.training_loss(loss, tuple(shape)),
-            loss.bias_steps or 0,  # a weight that moves is shown where it arrives
+            build.settled(loss),  # a weight that moves is shown where it arrives
             size,
             settings.points,
         ),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from sid2core import atomic, config
-from sid2core.pipeline import artifact, stage
+from sid2core.pipeline import context, stage
 from sid2core.plan import plan, text
 
 REPORTS = Path("reports/plan")
@@ -17,7 +17,7 @@ _DIGITS = "%.6g"
 
 def main(params: config.Params) -> None:
     """Write the tables and the metrics of ``reports/plan``."""
-    facts = artifact.load("prepare").facts
+    facts = context.begin("plan", params).inputs["prepare"].facts
     price = plan.price(params, tuple(facts["shape"]), len(facts["class_names"]), attention="xla")
     tables = {
         "levels": [asdict(one) for one in price.levels],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sid2core import config
 from sid2core.data.prepare import listing, overview, preparation
-from sid2core.pipeline import artifact, stage, workdir
+from sid2core.pipeline import context, stage, workdir
 
 REPORTS = Path("reports/prepare")
 _log = logging.getLogger(__name__)
@@ -17,14 +17,11 @@ def main(params: config.Params) -> None:
     """Write ``artifacts/prepare``, its metrics and what a person looks at."""
     data = params.data
     parts = listing.parts(data, params.seed)
-    made_by = {
-        "seed": params.seed,
-        "data": data.model_dump(exclude={"workers", "dask_address"}),
-    }
+    job = context.begin("prepare", params)
     stamps = [part.source.stamp() for part in parts]
-    with workdir.claim("prepare", made_by | {"stamps": stamps}) as folder:
+    with workdir.claim("prepare", {**job.made_by, "stamps": stamps}) as folder:
         preparation.write(parts, folder, data)
-        with artifact.create("prepare", made_by) as draft:
+        with job.create() as draft:
             for part in parts:
                 preparation.place(part, folder, draft.folder)
             rejects = [reject for part in parts for reject in part.rejects]

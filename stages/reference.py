@@ -10,7 +10,7 @@ from sid2core.metrics import reference, statistics
 from sid2core.metrics.evaluator import SPLITS
 from sid2core.metrics.names import count_name
 from sid2core.metrics.networks import classifier_training, registry
-from sid2core.pipeline import artifact, stage
+from sid2core.pipeline import context, stage
 from sid2core.training import mesh
 
 METRICS = Path("reports/reference/metrics.json")
@@ -19,19 +19,15 @@ CURVE = Path("reports/reference/curve.csv")
 
 def main(params: config.Params) -> None:
     """Write ``artifacts/reference``, its metrics and its training curve."""
-    prepare = artifact.load("prepare")
+    job = context.begin("reference", params)
+    prepare = job.inputs["prepare"]
     brought = registry.brought(params.eval, mesh.layout(params.runtime.mesh).batch)
     datasets = {split: Dataset.open(prepare, split, params.runtime.cache_mib) for split in SPLITS}
     extractor, curve = classifier_training.train(
         datasets["train"], params.reference, params.seed, params.runtime.prefetch
     )
-    made_by = {
-        "seed": params.seed,
-        "reference": params.reference.model_dump(),
-        "gauges": {one.name: dict(one.provenance) for one in brought},
-    }
     own = registry.of_data(extractor)
-    with artifact.create("reference", made_by, {"prepare": prepare}) as draft:
+    with job.create() as draft:
         extractor.save(draft)
         described = {
             one.name: reference.describe(one, datasets, prepare, draft, params.seed)
@@ -40,6 +36,7 @@ def main(params: config.Params) -> None:
         accuracy = described[own.name].accuracy
         draft.facts |= {
             **extractor.provenance,
+            "provenance": {one.name: dict(one.provenance) for one in brought},
             "feature_size": params.reference.feature_size,
             "accuracy_train": accuracy["train"],
             "accuracy_eval": accuracy["eval"],

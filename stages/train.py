@@ -12,7 +12,7 @@ from sid2core.config import build
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Loader
 from sid2core.models import cost, network
-from sid2core.pipeline import artifact, stage
+from sid2core.pipeline import context, stage
 from sid2core.training import base, cluster, initialisation, loop, mesh
 from sid2core.training.log import Log
 from sid2core.training.samples import Samples
@@ -24,20 +24,14 @@ _log = logging.getLogger(__name__)
 def main(params: config.Params) -> None:
     """Train, then write ``artifacts/train`` (EMA weights); the curve and the metrics meanwhile."""
     cluster.join(params.runtime.launcher)
-    prepare = artifact.load("prepare")
+    job = context.begin("train", params)
+    prepare = job.inputs["prepare"]
     dataset = Dataset.open(prepare, "train", params.runtime.cache_mib)
     shape = build.network(params.model, dataset.shape, dataset.num_classes)
     net = network.Network(shape, build.execution(params.runtime))
     overview = parameter_overview.get_parameter_overview(net.shapes(), include_stats=False)
     _log.info("parameters\n%s", overview)
     begin = initialisation.read(params.train, params.diffusion.prediction, net)
-    made_by = {
-        "seed": params.seed,
-        "loader": params.loader.model_dump(),
-        "diffusion": params.diffusion.model_dump(),
-        "model": params.model.model_dump(),
-        "train": params.train.model_dump(),
-    }
     layout = mesh.layout(params.runtime.mesh)
     loader = Loader(
         dataset,
@@ -52,15 +46,15 @@ def main(params: config.Params) -> None:
     def show(log: Log) -> None:
         _report(net, log, params.train.batch_size)
 
-    with cluster.claim("train", made_by | {"start": begin.facts}, prepare=prepare) as folder:
+    with cluster.claim("train", {**job.made_by, "start": begin.facts}, **job.inputs) as folder:
         samples = Samples.of(params, net, layout, folder / "samples", REPORTS / "samples")
         samples.restore()
         state, log = loop.fit(run, folder, params.runtime, show=show, look=samples)
         weights, emas = layout.host((state["ema"], state["emas"]))
         if not cluster.first():
             return
-        with artifact.create("train", made_by, {"prepare": prepare}) as draft:
-            network.save(draft.folder, net, weights, {"diffusion": made_by["diffusion"]})
+        with job.create() as draft:
+            network.save(draft.folder, net, weights, {"diffusion": job.made_by["diffusion"]})
             for name, average in emas.items():
                 network.save_weights(draft.path(f"{name}.safetensors"), average)
             draft.facts |= {"steps": params.train.steps, **begin.facts}

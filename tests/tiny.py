@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from ruamel.yaml import YAML
 
 from sid2core import config
+from sid2core.config import yaml_edit
 from sid2core.models.uvit import UViTConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,15 +44,8 @@ ONE_BLOCK = {
 
 
 def raw(**sections):
-    """``params.yaml`` as a mapping, tiny; ``sections`` change single keys of it."""
-    value = copy.deepcopy(PARAMS)
-    for changes in (SECTIONS, sections):
-        for name, change in changes.items():
-            if isinstance(change, dict):
-                value[name] |= copy.deepcopy(change)
-            else:
-                value[name] = change
-    return value
+    """``params.yaml`` as a mapping, tiny; ``sections`` change single keys of it, at any depth."""
+    return copy.deepcopy(yaml_edit.merged(yaml_edit.merged(PARAMS, SECTIONS), sections))
 
 
 def params(**sections) -> config.Params:

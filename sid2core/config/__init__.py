@@ -1,16 +1,26 @@
 """Typed view of ``params.yaml``, presets, YAML editing, and the factory from names to objects."""
 
+from sid2core.config.diffusion import (
+    LOSSES,
+    SAMPLERS,
+    SCHEDULES,
+    Biased,
+    Diffusion,
+    Loss,
+    Power,
+    Sampler,
+    Sampling,
+    Schedule,
+)
 from sid2core.config.params import (
     PARAMS_FILE,
     Analysis,
     Data,
-    Diffusion,
     Distill,
     Eval,
     Guidance,
     GuidanceSearch,
     Loader,
-    Loss,
     Mesh,
     Model,
     Optimiser,
@@ -18,13 +28,11 @@ from sid2core.config.params import (
     Reference,
     Report,
     Runtime,
-    Sampling,
-    Schedule,
     Train,
     parse,
     read,
 )
-from sid2core.config.registry import Choice, Kinds, Registry
+from sid2core.config.registry import Choice, FromFields, Kinds, Registry
 from sid2core.config.section import (
     Bits,
     Finite,
@@ -39,8 +47,12 @@ from sid2core.config.section import (
 )
 
 __all__ = [
+    "LOSSES",
     "PARAMS_FILE",
+    "SAMPLERS",
+    "SCHEDULES",
     "Analysis",
+    "Biased",
     "Bits",
     "Choice",
     "Data",
@@ -49,6 +61,7 @@ __all__ = [
     "Eval",
     "Finite",
     "Fraction",
+    "FromFields",
     "Guidance",
     "GuidanceSearch",
     "Kinds",
@@ -63,10 +76,12 @@ __all__ = [
     "ParamsError",
     "Positive",
     "PositiveFloat",
+    "Power",
     "Reference",
     "Registry",
     "Report",
     "Runtime",
+    "Sampler",
     "Sampling",
     "Schedule",
     "Section",

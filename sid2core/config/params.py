@@ -14,8 +14,9 @@ from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sid2core.config import explain
+from sid2core.config import explain, legacy
 from sid2core.config.data import Data, Loader
+from sid2core.config.diffusion import Diffusion, Sampling
 from sid2core.config.section import (
     Bits,
     Finite,
@@ -44,68 +45,6 @@ class Reference(Section):
     weight_decay: NonNegativeFloat
     max_shift: NonNegative
     label_smoothing: Fraction
-
-
-class Schedule(Section):
-    """Log-SNR over diffusion time (SiD2 supplement B.1)."""
-
-    name: Literal["cosine_interpolated", "cosine"]
-    noise_res_low: Positive
-    noise_res_high: Positive | None
-    logsnr_min: Finite
-    logsnr_max: Finite
-    shift: Literal["sid", "listing"]
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Schedule:
-        if self.logsnr_min >= self.logsnr_max:
-            msg = f"logsnr_min {self.logsnr_min} must be below logsnr_max {self.logsnr_max}"
-            raise ValueError(msg)
-        return self
-
-
-class Loss(Section):
-    """The loss of base training; what a loss has no use for is null.
-
-    ``bias`` is of sigmoid and power, moving from ``bias_start`` over ``bias_steps`` where these
-    are given; ``levels`` is of power.
-    """
-
-    name: Literal["sigmoid", "edm", "edm_monotonic", "elbo", "low_bit", "power"]
-    bias: Finite | None
-    bias_start: Finite | None
-    bias_steps: Positive | None
-    levels: NonNegative | None
-
-    @model_validator(mode="after")
-    def _fitting(self) -> Loss:
-        biased = self.name in ("sigmoid", "power")
-        moving = biased and (self.bias_start, self.bias_steps) != (None, None)
-        needed = {
-            "bias": biased,
-            "bias_start": moving,
-            "bias_steps": moving,
-            "levels": self.name == "power",
-        }
-        problems = []
-        for key, wanted in needed.items():
-            given = getattr(self, key) is not None
-            if wanted and not given:
-                pair = " (bias_start and bias_steps go together)" if key.startswith("bias_") else ""
-                problems.append(f"needs {key}, found null{pair}")
-            if given and not wanted:
-                problems.append(f"has no use for {key}; set it to null")
-        if problems:
-            raise ValueError(f"loss {self.name} {', and '.join(problems)}")
-        return self
-
-
-class Diffusion(Section):
-    """The process and the objective, shared by every stage that trains or samples."""
-
-    prediction: Literal["v", "eps", "x"]
-    schedule: Schedule
-    loss: Loss
 
 
 class Model(Section):
@@ -157,17 +96,6 @@ class Model(Section):
                 msg = f"{name} {getattr(self, name)} must divide {channels} channels"
                 raise ValueError(msg)
         return self
-
-
-class Sampling(Section):
-    """The sampler of every stage that draws images from the base model."""
-
-    sampler: Literal["ddpm", "ddim", "addim"]
-    logvar_fraction: Annotated[float, Field(ge=0, le=1)]
-    eta: NonNegativeFloat
-    steps: Positive
-    clip: bool
-    batch_size: Positive
 
 
 class Guidance(Section):
@@ -347,6 +275,10 @@ def read(path: Path = PARAMS_FILE) -> Params:
 
 def parse(raw: Any, origin: str = "params.yaml") -> Params:
     """Check a mapping as read from YAML; errors as in :func:`read`."""
+    moved = [f"  {line}" for line in legacy.moved(raw)]
+    if moved:
+        msg = "\n".join([f"{origin} is of an earlier layout; {len(moved)} key(s) moved:", *moved])
+        raise ParamsError(msg)
     try:
         return Params.model_validate(raw)
     except ValidationError as error:

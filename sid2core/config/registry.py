@@ -18,7 +18,7 @@ import importlib
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from pydantic import SerializeAsAny, ValidationError, model_serializer, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -27,6 +27,19 @@ from sid2core.config.section import ParamsError, Section
 
 REFUSED = "refused"
 """Type of the validation errors made here; their messages are complete sentences."""
+
+
+@dataclass(frozen=True)
+class FromFields:
+    """A target that calls ``target(**fields of the settings, **context)``, such as a dataclass."""
+
+    target: str
+    """Where it is found, "package.module:attribute"."""
+
+    def __call__(self, settings: Section, **context: Any) -> Any:
+        """The object."""
+        values = {name: getattr(settings, name) for name in type(settings).model_fields}
+        return imported(self.target)(**values, **context)
 
 
 @dataclass(frozen=True)
@@ -43,17 +56,25 @@ class Kind:
         Raises:
             ParamsError: the module, or the attribute in it, does not exist.
         """
-        if not isinstance(self.target, str):
-            return self.target
-        module, _, attribute = self.target.partition(":")
-        try:
-            return operator.attrgetter(attribute)(importlib.import_module(module))
-        except (ModuleNotFoundError, AttributeError) as error:
-            msg = (
-                f"kind {self.name}: cannot import {self.target!r} ({error}); "
-                "register it with a target 'package.module:attribute' that exists"
-            )
-            raise ParamsError(msg) from error
+        return imported(self.target) if isinstance(self.target, str) else self.target
+
+
+def imported(target: str) -> Callable[..., Any]:
+    """The callable at "package.module:attribute".
+
+    Raises:
+        ParamsError: there is no such module, or no such attribute in it.
+    """
+    module, _, attribute = target.partition(":")
+    try:
+        found: Callable[..., Any] = operator.attrgetter(attribute)(importlib.import_module(module))
+    except (ModuleNotFoundError, AttributeError) as error:
+        msg = (
+            f"cannot import {target!r} ({error}); "
+            "register the kind with a target 'package.module:attribute' that exists"
+        )
+        raise ParamsError(msg) from error
+    return found
 
 
 class Registry:
@@ -153,26 +174,36 @@ class Choice(Section):
     def _choose(cls, raw: Any, handler: Callable[[Any], Choice]) -> Choice:
         if isinstance(raw, cls) or not isinstance(raw, Mapping):
             return handler(raw)
+        name, registry = raw.get("name"), cls.registry
+        problems: list[InitErrorDetails] = []
         if "name" not in raw:
-            raise _errors(cls, [InitErrorDetails(type="missing", loc=("name",), input=raw)])
-        name, registry = raw["name"], cls.registry
-        if not isinstance(name, str) or name not in registry:
-            raise _errors(cls, [_refused(("name",), registry.unknown(name), name)])
-        given = {name: {}} | {key: value for key, value in raw.items() if key != "name"}
-        sections = _sections(cls, registry, given, lambda key: key == name)
-        return handler({"name": name, "settings": sections[name]})
+            problems.append(InitErrorDetails(type="missing", loc=("name",), input=raw))
+        elif not isinstance(name, str) or name not in registry:
+            problems.append(_refused(("name",), registry.unknown(name), name))
+        given = {key: value for key, value in raw.items() if key != "name"}
+        if name in registry:
+            given = {name: {}} | given
+        sections: dict[str, Section] = {}
+        for key, value in given.items():
+            found, wrong = _read(registry, key, value)
+            problems += [one for one in wrong if key == name or not _absent(one)]
+            if found is not None:
+                sections[key] = found
+        if problems:
+            raise _errors(cls, problems)
+        return handler({"name": name, "settings": sections[str(name)]})
 
 
 class Kinds(Section):
     """Any number of kinds of a registry, each in the sub-section of its name.
 
-    A subclass sets ``registry``. Kinds that are not given, or null, are absent from ``chosen``.
+    A subclass sets ``registry``. A kind is not used while a key that it needs is null or missing.
     """
 
     registry: ClassVar[Registry]
 
     chosen: dict[str, SerializeAsAny[Section]]
-    """The given sub-sections by kind, in the registry's order."""
+    """The sub-sections of the kinds that are used, in the registry's order."""
 
     @model_serializer
     def _dump(self) -> dict[str, Any]:
@@ -183,69 +214,83 @@ class Kinds(Section):
     def _choose(cls, raw: Any, handler: Callable[[Any], Kinds]) -> Kinds:
         if isinstance(raw, cls) or not isinstance(raw, Mapping):
             return handler(raw)
-        given = {key: value for key, value in raw.items() if value is not None}
-        sections = _sections(cls, cls.registry, given, lambda _: True)
-        return handler({"chosen": {name: sections[name] for name in cls.registry if name in given}})
+        chosen: dict[str, Section] = {}
+        problems: list[InitErrorDetails] = []
+        for key, value in raw.items():
+            found, wrong = _read(cls.registry, key, value)
+            if found is not None and value is not None:
+                chosen[key] = found
+            elif wrong and all(map(_absent, wrong)):
+                problems += _idle(cls.registry[key], value, wrong)
+            else:
+                problems += wrong
+        if problems:
+            raise _errors(cls, problems)
+        return handler({"chosen": {name: chosen[name] for name in cls.registry if name in chosen}})
 
 
-def _sections(
-    model: type[Section],
-    registry: Registry,
-    given: Mapping[Any, Any],
-    complete: Callable[[Any], bool],
-) -> dict[str, Section]:
-    """Every sub-section that is valid.
-
-    Raises:
-        ValidationError: some are not; it lists all of them, located below the choice.
-    """
-    sections: dict[str, Section] = {}
-    problems: list[InitErrorDetails] = []
-    for key, value in given.items():
-        if key not in registry:
-            problems.append(_refused((key,), _misplaced(registry, key), value))
-            continue
-        try:
-            sections[key] = registry[key].schema.model_validate({} if value is None else value)
-        except ValidationError as error:
-            problems += [
-                _located(registry, key, item)
-                for item in error.errors()
-                if complete(key) or not _absent(item)
-            ]
-    if problems:
-        raise _errors(model, problems)
-    return sections
+def _read(
+    registry: Registry, key: Any, value: Any
+) -> tuple[Section | None, list[InitErrorDetails]]:
+    """The sub-section of one kind, or what is wrong with it; null is a section without keys."""
+    if key not in registry:
+        return None, [_refused((key,), _misplaced(registry, key), value)]
+    try:
+        schema = registry[key].schema
+        return schema.model_validate({} if value is None else value), []
+    except ValidationError as error:
+        return None, [_located(registry, key, item) for item in error.errors()]
 
 
-def _absent(item: Any) -> bool:
-    """Whether the error is that a value was not given."""
-    return item["type"] == "missing" or item["input"] is None
+def _idle(kind: Kind, value: Any, wrong: list[InitErrorDetails]) -> list[InitErrorDetails]:
+    """Optional keys that are set although the kind is not used."""
+    needed = " and ".join(str(one["loc"][-1]) for one in wrong)
+    optional = (
+        name
+        for name, field in kind.schema.model_fields.items()
+        if type(None) in get_args(field.annotation) and isinstance(value, Mapping)
+    )
+    return [
+        _refused(
+            (kind.name, name),
+            f"found {value[name]!r}, which has no effect without {needed}; set {needed}, "
+            f"or {name} to null",
+            value[name],
+        )
+        for name in optional
+        if value.get(name) is not None
+    ]
+
+
+def _absent(problem: InitErrorDetails) -> bool:
+    """Whether it is that a value was not given."""
+    kind = problem["type"]
+    return (kind if isinstance(kind, str) else kind.type) == "missing" or problem["input"] is None
 
 
 def _located(registry: Registry, kind: str, item: Any) -> InitErrorDetails:
     """The error of a sub-section as one of the whole choice."""
     place, message = item["loc"], item["msg"]
     if item["type"] == "extra_forbidden" and len(place) == 1:
-        return _refused((kind, *place), _misplaced(registry, place[0], kind), item["input"])
+        misplaced = _misplaced(registry, place[0], kind)
+        if misplaced:
+            return _refused((kind, *place), misplaced, item["input"])
     if item["type"] == "value_error":
         return _refused((kind, *place), message.removeprefix("Value error, "), item["input"])
     error = PydanticCustomError(item["type"], message)
     return InitErrorDetails(type=error, loc=(kind, *place), input=item["input"])
 
 
-def _misplaced(registry: Registry, key: Any, kind: str | None = None) -> str:
-    """What to say about a key that stands where it is not known: where it belongs."""
+def _misplaced(registry: Registry, key: Any, kind: str | None = None) -> str | None:
+    """Where a key belongs that is not known where it stands; None if it is not known anywhere."""
     owners = registry.owners(str(key))
     if owners:
         return f"unknown key; {key} belongs to {' and '.join(owners)}"
     if kind is None:
         return f"unknown key; {registry.unknown(key)}"
-    known = list(registry[kind].schema.model_fields)
-    if not known:
+    if not registry[kind].schema.model_fields:
         return f"unknown key; {kind} has no parameters"
-    (near,) = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
-    return f"unknown key; the nearest known one is {registry.key}.{kind}.{near}"
+    return None
 
 
 def _refused(place: tuple[Any, ...], message: Any, found: Any) -> InitErrorDetails:

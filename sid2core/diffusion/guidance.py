@@ -3,42 +3,44 @@
 x = (1 + g) x_cond - g x_neg throughout, so "guidance 1.0" is what others call a scale of 2. The
 negative is the unconditional model, or, for autoguidance, a worse one.
 
-Guidance acts at a noise level lam if logsnr_min < lam < logsnr_max, both ends excluded as the
-parentheses in SiD2 supplement B.4 have it, where lam is that of a step's *start*. A sampler's grid
-is known before it runs, so whether a step is guided is decided on the host in float64, and outside
-the interval the negative network is never evaluated.
+Guidance acts at log-SNR lam if logsnr_min < lam < logsnr_max, both ends excluded as the parentheses
+in SiD2 supplement B.4 have it, where lam is that of the evaluation: of a step's start, or of its
+end for the second evaluation of a sampler that has two.
 """
 
-import itertools
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from sid2core.diffusion.parametrisation import per_example, widen
-from sid2core.diffusion.schedule import Schedule, step_times
 from sid2core.typing import LogSnr, Samples
 
 __all__ = [
+    "EVERYWHERE",
+    "NEVER",
     "AutoGuidance",
     "ConstantGuidance",
     "Guidance",
     "IntervalGuidance",
     "Negative",
     "NoGuidance",
-    "Segment",
+    "acts",
     "combine",
     "guided_x",
-    "segments",
 ]
+
+EVERYWHERE = (-math.inf, math.inf)
+"""The interval that contains every log-SNR."""
+NEVER = (math.inf, -math.inf)
+"""The empty interval."""
 
 
 class Negative(StrEnum):
-    """Which network a kind of guidance wants as its negative."""
+    """Which network a kind of guidance needs as its negative."""
 
     NONE = "none"
     UNCONDITIONAL = "unconditional"
@@ -64,32 +66,9 @@ class Guidance(Protocol):
         """The network to push away from."""
         ...
 
-    def nfe(self, schedule: Schedule, steps: int, t_start: float = 1.0) -> int:
-        """Network evaluations an image costs: one a step, one more where guidance acts."""
-        ...
-
-
-class _Guided:
-    """What is common to the kinds of guidance: everywhere, and away from the unconditional."""
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Every noise level."""
-        return -math.inf, math.inf
-
-    def nfe(self: Guidance, schedule: Schedule, steps: int, t_start: float = 1.0) -> int:
-        """Network evaluations an image costs: one a step, one more where guidance acts."""
-        runs = segments(self, schedule, steps, t_start)
-        return sum((2 if run.guided else 1) * (run.stop - run.start) for run in runs)
-
-    @property
-    def negative(self) -> Negative:
-        """The same model without its condition."""
-        return Negative.UNCONDITIONAL
-
 
 @dataclass(frozen=True)
-class NoGuidance(_Guided):
+class NoGuidance:
     """``x = x_cond``."""
 
     @property
@@ -98,20 +77,35 @@ class NoGuidance(_Guided):
         return 0.0
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """Empty."""
+        return NEVER
+
+    @property
     def negative(self) -> Negative:
         """No second network."""
         return Negative.NONE
 
 
 @dataclass(frozen=True)
-class ConstantGuidance(_Guided):
+class ConstantGuidance:
     """``x = (1 + g) x_cond - g x_uncond`` at every noise level (classifier-free guidance)."""
 
     weight: float
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Every log-SNR; none at weight 0."""
+        return _unless_zero(self.weight, EVERYWHERE)
+
+    @property
+    def negative(self) -> Negative:
+        """The same model without its condition."""
+        return Negative.UNCONDITIONAL
+
 
 @dataclass(frozen=True)
-class IntervalGuidance(_Guided):
+class IntervalGuidance:
     """Guidance for logsnr_min < lam < logsnr_max only, conditional alone elsewhere.
 
     SiD2 supplement B.4: g = 1 on (-3, 5) at 512², (-1.5, 5) at 256², (0, 5) at 128².
@@ -127,13 +121,18 @@ class IntervalGuidance(_Guided):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """(logsnr_min, logsnr_max)."""
-        return self.logsnr_min, self.logsnr_max
+        """(logsnr_min, logsnr_max); empty at weight 0."""
+        return _unless_zero(self.weight, (self.logsnr_min, self.logsnr_max))
+
+    @property
+    def negative(self) -> Negative:
+        """The same model without its condition."""
+        return Negative.UNCONDITIONAL
 
 
 @dataclass(frozen=True)
-class AutoGuidance(_Guided):
-    """``x = (1 + g) x_good - g x_bad``, the negative a worse model with the same conditioning.
+class AutoGuidance:
+    """``x = (1 + g) x_good - g x_bad``, the negative a worse model with the same condition.
 
     SiD2 supplement B.5; x = x_bad + w (x_good - x_bad) of arXiv 2406.02507 with w = 1 + g. At
     every noise level unless bounds are given.
@@ -145,41 +144,28 @@ class AutoGuidance(_Guided):
 
     def __post_init__(self) -> None:
         """Refuse an empty interval."""
-        _check_interval(*self.interval)
+        _check_interval(*self._bounds())
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The bounds given, infinite where none is."""
-        low = -math.inf if self.logsnr_min is None else self.logsnr_min
-        high = math.inf if self.logsnr_max is None else self.logsnr_max
-        return low, high
+        """The bounds given, infinite where none is; empty at weight 0."""
+        return _unless_zero(self.weight, self._bounds())
 
     @property
     def negative(self) -> Negative:
         """A smaller model, or one from earlier in training."""
         return Negative.WORSE_MODEL
 
-
-class Segment(NamedTuple):
-    """Steps start … stop - 1 of a sampler, all guided or all not."""
-
-    start: int
-    stop: int
-    guided: bool
+    def _bounds(self) -> tuple[float, float]:
+        low = -math.inf if self.logsnr_min is None else self.logsnr_min
+        high = math.inf if self.logsnr_max is None else self.logsnr_max
+        return low, high
 
 
-def segments(
-    guidance: Guidance, schedule: Schedule, steps: int, t_start: float = 1.0
-) -> list[Segment]:
-    """The sampler's steps as contiguous runs that are guided or not.
-
-    A step is guided if g != 0 and logsnr_min < lam(t) < logsnr_max at its start t, in float64.
-    """
-    low, high = guidance.interval
-    logsnr = schedule.logsnr_exact(step_times(steps, t_start)[:-1])
-    guided = (low < logsnr) & (logsnr < high) & (guidance.weight != 0.0)
-    edges = [0, *(np.flatnonzero(np.diff(guided)) + 1).tolist(), steps]
-    return [Segment(a, b, bool(guided[a])) for a, b in itertools.pairwise(edges)]
+def acts(interval: tuple[float, float], logsnr: Any) -> Any:
+    """``logsnr_min < lam < logsnr_max``, for each entry of a NumPy or JAX array."""
+    low, high = interval
+    return (logsnr > low) & (logsnr < high)
 
 
 def combine(x_cond: Samples, x_neg: Samples, weight: ArrayLike) -> Samples:
@@ -194,7 +180,7 @@ def combine(x_cond: Samples, x_neg: Samples, weight: ArrayLike) -> Samples:
 def guided_x(guidance: Guidance, x_cond: Samples, x_neg: Samples, logsnr: LogSnr) -> Samples:
     """``x = (1 + g) x_cond - g x_neg`` where guidance acts, x_cond elsewhere.
 
-    Decided for each example: training steps draw a noise level for every one, and there both
+    Decided for each example: in training every example has a noise level of its own, and both
     predictions exist.
 
     Args:
@@ -206,10 +192,14 @@ def guided_x(guidance: Guidance, x_cond: Samples, x_neg: Samples, logsnr: LogSnr
     Returns:
         Guided predictions [b, …], float32.
     """
-    low, high = guidance.interval
-    acts = (widen(logsnr) > low) & (widen(logsnr) < high)
     guided = combine(x_cond, x_neg, guidance.weight)
-    return jnp.where(per_example(acts, guided), guided, widen(x_cond))
+    where = per_example(acts(guidance.interval, widen(logsnr)), guided)
+    return jnp.where(where, guided, widen(x_cond))
+
+
+def _unless_zero(weight: float, interval: tuple[float, float]) -> tuple[float, float]:
+    """The interval of a guidance of this weight: weight 0 never acts."""
+    return interval if weight != 0.0 else NEVER
 
 
 def _check_interval(low: float, high: float) -> None:

@@ -6,7 +6,7 @@ training is given (:class:`TrainingLoss`).
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -173,9 +173,38 @@ class TrainingLoss(Protocol):
 
 @dataclass(frozen=True)
 class WeightedLoss:
-    """:func:`weighted_mse`, taken in the space of the network's own output."""
+    """:func:`weighted_mse`, taken in the space of the network's own output.
+
+    The class methods make the losses of ``params.yaml`` from a kind's parameters and the shape of
+    one example, [h, w, c] or [f, h, w, c].
+    """
 
     weighting: Weighting
+
+    @classmethod
+    def sigmoid(cls, settings: Any, *, shape: tuple[int, ...]) -> "WeightedLoss":
+        """The sigmoid weighting, moved by the bias."""
+        return cls(weighting.SigmoidWeighting(weighting.bias_of(settings)))
+
+    @classmethod
+    def edm(cls, settings: Any, *, shape: tuple[int, ...]) -> "WeightedLoss":
+        """EDM's weighting, moved to images of this height."""
+        return cls(weighting.EdmWeighting(weighting.edm_resolution_shift(shape[-3])))
+
+    @classmethod
+    def edm_monotonic(cls, settings: Any, *, shape: tuple[int, ...]) -> "WeightedLoss":
+        """EDM's weighting made monotone, moved to images of this height."""
+        return cls(weighting.EdmMonotonicWeighting(weighting.edm_resolution_shift(shape[-3])))
+
+    @classmethod
+    def elbo(cls, settings: Any, *, shape: tuple[int, ...]) -> "WeightedLoss":
+        """The bound on the likelihood: every log-SNR counts alike."""
+        return cls(weighting.ElboWeighting())
+
+    @classmethod
+    def low_bit(cls, settings: Any, *, shape: tuple[int, ...]) -> "WeightedLoss":
+        """The weighting of low-bit data, for images of this height."""
+        return cls(weighting.LowBitWeighting(shape[-3]))
 
     def __call__(
         self, noised: Noised, output: Samples, prediction: Prediction, step: ArrayLike
@@ -201,6 +230,24 @@ class PowerLoss:
 
     bias: float | TimeShiftedBias
     levels: int
+
+    @classmethod
+    def of(cls, settings: Any, *, shape: tuple[int, ...]) -> "PowerLoss":
+        """The loss of the parameters ``power`` for examples [h, w, c] or [f, h, w, c].
+
+        Raises:
+            ValueError: the sides cannot be halved ``levels`` times.
+        """
+        height, width = shape[-3:-1]
+        sides = math.gcd(height, width)
+        most = (sides & -sides).bit_length() - 1
+        if settings.levels > most:
+            raise ValueError(
+                f"found levels {settings.levels}, which needs sides that divide by "
+                f"2^{settings.levels}; images of {height} × {width} can be split {most} times: "
+                f"lower it to {most}, or change the image size"
+            )
+        return cls(weighting.bias_of(settings), settings.levels)
 
     def __call__(
         self, noised: Noised, output: Samples, prediction: Prediction, step: ArrayLike

@@ -216,6 +216,11 @@ class Cosine(_TiltedCosine):
     logsnr_min: float = -10.0
     logsnr_max: float = 10.0
 
+    @classmethod
+    def of(cls, settings: Any, *, image_size: int) -> "Cosine":
+        """The schedule of the parameters ``cosine``, the same for images of every size."""
+        return cls(settings.logsnr_min, settings.logsnr_max)
+
     def _shifts(self) -> tuple[float, float]:
         return 0.0, 0.0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ __all__ = [
     "TimeShiftedBias",
     "Weighting",
     "bias_at",
+    "bias_of",
     "edm",
     "edm_monotonic",
     "edm_resolution_shift",
@@ -144,6 +145,14 @@ class TimeShiftedBias:
         """The bias at a training step, float32."""
         progress = jnp.clip(jnp.asarray(step, jnp.float32) / self.steps, 0.0, 1.0)
         return self.start + (self.end - self.start) * progress
+
+
+def bias_of(settings: Any) -> float | TimeShiftedBias:
+    """The bias of parameters ``bias``, ``bias_start`` and ``bias_steps`` (the latter or null)."""
+    if settings.bias_start is None:
+        bias: float = settings.bias
+        return bias
+    return TimeShiftedBias(settings.bias_start, settings.bias, settings.bias_steps)
 
 
 def bias_at(bias: ArrayLike | TimeShiftedBias, step: ArrayLike | None = None) -> ArrayLike:

@@ -27,7 +27,7 @@ import optax
 from sid2core import config, rng
 from sid2core.data.load.loader import Batch, Loader
 from sid2core.data.load.pixels import to_unit
-from sid2core.diffusion import parametrisation
+from sid2core.diffusion import parametrisation, samplers
 from sid2core.diffusion.guidance import Guidance, guided_x
 from sid2core.diffusion.noise import standard_normal
 from sid2core.diffusion.schedule import Schedule
@@ -98,7 +98,9 @@ class MomentMatching:
         z_t = parametrisation.diffuse(x, draws.eps, logsnr_t)
         x_tilde = self.denoiser(student, z_t, logsnr_t, labels)
         fixed = jax.lax.stop_gradient(x_tilde)
-        z_s = STUDENT_SAMPLER.step(z_t, fixed, draws.noise, logsnr_t, logsnr_s)
+        z_s, _ = STUDENT_SAMPLER.step(
+            z_t, fixed, (), samplers.Step(logsnr_t, logsnr_s, draws.noise)
+        )
         return Step(x_tilde, z_s, logsnr_s, labels)
 
     def teacher(self, params: Parameters, step: Step) -> Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sid2core import rng
 from sid2core.data.load.pixels import to_uint8
 from sid2core.diffusion import parametrisation, samplers
-from sid2core.diffusion.guidance import Guidance, NoGuidance
+from sid2core.diffusion.guidance import Guidance
 from sid2core.diffusion.schedule import Schedule
 from sid2core.models import cost
 from sid2core.models.network import Network, Parameters
@@ -60,9 +60,15 @@ class Method:
     clip: bool
 
     @property
+    def plan(self) -> samplers.SamplingPlan:
+        """Which networks are evaluated at which step; the same for every strength of guidance."""
+        interval = self.guidance.interval
+        return samplers.SamplingPlan(self.sampler, self.steps, self.schedule, interval)
+
+    @property
     def nfe(self) -> int:
-        """Network evaluations an image costs, counted exactly."""
-        return self.guidance.nfe(self.schedule, self.steps)
+        """Network evaluations per image, counted exactly."""
+        return self.plan.nfe
 
     @property
     def gflops_image(self) -> float:
@@ -98,8 +104,7 @@ class Generator:
             devices = sharding.mesh.size
             self._batch_size = math.ceil(batch_size / devices) * devices
             self._params = jax.device_put(params, NamedSharding(sharding.mesh, PartitionSpec()))
-        self._weight = np.float32(method.guidance.weight)
-        self._method = replace(method, guidance=_of_unit_weight(method.guidance))
+        self._method, self._weight = method, np.float32(method.guidance.weight)
         self._warm, self.seconds = False, list[float]()
 
     def images(
@@ -132,33 +137,34 @@ class Generator:
         since = time.perf_counter()
         if self._sharding is not None:
             keys, labels = jax.device_put((keys, labels), self._sharding)
-        images = np.asarray(_draw(self._method, self._params, self._weight, keys, labels))
+        method = self._method
+        static = method.denoiser, method.plan, method.clip
+        images = np.asarray(_draw(*static, self._params, self._weight, keys, labels))
         if self._warm:
             self.seconds.append((time.perf_counter() - since) / len(images))
         self._warm = True
         return images
 
 
-def _of_unit_weight(guidance: Guidance) -> Guidance:
-    """The same guidance at weight 1: what a compiled sampler is shared by."""
-    acts = guidance.weight != 0.0
-    return replace(guidance, weight=1.0) if acts else NoGuidance()  # type: ignore[type-var]
-
-
-@partial(jax.jit, static_argnums=0)
-def _draw(method: Method, params: Parameters, weight: Array, keys: Array, labels: Labels) -> Array:
-    denoiser = method.denoiser
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _draw(
+    denoiser: Denoiser,
+    plan: samplers.SamplingPlan,
+    clip: bool,
+    params: Parameters,
+    weight: Array,
+    keys: Array,
+    labels: Labels,
+) -> Array:
+    """Images [b, …] in bytes. The strength of guidance is traced: all share one compilation."""
     images = samplers.sample_guided(
         keys,
         lambda z, logsnr: denoiser(params, z, logsnr, labels),
         lambda z, logsnr: denoiser.unconditional(params, z, logsnr),
         denoiser.network.config.image_shape,
-        guidance=method.guidance,
-        schedule=method.schedule,
-        sampler=method.sampler,
-        steps=method.steps,
-        clip=method.clip,
+        plan=plan,
         weight=weight,
+        clip=clip,
     )
     return to_uint8(images)
 

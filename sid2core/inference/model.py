@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sid2core import config
-from sid2core.config import build
+from sid2core.config import build, legacy
 from sid2core.diffusion import samplers
 from sid2core.diffusion.guidance import Guidance
 from sid2core.diffusion.parametrisation import Prediction
@@ -44,7 +44,7 @@ class Trained:
             WeightsError: the folder holds no readable model.
         """
         net, params, settings = network.load(folder, execution, weights)
-        diffusion = config.Diffusion.model_validate(settings["diffusion"])
+        diffusion = config.Diffusion.model_validate(legacy.upgraded(settings["diffusion"]))
         denoiser = Denoiser(net, Prediction(diffusion.prediction))
         schedule = build.noise_schedule(diffusion.schedule, net.config.image_shape[-3])
         return cls(denoiser, schedule, params, settings)

@@ -74,11 +74,11 @@ def load(stage: str, *, root: Path | None = None, **inputs: Artifact) -> Artifac
         ArtifactError: with what was found, what was expected and the command that cures it.
     """
     folder = (root or ROOT) / stage
-    cure = f"run `dvc repro {stage}` to make it again"
+    cure = _cure(stage)
     try:
         raw = (folder / MANIFEST).read_bytes()
         manifest = json.loads(raw)
-        files, made_from = manifest["files"], manifest["inputs"]
+        files, _ = manifest["files"], manifest["inputs"]
         found = (manifest["format"], manifest["stage"])
     except FileNotFoundError:
         msg = f"{folder / MANIFEST} not found; {cure}"
@@ -91,14 +91,29 @@ def load(stage: str, *, root: Path | None = None, **inputs: Artifact) -> Artifac
         raise ArtifactError(f"{msg}; {cure}")
     for name, expected in files.items():
         _check_file(folder / name, expected, cure)
+    made = Artifact(folder, manifest, hashlib.sha256(raw).hexdigest())
+    check_origins(made, inputs)
+    return made
+
+
+def check_origins(made: Artifact, inputs: Mapping[str, Artifact]) -> None:
+    """Check that ``made`` was made from ``inputs`` (stage → artifact).
+
+    Raises:
+        ArtifactError: its manifest names another one of them, or none.
+    """
     for name, artifact in inputs.items():
-        if made_from.get(name) != artifact.digest:
+        named = made.manifest["inputs"].get(name)
+        if named != artifact.digest:
             msg = (
-                f"{folder} was made from {name} {_short(made_from.get(name))}, but "
-                f"{artifact.folder} is {_short(artifact.digest)}; one of them was swapped"
+                f"{made.folder} was made from {name} {_short(named)}, but {artifact.folder} is "
+                f"{_short(artifact.digest)}; one of them was swapped; {_cure(made.stage)}"
             )
-            raise ArtifactError(f"{msg}; {cure}")
-    return Artifact(folder, manifest, hashlib.sha256(raw).hexdigest())
+            raise ArtifactError(msg)
+
+
+def _cure(stage: str) -> str:
+    return f"run `dvc repro {stage}` to make it again"
 
 
 def _check_file(path: Path, expected: Mapping[str, Any], cure: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -61,53 +61,77 @@ def view(inputs: Inputs) -> dict[str, Any]:
 
 
 def _in_use(loss: config.Loss, weighting: pd.DataFrame) -> dict[str, str]:
-    """Curve → its name in words: the weight in use, or the ends of the sub-bands' range."""
+    """Curve → its label: the weight in use, or those of the first and the last sub-band."""
     bands = [name for name in weighting["curve"].unique() if name.startswith(SUB_BAND)]
     name = loss.name.replace("_", " ")
     if not bands:
         return {"weight": f"{name}, in use"}
-    deepest, finest = "L" * 2 * (loss.levels or 0), bands[-1].removeprefix(SUB_BAND)
-    return {"weight": f"{name}, in use: {deepest}", bands[-1]: f"{name}: {finest}"}
+    deepest, finest = "", bands[-1].removeprefix(SUB_BAND)
+    if isinstance(loss.settings, config.Power):
+        deepest = ": " + "L" * 2 * loss.settings.levels
+    return {"weight": f"{name}, in use{deepest}", bands[-1]: f"{name}: {finest}"}
 
 
 def _words(loss: config.Loss, size: int) -> list[str]:
-    """What the weighting in use amounts to, for images ``size`` pixels high, in sentences."""
-    if loss.bias is None:
-        shift = formatting.fixed(2 * math.log(64 / size), 1)
-        edm = (
-            f"EDM’s weighting was tuned for 64 pixels a side; for {size} it is moved by "
-            f"2 log(64 / {size}) = {shift}"
-        )
-        return {
-            "edm": [f"{edm}."],
-            "edm_monotonic": [f"{edm}, and flat below its peak."],
-            "elbo": ["In use is the bound on the likelihood: every log-SNR counts alike."],
-            "low_bit": [
-                "In use is what training on data of 8, 7, 6, 5 bits, mixed as 1 : 4 : 4 : 6, "
-                f"weighs implicitly, moved by 2 log {size} from a single value to the image."
-            ],
-        }[loss.name]
-    bias = formatting.plain(loss.bias)
-    if loss.levels is None:
-        one = formatting.fixed(loss.bias + 2 * math.log(size), 1)
-        words = [
-            f"Averaging an image of {size} pixels a side to one value raises the log-SNR by "
-            f"2 log {size}, so the bias {bias} in use corresponds to {one} for a single value."
-        ]
-    else:
-        words = [
-            f"The power loss splits the error into Haar sub-bands (levels: {loss.levels}) and "
-            "weighs each on its own: one that has l letters L in its name by "
-            f"2^l sigmoid({bias} − l log 2 − log-SNR), up to a factor they share, which "
-            "makes the deepest’s weight one in pure noise. Source: SiD2 supplement B.2."
-        ]
-    if loss.bias_start is not None and loss.bias_steps is not None:
-        words.append(
-            f"The bias moves there from {formatting.plain(loss.bias_start)} over the first "
-            f"{formatting.count(loss.bias_steps)} steps (SiD2 supplement C.2) and is shown where "
-            "it arrives."
-        )
-    return words
+    """What the weighting in use means for images ``size`` pixels high, in sentences.
+
+    A loss that is registered elsewhere is named, with its parameters.
+    """
+    if loss.name in _SENTENCES:
+        return [_SENTENCES[loss.name](loss.settings, size), *_moving(loss.settings)]
+    values = [f"{key} {value}" for key, value in loss.settings.model_dump().items()]
+    parameters = f" with {', '.join(values)}" if values else ""
+    return [f"In use is the loss {loss.name}{parameters}.", *_moving(loss.settings)]
+
+
+def _sigmoid(settings: Any, size: int) -> str:
+    one = formatting.fixed(settings.bias + 2 * math.log(size), 1)
+    return (
+        f"Averaging an image of {size} pixels a side to one value raises the log-SNR by "
+        f"2 log {size}, so the bias {formatting.plain(settings.bias)} in use corresponds to {one} "
+        "for a single value."
+    )
+
+
+def _power(settings: Any, size: int) -> str:
+    return (
+        f"The power loss splits the error into Haar sub-bands (levels: {settings.levels}) and "
+        "weighs each on its own: one that has l letters L in its name by "
+        f"2^l sigmoid({formatting.plain(settings.bias)} − l log 2 − log-SNR), up to a factor they "
+        "share, which makes the deepest’s weight one in pure noise. Source: SiD2 supplement B.2."
+    )
+
+
+def _edm(size: int, end: str) -> str:
+    shift = formatting.fixed(2 * math.log(64 / size), 1)
+    return (
+        f"EDM’s weighting was tuned for 64 pixels a side; for {size} it is moved by "
+        f"2 log(64 / {size}) = {shift}{end}."
+    )
+
+
+_SENTENCES: Mapping[str, Callable[[Any, int], str]] = {
+    "sigmoid": _sigmoid,
+    "power": _power,
+    "edm": lambda _, size: _edm(size, ""),
+    "edm_monotonic": lambda _, size: _edm(size, ", and flat below its peak"),
+    "elbo": lambda *_: "In use is the bound on the likelihood: every log-SNR counts alike.",
+    "low_bit": lambda _, size: (
+        "In use is what training on data of 8, 7, 6, 5 bits, mixed as 1 : 4 : 4 : 6, "
+        f"weighs implicitly, moved by 2 log {size} from a single value to the image."
+    ),
+}
+
+
+def _moving(settings: Any) -> list[str]:
+    """A sentence about a bias that moves; none about one that does not."""
+    if not isinstance(settings, config.Biased) or settings.bias_start is None:
+        return []
+    return [
+        f"The bias moves there from {formatting.plain(settings.bias_start)} over the first "
+        f"{formatting.count(settings.bias_steps or 0)} steps (SiD2 supplement C.2) and is shown "
+        "where it arrives."
+    ]
 
 
 def precisions(frame: pd.DataFrame) -> str:

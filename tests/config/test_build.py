@@ -12,25 +12,19 @@ from sid2core.diffusion.parametrisation import Prediction
 from tests import tiny
 
 
-def choices(section, name):
-    return get_args(section.model_fields[name].annotation)
+def schedule_settings(name="cosine_interpolated", **changes):
+    fields = {"logsnr_min": -10.0, "logsnr_max": 10.0}
+    if name == "cosine_interpolated":
+        fields |= {"noise_res_low": 32, "noise_res_high": None, "shift": "sid"}
+    return config.Schedule.model_validate({"name": name, name: fields | changes})
 
 
-def schedule_settings(**changes):
-    fields = {
-        "name": "cosine_interpolated",
-        "noise_res_low": 32,
-        "noise_res_high": None,
-        "logsnr_min": -10.0,
-        "logsnr_max": 10.0,
-        "shift": "sid",
-    }
-    return config.Schedule(**(fields | changes))
+STILL = {"bias_start": None, "bias_steps": None}
+NEEDED = {"sigmoid": {"bias": -1.0} | STILL, "power": {"bias": -1.0, "levels": 2} | STILL}
 
 
 def loss_settings(name, **changes):
-    fields = dict.fromkeys(("bias", "bias_start", "bias_steps", "levels"))
-    return config.Loss(name=name, **(fields | changes))
+    return config.Loss.model_validate({"name": name, name: NEEDED.get(name, {}) | changes})
 
 
 def ends(settings, size):
@@ -60,25 +54,25 @@ def test_the_plain_cosine_knows_no_resolution():
     assert ends(settings, 512) == pytest.approx([9.0, -8.0])
 
 
-def test_every_name_in_the_schema_picks_something():
-    for name in choices(config.Schedule, "name"):
-        made = build.noise_schedule(schedule_settings(name=name), 64)
+def test_every_kind_makes_something():
+    for name in config.SCHEDULES:
+        made = build.noise_schedule(schedule_settings(name), 64)
         assert isinstance(made, schedule.Schedule)
-    for name in choices(config.Sampling, "sampler"):
-        made = build.sampler(tiny.params(sampling={"sampler": name}).sampling)
+    for name in config.SAMPLERS:
+        made = build.sampler(tiny.params(sampling={"sampler": {"name": name}}).sampling)
         assert isinstance(made, samplers.Sampler)
-    for name in choices(config.Loss, "name"):
-        needed = {"bias": -1.0} if name in ("sigmoid", "power") else {}
-        needed |= {"levels": 2} if name == "power" else {}
-        made = build.training_loss(loss_settings(name, **needed), (8, 8, 1))
+    for name in config.LOSSES:
+        made = build.training_loss(loss_settings(name), (8, 8, 1))
         assert isinstance(made, losses.TrainingLoss)
-    for name in choices(config.Diffusion, "prediction"):
+    for name in get_args(config.Diffusion.model_fields["prediction"].annotation):
         assert Prediction(name).value == name
 
 
 def test_a_schedule_that_would_rise_is_refused_by_its_keys():
     settings = schedule_settings(noise_res_low=4096, noise_res_high=8)
-    with pytest.raises(ParamsError, match=r"^diffusion\.schedule: .*noise_res_low"):
+    with pytest.raises(
+        ParamsError, match=r"^diffusion\.schedule\.cosine_interpolated: .*noise_res_low"
+    ):
         build.noise_schedule(settings, 8)
 
 
@@ -87,11 +81,14 @@ def test_a_schedule_that_would_rise_is_refused_by_its_keys():
     [
         ("ddpm", samplers.DDPM(0.7)),
         ("ddim", samplers.DDIM()),
+        ("dpm_solver", samplers.DPMSolver()),
+        ("heun", samplers.Heun()),
         ("addim", samplers.ADDIM(0.3)),
     ],
 )
 def test_a_sampler_takes_its_own_parameters(name, expected):
-    settings = tiny.params(sampling={"sampler": name, "logvar_fraction": 0.7, "eta": 0.3})
+    kinds = {"ddpm": {"logvar_fraction": 0.7}, "addim": {"eta": 0.3}}
+    settings = tiny.params(sampling={"sampler": {"name": name} | kinds})
     assert build.sampler(settings.sampling) == expected
 
 
@@ -131,7 +128,7 @@ def test_a_loss_takes_its_own_parameters_and_the_images_height(settings, expecte
 def test_a_power_loss_that_splits_too_often_is_refused_with_the_most_that_fits(shape, levels, most):
     height, width = shape[-3:-1]
     cure = (
-        rf"^diffusion\.loss\.levels: found {levels}, .* divide by 2\^{levels}; "
+        rf"^diffusion\.loss\.power: found levels {levels}, .* divide by 2\^{levels}; "
         rf"images of {height} × {width} .* lower it to {most}, or change the image size$"
     )
     with pytest.raises(ParamsError, match=cure):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sid2core import config
-from sid2core.config import ParamsError
+from sid2core.config import ParamsError, yaml_edit
 from tests import tiny
 
 TEXT = (tiny.ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -45,10 +45,14 @@ def leaves(value, path=()):
 
 
 LEAVES = sorted(leaves(tiny.PARAMS))
+CHOSEN = sorted(leaves(config.parse(tiny.PARAMS).model_dump()))
+"""Without the keys of kinds that are not chosen."""
 
 
 def test_the_projects_own_parameters_are_read_as_they_stand():
-    assert config.read(tiny.ROOT / "params.yaml").model_dump() == tiny.PARAMS
+    dumped = config.read(tiny.ROOT / "params.yaml").model_dump()
+    assert yaml_edit.merged(tiny.PARAMS, dumped) == tiny.PARAMS
+    assert config.parse(dumped).model_dump() == dumped
 
 
 ILL_TYPED = [
@@ -66,10 +70,10 @@ ILL_TYPED = [
     ("report.title", 3, "text"),
     ("diffusion.prediction", "w", "one of v, eps, x"),
     ("model.patch_size", 3, "one of 1, 2, 4, 8"),
-    ("diffusion.schedule.noise_res_high", "8", "integer or null"),
-    ("diffusion.schedule.noise_res_high", 8.5, "integer or null"),
+    ("diffusion.schedule.cosine_interpolated.noise_res_high", "8", "integer or null"),
+    ("diffusion.schedule.cosine_interpolated.noise_res_high", 8.5, "integer or null"),
     ("data", None, "a section"),
-    ("diffusion.schedule", ["cosine"], "a section"),
+    ("diffusion.schedule", ["cosine"], "a section with name, one of cosine_interpolated, cosine"),
     ("model.channels", 32, "list of integer"),
     ("distill.steps", 8, "list of integer"),
 ]
@@ -121,9 +125,9 @@ def test_an_entry_of_a_list_is_named_by_its_place(path, value, key, expected):
         ("train.optimiser.warmup_steps", -1),
         ("data.train_fraction", 0.0),
         ("data.train_fraction", 1.0),
-        ("sampling.logvar_fraction", 1.5),
-        ("sampling.eta", -0.1),
-        ("diffusion.loss.bias", math.nan),
+        ("sampling.sampler.ddpm.logvar_fraction", 1.5),
+        ("sampling.sampler.addim.eta", -0.1),
+        ("diffusion.loss.sigmoid.bias", math.nan),
         ("guidance.weight", -1.0),
         ("guidance_search.weights", []),
         ("guidance_search.repeats", 1),
@@ -140,8 +144,8 @@ def test_a_value_out_of_range_is_refused(path, value):
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("sampling.logvar_fraction", 0.0),
-        ("sampling.logvar_fraction", 1.0),
+        ("sampling.sampler.ddpm.logvar_fraction", 0.0),
+        ("sampling.sampler.ddpm.logvar_fraction", 1.0),
         ("seed", 2**32 - 1),
         ("train.optimiser.warmup_steps", 0),
         ("guidance.weight", 0.0),
@@ -159,7 +163,12 @@ DECAY, WIDE = {"kind": "decay", "value": 0.99}, {"kind": "power", "value": 0.3}
 @pytest.mark.parametrize(
     ("path", "value", "key", "words"),
     [
-        ("diffusion.schedule.logsnr_min", 10.0, "diffusion.schedule", "below logsnr_max 10.0"),
+        (
+            "diffusion.schedule.cosine_interpolated.logsnr_min",
+            10.0,
+            "diffusion.schedule.cosine_interpolated",
+            "below logsnr_max 10.0",
+        ),
         ("model.blocks", ["res"], "model", "blocks has 1 entries; 2 channels need 2"),
         ("model.encoder_depth", [2, 2], "model", "encoder_depth has 2 entries; 2 channels need 1"),
         ("model.decoder_depth", [], "model", "decoder_depth has 0 entries; 2 channels need 1"),
@@ -192,88 +201,115 @@ def test_keys_that_do_not_go_together_are_refused_by_their_section(path, value, 
     assert words in line
 
 
-def with_loss(name, **given):
-    loss = dict.fromkeys(("bias", "bias_start", "bias_steps", "levels")) | {"name": name} | given
-    return with_value("diffusion.loss", loss)
+def with_kind(place, name, **given):
+    """The project's parameters with another kind at ``place``, its sub-section as given."""
+    return with_value(place, {"name": name, name: given})
+
+
+STILL = {"bias_start": None, "bias_steps": None}
+MOVING = {"bias_start": -8.0, "bias_steps": 100_000}
+KINDS = [
+    ("diffusion.loss", "sigmoid", {"bias": -3.0} | STILL),
+    ("diffusion.loss", "sigmoid", {"bias": -3.0} | MOVING),
+    ("diffusion.loss", "power", {"bias": -3.0, "levels": 2} | STILL),
+    ("diffusion.loss", "power", {"bias": 0.0, "levels": 0} | MOVING),
+    *(("diffusion.loss", name, {}) for name in ("edm", "edm_monotonic", "elbo", "low_bit")),
+    ("diffusion.schedule", "cosine", {"logsnr_min": -8.0, "logsnr_max": 9.0}),
+    ("sampling.sampler", "addim", {"eta": 0.2}),
+    *(("sampling.sampler", name, {}) for name in ("ddim", "dpm_solver", "heun")),
+]
+
+
+@pytest.mark.parametrize(("place", "name", "given"), KINDS)
+def test_a_kind_is_taken_with_what_it_needs(place, name, given):
+    section, choice = place.split(".")
+    parsed = config.parse(with_kind(place, name, **given)).model_dump()
+    assert parsed[section][choice] == {"name": name, name: given}
+
+
+@pytest.mark.parametrize("place", sorted({place for place, *_ in KINDS}))
+def test_one_key_selects_a_kind(place):
+    """Of what params.yaml holds already; nothing has to be removed or set to null."""
+    section, choice = place.split(".")
+    for name in getattr(getattr(config.parse(tiny.PARAMS), section), choice).registry:
+        chosen = getattr(config.parse(with_value(f"{place}.name", name)), section)
+        dumped = chosen.model_dump()[choice]
+        assert dumped == {"name": name, name: tiny.PARAMS[section][choice].get(name, {})}
 
 
 @pytest.mark.parametrize(
-    ("name", "given"),
+    ("place", "name", "given", "line"),
     [
-        ("sigmoid", {"bias": -3.0}),
-        ("sigmoid", {"bias": -3.0, "bias_start": -8.0, "bias_steps": 100_000}),
-        ("power", {"bias": -3.0, "levels": 2}),
-        ("power", {"bias": 0.0, "levels": 0, "bias_start": 0.0, "bias_steps": 1}),
-        *((name, {}) for name in ("edm", "edm_monotonic", "elbo", "low_bit")),
-    ],
-)
-def test_a_loss_is_taken_with_what_it_needs(name, given):
-    loss = config.parse(with_loss(name, **given)).diffusion.loss
-    assert {key: value for key, value in loss.model_dump().items() if value is not None} == {
-        "name": name,
-        **given,
-    }
-
-
-TOGETHER = "(bias_start and bias_steps go together)"
-
-
-@pytest.mark.parametrize(
-    ("name", "given", "words"),
-    [
-        ("sigmoid", {}, "needs bias, found null"),
-        ("power", {}, "needs bias, found null, and needs levels, found null"),
-        ("power", {"bias": 4.0}, "needs levels, found null"),
-        ("power", {"levels": 2}, "needs bias, found null"),
+        ("diffusion.loss", "sigmoid", STILL, "sigmoid.bias: missing; expected number"),
         (
+            "diffusion.loss",
             "sigmoid",
-            {"bias": 4.0, "bias_start": -8.0},
-            f"needs bias_steps, found null {TOGETHER}",
+            {"bias": 4.0} | STILL | {"bias_start": -8.0},
+            "sigmoid: bias_start is -8.0 and bias_steps None; give both, or null for both",
         ),
-        ("sigmoid", {"bias": 4.0, "bias_steps": 9}, f"needs bias_start, found null {TOGETHER}"),
         (
+            "diffusion.loss",
             "power",
-            {"bias": 4.0, "levels": 1, "bias_start": -8.0},
-            f"needs bias_steps, found null {TOGETHER}",
+            {"bias": 4.0, "levels": 1} | STILL | {"bias_steps": 9},
+            "power: bias_start is None and bias_steps 9; give both, or null for both",
         ),
         (
+            "diffusion.loss",
             "sigmoid",
-            {"bias_start": -8.0, "bias_steps": 9},
-            "needs bias, found null",
+            {"bias": 4.0, "levels": 2} | STILL,
+            "sigmoid.levels: unknown key; levels belongs to power",
         ),
-        ("sigmoid", {"bias": 4.0, "levels": 2}, "has no use for levels; set it to null"),
         *(
-            (name, {key: 2}, f"has no use for {key}; set it to null")
+            (
+                "diffusion.loss",
+                name,
+                {"bias": 2.0},
+                f"{name}.bias: unknown key; bias belongs to sigmoid and power",
+            )
             for name in ("edm", "edm_monotonic", "elbo", "low_bit")
-            for key in ("bias", "bias_start", "bias_steps", "levels")
         ),
         (
-            "edm",
-            {"bias": 4.0, "levels": 2},
-            "has no use for bias; set it to null, and has no use for levels; set it to null",
+            "diffusion.schedule",
+            "cosine",
+            {"logsnr_min": -10.0, "logsnr_max": 10.0, "noise_res_low": 32},
+            "cosine.noise_res_low: unknown key; noise_res_low belongs to cosine_interpolated",
+        ),
+        (
+            "sampling.sampler",
+            "ddim",
+            {"eta": 0.1},
+            "ddim.eta: unknown key; eta belongs to addim",
         ),
     ],
 )
-def test_a_loss_without_what_it_needs_or_with_what_it_does_not_is_refused(name, given, words):
-    assert refusal(with_loss(name, **given)) == [f"diffusion.loss: loss {name} {words}"]
+def test_a_kind_without_what_it_needs_or_with_what_it_does_not_is_refused(place, name, given, line):
+    assert refusal(with_kind(place, name, **given)) == [f"{place}.{line}"]
 
 
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("name", "mse", "one of sigmoid, edm, edm_monotonic, elbo, low_bit, power"),
-        ("bias", "low", "number or null"),
-        ("bias_start", math.inf, "number or null"),
-        ("bias_steps", 0, "integer or null"),
-        ("bias_steps", 1e5, "integer or null"),
-        ("levels", -1, "integer or null"),
-        ("levels", 1.5, "integer or null"),
+        ("sigmoid.bias", "low", "number"),
+        ("sigmoid.bias_start", math.inf, "number or null"),
+        ("sigmoid.bias_steps", 0, "integer or null"),
+        ("sigmoid.bias_steps", 1e5, "integer or null"),
+        ("power.levels", -1, "integer"),
+        ("power.levels", 1.5, "integer"),
     ],
 )
 def test_a_value_that_is_none_of_a_loss_is_refused(key, value, expected):
+    """Of a kind that is not chosen too."""
     (line,) = refusal(with_value(f"diffusion.loss.{key}", value))
     assert line.startswith(f"diffusion.loss.{key}: found {value!r} ")
     assert f"expected {expected}: " in line
+
+
+def test_an_unknown_kind_is_refused_with_the_nearest_and_all():
+    (line,) = refusal(with_value("diffusion.loss.name", "sigmod"))
+    kinds = "sigmoid, power, edm, edm_monotonic, elbo, low_bit"
+    assert line == (
+        f"diffusion.loss.name: no kind 'sigmod'; the nearest is sigmoid (there are: {kinds})"
+    )
 
 
 @pytest.mark.parametrize(
@@ -281,9 +317,17 @@ def test_a_value_that_is_none_of_a_loss_is_refused(key, value, expected):
     [
         ("train.optimiser.learningrate", "train.optimiser.learning_rate", "number"),
         ("model.chanels", "model.channels", "list of integer"),
-        ("diffusion.schedule.noise_high", "diffusion.schedule.noise_res_high", "integer or null"),
+        (
+            "diffusion.schedule.cosine_interpolated.noise_high",
+            "diffusion.schedule.cosine_interpolated.noise_res_high",
+            "integer or null",
+        ),
         ("distil", "distill", "a section"),
-        ("sampling.sampeler", "sampling.sampler", "one of ddpm, ddim, addim"),
+        (
+            "sampling.sampeler",
+            "sampling.sampler",
+            "a section with name, one of ddpm, addim, ddim, dpm_solver, heun",
+        ),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(path, nearest, expected):
@@ -306,7 +350,7 @@ def test_every_problem_is_listed_at_once():
     assert {line.split(":")[0] for line in refusal(raw)} == {"seed", "train.steps", "train.stesp"}
 
 
-@pytest.mark.parametrize("path", LEAVES)
+@pytest.mark.parametrize("path", CHOSEN)
 def test_every_key_is_needed_and_known(path):
     *parents, last = path.split(".")
     raw = copy.deepcopy(tiny.PARAMS)
@@ -318,7 +362,7 @@ def test_every_key_is_needed_and_known(path):
     assert line.startswith(f"{path}: missing; expected ")
     section[f"{last}_"] = value
     unknown = next(line for line in refusal(raw) if line.startswith(f"{path}_"))
-    assert f"the nearest known one is {path} (" in unknown
+    assert f"the nearest known one is {path} (" in unknown or "no kind 'name_'" in unknown
 
 
 ANYTHING = st.recursive(

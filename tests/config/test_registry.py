@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from sid2core.config import explain
-from sid2core.config.registry import Choice, Kinds, Registry
+from sid2core.config.registry import Choice, FromFields, Kinds, Registry
 from sid2core.config.section import Finite, ParamsError, Positive, Section
 
 LOSSES = Registry("diffusion.loss")
@@ -28,8 +28,9 @@ class Nothing(Section):
 
 
 class Inception(Section):
-    weights: str | None
+    weights: str
     mode: Literal["tf1", "torch"]
+    statistics: str | None
 
 
 def made(settings: Section, **context: Any) -> tuple[Section, dict[str, Any]]:
@@ -110,6 +111,13 @@ def test_targets_are_called_with_settings_and_context():
     assert parse({"name": "edm"}).diffusion.loss.build(value=3) == {}
 
 
+def test_a_target_may_take_the_fields_one_by_one():
+    registry = Registry("a")
+    registry.register("kind", Power, FromFields("builtins:dict"))
+    made = registry["kind"].resolve()(Power(bias=1.0, levels=2), size=8)
+    assert made == {"bias": 1.0, "levels": 2, "size": 8}
+
+
 def test_a_target_that_refuses_its_settings_is_a_params_error_with_the_key():
     loss = parse({"name": "power", "power": {"bias": 0.0, "levels": 9}}).diffusion.loss
     with pytest.raises(ParamsError, match=r"^diffusion\.loss\.power: levels 9 is too many; lower"):
@@ -120,7 +128,7 @@ def test_a_target_that_refuses_its_settings_is_a_params_error_with_the_key():
 def test_a_target_that_does_not_exist_is_named(target):
     registry = Registry("a")
     registry.register("kind", Nothing, target)
-    with pytest.raises(ParamsError, match=f"kind kind: cannot import '{target}'"):
+    with pytest.raises(ParamsError, match=f"^cannot import '{target}'"):
         registry["kind"].resolve()
 
 
@@ -161,7 +169,7 @@ def test_a_target_that_does_not_exist_is_named(target):
             {"name": "edm", "power": {"level": 2}},
             [
                 "diffusion.loss.power.level: unknown key; "
-                "the nearest known one is diffusion.loss.power.levels"
+                "the nearest known one is diffusion.loss.power.levels (integer)"
             ],
         ),
         (
@@ -205,19 +213,47 @@ def test_a_choice_that_is_not_a_section_says_what_it_needs():
     assert line.startswith(f"diffusion.loss: found 'edm' (str); expected {expected}: ")
 
 
+INCEPTION = {"weights": "w.pth", "mode": "tf1", "statistics": None}
+
+
 def test_kinds_that_are_given_are_kept_in_the_registrys_order():
-    given = {"dinov2": {}, "inception": {"weights": "w.pth", "mode": "tf1"}}
+    given = {"dinov2": {}, "inception": INCEPTION}
     kinds = parse({"name": "edm"}, given).eval.extractors
     assert list(kinds.chosen) == ["inception", "dinov2"]
     assert kinds.model_dump() == given
-    assert parse({"name": "edm"}, {"inception": None}).eval.extractors.chosen == {}
 
 
-def test_problems_of_kinds_are_named():
-    (line,) = refusal({"name": "edm"}, {"inception": {"weights": None, "mode": "tf2"}})
-    assert line.startswith("eval.extractors.inception.mode: found 'tf2' (str); expected one of tf1")
-    (line,) = refusal({"name": "edm"}, {"dinov2": {"mode": "tf1"}})
-    assert line == "eval.extractors.dinov2.mode: unknown key; mode belongs to inception"
+@pytest.mark.parametrize("unused", [None, {}, INCEPTION | {"weights": None}])
+def test_a_kind_without_what_it_needs_is_not_used(unused):
+    extractors = parse({"name": "edm"}, {"inception": unused, "dinov2": None}).eval.extractors
+    assert extractors.chosen == {}
+    assert extractors.model_dump() == {}
+
+
+@pytest.mark.parametrize(
+    ("extractors", "line"),
+    [
+        (
+            {"inception": {"weights": None, "mode": "tf2", "statistics": None}},
+            "eval.extractors.inception.mode: found 'tf2' (str); expected one of tf1, torch: ",
+        ),
+        (
+            {"dinov2": {"mode": "tf1"}},
+            "eval.extractors.dinov2.mode: unknown key; mode belongs to inception",
+        ),
+        (
+            {"inception": INCEPTION | {"weights": None, "statistics": "s.npz"}},
+            "eval.extractors.inception.statistics: found 's.npz', which has no effect without "
+            "weights; set weights, or statistics to null",
+        ),
+        (
+            {"incepton": INCEPTION},
+            "eval.extractors.incepton: unknown key; no kind 'incepton'; the nearest is inception ",
+        ),
+    ],
+)
+def test_problems_of_kinds_are_named(extractors, line):
+    assert refusal({"name": "edm"}, extractors)[-1].startswith(line)
 
 
 def test_a_kind_registered_later_is_validated_like_the_others():

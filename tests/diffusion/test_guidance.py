@@ -1,14 +1,13 @@
-"""Guidance: exact where it is off, equal to the naive sampler where it is on, counted."""
+"""Guidance: exact where it is off, the published extrapolation where it is on."""
 
 import functools
-import itertools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from scipy.special import expit
 
 from sid2core.diffusion.guidance import (
     AutoGuidance,
@@ -16,25 +15,32 @@ from sid2core.diffusion.guidance import (
     IntervalGuidance,
     Negative,
     NoGuidance,
+    acts,
     combine,
     guided_x,
-    segments,
 )
-from sid2core.diffusion.samplers import ADDIM, DDIM, DDPM, sample, sample_guided
-from sid2core.diffusion.schedule import Cosine, CosineInterpolated
+from sid2core.diffusion.samplers import ADDIM, DDIM, DDPM, SamplingPlan, sample, sample_guided
+from sid2core.diffusion.schedule import CosineInterpolated
 
 SCHEDULE = CosineInterpolated(512)
 SHAPE = (4, 4, 2)
 KEYS = jax.random.split(jax.random.key(0), 3)
 PLAIN = DDIM()
+OFF = [
+    NoGuidance(),
+    ConstantGuidance(0.0),
+    IntervalGuidance(0.0, -3.0, 5.0),
+    AutoGuidance(0.0),
+    AutoGuidance(0.0, -3.0, 5.0),
+]
 
 
-def positive(z, logsnr):
-    return jnp.tanh(0.8 * z + 0.02 * logsnr[:, None, None, None])
+def positive(z, logsnr, xp=jnp):
+    return xp.tanh(0.8 * z + 0.02 * logsnr[:, None, None, None])
 
 
-def negative(z, logsnr):
-    return 0.4 * jnp.roll(z, 1, axis=1)
+def negative(z, logsnr, xp=jnp):
+    return 0.4 * xp.roll(z, 1, axis=1)
 
 
 def forbidden(z, logsnr):
@@ -45,52 +51,95 @@ def forbidden(z, logsnr):
 compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
-def draw(seed, *shape):
+def pair(seed, *shape):
     rng = np.random.default_rng(seed)
     return tuple(jnp.asarray(rng.normal(size=shape), jnp.float32) for _ in range(2))
 
 
 @functools.cache
 def conditional_images():
-    return compiled(
-        lambda keys: sample(keys, positive, SHAPE, schedule=SCHEDULE, sampler=PLAIN, steps=12)
-    )(KEYS)
+    plan = SamplingPlan(PLAIN, 12, SCHEDULE)
+    return compiled(lambda keys: sample(keys, positive, SHAPE, plan=plan))(KEYS)
 
 
-def run(guidance, negative=negative, sampler=PLAIN, steps=12, clip=True, t_start=1.0):
+def run(guidance, negative=negative, sampler=PLAIN, steps=12, clip=True, init=None):
+    plan = SamplingPlan(sampler, steps, SCHEDULE, guidance.interval)
+
     @compiled
-    def images(keys):
+    def images(keys, weight):
         return sample_guided(
-            keys,
-            positive,
-            negative,
-            SHAPE,
-            guidance=guidance,
-            schedule=SCHEDULE,
-            sampler=sampler,
-            steps=steps,
-            clip=clip,
-            t_start=t_start,
+            keys, positive, negative, SHAPE, plan=plan, weight=weight, clip=clip, init=init
         )
 
-    return np.asarray(images(KEYS))
+    return np.asarray(images(KEYS, guidance.weight))
+
+
+@pytest.mark.parametrize("guidance", [*OFF, IntervalGuidance(2.0, 20.0, 30.0)], ids=str)
+def test_without_effect_it_is_the_conditional_model_exactly(guidance):
+    """To the last bit, and the negative network is not even traced."""
+    np.testing.assert_array_equal(run(guidance, forbidden), conditional_images())
+
+
+@pytest.mark.parametrize("guidance", OFF, ids=str)
+def test_the_interval_is_empty_where_guidance_never_acts(guidance):
+    assert not acts(guidance.interval, np.array([-np.inf, -3.0, 0.0, 5.0, np.inf])).any()
+
+
+@pytest.mark.parametrize(
+    ("guidance", "interval"),
+    [
+        (ConstantGuidance(1.0), (-math.inf, math.inf)),
+        (ConstantGuidance(-0.5), (-math.inf, math.inf)),
+        (IntervalGuidance(1.0, -3.0, 5.0), (-3.0, 5.0)),
+        (AutoGuidance(0.5), (-math.inf, math.inf)),
+        (AutoGuidance(0.5, logsnr_max=0.0), (-math.inf, 0.0)),
+        (AutoGuidance(0.5, logsnr_min=0.0), (0.0, math.inf)),
+    ],
+    ids=str,
+)
+def test_the_interval(guidance, interval):
+    assert guidance.interval == interval
+
+
+def recursion(z, weight, interval, steps):
+    """DDIM in float64, with x_bad + w (x_good - x_bad), w = 1 + g, inside the interval."""
+    t = np.linspace(1.0, 0.0, steps + 1)
+    b = np.arctan(np.exp(-5.0))
+    a = np.arctan(np.exp(5.0)) - b
+    levels = -2 * np.log(np.tan(a * t + b)) + t * 2 * np.log(32 / 512)
+    alpha, sigma = np.sqrt(expit(levels)), np.sqrt(expit(-levels))
+    for i in range(steps):
+        lam = np.full(len(z), levels[i])
+        x = good = positive(z, lam, np)
+        if interval[0] < levels[i] < interval[1]:
+            bad = negative(z, lam, np)
+            x = bad + (1 + weight) * (good - bad)
+        z = alpha[i + 1] * x + sigma[i + 1] / sigma[i] * (z - alpha[i] * x)
+    return x
 
 
 @pytest.mark.parametrize(
     "guidance",
     [
-        NoGuidance(),
-        ConstantGuidance(0.0),
-        IntervalGuidance(0.0, -3.0, 5.0),
-        AutoGuidance(0.0),
-        IntervalGuidance(2.0, 20.0, 30.0),
+        ConstantGuidance(1.0),
+        IntervalGuidance(1.5, -3.0, 5.0),
+        AutoGuidance(0.7),
+        AutoGuidance(2.0, -3.0, 5.0),
+        AutoGuidance(0.5, logsnr_max=0.0),
     ],
     ids=str,
 )
-def test_weight_zero_is_the_conditional_model_exactly(guidance):
-    """To the last bit, and the negative network is not even traced."""
-    np.testing.assert_array_equal(run(guidance, forbidden), conditional_images())
-    assert guidance.nfe(SCHEDULE, 12) == 12
+def test_every_kind_is_the_published_extrapolation_within_its_bounds(guidance):
+    bounds = [getattr(guidance, name, None) for name in ("logsnr_min", "logsnr_max")]
+    low, high = (
+        limit if bound is None else bound
+        for bound, limit in zip(bounds, (-np.inf, np.inf), strict=True)
+    )
+    start = 0.3 * np.random.default_rng(3).normal(size=(3, *SHAPE))
+    expected = recursion(start, guidance.weight, (low, high), 12)
+    found = run(guidance, clip=False, init=jnp.asarray(start, jnp.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert np.max(np.abs(expected - recursion(start, 0.0, (low, high), 12))) > 1e-2
 
 
 @pytest.mark.parametrize(
@@ -105,39 +154,40 @@ def test_the_interval_sampler_equals_the_naive_one(sampler, clip):
         on = ((logsnr > low) & (logsnr < high))[:, None, None, None]
         return jnp.where(on, (1 + weight) * x_cond - weight * x_neg, x_cond)
 
-    naive = compiled(
-        lambda keys: sample(
-            keys, masked, SHAPE, schedule=SCHEDULE, sampler=sampler, steps=24, clip=clip
-        )
-    )(KEYS)
+    plan = SamplingPlan(sampler, 24, SCHEDULE)
+    naive = compiled(lambda keys: sample(keys, masked, SHAPE, plan=plan, clip=clip))(KEYS)
     interval = run(IntervalGuidance(weight, low, high), sampler=sampler, steps=24, clip=clip)
     np.testing.assert_allclose(interval, naive, rtol=1e-4, atol=1e-5)
 
 
-def test_constant_guidance_is_the_unbounded_interval_and_autoguidance_the_same_formula():
-    everywhere = run(ConstantGuidance(1.0))
-    assert np.max(np.abs(everywhere - conditional_images())) > 1e-2
-    np.testing.assert_array_equal(run(IntervalGuidance(1.0, -100.0, 100.0)), everywhere)
-    np.testing.assert_array_equal(run(AutoGuidance(1.0)), everywhere)
-    inside = run(IntervalGuidance(1.0, -3.0, 5.0))
-    assert np.max(np.abs(everywhere - inside)) > 1e-2
-    np.testing.assert_array_equal(run(AutoGuidance(1.0, -3.0, 5.0)), inside)
+def test_one_compilation_serves_all_weights():
+    traced, plan = [], SamplingPlan(PLAIN, 4, SCHEDULE, ConstantGuidance(1.0).interval)
+
+    def counted(z, logsnr):
+        traced.append(len(z))
+        return positive(z, logsnr)
+
+    images = compiled(
+        lambda keys, weight: sample_guided(keys, counted, negative, SHAPE, plan=plan, weight=weight)
+    )
+    first, count = images(KEYS, 0.5), len(traced)
+    assert np.max(np.abs(np.asarray(images(KEYS, 2.0) - first))) > 1e-2
+    assert len(traced) == count
 
 
+@pytest.mark.parametrize("t_start", [1.0, 0.7])
 @pytest.mark.parametrize(
-    ("guidance", "steps", "t_start"),
+    "guidance",
     [
-        (NoGuidance(), 5, 1.0),
-        (ConstantGuidance(1.0), 7, 1.0),
-        (IntervalGuidance(1.0, -3.0, 5.0), 33, 1.0),
-        (IntervalGuidance(1.0, -8.0, 5.0), 16, 0.7),
-        (IntervalGuidance(1.0, -0.001, 0.001), 16, 1.0),
-        (AutoGuidance(0.5, logsnr_max=0.0), 16, 1.0),
-        (AutoGuidance(0.5, logsnr_min=0.0), 16, 1.0),
+        NoGuidance(),
+        ConstantGuidance(1.0),
+        IntervalGuidance(1.0, -8.0, 5.0),
+        IntervalGuidance(1.0, -0.001, 0.001),
+        AutoGuidance(0.5, logsnr_max=0.0),
     ],
     ids=str,
 )
-def test_counted_evaluations_are_made(guidance, steps, t_start):
+def test_counted_evaluations_are_made(guidance, t_start):
     calls = {"positive": 0, "negative": 0}
 
     def probe(name, network):
@@ -150,89 +200,27 @@ def test_counted_evaluations_are_made(guidance, steps, t_start):
 
         return counted
 
+    plan = SamplingPlan(DDIM(), 16, SCHEDULE, guidance.interval, t_start)
+    networks = probe("positive", positive), probe("negative", negative)
     images = compiled(
-        lambda keys: sample_guided(
-            keys,
-            probe("positive", positive),
-            probe("negative", negative),
-            SHAPE,
-            guidance=guidance,
-            schedule=SCHEDULE,
-            sampler=DDIM(),
-            steps=steps,
-            t_start=t_start,
-        )
+        lambda keys: sample_guided(keys, *networks, SHAPE, plan=plan, weight=guidance.weight)
     )(KEYS)
     jax.block_until_ready(images)
     jax.effects_barrier()
-    assert calls["positive"] == steps
-    assert sum(calls.values()) == guidance.nfe(SCHEDULE, steps, t_start)
-
-
-def test_the_interval_is_open_and_looks_at_the_start_of_a_step():
-    """The plain cosine passes 0 at t = 1/2 exactly; steps start at t = 1, 3/4, 1/2, 1/4."""
-    levels = Cosine().logsnr_exact(np.array([1.0, 0.75, 0.5, 0.25]))
-    assert levels[2] == 0.0
-    assert IntervalGuidance(1.0, 0.0, 5.0).nfe(Cosine(), 4) == 4 + 1
-    assert IntervalGuidance(1.0, -0.1, 5.0).nfe(Cosine(), 4) == 4 + 2
-    assert IntervalGuidance(1.0, -5.0, 0.0).nfe(Cosine(), 4) == 4 + 1
-    runs = segments(IntervalGuidance(1.0, -5.0, 1.0), Cosine(), 4)
-    assert [tuple(run) for run in runs] == [(0, 1, False), (1, 3, True), (3, 4, False)]
-
-
-def test_evaluations_of_the_published_setting():
-    """512 steps on (-3, 5): counted by hand from the float64 grid."""
-    t = np.arange(512, 0, -1) / 512
-    b = np.arctan(np.exp(-5.0))
-    a = np.arctan(np.exp(5.0)) - b
-    lam = -2 * np.log(np.tan(a * t + b)) + t * 2 * np.log(32 / 512)
-    guided = int(np.sum((lam > -3) & (lam < 5)))
-    assert 100 < guided < 400
-    assert IntervalGuidance(1.0, -3.0, 5.0).nfe(SCHEDULE, 512) == 512 + guided
-    assert ConstantGuidance(1.0).nfe(SCHEDULE, 512) == 1024
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    steps=st.integers(1, 600),
-    low=st.floats(-25, 15),
-    width=st.floats(0.01, 30),
-    weight=st.sampled_from([0.0, 1.0]),
-    t_start=st.floats(0.01, 1.0),
-)
-def test_segments_cover_every_step_once(steps, low, width, weight, t_start):
-    guidance = IntervalGuidance(weight, low, low + width)
-    runs = segments(guidance, SCHEDULE, steps, t_start)
-    assert [i for run in runs for i in range(run.start, run.stop)] == list(range(steps))
-    assert all(run.stop > run.start for run in runs)
-    assert all(a.guided != b.guided for a, b in itertools.pairwise(runs))
-    for run in runs:
-        start = SCHEDULE.logsnr_exact(np.arange(run.start, run.stop) / -steps + 1.0)
-        if t_start == 1.0:
-            inside = (start > low) & (start < low + width) & (weight != 0)
-            assert np.all(inside == run.guided)
+    assert calls["positive"] == 16
+    assert sum(calls.values()) == plan.nfe
 
 
 def test_combine():
-    x, y = draw(0, 3, 5)
+    x, y = pair(0, 3, 5)
     np.testing.assert_allclose(combine(x, y, 1.5), 2.5 * x - 1.5 * y, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(combine(x, y, 0.0), x)
     np.testing.assert_array_equal(combine(x, x, 7.0), x)
     assert combine(x.astype(jnp.bfloat16), y.astype(jnp.bfloat16), 1.0).dtype == jnp.float32
 
 
-def test_autoguidance_is_the_published_extrapolation():
-    """x_bad + w (x_good - x_bad) with w = 1 + g."""
-    good, bad = draw(1, 3, 5)
-    logsnr = jnp.zeros(3)
-    expected = bad + 1.7 * (good - bad)
-    np.testing.assert_allclose(
-        guided_x(AutoGuidance(0.7), good, bad, logsnr), expected, rtol=1e-5, atol=1e-6
-    )
-
-
 def test_guided_x_decides_for_each_example():
-    x, y = draw(2, 5, 4, 4, 1)
+    x, y = pair(2, 5, 4, 4, 1)
     logsnr = jnp.array([-9.0, -3.0, 0.0, 5.0, 9.0])
     found = np.asarray(guided_x(IntervalGuidance(2.0, -3.0, 5.0), x, y, logsnr))
     np.testing.assert_array_equal(found[[0, 1, 3, 4]], x[jnp.array([0, 1, 3, 4])])
@@ -248,9 +236,10 @@ def test_every_kind_names_its_negative():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="the unconditional one as negative"):
+    with pytest.raises(ValueError, match="negative is None"):
         run(ConstantGuidance(1.0), None)
     with pytest.raises(ValueError, match=r"interval is \(5.0, -3.0\)"):
         IntervalGuidance(1.0, 5.0, -3.0)
-    with pytest.raises(ValueError, match="interval"):
-        AutoGuidance(1.0, 2.0, 1.0)
+    for weight in (0.0, 1.0):
+        with pytest.raises(ValueError, match="interval"):
+            AutoGuidance(weight, 2.0, 1.0)

@@ -12,56 +12,39 @@ from jax.sharding import NamedSharding, PartitionSpec
 from scipy import stats
 from scipy.special import expit
 
-from sid2core.diffusion.samplers import ADDIM, DDIM, DDPM, sample
+from sid2core.diffusion.samplers import (
+    ADDIM,
+    DDIM,
+    DDPM,
+    DPMSolver,
+    Heun,
+    Sampler,
+    SamplingPlan,
+    Step,
+    sample,
+)
 from sid2core.diffusion.schedule import CosineInterpolated
 from tests import tiny
+from tests.diffusion.exact import MEAN, STD, columns, gaussian_denoiser, mixture_denoiser
 
 SCHEDULE = CosineInterpolated(128)
-MEAN, STD = 0.3, 0.4
 IMAGES, SIDE = 4096, 32
 
 
-def columns(array, like):
-    return array.reshape(-1, *(1,) * (like.ndim - 1))
-
-
-def gaussian_denoiser(z, logsnr):
-    """E[x | z] for x ~ N(MEAN, STD²)."""
-    a2, s2 = jax.nn.sigmoid(columns(logsnr, z)), jax.nn.sigmoid(-columns(logsnr, z))
-    return MEAN + STD**2 * jnp.sqrt(a2) * (z - jnp.sqrt(a2) * MEAN) / (STD**2 * a2 + s2)
-
-
-def mixture_denoiser(z, logsnr, centres=(-0.6, 0.5), masses=(0.3, 0.7), width=0.1):
-    """E[x | z] for x from a mixture of two Gaussians of equal width."""
-    a2, s2 = jax.nn.sigmoid(columns(logsnr, z)), jax.nn.sigmoid(-columns(logsnr, z))
-    spread = width**2 * a2 + s2
-    offsets = [z - jnp.sqrt(a2) * centre for centre in centres]
-    means = [
-        c + width**2 * jnp.sqrt(a2) * o / spread for c, o in zip(centres, offsets, strict=True)
-    ]
-    logits = [math.log(m) - 0.5 * o**2 / spread for m, o in zip(masses, offsets, strict=True)]
-    second = jax.nn.sigmoid(logits[1] - logits[0])
-    return (1.0 - second) * means[0] + second * means[1]
-
-
 def run(keys, denoise, shape, sampler, steps, clip=False, init=None, t_start=1.0):
-    return sample(
-        keys,
-        denoise,
-        shape,
-        schedule=SCHEDULE,
-        sampler=sampler,
-        steps=steps,
-        clip=clip,
-        init=init,
-        t_start=t_start,
-    )
+    plan = SamplingPlan(sampler, steps, SCHEDULE, t_start=t_start)
+    return sample(keys, denoise, shape, plan=plan, clip=clip, init=init)
 
 
 STATIC = ("denoise", "shape", "sampler", "steps", "clip", "t_start")
 draw = jax.jit(run, static_argnames=STATIC)
 # Programs of the tests spend their time in the compiler, and are not optimised; this one runs long.
 draw_many = jax.jit(run, static_argnames=STATIC, compiler_options=tiny.OPTIMISED)
+
+
+def advance(sampler, z, x_hat, noise, logsnr_t, logsnr_s):
+    """z_s of a sampler without state."""
+    return sampler.step(z, x_hat, sampler.init(z), Step(logsnr_t, logsnr_s, noise))[0]
 
 
 def split(seed, count):
@@ -200,7 +183,9 @@ def test_ddim_transports_mixture_quantiles():
     np.testing.assert_allclose(reached, stats.norm.cdf(np.asarray(z)), atol=0.01)
 
 
-@pytest.mark.parametrize("sampler", [DDPM(), DDPM(0.0), DDIM(), ADDIM()], ids=str)
+@pytest.mark.parametrize(
+    "sampler", [DDPM(), DDPM(0.0), DDIM(), ADDIM(), DPMSolver(), Heun()], ids=str
+)
 def test_mixture_masses_and_modes(sampler):
     images = np.asarray(draw(split(1, IMAGES), mixture_denoiser, (8,), sampler, 256), np.float64)
     low, high = images[images < -0.05], images[images >= -0.05]
@@ -228,7 +213,8 @@ def test_addim_norm_is_each_examples_own_and_alpha_is_that_of_s():
     scale = np.array([0.5, 1.0, 3.0])[:, None, None]
     z, x_hat = scale * rng.normal(size=(3, 4, 5)), 0.3 * rng.normal(size=(3, 4, 5))
     lam_t, lam_s, eta = -0.5, 1.0, 0.4
-    found = ADDIM(eta).step(
+    found = advance(
+        ADDIM(eta),
         jnp.asarray(z),
         jnp.asarray(x_hat),
         jnp.zeros(z.shape),
@@ -245,10 +231,10 @@ def test_addim_norm_is_each_examples_own_and_alpha_is_that_of_s():
 def test_addim_without_eta_is_ddim_and_without_noise_is_finite():
     z, x_hat = (jnp.asarray(a) for a in np.random.default_rng(0).normal(size=(2, 3, 4, 4)))
     lam_t, lam_s = jnp.array([-3.0, 0.0, 2.0]), jnp.array([-1.0, 0.5, 9.0])
-    ddim = DDIM().step(z, x_hat, z, lam_t, lam_s)
-    np.testing.assert_allclose(ADDIM(0.0).step(z, x_hat, z, lam_t, lam_s), ddim, atol=1e-5)
+    ddim = advance(DDIM(), z, x_hat, z, lam_t, lam_s)
+    np.testing.assert_allclose(advance(ADDIM(0.0), z, x_hat, z, lam_t, lam_s), ddim, atol=1e-5)
     zero = jnp.zeros_like(z)
-    np.testing.assert_array_equal(ADDIM().step(zero, zero, z, lam_t, lam_s), zero)
+    np.testing.assert_array_equal(advance(ADDIM(), zero, zero, z, lam_t, lam_s), zero)
 
 
 def test_ddpm_step_is_the_posterior_for_each_examples_own_levels():
@@ -261,13 +247,11 @@ def test_ddpm_step_is_the_posterior_for_each_examples_own_levels():
     precision = ratio**2 / var_ts + 1 / var_s
     z, x = 0.7, -0.4
     mean = (ratio * z / var_ts + alpha_s * x / var_s) / precision
-    step = functools.partial(
-        DDPM(0.0).step, logsnr_t=jnp.asarray(lam_t), logsnr_s=jnp.asarray(lam_s)
-    )
-    args = jnp.full((3, 1), z), jnp.full((3, 1), x)
-    found = step(*args, jnp.zeros((3, 1)))[:, 0]
+    args = DDPM(0.0), jnp.full((3, 1), z), jnp.full((3, 1), x)
+    levels = jnp.asarray(lam_t), jnp.asarray(lam_s)
+    found = advance(*args, jnp.zeros((3, 1)), *levels)[:, 0]
     np.testing.assert_allclose(found, mean, rtol=1e-5)
-    spread = (step(*args, jnp.ones((3, 1)))[:, 0] - found) ** 2
+    spread = (advance(*args, jnp.ones((3, 1)), *levels)[:, 0] - found) ** 2
     np.testing.assert_allclose(spread, 1 / precision, rtol=1e-4)
 
 
@@ -277,7 +261,7 @@ def mixing_denoiser(z, logsnr):
     return jnp.tanh(0.5 * jnp.roll(z, 1, axis=1) + 0.3 * z + 0.01 * level)
 
 
-@pytest.mark.parametrize("sampler", [DDPM(), ADDIM()], ids=str)
+@pytest.mark.parametrize("sampler", [DDPM(), ADDIM(), DPMSolver(), Heun()], ids=str)
 def test_an_image_depends_on_its_key_alone(sampler):
     keys = split(5, 8)
     together = draw(keys, mixing_denoiser, (6, 6, 3), sampler, 8)
@@ -323,8 +307,9 @@ def test_the_last_step_returns_the_prediction_itself():
     def constant(z, logsnr):
         return jnp.full_like(z, 0.25)
 
-    images = draw(split(0, 4), constant, (2, 2, 1), DDPM(1.0), 7)
-    np.testing.assert_array_equal(images, np.full((4, 2, 2, 1), 0.25, np.float32))
+    for sampler in (DDPM(1.0), DPMSolver(), Heun()):
+        images = draw(split(0, 4), constant, (2, 2, 1), sampler, 7)
+        np.testing.assert_array_equal(images, np.full((4, 2, 2, 1), 0.25, np.float32))
 
 
 def test_the_network_sees_the_grid_and_each_image_its_level():
@@ -339,6 +324,16 @@ def test_the_network_sees_the_grid_and_each_image_its_level():
     expected = SCHEDULE.logsnr_exact(np.array([1.0, 0.75, 0.5, 0.25]))
     found = np.stack(sorted(levels, key=lambda lam: lam[0]))
     np.testing.assert_allclose(found, np.repeat(expected[:, None], 3, axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("sampler", [DDPM(), DDIM(), ADDIM(), DPMSolver(), Heun()], ids=str)
+def test_every_sampler_follows_the_protocol(sampler):
+    assert isinstance(sampler, Sampler)
+    z = jnp.zeros((3, 2))
+    state, step = sampler.init(z), Step(jnp.zeros(3), jnp.ones(3), z, lambda z, logsnr: z)
+    z_s, after = sampler.step(z, z, state, step)
+    assert z_s.shape == z.shape
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
 
 
 def test_clip():
@@ -379,9 +374,8 @@ def test_half_precision_networks_are_sampled_in_float32():
 
 
 def test_refusals(unchecked):
-    images = functools.partial(
-        sample, denoise=mixing_denoiser, shape=(2,), schedule=SCHEDULE, sampler=DDIM(), steps=2
-    )
+    plan = SamplingPlan(DDIM(), 2, SCHEDULE)
+    images = functools.partial(sample, denoise=mixing_denoiser, shape=(2,), plan=plan)
     with pytest.raises(ValueError, match="vector of typed keys"):
         images(jnp.zeros((2, 2), jnp.uint32))
     with pytest.raises(ValueError, match="vector of typed keys"):

@@ -8,7 +8,7 @@ import pytest
 from sid2core import rng
 from sid2core.diffusion.guidance import ConstantGuidance, IntervalGuidance, NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
-from sid2core.diffusion.samplers import DDIM, DDPM
+from sid2core.diffusion.samplers import DDIM, DDPM, Heun, Step
 from sid2core.diffusion.schedule import CosineInterpolated
 from sid2core.inference.generator import (
     STUDENT_SAMPLER,
@@ -79,6 +79,7 @@ def test_an_image_costs_an_evaluation_a_step_and_one_more_where_guidance_acts():
         made = method(guidance, steps=20)
         assert made.nfe == nfe
         assert made.gflops_image == pytest.approx(nfe * forward)
+    assert method(NoGuidance(), Heun(), steps=20).nfe == 39
 
 
 @pytest.mark.parametrize(
@@ -164,6 +165,7 @@ def test_a_student_steps_by_the_posterior():
     level_t, level_s = jnp.array([-1.0]), jnp.array([1.5])
     noise = jnp.ones((1, 1, 1, 1))
     zero = jnp.zeros_like(noise)
-    spread = float(STUDENT_SAMPLER.step(zero, zero, noise, level_t, level_s)[0, 0, 0, 0])
+    z_s, _ = STUDENT_SAMPLER.step(zero, zero, (), Step(level_t, level_s, noise))
+    spread = float(z_s[0, 0, 0, 0])
     expected = (1 - math.exp(-2.5)) / (1 + math.exp(1.5))
     assert spread**2 == pytest.approx(expected, rel=1e-4)

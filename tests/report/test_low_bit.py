@@ -88,8 +88,8 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> inputs.Inputs:
 def with_loss(read: inputs.Inputs, name: str, **given: float) -> inputs.Inputs:
     """What the page reads for another loss: its parameters, and for power its sub-bands."""
     raw = synthetic.raw_params()
-    keys = dict.fromkeys(("bias", "bias_start", "bias_steps", "levels"))
-    raw["diffusion"]["loss"] = {**keys, "name": name, **given}
+    loss = raw["diffusion"]["loss"]
+    loss |= {"name": name, name: loss.get(name, {}) | given}
     table = read.low_bit.weighting
     for band in ("LH", "HL", "HH") if given.get("levels") else ():
         part = table[table["curve"] == "weight"]

@@ -66,10 +66,11 @@ def test_the_weighting_is_that_of_the_parameters(tables):
     assert (table["t"].min(), table["t"].max()) == (0.0, 1.0)
     diffusion = tiny.params().diffusion
     part = table[table["curve"] == "weight"]
-    expected = 1 / (1 + np.exp(part["logsnr"] - diffusion.loss.bias))
+    expected = 1 / (1 + np.exp(part["logsnr"] - diffusion.loss.settings.bias))
     np.testing.assert_allclose(part["value"], expected, rtol=0, atol=1e-6)
     # At the noise resolutions of 8 pixels the schedule of an 8 pixel image is not shifted.
-    ends = [diffusion.schedule.logsnr_min, diffusion.schedule.logsnr_max]
+    schedule = diffusion.schedule.settings
+    ends = [schedule.logsnr_min, schedule.logsnr_max]
     np.testing.assert_allclose(part["logsnr"].iloc[[0, -1]], ends)
 
 

@@ -7,13 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sid2core import config
 from sid2core.config import ParamsError
 from stages import analysis, prepare, train
 from tests import tiny
 
 STEPS = 10
-NOTHING = dict.fromkeys(("bias", "bias_start", "bias_steps", "levels"))
 BIAS = 1.5
 LOSSES = {
     "sigmoid": {"bias": BIAS},
@@ -35,15 +33,15 @@ SMALLEST = {
 
 def sections(name, **given):
     """Parameters of a short run that logs every step."""
-    raw = tiny.raw(
+    loss = {"name": name, name: given or LOSSES[name]}
+    optimiser = {"learning_rate": 0.01, "warmup_steps": 2}
+    return tiny.params(
+        diffusion={"loss": loss},
         model=SMALLEST,
-        train={"steps": STEPS},
+        train={"steps": STEPS, "optimiser": optimiser},
         analysis={"points": 31},
         runtime={"log_every": 1, "checkpoint_every": STEPS},
     )
-    raw["diffusion"]["loss"] = NOTHING | {"name": name} | (given or LOSSES[name])
-    raw["train"]["optimiser"] |= {"learning_rate": 0.01, "warmup_steps": 2}
-    return config.parse(raw)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +121,7 @@ def test_a_moving_bias_arrives(curves):
 
 def test_a_power_loss_that_splits_too_often_ends_before_any_work(folder):
     for stage in (train, analysis):
-        with pytest.raises(ParamsError, match=r"diffusion\.loss\.levels: found 4"):
+        with pytest.raises(ParamsError, match=r"diffusion\.loss\.power: found levels 4"):
             stage.main(sections("power", bias=BIAS, levels=4))
     assert not list(folder.glob(".sid2/train/*/made_for.json"))
 

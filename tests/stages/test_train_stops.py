@@ -18,7 +18,7 @@ from tests import tiny
 
 
 def test_the_log_has_every_row_once_and_tells_what_moves(project):
-    loss = {"name": "sigmoid", "bias": 4.0, "bias_start": -2.0, "bias_steps": 15, "levels": None}
+    loss = {"sigmoid": {"bias": 4.0, "bias_start": -2.0, "bias_steps": 15}}
     rhythm = {"log_every": 7, "checkpoint_every": 10}
     train.main(tiny.params(diffusion={"loss": loss}, runtime=rhythm))
     curve = pd.read_csv(project / "reports/train/curve.csv")

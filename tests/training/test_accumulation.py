@@ -60,10 +60,7 @@ def run_of(dataset, parts, **train):
     """The run, its network's last layer not zero: only then does dropout matter."""
     params = tiny.params(
         train={"accumulation": parts, "label_dropout": 0.5, **train},
-        diffusion={
-            "loss": dict.fromkeys(("levels",))
-            | {"name": "sigmoid", "bias": 4.0, "bias_start": -4.0, "bias_steps": 5}
-        },
+        diffusion={"loss": {"sigmoid": {"bias": 4.0, "bias_start": -4.0, "bias_steps": 5}}},
         model={"dropout": [0.2, 0.4]},
     )
     network = Network(network_of(params.model, dataset.shape, dataset.num_classes))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sid2core import config, rng
+from sid2core import rng
 from sid2core.config.build import network as network_of
 from sid2core.data.load.loader import Batch, Loader
 from sid2core.diffusion.losses import WeightedLoss
@@ -289,11 +289,11 @@ def test_a_fresh_model_errs_by_the_noise_itself(run):
     params, made = run
     state = jax.jit(made.init)()
     _, scalars = stepped(made, state, 0)
-    schedule = CosineInterpolated(8, params.diffusion.schedule.noise_res_low)
+    schedule = CosineInterpolated(8, params.diffusion.schedule.settings.noise_res_low)
     t = (np.arange(4000) + 0.5) / 4000
     level = schedule.logsnr_exact(t)
     slope = -np.gradient(level, t)
-    bias = params.diffusion.loss.bias
+    bias = params.diffusion.loss.settings.bias
     weight = 0.5 * slope / (1 + np.exp(level - bias)) / (1 + np.exp(-level))
     alpha2 = 1 / (1 + np.exp(-level))
     uniform = 1 / 3 * (1 + 1 / 255)  # E x² of uniform bytes in [-1, 1], nearly
@@ -305,9 +305,8 @@ def test_a_run_tells_the_bias_where_it_moves(run):
     _, made = run
     _, scalars = stepped(made, jax.jit(made.init)(), 0)
     assert "bias" not in scalars
-    moving = tiny.raw()
-    moving["diffusion"]["loss"] |= {"bias": -3.0, "bias_start": -8.0, "bias_steps": 10}
-    curves = base._curves(config.parse(moving))
+    sigmoid = {"bias": -3.0, "bias_start": -8.0, "bias_steps": 10}
+    curves = base._curves(tiny.params(diffusion={"loss": {"sigmoid": sigmoid}}))
     assert [float(curves(index)["bias"]) for index in (0, 4, 99)] == [-8.0, -6.0, -3.0]
 
 

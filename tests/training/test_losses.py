@@ -20,20 +20,20 @@ from tests.training.test_base import PARAMS, SCHEDULE, Affine, asked, falling, t
 BIAS = -1.5
 SIZE = 4
 IMAGES, VIDEO = (6, SIZE, 8, 2), (6, 3, SIZE, 8, 2)
-NOTHING = dict.fromkeys(("bias", "bias_start", "bias_steps", "levels"))
+STILL = {"bias_start": None, "bias_steps": None}
 LOSSES = {
-    "sigmoid": {"bias": BIAS},
+    "sigmoid": {"bias": BIAS} | STILL,
     "edm": {},
     "edm_monotonic": {},
     "elbo": {},
     "low_bit": {},
-    "power": {"bias": BIAS, "levels": 2},
+    "power": {"bias": BIAS, "levels": 2} | STILL,
 }
 MOVING = {"bias": BIAS, "bias_start": -8.0, "bias_steps": 100}
 
 
 def objective(name, prediction=Prediction.V, shape=IMAGES, **changes):
-    settings = config.Loss(name=name, **(NOTHING | LOSSES[name] | changes))
+    settings = config.Loss.model_validate({"name": name, name: LOSSES[name] | changes})
     return Objective(Affine(), SCHEDULE, build.training_loss(settings, shape[1:]), prediction, 0.0)
 
 

@@ -1,0 +1,137 @@
+"""The sections ``diffusion`` and ``sampling``, and the schedules, losses and samplers there are.
+
+A row of a table below is a name, the parameters of that name, and the class that it makes. The
+classes' modules are imported when an object is first made, so that reading imports no JAX.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from sid2core.config.registry import Choice, FromFields, Registry
+from sid2core.config.section import Finite, NonNegative, NonNegativeFloat, Positive, Section
+
+
+class Cosine(Section):
+    """The cosine schedule, cut at both ends."""
+
+    logsnr_min: Finite
+    logsnr_max: Finite
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Cosine:
+        if self.logsnr_min >= self.logsnr_max:
+            msg = f"logsnr_min {self.logsnr_min} must be below logsnr_max {self.logsnr_max}"
+            raise ValueError(msg)
+        return self
+
+
+class CosineInterpolated(Cosine):
+    """The cosine, moved from one noise resolution to another over time (SiD2 supplement B.1)."""
+
+    noise_res_low: Positive
+    noise_res_high: Positive | None
+    shift: Literal["sid", "listing"]
+
+
+SCHEDULES = Registry("diffusion.schedule")
+SCHEDULES.register(
+    "cosine_interpolated",
+    CosineInterpolated,
+    FromFields("sid2core.diffusion.schedule:CosineInterpolated"),
+)
+SCHEDULES.register("cosine", Cosine, "sid2core.diffusion.schedule:Cosine.of")
+
+
+class Schedule(Choice):
+    """Log-SNR over diffusion time; targets take ``image_size``, the height in pixels."""
+
+    registry: ClassVar[Registry] = SCHEDULES
+
+
+class Biased(Section):
+    """A bias that is constant, or moves from ``bias_start`` over ``bias_steps`` steps (C.2)."""
+
+    bias: Finite
+    bias_start: Finite | None
+    bias_steps: Positive | None
+
+    @model_validator(mode="after")
+    def _together(self) -> Biased:
+        if (self.bias_start is None) != (self.bias_steps is None):
+            msg = (
+                f"bias_start is {self.bias_start} and bias_steps {self.bias_steps}; "
+                "give both, or null for both"
+            )
+            raise ValueError(msg)
+        return self
+
+
+class Power(Biased):
+    """A bias, and how often the low sub-band of the error is split (B.2)."""
+
+    levels: NonNegative
+
+
+class Plain(Section):
+    """A kind that has no parameters."""
+
+
+LOSSES = Registry("diffusion.loss")
+LOSSES.register("sigmoid", Biased, "sid2core.diffusion.losses:WeightedLoss.sigmoid")
+LOSSES.register("power", Power, "sid2core.diffusion.losses:PowerLoss.of")
+LOSSES.register("edm", Plain, "sid2core.diffusion.losses:WeightedLoss.edm")
+LOSSES.register("edm_monotonic", Plain, "sid2core.diffusion.losses:WeightedLoss.edm_monotonic")
+LOSSES.register("elbo", Plain, "sid2core.diffusion.losses:WeightedLoss.elbo")
+LOSSES.register("low_bit", Plain, "sid2core.diffusion.losses:WeightedLoss.low_bit")
+
+
+class Loss(Choice):
+    """The loss of base training; targets take ``shape``, that of one example, [(f,) h, w, c]."""
+
+    registry: ClassVar[Registry] = LOSSES
+
+
+class Diffusion(Section):
+    """The process and the objective, shared by every stage that trains or samples."""
+
+    prediction: Literal["v", "eps", "x"]
+    schedule: Schedule
+    loss: Loss
+
+
+class Ddpm(Section):
+    """Ancestral sampling; the log-variance lies between its lower and its upper bound (B.6)."""
+
+    logvar_fraction: Annotated[float, Field(ge=0, le=1)]
+
+
+class Addim(Section):
+    """DDIM with widened noise (arXiv 2403.06807)."""
+
+    eta: NonNegativeFloat
+
+
+SAMPLERS = Registry("sampling.sampler")
+SAMPLERS.register("ddpm", Ddpm, FromFields("sid2core.diffusion.samplers:DDPM"))
+SAMPLERS.register("addim", Addim, FromFields("sid2core.diffusion.samplers:ADDIM"))
+SAMPLERS.register("ddim", Plain, FromFields("sid2core.diffusion.samplers:DDIM"))
+SAMPLERS.register("dpm_solver", Plain, FromFields("sid2core.diffusion.samplers:DPMSolver"))
+SAMPLERS.register("heun", Plain, FromFields("sid2core.diffusion.samplers:Heun"))
+
+
+class Sampler(Choice):
+    """The sampler of the base model; targets take no context."""
+
+    registry: ClassVar[Registry] = SAMPLERS
+
+
+class Sampling(Section):
+    """How every stage draws images from the base model."""
+
+    sampler: Sampler
+    steps: Positive
+    clip: bool
+    batch_size: Positive

@@ -1,0 +1,99 @@
+"""Parameters of the layout in which a kind's keys stood beside its name.
+
+``params.yaml`` in that layout is refused with the new location of each key. The section
+``diffusion`` of an old ``config.json``, beside weights, is converted: weights stay loadable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_SCHEDULE = ("noise_res_low", "noise_res_high", "logsnr_min", "logsnr_max", "shift")
+_LOSS = ("bias", "bias_start", "bias_steps", "levels")
+_KEYS: dict[str, tuple[str, ...]] = {
+    "cosine_interpolated": _SCHEDULE,
+    "cosine": ("logsnr_min", "logsnr_max"),
+    "sigmoid": ("bias", "bias_start", "bias_steps"),
+    "power": _LOSS,
+}
+"""What each kind took of the flat keys; kinds that are not listed took none."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """A key of the old layout; ``{}`` in the new one is the chosen kind, if it has the key."""
+
+    old: str
+    new: str
+    kinds: tuple[str, ...] = ()
+    """The kinds that have the key; the first is named where another one is chosen."""
+    kind: str | None = None
+    """The key that chose the kind."""
+
+
+def _of_kinds(section: str, key: str, kinds: tuple[str, ...]) -> Move:
+    return Move(f"{section}.{key}", f"{section}.{{}}.{key}", kinds, f"{section}.name")
+
+
+MOVES = (
+    *(
+        _of_kinds("diffusion.schedule", key, tuple(kind for kind in _KEYS if key in _KEYS[kind]))
+        for key in _SCHEDULE
+    ),
+    *(
+        _of_kinds("diffusion.loss", key, tuple(kind for kind in _KEYS if key in _KEYS[kind]))
+        for key in _LOSS
+    ),
+    Move("sampling.logvar_fraction", "sampling.sampler.ddpm.logvar_fraction"),
+    Move("sampling.eta", "sampling.sampler.addim.eta"),
+)
+NAMES = ("sampling.sampler",)
+"""Keys that held a kind's name and are sections now."""
+
+
+def moved(raw: Any) -> Iterator[str]:
+    """One line for each key of ``raw`` that stands where the old layout had it."""
+    for key in NAMES:
+        found, value = _at(raw, key)
+        if found and isinstance(value, str):
+            yield f"{key} moved to {key}.name: found {value!r} where a section is expected"
+    for move in MOVES:
+        if _at(raw, move.old)[0]:
+            yield f"{move.old} moved to {_new(raw, move)}"
+
+
+def _new(raw: Any, move: Move) -> str:
+    if not move.kinds:
+        return move.new
+    chosen = _at(raw, move.kind or "")[1]
+    return move.new.format(chosen if chosen in move.kinds else move.kinds[0])
+
+
+def _at(raw: Any, key: str) -> tuple[bool, Any]:
+    """Whether there is such a key, and its value."""
+    for part in key.split("."):
+        if not isinstance(raw, Mapping) or part not in raw:
+            return False, None
+        raw = raw[part]
+    return True, raw
+
+
+def upgraded(diffusion: Mapping[str, Any]) -> dict[str, Any]:
+    """The section ``diffusion`` of a ``config.json`` of either layout, in today's layout."""
+    result = dict(diffusion)
+    for part in ("schedule", "loss"):
+        flat = result.get(part)
+        if isinstance(flat, Mapping) and isinstance(flat.get("name"), str):
+            result[part] = _nested(flat)
+    return result
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """A section with its kind's keys below the kind's name."""
+    name = flat["name"]
+    keys = _KEYS.get(name, ())
+    if name in flat or not set(flat) - {"name"}:
+        return dict(flat)
+    return {"name": name, name: {key: flat[key] for key in keys if key in flat}}
