@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from sid2core import config
 from sid2core.config import yaml_edit
+from sid2core.models.network import Network
 from sid2core.models.uvit import UViTConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,7 +83,7 @@ def snapshot(folder: Path, stage: str) -> dict[str, bytes]:
 
 
 @dataclass(frozen=True)
-class Affine:
+class Affine(Network):
     """A network that answers scale · z + shift[label], and counts how often it is compiled."""
 
     config: UViTConfig = UViTConfig(

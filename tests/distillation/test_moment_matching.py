@@ -16,6 +16,7 @@ from sid2core.diffusion.schedule import CosineInterpolated
 from sid2core.distillation import moment_matching
 from sid2core.distillation.moment_matching import MomentMatching, Step
 from sid2core.inference.generator import Denoiser
+from sid2core.models.network import Network
 from tests import tiny
 from tests.data import stored
 
@@ -30,7 +31,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(Network):
     """The exact denoiser of data N(mean[label], variance) at every pixel.
 
     x_hat = m + v alpha / (v alpha² + sigma²) (z − alpha m). Variance 0 gives the mean alone.

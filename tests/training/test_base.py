@@ -36,7 +36,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Affine:
+class Affine(Network):
     """Predicts scale · z + shift, and remembers what it was asked."""
 
     config: Shape = Shape()
