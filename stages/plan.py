@@ -1,4 +1,4 @@
-"""plan: what the model and its training cost, before either begins."""
+"""plan: the cost of the model and its training, computed before training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""report: the page that shows what the pipeline made, in one self-contained file."""
+"""report: one self-contained page of all results."""
 
 from pathlib import Path
 

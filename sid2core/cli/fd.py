@@ -17,39 +17,43 @@ _WHAT = "an npz of mu and sigma; or images: a folder, .zip, .tar, .npz, .npy or 
 
 
 class FdError(Sid2Error):
-    """The command line asks for what would destroy a file."""
+    """The command would overwrite a file."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Declare the arguments of the command."""
     parser.add_argument("first", metavar="A", help=_WHAT)
     parser.add_argument("second", metavar="B", help="the reference; the same kinds")
     parser.add_argument(
         "--extractor",
         choices=("reference", "inception", "dinov2"),
-        help="default: as statistics say, for images that of artifacts/reference",
+        help="default: that of the statistics; for images that of artifacts/reference",
     )
     parser.add_argument("--weights", metavar="FILE", type=Path, help="of inception and dinov2")
     parser.add_argument(
         "--mode", choices=("tf1", "torch", "clean"), help="of inception; default: tf1"
     )
     parser.add_argument(
-        "--unverified", action="store_true", help="take other weights; the result is no FID then"
+        "--unverified", action="store_true", help="accept other weights; the result is then not FID"
     )
     parser.add_argument(
-        "--despite", metavar="ENTRY", action="append", default=[], help="compare though it differs"
+        "--despite",
+        metavar="ENTRY",
+        action="append",
+        default=[],
+        help="compare although ENTRY differs",
     )
     parser.add_argument("--save-stats", metavar="FILE", type=Path, help="write A's statistics")
     parser.add_argument("--force", action="store_true", help="replace FILE")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, print, and write A's statistics where that is asked for."""
+    """Measure and print; write A's statistics if a file is given."""
     from sid2core.metrics import comparison
 
     target = options.save_stats
     if target is not None and target.exists() and not options.force:
-        msg = f"{target} is there already; choose another name, or replace it by --force"
+        msg = f"{target} exists already; choose another name, or replace it with --force"
         raise FdError(msg)
     choice = comparison.Choice(
         options.extractor, options.weights, options.mode, not options.unverified
@@ -65,13 +69,14 @@ def _lines(found: Comparison, sides: Sequence[Side], despite: Sequence[str]) -> 
     yield f"{found.title}: {found.distance:.6g}"
     for letter, side in zip("AB", sides, strict=True):
         yield f"  {letter}: {side.path}, {_kind(side)}, N {_count(side)}, {_bias(found, side)}"
-    told = sides[0].moments.provenance
-    digest = told.get("extractor_digest", "unknown")[:12]
-    yield f"  extractor: {told['extractor']} ({digest}), mode: {told.get('mode', 'its own')}"
+    provenance = sides[0].moments.provenance
+    digest = provenance.get("extractor_digest", "unknown")[:12]
+    mode = provenance.get("mode", "its own")
+    yield f"  extractor: {provenance['extractor']} ({digest}), mode: {mode}"
     if despite:
         yield f"  despite differences in: {', '.join(despite)}"
     if found.unchecked:
-        yield f"  not checked, since a file does not tell: {', '.join(found.unchecked)}"
+        yield f"  not checked, because a file does not record it: {', '.join(found.unchecked)}"
 
 
 def _kind(side: Side) -> str:
@@ -87,6 +92,6 @@ def _count(side: Side) -> str:
 
 
 def _bias(found: Comparison, side: Side) -> str:
-    """How much of the distance is due to this side's number of images."""
+    """The part of the distance that is due to this side's number of images."""
     n = side.moments.n
     return "bias C/N unknown" if n is None else f"bias C/N {found.bias_constant / n:.4g}"

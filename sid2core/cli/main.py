@@ -1,4 +1,4 @@
-"""The command line, ``sid2``: every command is one row of :data:`COMMANDS`."""
+"""The command ``sid2``: each subcommand is one row of :data:`COMMANDS`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sid2core.errors import Sid2Error
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand: ``arguments`` declares what it takes, ``run`` does it and prints.
+    """A subcommand: ``arguments`` declares its arguments, ``run`` does the work and prints.
 
-    Their module is imported at every start; what is slow to import (JAX) belongs into ``run``.
+    Their module is imported at every start; slow imports (JAX) belong into ``run``.
     """
 
     name: str
@@ -34,7 +34,7 @@ COMMANDS = (
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of all commands; the one that was chosen is left in ``command``."""
+    """The parser of all commands; it stores the chosen one in ``command``."""
     top = argparse.ArgumentParser(prog="sid2", description="Simpler Diffusion (SiD2).")
     subparsers = top.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
@@ -45,13 +45,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code. An error a user can cure is one line on stderr."""
+    """Run one command and return the exit code. A :class:`Sid2Error` is one line on stderr."""
     options = parser().parse_args(arguments)
     try:
         options.command.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Who reads has read enough (`sid2 … | head`); what is left must not fail at exit either.
+        # The reader has closed the pipe (`sid2 … | head`); the flush at exit must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Sid2Error as error:
         lines = (line.strip() for line in str(error).splitlines())

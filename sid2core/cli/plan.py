@@ -1,4 +1,4 @@
-"""``sid2 plan``: what the model and its training cost, and whether they fit."""
+"""``sid2 plan``: the cost of the model and its training, and whether they fit."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ SUMMARY = "Parameters, FLOPs, memory and time of a model, before training; alloc
 
 
 class PlanError(Sid2Error):
-    """The command line leaves open what is to be planned."""
+    """The command line does not determine what to plan."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
-    parser.add_argument("--preset", metavar="NAME", help="a preset in place of params.yaml")
-    parser.add_argument("--devices", metavar="N", type=_positive, default=1, help="how many")
+    """Declare the arguments of the command."""
+    parser.add_argument("--preset", metavar="NAME", help="a preset instead of params.yaml")
+    parser.add_argument(
+        "--devices", metavar="N", type=_positive, default=1, help="number of devices"
+    )
     parser.add_argument("--batch", metavar="B", type=_positive, help="default: train.batch_size")
     parser.add_argument("--hardware", choices=("h200", "cpu"), default="h200")
     parser.add_argument("--utilisation", metavar="U", type=_share, default=0.4)
     parser.add_argument("--shape", metavar="HxWxC", type=_shape, help="of one example (or FxHxWxC)")
-    parser.add_argument("--classes", metavar="N", type=_positive, help="how many classes")
+    parser.add_argument("--classes", metavar="N", type=_positive, help="number of classes")
     parser.add_argument("--json", action="store_true", help="everything, for programs")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Plan, and print it."""
+    """Compute the plan and print it."""
     params, known = _params(options.preset)
     shape = options.shape or _shape_of(params.data)
     classes = options.classes or known or _classes_of(params.data)
@@ -39,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     from sid2core.plan import hardware, plan, text
 
     device = hardware.HARDWARE[options.hardware]()
-    # A GPU's attention is cuDNN's, which keeps what recomputing keeps.
+    # Attention on a GPU is cuDNN's, which keeps as much as the recomputed one.
     attention = None if options.hardware == "cpu" else "recomputed"
     made = plan.on_hardware(
         plan.price(params, shape, classes, attention),
@@ -53,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _params(preset: str | None) -> tuple[config.Params, int | None]:
-    """The parameters, and how many classes the preset knows of."""
+    """The parameters, and the number of classes if a preset states it."""
     if preset is None:
         return config.read(), None
     read = presets.read(preset)
@@ -61,7 +63,7 @@ def _params(preset: str | None) -> tuple[config.Params, int | None]:
 
 
 def _shape_of(data: config.Data) -> tuple[int, ...]:
-    """The shape of one example: as ``data`` says, or the source's own."""
+    """The shape of one example, from ``data`` or from the source."""
     if data.image_size is None or data.channels is None:
         return _source(data).shape
     frames = () if data.frames is None else (data.frames,)

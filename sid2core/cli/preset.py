@@ -1,4 +1,4 @@
-"""``sid2 preset``: set ``params.yaml`` to a scale, or list the scales there are."""
+"""``sid2 preset``: set ``params.yaml`` to a preset, or list all presets."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _HEADINGS = ("preset", "what", "GFLOPs", "parameters", "published FID")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Declare the arguments of the command."""
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("name", metavar="NAME", nargs="?", help="a preset: conf/NAME.yaml")
     what.add_argument("--list", action="store_true", help="a table of all presets")
-    parser.add_argument("--dry-run", action="store_true", help="print what would change, no more")
+    parser.add_argument("--dry-run", action="store_true", help="only print what would change")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _said(change: presets.Change, name: str, dry_run: bool) -> Iterator[str]:
-    """What the command did, or would do, and what is still to be brought."""
+    """The changes that were or would be made, and files that are missing."""
     count = len(change.differences)
     if not count:
         yield f"{change.path} has the values of {name} already"
@@ -60,7 +60,7 @@ def _row(preset: presets.Preset) -> tuple[str, ...]:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Columns as wide as their widest entry: two of text, then numbers to the right."""
+    """Columns as wide as their widest entry: two of text, then numbers, aligned right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [

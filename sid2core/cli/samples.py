@@ -1,4 +1,4 @@
-"""``sid2 samples``: the samples that evaluation kept, as files that others read."""
+"""``sid2 samples``: export the samples that ``evaluate`` kept, in common file formats."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:  # slow to import
     from sid2core.pipeline.artifact import Artifact
 
 SUMMARY = "Export the samples that evaluation kept, as PNG, npz or Parquet; or list them."
-_BYTES = 2**24  # of images in memory at once, about
+_BYTES = 2**24  # approximate size of the images in memory at once
 
 
 class SamplesError(Sid2Error):
-    """There are no such samples, or the command line does not say where to put them."""
+    """There are no such samples, or no output path is given."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Declare the arguments of the command."""
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("sampler", metavar="SAMPLER", nargs="?", help="whose samples")
+    what.add_argument("sampler", metavar="SAMPLER", nargs="?", help="the sampler's name")
     what.add_argument("--list", action="store_true", help="a table of all samplers")
     parser.add_argument("--out", metavar="PATH", type=Path, help="a folder for PNG, else a file")
     parser.add_argument(
@@ -37,14 +37,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the table, or write the files and print how many there are."""
+    """Print the table, or write the files and print the number of samples."""
     from sid2core.pipeline import artifact
 
     evaluate = artifact.load("evaluate")
     if options.list:
         print("\n".join(_table(evaluate)))
     elif options.out is None:
-        msg = f"where are the samples of {options.sampler} to go? give --out PATH"
+        msg = f"no output path for the samples of {options.sampler}; give --out PATH"
         raise SamplesError(msg)
     else:
         _export(evaluate, options)
@@ -65,7 +65,7 @@ def _export(evaluate: Artifact, options: argparse.Namespace) -> None:
     path = _samples(evaluate, options.sampler)
     count, *shape = _shape(path)
     if not count:
-        msg = f"{path} holds no samples: raise eval.keep, and run `dvc repro evaluate`"
+        msg = f"{path} has no samples: raise eval.keep, and run `dvc repro evaluate`"
         raise SamplesError(msg)
     names = _class_names(evaluate) if form == "parquet" else ()
     samples = sample_files.Samples(count, tuple(shape), names, _chunks(path))
@@ -84,7 +84,7 @@ def _samples(evaluate: Artifact, sampler: str) -> Path:
 
 
 def _shape(path: Path) -> tuple[int, ...]:
-    """Of the images in the npz, by their header alone."""
+    """The shape of the images in the npz, from their header."""
     import zipfile
 
     import numpy as np
@@ -107,17 +107,17 @@ def _chunks(path: Path) -> Iterator[Chunk]:
 
 
 def _class_names(evaluate: Artifact) -> tuple[str, ...]:
-    """As the data set's manifest has them; its images are not needed, nor checked."""
+    """The class names of the data set's manifest; its images are not needed and not checked."""
     from sid2core.pipeline import artifact
 
     path = artifact.ROOT / "prepare" / artifact.MANIFEST
-    cure = "run `dvc repro evaluate`, or write png or npz, which need no names of classes"
+    cure = "run `dvc repro evaluate`, or write png or npz, which need no class names"
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        msg = f"{path} not found, which has the names of classes for Parquet; {cure}"
+        msg = f"{path} not found; Parquet needs its class names; {cure}"
         raise SamplesError(msg) from None
     if hashlib.sha256(raw).hexdigest() != evaluate.manifest["inputs"]["prepare"]:
-        msg = f"{path} is not that of the data that the samples were made of; {cure}"
+        msg = f"{path} is not the manifest of the data that the samples were made from; {cure}"
         raise SamplesError(msg)
     return tuple(json.loads(raw)["facts"]["class_names"])

@@ -1,4 +1,4 @@
-"""The orthonormal two-dimensional Haar transform, iterated on the low branch (SiD2 supplement B.2).
+"""The orthonormal two-dimensional Haar transform, iterated on the low sub-band (supplement B.2).
 
 A sub-band is named by its filters in the order they were applied: at each level first along the
 rows (neighbours in width), then along the columns (neighbours in height). ``LLLH`` is the second
@@ -25,7 +25,7 @@ def subbands(x: Array, levels: int) -> dict[str, Array]:
 
     Args:
         x: images or frames [..., h, w, c].
-        levels: how often the low branch is split; 0 leaves x whole under the empty name.
+        levels: how often the low sub-band is split; 0 returns x whole under the empty name.
 
     Returns:
         The 3 levels + 1 sub-bands by name, the deepest first: for two levels LLLL, LLLH, LLHL,
@@ -60,7 +60,7 @@ def from_subbands(bands: dict[str, Array]) -> Array:
         The images or frames [..., h, w, c].
 
     Raises:
-        ValueError: if a sub-band is missing or has a name that belongs to no transform.
+        ValueError: if a sub-band is missing or has an unknown name.
     """
     levels = max((len(name) for name in bands), default=0) // 2
     expected = names(levels)
@@ -76,7 +76,7 @@ def from_subbands(bands: dict[str, Array]) -> Array:
 
 
 def names(levels: int) -> list[str]:
-    """The names of :func:`subbands`, in its order: the deepest first."""
+    """The names of the sub-bands in the order of :func:`subbands`: the deepest first."""
     details = itertools.product(reversed(range(levels)), ("LH", "HL", "HH"))
     return ["LL" * levels, *("LL" * level + detail for level, detail in details)]
 

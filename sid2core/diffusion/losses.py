@@ -1,7 +1,7 @@
 """Training losses, per example: the weighted squared error and the power loss.
 
-Functions first, as the paper has them; below, the same as objects of one signature, which is what
-training is given (:class:`TrainingLoss`).
+First the functions, as in the paper; below, the same losses as objects with one signature
+(:class:`TrainingLoss`), which training uses.
 """
 
 import math
@@ -28,10 +28,10 @@ __all__ = [
 ]
 
 _LARGEST = 88.0
-"""An exponent of which float32 still holds the power."""
+"""An exponent whose exponential is finite in float32."""
 
 PerExample = Float[Array, "b"]
-"""One number an example."""
+"""One number per example."""
 
 
 def weighted_mse(
@@ -45,15 +45,15 @@ def weighted_mse(
     """``L = 1/2 (-lam') w(lam) mean((eps - eps_hat)^2)``, from the error in x, v or eps.
 
     SiD2 supplement A, equations 6 to 8. For one z the three errors are proportional:
-    (eps - eps_hat)^2 = e^lam (x - x_hat)^2 = sigmoid(lam) (v - v_hat)^2. Comparing in v, where the
-    network predicts v, saves the cancellation of alpha z - sigma v against x near data.
+    (eps - eps_hat)^2 = e^lam (x - x_hat)^2 = sigmoid(lam) (v - v_hat)^2. Comparing in v, if the
+    network predicts v, avoids the cancellation of alpha z - sigma v against x near data.
 
     Args:
         x: the targets [b, …].
         x_hat: their prediction [b, …].
         logsnr: log-SNR of each example [b].
-        neg_dlogsnr_dt: the schedule's -dlam/dt at the drawn times [b], which makes the expected
-            loss independent of how the schedule spends its time.
+        neg_dlogsnr_dt: the schedule's -dlam/dt at the sampled times [b], which makes the expected
+            loss depend on the schedule only through its end points.
         weight: w(lam), the weight on the eps error [b].
         space: what the targets are: ``x`` (the default), ``v`` or ``eps``.
 
@@ -93,7 +93,7 @@ def sigmoid_loss(
         x: clean examples [b, …].
         x_hat: their prediction [b, …].
         logsnr: log-SNR of each example [b].
-        neg_dlogsnr_dt: the schedule's -dlam/dt at the drawn times [b].
+        neg_dlogsnr_dt: the schedule's -dlam/dt at the sampled times [b].
         bias: b, one number.
 
     Returns:
@@ -123,7 +123,7 @@ def power_loss(
     Args:
         error: x_hat - x of images [b, h, w, c] or video [b, f, h, w, c], transformed per frame.
         logsnr: log-SNR of each example [b].
-        neg_dlogsnr_dt: the schedule's -dlam/dt at the drawn times [b].
+        neg_dlogsnr_dt: the schedule's -dlam/dt at the sampled times [b].
         bias: b, one number.
         levels: how often the low branch is split; height and width must divide by 2^levels.
 
@@ -140,7 +140,7 @@ def power_loss(
 
 
 class Noised(NamedTuple):
-    """Examples and their noise at the drawn times: ``z = alpha x + sigma eps``."""
+    """Examples and their noise at the sampled times: ``z = alpha x + sigma eps``."""
 
     x: Samples
     """Clean images [b, h, w, c] or video [b, f, h, w, c]."""
@@ -148,25 +148,26 @@ class Noised(NamedTuple):
     z: Samples
     logsnr: LogSnr
     neg_dlogsnr_dt: PerExample
-    """The schedule's -dlam/dt at the drawn times."""
+    """The schedule's -dlam/dt at the sampled times."""
 
 
 @runtime_checkable
 class TrainingLoss(Protocol):
-    """What training minimises: each example's loss, given what the network said of it."""
+    """What training minimises: the loss of each example, given the network's output."""
 
     def __call__(
         self, noised: Noised, output: Samples, prediction: Prediction, step: ArrayLike
     ) -> PerExample:
-        """The loss of each example [b] for the network's output, which means ``prediction``."""
+        """The loss of each example [b]; ``prediction`` says what the network's output is."""
         ...
 
     def weights(self, logsnr: Array, step: ArrayLike) -> dict[str, Array]:
         """``w_s`` in ``L ~ integral of sum_s w_s(lam) E ||eps_s - eps_hat_s||^2 over lam``.
 
         Returns:
-            The weight on the eps error of each part s of the image that the loss tells apart, by
-            name: the whole image's is empty. The part that counts most comes first.
+            The weight on the eps error of each part s of the image that the loss weights
+            separately, by name; the name of the whole image is empty. The part with the largest
+            weight comes first.
         """
         ...
 
@@ -281,7 +282,7 @@ class PowerLoss:
 
 
 def _target(noised: Noised, prediction: Prediction) -> Samples:
-    """What the network's output would be if it were right."""
+    """The output of a network without error."""
     match Prediction(prediction):
         case Prediction.V:
             return v_from_eps(noised.z, noised.eps, noised.logsnr)
@@ -292,12 +293,12 @@ def _target(noised: Noised, prediction: Prediction) -> Samples:
 
 
 def _check_per_example(examples: Samples, **values: PerExample) -> None:
-    """Refuse what would be broadcast to pairs of different examples."""
+    """Refuse shapes that would be broadcast to pairs of different examples."""
     for name, value in values.items():
         if jnp.shape(value) != examples.shape[:1]:
             raise ValueError(
                 f"{name} has shape {jnp.shape(value)} for examples of shape {examples.shape}, "
-                f"expected {examples.shape[:1]}: one value an example; broadcast a scalar with "
+                f"expected {examples.shape[:1]}: one value per example; broadcast a scalar with "
                 "jnp.full"
             )
 
@@ -320,7 +321,8 @@ def _one_number(bias: ArrayLike) -> Array:
 def _times_exp(weight: Array, exponent: Array) -> Array:
     """``weight e^exponent``, finite where e^exponent alone overflows, derivatives too.
 
-    Through the logarithm, but for a weight of zero, whose own derivative e^exponent it would lose.
+    Computed by the logarithm, except for a weight of zero, where that loses the derivative
+    e^exponent with respect to the weight.
     """
     positive = weight > 0.0
     logarithm = exponent + jnp.log(jnp.where(positive, weight, 1.0))

@@ -12,11 +12,12 @@ _STEP = 1.0 / 16.0
 exp(-2 pi w / step) for an integrand analytic within w of the real line; here w = pi / spacing of
 the data, so data 10 noise units apart (error below 1e-5) are integrated to exp(-31)."""
 _TAIL = 9.0
-"""How far beyond the outermost value to integrate: a normal variate goes there once in 10^18."""
+"""How far beyond the outermost value to integrate, in units of the noise: the probability beyond
+is 1e-18."""
 _WINDOW = 12.0
-"""Values further than this from an observation are no explanation of it: exp(-72)."""
+"""Values further than this from an observation have negligible posterior weight: exp(-72)."""
 _APART = 50.0
-"""Values this many noise units apart are told apart always: the error is below exp(-300)."""
+"""Values this many noise units apart are always distinguished: the error is below exp(-300)."""
 
 
 def eps_error(bits: int, logsnr: ArrayLike) -> np.ndarray:
@@ -24,7 +25,7 @@ def eps_error(bits: int, logsnr: ArrayLike) -> np.ndarray:
 
     The model is the exact posterior mean, so eps - eps_hat = -(alpha / sigma) (x - x_hat). SiD2
     supplement A, Figure 11. At low SNR it tends to SNR Var(x); where the noise is wider than the
-    values' spacing and narrower than their range it is near 1; beyond, it vanishes.
+    spacing of the values and narrower than their range it is near 1; at higher SNR it vanishes.
 
     Args:
         bits: precision n >= 1; the values are -1 + 2 k / (2^n - 1), k = 0 … 2^n - 1.
@@ -46,7 +47,7 @@ def _mean_posterior_variance(count: int, scale: float) -> float:
     spacing = 2.0 * scale / (count - 1)
     if spacing > _APART:
         return 0.0
-    # Distribution and integrand are even in y, so one half of the line tells all.
+    # Distribution and integrand are even in y, so half of the line is enough.
     points = math.ceil((scale + _TAIL) / _STEP)
     y = _STEP * np.arange(points + 1)
     nearest = np.clip(np.rint((y + scale) / spacing), 0, count - 1).astype(np.int64)

@@ -16,7 +16,7 @@ OneKey = Key[Array, ""]
 def standard_normal(key: OneKey, shape: tuple[int, ...]) -> Array:
     """``eps ~ N(0, I)`` of ``shape``, float32.
 
-    Drawn flat, then reshaped: the values are those of ``jax.random.normal``, but on CPU a draw of
-    several axes takes XLA seconds to compile.
+    Sampled flat, then reshaped: the values are those of ``jax.random.normal``, but on CPU XLA takes
+    seconds to compile a random array of several axes.
     """
     return jax.random.normal(key, (math.prod(shape),), jnp.float32).reshape(shape)

@@ -4,9 +4,9 @@ z = alpha x + sigma eps with alpha^2 = sigmoid(lam) and sigma^2 = sigmoid(-lam);
 sigma x is the third coordinate. Any of x, eps, v gives the other two once z is known.
 
 Everything is computed and returned in float32 (float64 stays float64). Over log-SNR [-20, 20]
-every conversion is within 1e-5, in norm, of the float64 conversion of the same inputs. It cannot
-undo the rounding of the inputs themselves: an x found from eps carries that of z and eps divided by
-alpha, whoever computes it, and an eps found from x that of z and x divided by sigma.
+every conversion is within 1e-5, in norm, of the float64 conversion of the same inputs. The rounding
+of the inputs themselves remains: an x computed from eps has that of z and eps divided by alpha, and
+an eps computed from x has that of z and x divided by sigma.
 """
 
 from enum import StrEnum
@@ -53,7 +53,7 @@ def alpha_sigma(logsnr: ArrayLike) -> tuple[Array, Array]:
     Relative error below 1e-5 for lam in [-20, 20] in float32.
     """
     logsnr = widen(logsnr)
-    # Through softplus, because a backend may compute a sigmoid from tanh, and then lose its tail.
+    # By softplus, because a backend may compute a sigmoid from tanh, which loses its tail.
     return jnp.exp(-0.5 * jax.nn.softplus(-logsnr)), jnp.exp(-0.5 * jax.nn.softplus(logsnr))
 
 
@@ -100,7 +100,7 @@ def v_from_x(z: Samples, x: Samples, logsnr: LogSnr) -> Samples:
 
 
 def x_from(prediction: Prediction | str, z: Samples, output: Samples, logsnr: LogSnr) -> Samples:
-    """x_hat from whatever the network predicts.
+    """x_hat from the network's output.
 
     Args:
         prediction: ``v``, ``eps`` or ``x``: what the output means.
@@ -121,14 +121,14 @@ def x_from(prediction: Prediction | str, z: Samples, output: Samples, logsnr: Lo
 
 
 def per_example(values: Array, like: Array) -> Array:
-    """One value an example, [b], shaped [b, 1, …] to multiply an array ``like`` [b, …].
+    """One value per example, [b], shaped [b, 1, …] to multiply an array ``like`` [b, …].
 
     Raises:
         ValueError: if there is not exactly one value for each example.
     """
     if values.shape != like.shape[:1]:
         raise ValueError(
-            f"one value an example is needed: found shape {values.shape} for examples of shape "
+            f"one value per example is needed: found shape {values.shape} for examples of shape "
             f"{like.shape}, expected {like.shape[:1]}; broadcast a scalar with jnp.full"
         )
     return values.reshape(values.shape + (1,) * (like.ndim - 1))
@@ -149,7 +149,7 @@ def _solve(a: Samples, b: Samples, scale: Array, divisor: Array) -> Samples:
     """``(a - scale b) / divisor`` where scale^2 + divisor^2 = 1.
 
     A small divisor would amplify the rounding of a scale near one. There 1 - scale is taken as
-    divisor^2 / (1 + scale), which loses nothing: a - scale b = (a - b) + (1 - scale) b.
+    divisor^2 / (1 + scale), which is exact: a - scale b = (a - b) + (1 - scale) b.
     """
     a, b = widen(a), widen(b)
     near_one = scale > divisor

@@ -32,12 +32,12 @@ ShiftMode = Literal["sid", "listing"]
 """How a resolution moves the log-SNR: ``sid`` as in arXiv 2301.11093, ``listing`` as printed."""
 
 _BISECTIONS = 30
-"""Halvings of [0, 1]: 2^-30 is finer than a float32 step anywhere the inverse can be told."""
+"""Halvings of [0, 1]: 2^-30 is finer than a float32 step wherever the inverse can be resolved."""
 
 
 @runtime_checkable
 class Schedule(Protocol):
-    """What training, sampling and guidance ask of a noise schedule."""
+    """What training, sampling and guidance need of a noise schedule."""
 
     def logsnr(self, t: ArrayLike) -> Array:
         """Log-SNR at time t, in float32, of t's shape."""
@@ -52,7 +52,7 @@ class Schedule(Protocol):
         ...
 
     def logsnr_exact(self, t: np.ndarray) -> np.ndarray:
-        """Log-SNR in float64 on the host, for decisions that no device may round differently."""
+        """Log-SNR in float64 on the host, for decisions that must not depend on the device."""
         ...
 
 
@@ -119,13 +119,13 @@ def cosine_interpolated(
 
     SiD2 supplement B.1. With the defaults lam runs 10 → -15.55 at 512, → -14.16 at 256 and
     → -12.77 at 128; with ``shift="listing"``, the code as printed, it runs 10 → -7.23 at 512,
-    where the mean colour of an image is still plain to see although sampling starts from noise.
+    where the mean colour of an image is still visible although sampling starts from pure noise.
 
     Args:
         t: times in [0, 1], of any shape.
         image_size: height of the image in pixels.
-        noise_res_low: resolution whose noise level t = 1 has.
-        noise_res_high: resolution whose noise level t = 0 has; None is the image's own.
+        noise_res_low: resolution that sets the noise level at t = 1.
+        noise_res_high: resolution that sets the noise level at t = 0; None is the image's own.
         logsnr_min: the cosine's log-SNR at t = 1, before the shift.
         logsnr_max: the cosine's log-SNR at t = 0, before the shift.
         shift: ``sid`` or ``listing``, see :func:`resolution_shift`.
@@ -134,7 +134,7 @@ def cosine_interpolated(
         Log-SNR of t's shape.
 
     Raises:
-        ValueError: where :class:`CosineInterpolated` refuses, as a log-SNR that would rise again.
+        ValueError: as :class:`CosineInterpolated`, for example if the log-SNR would rise again.
     """
     return CosineInterpolated(
         image_size, noise_res_low, noise_res_high, logsnr_min, logsnr_max, shift
@@ -158,12 +158,12 @@ class _TiltedCosine:
                 "expected logsnr_min < logsnr_max, swap them"
             )
         at_data, at_noise = self._shifts()
-        # The cosine falls most slowly where sin u cos u is largest, and never slower than this.
-        gentlest = 4.0 * _angles(self.logsnr_min, self.logsnr_max)[0]
-        if at_noise - at_data >= gentlest:
+        # The cosine falls most slowly where sin u cos u is largest; this is its rate there.
+        slowest = 4.0 * _angles(self.logsnr_min, self.logsnr_max)[0]
+        if at_noise - at_data >= slowest:
             raise ValueError(
                 f"the shift rises by {at_noise - at_data:.2f} over [0, 1] where the cosine may "
-                f"fall by as little as {gentlest:.2f}: the log-SNR would not be monotone. Bring "
+                f"fall by as little as {slowest:.2f}: the log-SNR would not be monotone. Bring "
                 "noise_res_low and noise_res_high closer together; with shift='sid' it falls for "
                 "every noise_res_low up to noise_res_high"
             )
@@ -175,7 +175,7 @@ class _TiltedCosine:
         return cosine(t, self.logsnr_min, self.logsnr_max) + (1.0 - t) * at_data + t * at_noise
 
     def logsnr_exact(self, t: np.ndarray) -> np.ndarray:
-        """``lam(t)`` in float64 on the host: the same on every device."""
+        """``lam(t)`` in float64 on the host, independent of the device."""
         at_data, at_noise = self._shifts()
         t = np.asarray(t, np.float64)
         logsnr: np.ndarray = _cosine(t, self.logsnr_min, self.logsnr_max, np)
@@ -191,8 +191,8 @@ class _TiltedCosine:
     def t_of(self, logsnr: ArrayLike) -> Array:
         """``t`` with ``lam(t) = logsnr``, clipped to [0, 1]; |t_of(lam(t)) - t| <= 1e-6 in float32.
 
-        Bisection to the last bit that can be told, then one Newton step, which also carries the
-        derivative dt/dlam = 1 / lam'(t).
+        Bisection to the last bit that can be resolved, then one Newton step, which also carries
+        the derivative dt/dlam = 1 / lam'(t).
         """
         logsnr = _as_float(logsnr)
         target = jax.lax.stop_gradient(logsnr)
@@ -200,7 +200,7 @@ class _TiltedCosine:
         def halve(_: int | Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
             low, high = bracket
             middle = 0.5 * (low + high)
-            later = self.logsnr(middle) > target  # still too little noise: the root lies later
+            later = self.logsnr(middle) > target  # still too little noise: the root is later
             return jnp.where(later, middle, low), jnp.where(later, high, middle)
 
         bracket = (jnp.zeros_like(target), jnp.ones_like(target))

@@ -12,11 +12,11 @@ OneKey = Key[Array, ""]
 
 
 def antithetic_times(key: OneKey, batch: int) -> Time:
-    """``t_i = (u + i / b) mod 1, u ~ U(0, 1)``: one draw spread evenly over the batch.
+    """``t_i = (u + i / b) mod 1, u ~ U(0, 1)``: one random number, spread evenly over the batch.
 
-    Each t_i alone is uniform on [0, 1), so the loss keeps its expectation, while every interval of
-    length 1/b holds exactly one of them, so the loss of a batch varies far less than with
-    independent times. arXiv 2107.00630 I.1.
+    Each t_i alone is uniform on [0, 1), so the loss keeps its expectation. Every interval of length
+    1/b contains exactly one of them, so the loss of a batch varies far less than with independent
+    times. arXiv 2107.00630 I.1.
 
     Args:
         key: one typed PRNG key.

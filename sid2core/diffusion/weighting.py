@@ -1,6 +1,6 @@
 """Loss weightings: how much each noise level counts.
 
-Every weight here stands before the error in eps, whatever the network predicts: the loss is
+Every weight here multiplies the error in eps, whatever the network predicts: the loss is
 E_t[1/2 (-lam'(t)) w(lam) mean((eps - eps_hat)^2)], and the ELBO is w = 1.
 """
 
@@ -41,7 +41,7 @@ __all__ = [
 
 _EDM_MEAN = 2.4
 _EDM_STD = 2.4
-"""EDM draws log sigma from N(-1.2, 1.2^2); log-SNR = -2 log sigma (arXiv 2206.00364)."""
+"""In EDM log sigma ~ N(-1.2, 1.2^2), and log-SNR = -2 log sigma (arXiv 2206.00364)."""
 _EDM_DATA_VARIANCE = 0.25
 """EDM's sigma_data is 0.5."""
 
@@ -54,7 +54,7 @@ def sigmoid(
 ) -> Array:
     """``w(lam) = 1 / (1 + e^(lam - b))``: all weight far below log-SNR b, none far above it.
 
-    SiD2 supplement B.1. Bias 0 suits 128², -1 256², -3 512²; one that moves needs the step.
+    SiD2 supplement B.1. Bias 0 suits 128², -1 256², -3 512²; a bias that moves needs the step.
     """
     return jax.nn.sigmoid(jnp.asarray(bias_at(bias, step), jnp.float32) - widen(logsnr))
 
@@ -95,19 +95,19 @@ def low_bit_mixture(
     proportions: tuple[float, ...] = (1.0, 4.0, 4.0, 6.0),
     image_size: int = 1,
 ) -> Array:
-    """``w(lam) = sum_n p_n E_n(lam) / E_8(lam)``: what low-bit training weighs implicitly.
+    """``w(lam) = sum_n p_n E_n(lam) / E_8(lam)``: the weighting that low-bit training implies.
 
     E_n is the optimal model's eps-error on n-bit data (:func:`lowbit.eps_error`) and p the
-    proportions, made to sum to one. Unweighted training on a mixture of precisions pays
-    sum_n p_n E_n at each noise level; training on the 8-bit data alone pays the same if weighted
-    by w. SiD2 supplement A, Figure 12, shows it beside w = sigmoid(10.7 - lam).
+    proportions, made to sum to one. Unweighted training on a mixture of precisions has the loss
+    sum_n p_n E_n at each noise level; training on the 8-bit data alone has the same loss if
+    weighted by w. SiD2 supplement A, Figure 12, shows it beside w = sigmoid(10.7 - lam).
 
     E_n is that of a single value. Averaged over an image of d x d pixels the SNR is d^2 times
     higher, so for images w is read at lam + 2 log d, as the paper turns its sigmoid(1 - lam) at
     128² into sigmoid(10.7 - lam) for the single value.
 
-    The limits: sum_n p_n Var_n / Var_8 in pure noise, where coarser data vary a little more, and
-    p_8 towards data, where only the 8th bit is left to find.
+    The limits: sum_n p_n Var_n / Var_8 in pure noise, because coarser data vary a little more, and
+    p_8 towards data, where only the eighth bit is uncertain.
 
     Args:
         logsnr: log-SNR, of any shape.
@@ -156,7 +156,7 @@ def bias_of(settings: Any) -> float | TimeShiftedBias:
 
 
 def bias_at(bias: ArrayLike | TimeShiftedBias, step: ArrayLike | None = None) -> ArrayLike:
-    """The bias at a training step, of one that moves or of one that does not.
+    """The bias at a training step, whether it moves or is constant.
 
     Raises:
         TypeError: if it moves and no step is given.
@@ -231,7 +231,7 @@ class LowBitWeighting:
     proportions: tuple[float, ...] = (1.0, 4.0, 4.0, 6.0)
 
     def __post_init__(self) -> None:
-        """Refuse a mixture that is none."""
+        """Refuse an invalid mixture."""
         _check_mixture(self.bits, self.proportions)
 
     def __call__(self, logsnr: Array, step: ArrayLike) -> Array:

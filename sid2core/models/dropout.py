@@ -1,7 +1,7 @@
-"""Dropout whose mask is a function of a key and of places in the batch.
+"""Dropout whose mask is a function of a key and of positions in the batch.
 
-A batch may be computed in parts (gradient accumulation). With a :class:`PartKey` each part is
-dropped as it would be within the whole, without drawing the whole.
+A batch may be computed in parts (gradient accumulation). With a :class:`PartKey` each part has the
+mask that it has within the whole batch, and only that part's mask is computed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.random import threefry2x32_p
+from jax.extend.random import threefry_2x32
 
 from sid2core.typing import Array, Samples
 
@@ -40,7 +40,7 @@ def fold(key: DropoutKey | None, index: int | Array) -> DropoutKey | None:
 
 
 def split(key: DropoutKey | None, count: int) -> list[DropoutKey | None]:
-    """``count`` keys of which none is another's; None gives so many None."""
+    """``count`` different keys; for None, ``count`` times None."""
     if isinstance(key, PartKey):
         return [replace(key, key=one) for one in jax.random.split(key.key, count)]
     return [None] * count if key is None else list(jax.random.split(key, count))
@@ -49,8 +49,8 @@ def split(key: DropoutKey | None, count: int) -> list[DropoutKey | None]:
 def dropped(h: Samples, rate: float, key: DropoutKey | None) -> Samples:
     """Inverted dropout: zero with probability ``rate``, scale the rest by 1 / (1 − rate).
 
-    Sixteen random bits an element, so the rate is a multiple of 2⁻¹⁶ (and is scaled by as such):
-    half the price of a uniform number, which on CPU is a good part of a small model's step.
+    Sixteen random bits per element, which cost half as much as a uniform number. The rate is
+    rounded to a multiple of 2⁻¹⁶, also in the scale.
     """
     if key is None or rate == 0.0:
         return h
@@ -65,19 +65,21 @@ def dropped(h: Samples, rate: float, key: DropoutKey | None) -> Samples:
 def _bits_of_part(key: PartKey, shape: tuple[int, ...]) -> Array:
     """The part's rows of ``jax.random.bits(key, whole batch)``.
 
-    JAX's Threefry hashes (key, place in the flattened array); here the places are those of the
-    part's rows. They have 64 bits, in two words: a large batch has more than 2³² elements.
+    JAX's Threefry hashes (key, position in the flattened array); here the positions are those of
+    the part's rows. They have 64 bits, in two halves: a large batch has more than 2³² elements.
     """
     size = math.prod(shape[1:])
     starts = (np.arange(shape[0] * key.parts, dtype=np.uint64) * np.uint64(size)).reshape(
         shape[0], key.parts
     )
-    words = [jnp.asarray(word.astype(np.uint32)) for word in (starts >> 32, starts & 0xFFFFFFFF)]
+    halves = [jnp.asarray(half.astype(np.uint32)) for half in (starts >> 32, starts & 0xFFFFFFFF)]
     high, low = (
-        jnp.broadcast_to(jnp.take(word, key.index, axis=1)[:, None], (shape[0], size))
-        for word in words
+        jnp.broadcast_to(jnp.take(half, key.index, axis=1)[:, None], (shape[0], size))
+        for half in halves
     )
-    place = low + jnp.arange(size, dtype=jnp.uint32)[None]
-    carried = high + (place < low).astype(jnp.uint32)
-    first, second = threefry2x32_p.bind(*jax.random.key_data(key.key), carried, place)
-    return (first ^ second).astype(jnp.uint16).reshape(shape)
+    position = low + jnp.arange(size, dtype=jnp.uint32)[None]
+    carried = high + (position < low).astype(jnp.uint32)
+    # Row by row, so that rows stay the leading axis and can be shared among devices.
+    counts = jnp.stack([carried, position], axis=1)
+    words = jax.vmap(threefry_2x32, (None, 0))(jax.random.key_data(key.key), counts)
+    return (words[:, 0] ^ words[:, 1]).astype(jnp.uint16).reshape(shape)

@@ -1,1 +1,1 @@
-"""What a model costs, before a second of training."""
+"""The cost of a model and its training, computed before training."""

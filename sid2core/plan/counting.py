@@ -1,7 +1,7 @@
 """Parameters and FLOPs of a network, without allocating a weight.
 
 FLOPs are multiply-adds, as the paper counts them (SiD2 supplement B.3); XLA counts a multiply and
-an add as two, so its figures are halved here.
+an add as two, so its numbers are halved here.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from sid2core.models.network import Network
 
 GIGA = 1e9
 _WRITTEN_OUT = Execution(scan_blocks=10**9, attention="xla")
-"""XLA counts the body of a loop once, however often it runs: so without loops."""
+"""Without loops, because XLA counts the body of a loop only once."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """One level of the network: its blocks on the way down and up, and its projections."""
+    """One level of the network: its blocks in encoder and decoder, and its projections."""
 
     level: int
     kind: str
@@ -48,8 +48,8 @@ class Term:
 def levels(config: UViTConfig, shapes: Mapping[str, Any]) -> list[Level]:
     """Each level's blocks, parameters and GFLOPs (SiD2 supplement B.3), finest level first.
 
-    A level's parameters are those of its blocks and position embeddings, and of its own Down and
-    Up. Patches, conditioning and the last norm belong to no level.
+    The parameters of a level include its blocks, position embeddings, Down and Up. Patches,
+    conditioning and the last norm do not belong to a level.
     """
     gflops, last = cost.level_gflops(config), len(config.channels) - 1
     rows = []
@@ -75,7 +75,7 @@ _SIDES = ("encoder", "decoder", "down", "up")
 
 
 def parameters(shapes: Mapping[str, Any]) -> int:
-    """How many numbers."""
+    """The number of parameters."""
     return sum(math.prod(one.shape) for one in shapes.values())
 
 
@@ -91,7 +91,7 @@ def example(config: UViTConfig, batch: int) -> tuple[jax.ShapeDtypeStruct, ...]:
 def xla_gflops(config: UViTConfig) -> float:
     """Billions of multiply-adds of one example's forward pass, as XLA counts its compiled program.
 
-    Compiled for this machine's own backend, from shapes alone.
+    Compiled for this machine's backend, from shapes alone.
     """
     network = Network(config, _WRITTEN_OUT)
     compiled = jax.jit(network.apply).lower(network.shapes(), *example(config, 1)).compile()
@@ -101,9 +101,9 @@ def xla_gflops(config: UViTConfig) -> float:
 
 
 def terms(config: UViTConfig, xla: float) -> list[Term]:
-    """What XLA's count is made of: the supplement's formulas, and all that they leave out.
+    """The parts of XLA's count: the supplement's formulas, and what they omit.
 
-    The last but one is what remains: norms, activations, softmax, residual sums.
+    The last but one is the remainder: norms, activations, softmax, residual sums.
     """
     known = [
         Term("blocks, by supplement B.3", cost.forward_gflops(config)),
@@ -117,7 +117,7 @@ def terms(config: UViTConfig, xla: float) -> list[Term]:
 
 
 def _borders(config: UViTConfig) -> float:
-    """Taps of 3-wide windows that lie outside: 2 of 3n along an axis of n positions."""
+    """Taps of 3-wide windows outside of the image: 2 of 3n along an axis of n positions."""
     total = 0.0
     for index, gflops in enumerate(cost.level_gflops(config)):
         if config.blocks[index] == "res":
@@ -127,7 +127,7 @@ def _borders(config: UViTConfig) -> float:
 
 
 def _projections(config: UViTConfig) -> float:
-    """Down and Up: 1×1 from width to width at the coarser grid, once each."""
+    """Down and Up: one 1×1 projection each, at the coarser grid."""
     pairs = zip(config.channels[:-1], config.channels[1:], strict=True)
     return math.fsum(
         2 * fine * coarse * math.prod(config.grid(index + 1)) / GIGA

@@ -1,4 +1,4 @@
-"""What a device can do at most, by its maker's word or by measuring this machine."""
+"""Peak rate and memory of a device, from its data sheet or measured on this machine."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Hardware:
     """One device.
 
     Attributes:
-        name: what it is called.
+        name: its name.
         memory: bytes.
-        flops: multiply-adds a second at most, in the type that is computed in.
-        source: how that is known.
+        flops: peak rate in multiply-adds per second, in the data type of the computation.
+        source: where the rate comes from.
     """
 
     name: str
@@ -32,12 +32,12 @@ class Hardware:
 
 
 def h200() -> Hardware:
-    """One NVIDIA H200: 141 GB, 989 TFLOP/s in dense bfloat16, two FLOPs a multiply-add."""
-    return Hardware("h200", 141 * 10**9, 989e12 / 2, "the maker's data sheet, bfloat16, dense")
+    """One NVIDIA H200: 141 GB, 989 TFLOP/s in dense bfloat16, two FLOPs per multiply-add."""
+    return Hardware("h200", 141 * 10**9, 989e12 / 2, "the data sheet, bfloat16, dense")
 
 
 def cpu() -> Hardware:
-    """This machine's processor and memory; its speed is that of a matrix product just measured."""
+    """This machine's processor and memory; the rate is that of a matrix product, measured here."""
     size, rounds = 1024, 5
     a = jnp.ones((size, size), jnp.float32)
     product = jax.jit(jnp.matmul)
@@ -53,4 +53,4 @@ def cpu() -> Hardware:
 
 
 HARDWARE: Mapping[str, Callable[[], Hardware]] = {"h200": h200, "cpu": cpu}
-"""Each value of ``sid2 plan --hardware``."""
+"""The values of ``sid2 plan --hardware``."""

@@ -1,8 +1,8 @@
-"""What training holds in memory, from shapes alone.
+"""Memory that training needs, computed from shapes alone.
 
-Activations are what JAX keeps between the forward and the backward pass, read off the abstract
-program; no weight is allocated and nothing is compiled, so the figures do not hang on the machine
-that computes them. XLA may keep a little less, by fusing, or more, by copying.
+Activations are what JAX keeps between the forward and the backward pass, taken from the abstract
+program. No weight is allocated and nothing is compiled, so the numbers do not depend on the machine
+that computes them. XLA may keep slightly less, by fusing, or more, by copying.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _FORWARDS = {Remat.NONE: 1, Remat.BLOCKS: 2, Remat.FULL: 3}
 
 @dataclass(frozen=True)
 class Activations:
-    """Memory for one example's backward pass, by what is recomputed.
+    """Memory for one example's backward pass, for one choice of recomputation.
 
     Attributes:
         remat: what is recomputed.
         kept: bytes kept from the forward pass.
-        working: bytes that come back while one block (or level) is recomputed.
-        forwards: forward passes a training step costs beside its backward pass.
+        working: additional bytes while one block (or level) is recomputed.
+        forwards: forward passes per training step, without its backward pass.
     """
 
     remat: Remat
@@ -46,14 +46,14 @@ class Activations:
 
     @property
     def total(self) -> int:
-        """Bytes at the fullest moment."""
+        """Peak number of bytes."""
         return self.kept + self.working
 
 
 def state_bytes(shapes: Mapping[str, Any], emas: int = 0) -> int:
     """Parameters, EMA, ``emas`` more and both of Adam's moments, in float32.
 
-    Muon has one moment of a matrix and takes less.
+    Muon has one moment per matrix and needs less.
     """
     return (STATE_COPIES + emas) * gradient_bytes(shapes)
 
@@ -69,14 +69,14 @@ def activations(network: Network) -> list[Activations]:
 
 
 def _activations(network: Network, remat: Remat) -> Activations:
-    """With half a batch more and less, the fixed part (weights, their casts) falls out."""
+    """The difference of batches of two and one: the fixed part (weights, their casts) cancels."""
     way = replace(network, execution=replace(network.execution, remat=remat))
     one, two = (_kept(way, batch) for batch in (1, 2))
     return Activations(remat, two - one, _working(network, remat), _FORWARDS[remat])
 
 
 def _kept(network: Network, batch: int) -> int:
-    """Bytes that the forward pass hands to the backward pass, weights among them."""
+    """Bytes that the forward pass keeps for the backward pass, weights included."""
     key = jax.eval_shape(lambda: jax.random.key(0))
 
     def residuals(weights: Any, key: Any, *inputs: Any) -> Any:
@@ -88,7 +88,7 @@ def _kept(network: Network, batch: int) -> int:
 
 
 def _working(network: Network, remat: Remat) -> int:
-    """Bytes for one example that recomputation brings back at once: a block's, or a level's."""
+    """Bytes for one example that are recomputed at once: those of a block, or of a level."""
     if remat is Remat.NONE:
         return 0
     config, most = network.config, 0
@@ -104,7 +104,7 @@ def _working(network: Network, remat: Remat) -> int:
 
 
 def _runs(config: UViTConfig, level: int) -> int:
-    """Blocks of the longest run of a level: their inputs are kept while it is recomputed."""
+    """Blocks in the longest run of a level; their inputs are kept while it is recomputed."""
     if level == len(config.channels) - 1:
         return config.mid_depth
     return max(config.encoder_depth[level], config.decoder_depth[level])

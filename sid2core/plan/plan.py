@@ -1,4 +1,4 @@
-"""The price of a model and of its training, and what fits where."""
+"""The cost of a model and its training, and what fits on which hardware."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from sid2core.plan.memory import Activations
 ZETTA = 1e21
 FLOPS_A_PRODUCT = 1e9
 USABLE = 0.9
-"""Share of a device's memory that training may fill; the rest is for the runtime and for copies."""
+"""Share of a device's memory for training; the rest is for the runtime and for copies."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """What a network costs, whatever it runs on; FLOPs are multiply-adds."""
+    """The cost of a network on any hardware; FLOPs are multiply-adds."""
 
     shape: tuple[int, ...]
     classes: int
@@ -40,31 +40,31 @@ class Price:
     gradient_bytes: int
     activations: tuple[Activations, ...]
     examples: int
-    """How many training sees, repetitions included."""
+    """Number of training examples, with repetitions."""
 
     @property
     def training_zettaflops(self) -> float:
-        """A forward pass times three for every example that training sees."""
+        """Three times a forward pass for every training example."""
         forwards = cost.FORWARDS_PER_TRAINING_STEP * self.examples
         return self.gflops * FLOPS_A_PRODUCT * forwards / ZETTA
 
 
 @dataclass(frozen=True)
 class Fit:
-    """One way to train on given devices, and the most examples a device takes at once."""
+    """One way to train on given devices, and the largest batch per device."""
 
     remat: Remat
     sharded: bool
     """Whether parameters, average and moments are divided over the devices (FSDP)."""
     most: int
-    """Examples a device can hold; 0 where even the state does not fit."""
+    """Largest number of examples per device; 0 if not even the state fits."""
     bytes: int
-    """Memory a device needs for its share of the batch."""
+    """Bytes per device for its share of the batch."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A price on given hardware."""
+    """The cost on given hardware."""
 
     price: Price
     hardware: Hardware
@@ -84,31 +84,31 @@ class Plan:
 
     @property
     def local(self) -> int:
-        """Examples of the batch that one device gets."""
+        """Examples of the batch per device."""
         return math.ceil(self.batch / self.devices)
 
     @property
     def chosen(self) -> Fit:
-        """The way of ``runtime.remat``, its state whole on every device."""
+        """The choice of ``runtime.remat``, with the state replicated on every device."""
         return next(one for one in self.fits if one.remat is self.remat and not one.sharded)
 
     @property
     def fitting(self) -> bool:
-        """Whether the batch fits as it is."""
+        """Whether the batch fits without a change."""
         return self.chosen.most >= self.local
 
 
 def price(
     params: config.Params, shape: tuple[int, ...], classes: int, attention: str | None = None
 ) -> Price:
-    """What the model of ``params`` costs on examples of ``shape``, and its training.
+    """The cost of the model of ``params`` on examples of ``shape``, and of its training.
 
     Args:
         params: the parameters.
         shape: of one example, channels last.
-        classes: how many.
-        attention: the kind that memory is counted for; by default ``runtime.attention`` as it
-            would be decided here.
+        classes: number of classes.
+        attention: the implementation whose memory is counted; by default the one that
+            ``runtime.attention`` selects on this machine.
     """
     network = Network(build.network(params.model, shape, classes), _execution(params, attention))
     shapes, xla = network.shapes(), counting.xla_gflops(network.config)
@@ -130,7 +130,7 @@ def price(
 def on_hardware(
     price: Price, hardware: Hardware, devices: int, batch: int, remat: Remat, utilisation: float
 ) -> Plan:
-    """Put a price on hardware: time, and what fits."""
+    """The cost on given hardware: time, and what fits."""
     ways = [(one, sharded) for sharded in (False, True) for one in price.activations]
     fits = [_fit(price, one, hardware, devices, batch, sharded) for one, sharded in ways]
     return Plan(price, hardware, devices, batch, remat, utilisation, tuple(fits))
@@ -157,9 +157,9 @@ def _fit(
 
 
 def cures(plan: Plan) -> list[str]:
-    """What to change so that it fits, the cheapest in time first; empty where it does.
+    """Changes with which it fits, the cheapest in time first; empty if it fits already.
 
-    Every one is enough by itself, as far as there is one that is.
+    Each change is sufficient by itself.
     """
     if plan.fitting:
         return []
@@ -174,7 +174,7 @@ def cures(plan: Plan) -> list[str]:
         if 0 < fit.most < plan.local:
             found.append(
                 f"lower train.batch_size to {fit.most * plan.devices} "
-                f"({fit.most} a device; remat {fit.remat.value}{', FSDP' * fit.sharded})"
+                f"({fit.most} per device; remat {fit.remat.value}{', FSDP' * fit.sharded})"
             )
     if not found:
         found.append("more or larger devices: not even one example fits beside the state")

@@ -1,4 +1,4 @@
-"""A plan for people (a few tables of text) and for programs (one JSON object)."""
+"""A plan as tables of text, and as one JSON object for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MIB = 2**20
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """Everything, under names that keep their unit."""
+    """The whole plan; names contain the unit."""
     price = plan.price
     return {
         "shape": list(price.shape),
@@ -42,7 +42,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
 
 
 def lines(plan: Plan) -> list[str]:
-    """The plan as it is printed."""
+    """The plan as lines of text."""
     price, hardware = plan.price, plan.hardware
     shape = " × ".join(map(str, price.shape))
     return [
@@ -73,7 +73,7 @@ def lines(plan: Plan) -> list[str]:
         f"state (parameters, averages, moments) {price.state_bytes / GIB:.3f} GiB, "
         f"gradient {price.gradient_bytes / GIB:.3f} GiB",
         *_table(
-            ("remat", "kept, MiB an example", "working, MiB an example", "forwards a step"),
+            ("remat", "kept, MiB per example", "working, MiB per example", "forwards per step"),
             [
                 (
                     one.remat.value,
@@ -86,7 +86,7 @@ def lines(plan: Plan) -> list[str]:
         ),
         "",
         f"on {plan.devices} × {hardware.name} ({hardware.memory / GIB:.0f} GiB, "
-        f"{hardware.flops / 1e12:.3g} TFLOPs a second; {hardware.source}):",
+        f"{hardware.flops / 1e12:.3g} TFLOPs per second; {hardware.source}):",
         *_verdict(plan),
     ]
 
@@ -95,15 +95,15 @@ def _verdict(plan: Plan) -> list[str]:
     need, have = plan.chosen.bytes / GIB, plan.hardware.memory / GIB
     fits = "fits" if plan.fitting else "does not fit"
     return [
-        f"  a batch of {plan.batch} ({plan.local} a device) with remat {plan.remat.value} needs "
-        f"{need:.1f} of {have:.0f} GiB a device: it {fits}",
+        f"  a batch of {plan.batch} ({plan.local} per device) with remat {plan.remat.value} needs "
+        f"{need:.1f} of {have:.0f} GiB per device: it {fits}",
         *(f"  - {cure}" for cure in cures(plan)),
         *_table(
-            ("  remat", "state", "most examples a device"),
+            ("  remat", "state", "most examples per device"),
             [
                 (
                     f"  {one.remat.value}",
-                    "divided (FSDP)" if one.sharded else "whole",
+                    "sharded (FSDP)" if one.sharded else "replicated",
                     f"{one.most:,}",
                 )
                 for one in plan.fits
@@ -120,7 +120,7 @@ def _time(days: float) -> str:
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns as wide as their widest entry; the first to the left, the others to the right."""
+    """Columns as wide as their widest entry; the first is aligned left, the others right."""
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     return [
         "  ".join(

@@ -1,4 +1,4 @@
-"""A run beside published models: Table 5 of the supplement, and its Figure 16."""
+"""This run beside published models: Table 5 of the supplement, and its Figure 16."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COLUMNS = ("NFE", "inference cost", "sampling cost", "sampling time", "FID", "f
 
 
 def view(inputs: Inputs) -> dict[str, Any]:
-    """What the template names in the section."""
+    """The values of the template's section."""
     gflops = inputs.plan.numbers["gflops_forward"]
     return {
         "table": table(inputs.samplers, inputs.params.data.source),
@@ -25,7 +25,7 @@ def view(inputs: Inputs) -> dict[str, Any]:
 
 
 def table(samplers: Sequence[Sampler], data: str) -> Table:
-    """Table 5 as printed, SiD2's guided models, and below them the samplers of this run."""
+    """Table 5 as printed, then SiD2's guided models, then the samplers of this run."""
     return Table(
         "method",
         _COLUMNS,
@@ -56,7 +56,7 @@ def _guided(row: published.Guided) -> Row:
 
 
 def _own(sampler: Sampler) -> Row:
-    """A run's own row: without FID, and without a time, since rates are no results."""
+    """A row of this run: without FID, and without a time, which is not reproducible."""
     costs = formatting.flops(sampler.gflops_forward), formatting.flops(sampler.gflops_image)
     fd = formatting.significant(sampler.fd_eval)
     return _row(sampler.title, formatting.count(sampler.nfe), *costs, "", "", fd)

@@ -27,14 +27,14 @@ _LOG_RATIO = 10.0
 def curve(
     frame: pd.DataFrame, x: str, y: str, labels: Mapping[str, str], group: str | None = None
 ) -> str:
-    """``y`` over ``x``: every logged value thin, their moving average over it.
+    """``y`` over ``x``: a thin line of all logged values, a thick one of their moving average.
 
     Args:
-        frame: a row a logged step.
+        frame: one row per logged step.
         x: column of the horizontal axis.
-        y: column of the vertical axis; what is not finite is left out.
-        labels: ``x``, ``y`` and ``title`` in words; the title is read out to who cannot see.
-        group: column that tells apart several curves, or None.
+        y: column of the vertical axis; values that are not finite are omitted.
+        labels: texts for ``x``, ``y`` and ``title``; screen readers read the title.
+        group: column whose values separate several curves, or None.
     """
 
     def draw(axes: Axes) -> None:
@@ -62,8 +62,8 @@ def curve(
     return svg.render(f"curve-{x}-{y}", labels["title"], draw)
 
 
-def quality_cost(samplers: Sequence[Sampler], yardstick: Sampler) -> str:
-    """Distance to the eval split over the cost of an image, one mark a sampler."""
+def quality_cost(samplers: Sequence[Sampler], baseline: Sampler) -> str:
+    """Distance to the eval split over the cost per image, one mark per sampler."""
     shown = [s for s in samplers if math.isfinite(s.fd_eval) and s.gflops_image > 0]
     unit, name = formatting.flops_unit([s.gflops_image for s in shown])
 
@@ -75,20 +75,20 @@ def quality_cost(samplers: Sequence[Sampler], yardstick: Sampler) -> str:
         if shown:
             svg.log_axis(axes, "x")
         values = [s.fd_eval for s in shown]
-        if math.isfinite(yardstick.fd_eval):
-            values.append(yardstick.fd_eval)
-            axes.axhline(yardstick.fd_eval, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        if math.isfinite(baseline.fd_eval):
+            values.append(baseline.fd_eval)
+            axes.axhline(baseline.fd_eval, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.margins(0.18)
         if _wide(values):
             svg.log_axis(axes, "y")
         else:
             axes.set_ylim(0, 1.15 * max(values, default=1.0))
-        axes.set(xlabel=f"{name} an image", ylabel="fd against eval")
+        axes.set(xlabel=f"{name} per image", ylabel="fd against eval")
         _label_points(axes, [(s.gflops_image / unit, s.fd_eval, s.title) for s in shown])
-        if math.isfinite(yardstick.fd_eval):
+        if math.isfinite(baseline.fd_eval):
             axes.annotate(
-                yardstick.title,
-                (0.0, yardstick.fd_eval),
+                baseline.title,
+                (0.0, baseline.fd_eval),
                 xycoords=("axes fraction", "data"),
                 xytext=(3, 3),
                 textcoords="offset points",
@@ -96,12 +96,12 @@ def quality_cost(samplers: Sequence[Sampler], yardstick: Sampler) -> str:
                 fontsize=9,
             )
 
-    title = f"fd against eval over {name} an image, for {len(shown)} samplers"
+    title = f"fd against eval over {name} per image, for {len(shown)} samplers"
     return svg.render("quality-cost", title, draw)
 
 
 def forward_cost(points: Sequence[Forward], gflops: float) -> str:
-    """FID over the cost of a forward pass, and where a model of ``gflops`` without FID stands."""
+    """FID over the cost of a forward pass, with a line at ``gflops``, the cost of this run."""
     own = f"this run: {formatting.flops(gflops)}"
 
     def draw(axes: Axes) -> None:
@@ -115,17 +115,17 @@ def forward_cost(points: Sequence[Forward], gflops: float) -> str:
         svg.log_axis(axes, "x")
         svg.log_axis(axes, "y")
         axes.yaxis.set_major_locator(MaxNLocator(6))
-        axes.set(xlabel="GFLOPs a forward pass", ylabel="FID on ImageNet 512")
+        axes.set(xlabel="GFLOPs per forward pass", ylabel="FID on ImageNet 512")
         marks = [(point.gflops, point.fid, point.method) for point in points]
         _label_points(axes, marks, gflops if gflops > 0 else None)
 
     names = ", ".join(point.method for point in points)
-    title = f"FID on ImageNet 512 over GFLOPs a forward pass, of {names}; {own}, without FID"
+    title = f"FID on ImageNet 512 over GFLOPs per forward pass, of {names}; {own}, without FID"
     return svg.render("figure16", title, draw)
 
 
 def _mark_cost(axes: Axes, gflops: float, name: str) -> None:
-    """A vertical line across the axes, its name above them, towards their middle."""
+    """A vertical line across the axes with its name above, on the side of the middle."""
     axes.axvline(gflops, color=INK, linewidth=1.4, linestyle=(0, (4, 3)))
     low, high = axes.xaxis.get_data_interval()
     left = gflops * gflops < low * high
@@ -141,7 +141,7 @@ def _mark_cost(axes: Axes, gflops: float, name: str) -> None:
 
 
 def heat_map(search: Search) -> str:
-    """The guidance grid: a cell for each weight and interval, stronger where fd is lower."""
+    """The guidance grid: one cell per weight and interval, of stronger colour where fd is lower."""
     weights = sorted({setting.weight for setting in search.settings})
     intervals = list(dict.fromkeys(setting.interval for setting in search.settings))
     scores = {s: s.fd_train_mean for s in search.settings if math.isfinite(s.fd_train_mean)}
@@ -170,7 +170,7 @@ def heat_map(search: Search) -> str:
 
 
 def _closeness(score: float, low: float, high: float) -> float:
-    """1 at the lowest score, 0 at the highest, in the logarithm where scores spread far."""
+    """1 at the lowest score, 0 at the highest; logarithmic if scores differ by a large factor."""
     if high <= low:
         return 1.0
     if low > 0 and high / low > _LOG_RATIO:
@@ -206,7 +206,7 @@ def _cell(axes: Axes, setting: Setting, corner: tuple[float, float], search: Sea
 
 
 def distances(samples: NDArray[np.float64], held_out: NDArray[np.float64]) -> str:
-    """Distances to the nearest training image: of samples, and of held-out images."""
+    """Histograms of the distance to the nearest training image, of samples and held-out images."""
     names = ("samples", "held-out images")
     fewest = min(len(samples), len(held_out))
     bins = int(np.clip(math.sqrt(fewest), 8, 30))
@@ -235,7 +235,7 @@ def _smooth(values: pd.Series) -> pd.Series:
 
 
 def _extremes(values: np.ndarray) -> np.ndarray:
-    """Indices of the lowest and highest value of each short stretch: no spike is lost."""
+    """Indices of the lowest and the highest value of each short interval, so no spike is lost."""
     if len(values) <= _POINTS:
         return np.arange(len(values))
     stretches = np.array_split(np.arange(len(values)), _POINTS // 2)
@@ -244,16 +244,16 @@ def _extremes(values: np.ndarray) -> np.ndarray:
 
 
 def _wide(values: Sequence[float]) -> bool:
-    """Whether positive values spread so far that a logarithmic axis reads better."""
+    """Whether positive values differ by a factor large enough for a logarithmic axis."""
     return bool(len(values)) and min(values) > 0 and max(values) / min(values) > _LOG_RATIO
 
 
 def _label_points(
     axes: Axes, points: Sequence[tuple[float, float, str]], line: float | None = None
 ) -> None:
-    """Write each point's name beside it, at the first place free of marks and other names.
+    """Write each point's name beside it, at the first place without marks and other names.
 
-    Where there is room, names keep clear of a vertical line at ``line`` too.
+    If there is room, names also avoid a vertical line at ``line``.
     """
     axes.figure.canvas.draw()
     corners = [axes.transData.transform(point[:2]) for point in points]
@@ -275,7 +275,7 @@ def _label_points(
 def _write(
     axes: Axes, point: tuple[float, float], name: str, taken: Sequence[BboxBase]
 ) -> Bbox | None:
-    """Write a name beside its point and return its place; None where no place is free."""
+    """Write a name beside its point and return its box; None if no place is free."""
     for dx, dy in ((dx, dy) for dy in (0, 9, -9, 18, -18, 27, -27) for dx in (8, -8)):
         label = axes.annotate(
             name,

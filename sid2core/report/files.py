@@ -1,4 +1,4 @@
-"""Reports of other stages as tables and numbers; what cannot be read is named, with its cure."""
+"""Reads the reports of other stages; errors name the file and the command that makes it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sid2core.pipeline.artifact import ArtifactError
 
 
 class InputError(ArtifactError):
-    """An input of the page is missing or is not what its stage promises."""
+    """An input of the page is missing or malformed."""
 
 
 def commands(path: Path) -> dict[str, str]:
-    """Stage → the command it runs, as ``dvc.yaml`` writes it."""
+    """The command of each stage, as in ``dvc.yaml``."""
     cure = "it belongs to the project: run from the project's root, or restore it from git"
     try:
         raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
@@ -41,7 +41,7 @@ def commands(path: Path) -> dict[str, str]:
 def table(
     path: Path, stage: str, numbers: Sequence[str], texts: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """A CSV file with these columns, in its row order; an empty number is NaN."""
+    """These columns of a CSV file, rows in the order of the file; an empty number is NaN."""
     try:
         raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     except FileNotFoundError:
@@ -63,7 +63,7 @@ def table(
 
 
 def numbers(path: Path, stage: str, required: Sequence[str] = ()) -> dict[str, float]:
-    """A flat JSON file of numbers; null is NaN, what is no number is left out."""
+    """The numbers of a flat JSON file; null is NaN, other values are omitted."""
     raw = mapping(path, stage)
     found = {name: number(value) for name, value in raw.items() if is_number(value)}
     absent = [name for name in required if name not in found]
@@ -73,7 +73,7 @@ def numbers(path: Path, stage: str, required: Sequence[str] = ()) -> dict[str, f
 
 
 def mapping(path: Path, stage: str) -> dict[str, Any]:
-    """A JSON file that holds a mapping."""
+    """The mapping in a JSON file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -95,12 +95,12 @@ def content(path: Path, stage: str) -> bytes:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a JSON value is a number; null stands for one that is not known."""
+    """Whether a JSON value is a number; null is an unknown number."""
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def number(value: float | None) -> float:
-    """A number of a JSON file, null as NaN."""
+    """A number of a JSON file; null is NaN."""
     return math.nan if value is None else float(value)
 
 
@@ -109,6 +109,6 @@ def _missing(path: Path, stage: str) -> InputError:
 
 
 def malformed(path: Path, stage: str, reason: str) -> InputError:
-    """The error for a file that is not what ``stage`` promises."""
+    """The error for a malformed file that ``stage`` writes."""
     cure = f"run `dvc repro -f -s {stage}` to make it again"
     return InputError(f"{path} is malformed: {reason}; {cure}")

@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: few digits, one unit a column, a dash for what is not known."""
+"""Numbers as text: few digits, one unit per column, a dash for an unknown value."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _METRICS = {"fid": "FID", "kid": "KID", "sfid": "sFID", "dinov2": "DINOv2"}
 
 
 def fixed(value: float, decimals: int) -> str:
-    """``value`` with so many decimals, thousands marked; a dash where it is not finite."""
+    """``value`` with ``decimals`` decimals and thousands separators; a dash if it is not finite."""
     if not math.isfinite(value):
         return NOTHING
     text = f"{value:,.{decimals}f}"
@@ -33,18 +33,18 @@ def fixed(value: float, decimals: int) -> str:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """``value`` to so many significant digits: 1,234 and 12.3 and 0.0123."""
+    """``value`` to ``digits`` significant digits: 1,234 and 12.3 and 0.0123."""
     return fixed(value, decimals_for([value], digits))
 
 
 def column(values: Sequence[float], digits: int = 3) -> list[str]:
-    """A column of numbers with one count of decimals, so that their points align."""
+    """A column of numbers with the same number of decimals, so that their points align."""
     decimals = decimals_for(values, digits)
     return [fixed(value, decimals) for value in values]
 
 
 def decimals_for(values: Sequence[float], digits: int = 3) -> int:
-    """The decimals that show the middle one of ``values`` to so many significant digits."""
+    """The decimals that show the median of ``values`` to ``digits`` significant digits."""
     sizes = [abs(value) for value in values if math.isfinite(value) and value != 0]
     if not sizes:
         return 0
@@ -53,12 +53,12 @@ def decimals_for(values: Sequence[float], digits: int = 3) -> int:
 
 
 def count(value: float) -> str:
-    """A whole number with thousands marked."""
+    """A whole number with thousands separators."""
     return fixed(value, 0)
 
 
 def plain(value: float) -> str:
-    """A parameter as it was written: 0.5, 1, −3."""
+    """A parameter as in ``params.yaml``: 0.5, 1, −3."""
     if math.isnan(value):
         return NOTHING
     return f"{value:g}".replace("-", "\N{MINUS SIGN}").replace("inf", "\N{INFINITY}")
@@ -75,7 +75,7 @@ def flops_unit(gflops: Sequence[float]) -> tuple[float, str]:
 
 
 def flops(gflops: float) -> str:
-    """A cost given in GFLOPs, with the unit that suits its size."""
+    """A cost given in GFLOPs, with a unit that fits its size."""
     return _with_unit(gflops, _FLOPS)
 
 
@@ -85,7 +85,7 @@ def memory_unit(mib: Sequence[float]) -> tuple[float, str]:
 
 
 def memory(mib: float) -> str:
-    """Memory given in MiB, with the unit that suits its size."""
+    """Memory given in MiB, with a unit that fits its size."""
     return _with_unit(mib, _MEMORY)
 
 
@@ -102,7 +102,7 @@ def _with_unit(value: float, units: Sequence[tuple[float, str]]) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """A log-SNR interval: ``(−3, 5)``, or the whole range where neither end is given."""
+    """A log-SNR interval: ``(−3, 5)``, or the whole range if neither end is given."""
     if math.isnan(low) and math.isnan(high):
         return "whole range"
     low, high = (-math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high)
@@ -110,5 +110,5 @@ def interval(low: float, high: float) -> str:
 
 
 def metric(name: str) -> str:
-    """A metric's name in words: ``sfid_train`` is sFID train."""
+    """The text for a metric's name: ``sfid_train`` is sFID train."""
     return " ".join(_METRICS.get(part, part) for part in name.split("_"))

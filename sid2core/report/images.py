@@ -1,4 +1,4 @@
-"""Pictures for the page: arrays of pixels become PNG data URIs."""
+"""Images for the page: arrays of pixels become PNG data URIs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from PIL import Image
 Pixels = NDArray[np.uint8]
 
 LARGEST_CELL = 128
-"""Edge in pixels above which a picture is averaged down: a page of grids stays a few megabytes."""
+"""Images with a longer edge are averaged down, so that the page stays below a few megabytes."""
 _GAP_FRACTION = 16
 _MODES = {1: "LA", 3: "RGBA"}
 
 
 def stills(samples: Pixels) -> Pixels:
-    """One picture a sample: ``[..., h, w, c]`` with 1 or 3 channels, as it comes.
+    """One image per sample, ``[..., h, w, c]`` with 1 or 3 channels, unchanged.
 
-    Every sample passes through here on its way to the page: the place where a film strip would
-    be laid out for samples that have more axes than a picture.
+    Every sample of the page passes through here. Samples with more axes, such as clips, would be
+    arranged as images here.
 
     Raises:
         ValueError: the pixels are not 8-bit, or there are neither 1 nor 3 channels.
@@ -37,16 +37,16 @@ def stills(samples: Pixels) -> Pixels:
 
 
 def data_uri(picture: Pixels) -> str:
-    """A PNG data URI of one picture ``[h, w, c]``."""
+    """A PNG data URI of one image ``[h, w, c]``."""
     return grid_uri(picture[None, None])
 
 
 def grid_uri(cells: Pixels, present: NDArray[np.bool_] | None = None) -> str:
-    """A PNG data URI of ``cells [rows, columns, h, w, c]``, apart by a transparent gap.
+    """A PNG data URI of ``cells [rows, columns, h, w, c]``, separated by transparent gaps.
 
     Args:
-        cells: the pictures; see :func:`shown_size` for the size at which each appears.
-        present: ``[rows, columns]``; where false the cell stays transparent.
+        cells: the images; :func:`shown_size` is the size at which each is shown.
+        present: ``[rows, columns]``; cells that are False stay transparent.
     """
     cells = _reduce(stills(cells))
     rows, columns, height, width, channels = cells.shape
@@ -69,9 +69,9 @@ def grid_uri(cells: Pixels, present: NDArray[np.bool_] | None = None) -> str:
 def first_of_classes(
     labels: NDArray[np.int32], classes: NDArray[np.int64], columns: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Which pictures are the first ``columns`` of each class, ``[classes, columns]``.
+    """The indices of the first ``columns`` images of each class, ``[classes, columns]``.
 
-    The second array is false where a class has no more pictures, and there the first has 0.
+    The second array is False where a class has too few images; the index is 0 there.
     """
     rows = np.zeros((len(classes), columns), np.int64)
     present = np.zeros((len(classes), columns), bool)
@@ -83,12 +83,12 @@ def first_of_classes(
 
 
 def gap_of(width: int) -> int:
-    """The gap in pixels between cells so wide."""
+    """The gap in pixels between cells of this width."""
     return max(1, width // _GAP_FRACTION)
 
 
 def shown_size(height: int, width: int) -> tuple[int, int]:
-    """The size at which a picture of this size is embedded."""
+    """The size at which an image of this size is embedded."""
     factor = _factor(height, width)
     return height // factor, width // factor
 
@@ -98,7 +98,7 @@ def _factor(height: int, width: int) -> int:
 
 
 def _reduce(cells: Pixels) -> Pixels:
-    """Average blocks of pixels until an edge fits :data:`LARGEST_CELL`; a rest is cropped."""
+    """Average blocks of pixels so that edges fit :data:`LARGEST_CELL`; a remainder is cropped."""
     rows, columns, height, width, channels = cells.shape
     factor = _factor(height, width)
     if factor == 1:

@@ -1,4 +1,4 @@
-"""Everything the page is made from, read and checked before any of it is drawn."""
+"""All inputs of the page, read and checked before anything is drawn."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from sid2core.report.measured import Measured
 from sid2core.report.plan_files import Plan
 from sid2core.report.prepared_files import Prepared
 
-YARDSTICK = "train_images"
-"""The last row of ``samplers.csv``: real training images, measured as samples are."""
+BASELINE = "train_images"
+"""The last row of ``samplers.csv``: real training images, measured like samples."""
 
 _SAMPLER_NUMBERS = (
     "steps",
@@ -52,13 +52,13 @@ _SETTING_NUMBERS = (
 _FIGURE12 = ("sigmoid_weighted", "mixture")
 _WEIGHTING = ("weight", "edm_monotonic", "density", "weighted_density")
 SUB_BAND = "weight_"
-"""With it begins the name of a further curve: the weight of another sub-band, of some losses."""
+"""Prefix of further curves that some losses have: the weights of other sub-bands."""
 _GAPS = ("figure12_gap_max", "figure12_gap_max_logsnr", "figure12_gap_mean")
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """One row of ``samplers.csv``; what does not apply is NaN."""
+    """One row of ``samplers.csv``; values that do not apply are NaN."""
 
     name: str
     title: str
@@ -78,9 +78,9 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of the guidance search: a weight, an interval of log-SNR, and what it scored.
+    """One row of the guidance search: a weight, an interval of log-SNR, and its scores.
 
-    An interval without ends is the whole range.
+    NaN bounds mean the whole range.
     """
 
     weight: float
@@ -95,7 +95,7 @@ class Setting:
 
     @property
     def interval(self) -> str:
-        """The interval in words."""
+        """The interval as text."""
         return formatting.interval(self.logsnr_min, self.logsnr_max)
 
 
@@ -108,12 +108,12 @@ class Search:
     runner_up: Setting
     noise: float
     distance: str
-    """What was searched by: fd, or fid."""
+    """The distance that the search used: fd, or fid."""
 
 
 @dataclass(frozen=True)
 class LowBit:
-    """The low-bit view as ``analysis`` computed it: its figures' tables and the gaps in numbers."""
+    """The low-bit view as ``analysis`` computed it: the tables of its figures, and the gaps."""
 
     figure11: pd.DataFrame
     figure12: pd.DataFrame
@@ -123,7 +123,7 @@ class LowBit:
 
 @dataclass(frozen=True)
 class Inputs:
-    """All of it; ``distill_curve`` is None and ``distill`` empty where nothing was distilled."""
+    """All inputs; without distillation ``distill_curve`` is None and ``distill`` is empty."""
 
     params: Params
     prepare: Artifact
@@ -133,7 +133,7 @@ class Inputs:
     held_out: Dataset
     """The eval split."""
     samplers: tuple[Sampler, ...]
-    yardstick: Sampler
+    baseline: Sampler
     measured: Measured
     grids: Mapping[str, Pixels]
     curve: pd.DataFrame
@@ -154,11 +154,11 @@ class Inputs:
 
 
 def read(params: Params, root: Path) -> Inputs:
-    """Read all inputs below the project's root.
+    """Read all inputs from the project's root.
 
     Raises:
         InputError: a file is missing or malformed; the message names it and its command.
-        ArtifactError: an artifact folder is missing, damaged, or was swapped.
+        ArtifactError: an artifact folder is missing, damaged, or was made from other inputs.
         DataError: a shard of the prepared images is malformed.
     """
     prepare = artifact.load("prepare", root=root / artifact.ROOT)
@@ -168,7 +168,7 @@ def read(params: Params, root: Path) -> Inputs:
     for made in (guidance_search, evaluate):
         _check_origin(made, [prepare, guidance_search])
     reports = root / "reports"
-    samplers, yardstick = _samplers(reports / "evaluate" / "samplers.csv", params, evaluate)
+    samplers, baseline = _samplers(reports / "evaluate" / "samplers.csv", params, evaluate)
     distill_curve, distill = _distill(reports / "distill")
     return Inputs(
         params=params,
@@ -178,7 +178,7 @@ def read(params: Params, root: Path) -> Inputs:
         train=Dataset.open(prepare, "train"),
         held_out=Dataset.open(prepare, "eval"),
         samplers=samplers,
-        yardstick=yardstick,
+        baseline=baseline,
         measured=measured.read(reports / "evaluate"),
         grids=_grids(evaluate, [sampler.name for sampler in samplers], prepare),
         curve=files.table(reports / "train" / "curve.csv", "train", ("step", "loss", "grad_norm")),
@@ -209,8 +209,8 @@ def samples_of(inputs: Inputs, name: str) -> tuple[Pixels, NDArray[np.int32]]:
     shape = tuple(inputs.prepare.facts["shape"])
     if images.dtype != np.uint8 or images.shape != (len(labels), *shape):
         found = f"images are {images.dtype}{list(images.shape)} for {len(labels)} labels"
-        wanted = f"expected uint8 [n, {', '.join(map(str, shape))}]"
-        raise files.malformed(path, "evaluate", f"{found}; {wanted}")
+        expected = f"expected uint8 [n, {', '.join(map(str, shape))}]"
+        raise files.malformed(path, "evaluate", f"{found}; {expected}")
     return images, labels
 
 
@@ -242,7 +242,7 @@ def _samplers(
     students = {f"student_{steps}" for steps in params.distill.steps}
     rows = [_sampler(row, students) for row in table.to_dict("records")]
     found = [row.name for row in rows]
-    expected = [*evaluate.facts["samplers"], YARDSTICK]
+    expected = [*evaluate.facts["samplers"], BASELINE]
     if found != expected:
         raise files.malformed(path, "evaluate", f"rows are {found}, expected {expected}")
     return tuple(rows[:-1]), rows[-1]
@@ -266,8 +266,8 @@ def _grids(evaluate: Artifact, names: Sequence[str], prepare: Artifact) -> dict[
         fits = grid.ndim == 5 and grid.shape[0] == classes and list(grid.shape[2:]) == shape
         if grid.dtype != np.uint8 or not fits:
             found = f"{name} is {grid.dtype}{list(grid.shape)}"
-            wanted = f"uint8 [{classes}, columns, {', '.join(map(str, shape))}]"
-            raise files.malformed(path, "evaluate", f"{found}, expected {wanted}")
+            expected = f"uint8 [{classes}, columns, {', '.join(map(str, shape))}]"
+            raise files.malformed(path, "evaluate", f"{found}, expected {expected}")
     return grids
 
 
@@ -291,13 +291,17 @@ def _setting(row: Mapping[Any, Any]) -> Setting:
 
 
 def _find(settings: Sequence[Setting], row: Mapping[str, Any]) -> Setting:
-    """The setting of the grid that ``row`` names; a ValueError where none does."""
-    wanted = [files.number(row[name]) for name in ("weight", "logsnr_min", "logsnr_max")]
+    """The setting of the grid that equals ``row``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    expected = [files.number(row[name]) for name in ("weight", "logsnr_min", "logsnr_max")]
     for setting in settings:
         found = [setting.weight, setting.logsnr_min, setting.logsnr_max]
-        if np.allclose(found, wanted, equal_nan=True):
+        if np.allclose(found, expected, equal_nan=True):
             return setting
-    msg = f"no row with weight, logsnr_min, logsnr_max {wanted}"
+    msg = f"no row with weight, logsnr_min, logsnr_max {expected}"
     raise ValueError(msg)
 
 
@@ -309,7 +313,7 @@ def _distill(folder: Path) -> tuple[pd.DataFrame | None, dict[str, dict[str, flo
     path = folder / "metrics.json"
     raw = files.mapping(path, "distill")
     if not all(isinstance(value, dict) for value in raw.values()):
-        raise files.malformed(path, "distill", "expected one mapping a model")
+        raise files.malformed(path, "distill", "expected one mapping per model")
     return curve, {
         name: {key: files.number(value) for key, value in metrics.items() if files.is_number(value)}
         for name, metrics in raw.items()
@@ -328,14 +332,14 @@ def _low_bit(folder: Path) -> LowBit:
 def _levels(
     path: Path, numbers: Sequence[str], curves: Sequence[str] = (), further: str | None = None
 ) -> pd.DataFrame:
-    """A table over log-SNR: finite, and with just these curves where they are named.
+    """A table over log-SNR whose numbers are finite, with exactly these curves if any are named.
 
-    Curves whose names begin with ``further`` may stand beside them.
+    Further curves are allowed if their names begin with ``further``.
     """
     table = files.table(path, "analysis", numbers, ("curve",) if curves else ())
     for name in numbers:
         if not np.isfinite(table[name]).all():
-            raise files.malformed(path, "analysis", f"column {name} holds no number in some row")
+            raise files.malformed(path, "analysis", f"column {name} has rows without a number")
     if curves:
         found = set(table["curve"])
         known = {name for name in found if further and str(name).startswith(further)}

@@ -1,4 +1,4 @@
-"""The low-bit view of the loss (SiD2 supplement A): its figures and the numbers beside them."""
+"""The low-bit view of the loss (SiD2 supplement A): figures, and the text beside them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DASHES: tuple[Any, ...] = ("solid", (0, (4, 2)), (0, (1, 1.5)))
 
 
 def view(inputs: Inputs) -> dict[str, Any]:
-    """What the template names in the section."""
+    """The values of the template's section."""
     tables, settings, loss = inputs.low_bit, inputs.params.analysis, inputs.params.diffusion.loss
     size = inputs.prepare.facts["shape"][-3]
     mixed = ", ".join(map(str, settings.mixture_bits))
@@ -31,7 +31,7 @@ def view(inputs: Inputs) -> dict[str, Any]:
                 tables.figure12,
                 {
                     "sigmoid_weighted": "8 bits, sigmoid weighting",
-                    "mixture": f"{mixed} bits mixed, no weighting",
+                    "mixture": f"mixture of {mixed} bits, no weighting",
                 },
                 {"name": "figure12", "y": "weighted eps error"},
             )
@@ -39,14 +39,14 @@ def view(inputs: Inputs) -> dict[str, Any]:
         "weights": Markup(
             curves(
                 tables.weighting,
-                {**_in_use(loss, tables.weighting), "edm_monotonic": "EDM, made monotone"},
+                {**_in_use(loss, tables.weighting), "edm_monotonic": "EDM, made monotonic"},
                 {"name": "weights", "y": "weight on the eps error"},
             )
         ),
         "density": Markup(
             curves(
                 tables.weighting,
-                {"density": "drawn: density", "weighted_density": "counted: weight times density"},
+                {"density": "density", "weighted_density": "weight times density"},
                 {"name": "density", "y": "per unit of log-SNR"},
             )
         ),
@@ -96,16 +96,16 @@ def _sigmoid(settings: Any, size: int) -> str:
 def _power(settings: Any, size: int) -> str:
     return (
         f"The power loss splits the error into Haar sub-bands (levels: {settings.levels}) and "
-        "weighs each on its own: one that has l letters L in its name by "
-        f"2^l sigmoid({formatting.plain(settings.bias)} − l log 2 − log-SNR), up to a factor they "
-        "share, which makes the deepest’s weight one in pure noise. Source: SiD2 supplement B.2."
+        "weights each separately: a sub-band with l letters L in its name by "
+        f"2^l sigmoid({formatting.plain(settings.bias)} − l log 2 − log-SNR), times a common "
+        "factor that makes the deepest’s weight one in pure noise. Source: SiD2 supplement B.2."
     )
 
 
 def _edm(size: int, end: str) -> str:
     shift = formatting.fixed(2 * math.log(64 / size), 1)
     return (
-        f"EDM’s weighting was tuned for 64 pixels a side; for {size} it is moved by "
+        f"EDM’s weighting was tuned for 64 pixels a side; for {size} it is shifted by "
         f"2 log(64 / {size}) = {shift}{end}."
     )
 
@@ -115,10 +115,10 @@ _SENTENCES: Mapping[str, Callable[[Any, int], str]] = {
     "power": _power,
     "edm": lambda _, size: _edm(size, ""),
     "edm_monotonic": lambda _, size: _edm(size, ", and flat below its peak"),
-    "elbo": lambda *_: "In use is the bound on the likelihood: every log-SNR counts alike.",
+    "elbo": lambda *_: "In use is the variational bound: every log-SNR has the same weight.",
     "low_bit": lambda _, size: (
-        "In use is what training on data of 8, 7, 6, 5 bits, mixed as 1 : 4 : 4 : 6, "
-        f"weighs implicitly, moved by 2 log {size} from a single value to the image."
+        "In use is the implicit weighting of training on a mixture of data of 8, 7, 6, 5 bits in "
+        f"the proportions 1 : 4 : 4 : 6, shifted by 2 log {size} from a single value to the image."
     ),
 }
 
@@ -128,19 +128,19 @@ def _moving(settings: Any) -> list[str]:
     if not isinstance(settings, config.Biased) or settings.bias_start is None:
         return []
     return [
-        f"The bias moves there from {formatting.plain(settings.bias_start)} over the first "
-        f"{formatting.count(settings.bias_steps or 0)} steps (SiD2 supplement C.2) and is shown "
-        "where it arrives."
+        f"The bias moves to this value from {formatting.plain(settings.bias_start)} over the first "
+        f"{formatting.count(settings.bias_steps or 0)} steps (SiD2 supplement C.2); the figure "
+        "shows the final value."
     ]
 
 
 def precisions(frame: pd.DataFrame) -> str:
-    """Figure 11: the eps error over log-SNR, a line for each precision, its bits beside it."""
+    """Figure 11: the eps error over log-SNR, one line per precision with its bits beside it."""
 
     def draw(axes: Axes) -> None:
         for number, (bits, part) in enumerate(frame.groupby("bits", sort=True)):
             axes.plot(part["logsnr"], part["eps_error"], color=SERIES[number % 4], linewidth=1.6)
-            # Lines part where the error falls again: there each is named.
+            # The lines separate where the error falls again, so each is named there.
             high = part[part["eps_error"] >= part["eps_error"].max() / 2].iloc[-1]
             axes.annotate(
                 f"{bits:.0f}",
@@ -155,12 +155,12 @@ def precisions(frame: pd.DataFrame) -> str:
 
 
 def curves(frame: pd.DataFrame, names: Mapping[str, str], labels: Mapping[str, str]) -> str:
-    """``value`` over log-SNR: a line for each of ``names``, curve → its name in words.
+    """``value`` over log-SNR, one line for each of ``names``.
 
     Args:
         frame: columns ``logsnr``, ``curve`` and ``value``.
-        names: the curves to draw, in this order.
-        labels: ``name`` of the figure in the page and ``y``, its vertical axis in words.
+        names: the curves to draw, in this order, with their texts.
+        labels: ``name``, the figure's id in the page, and ``y``, the text of the vertical axis.
     """
 
     def draw(axes: Axes) -> None:

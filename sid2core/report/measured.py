@@ -1,4 +1,4 @@
-"""Every score of every sampler by every extractor, with what it is worth, and what drawing took."""
+"""All scores by sampler and extractor with their uncertainty, and the cost of sampling."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ def read(folder: Path) -> Measured:
 
 
 def view(measured: Measured, titles: Mapping[str, str]) -> dict[str, Any]:
-    """What the page shows: a table an extractor, and the table of costs.
+    """The values of the template: one table per extractor, and the table of costs.
 
     Args:
-        measured: what was read.
-        titles: of the samplers, by name.
+        measured: both tables as read.
+        titles: the titles of the samplers by name.
     """
     extractors = list(dict.fromkeys(measured.scores["extractor"]))
     return {
-        "panels": [
-            _panel(name, measured.scores[measured.scores["extractor"] == name], titles)
+        "extractors": [
+            _extractor(name, measured.scores[measured.scores["extractor"] == name], titles)
             for name in extractors
         ],
         "costs": _costs(measured.costs, titles),
     }
 
 
-def _panel(extractor: str, scores: pd.DataFrame, titles: Mapping[str, str]) -> dict[str, Any]:
+def _extractor(extractor: str, scores: pd.DataFrame, titles: Mapping[str, str]) -> dict[str, Any]:
     metrics = list(dict.fromkeys(scores["metric"]))
     samplers = list(dict.fromkeys(scores["sampler"]))
     found: dict[str, dict[str, dict[str, float]]] = {metric: {} for metric in metrics}
@@ -85,7 +85,7 @@ def _panel(extractor: str, scores: pd.DataFrame, titles: Mapping[str, str]) -> d
 
 
 def _texts(lines: Mapping[str, Mapping[str, float]], samplers: Sequence[str]) -> list[str]:
-    """A column: numbers of one count of decimals, each with its interval or its spread."""
+    """A column of numbers with the same decimals, each with its interval or its spread."""
     decimals = formatting.decimals_for([line["value"] for line in lines.values()])
 
     def text(line: Mapping[str, float]) -> str:
@@ -100,7 +100,13 @@ def _texts(lines: Mapping[str, Mapping[str, float]], samplers: Sequence[str]) ->
 
 
 def _costs(costs: pd.DataFrame, titles: Mapping[str, str]) -> Table:
-    headings = ("NFE", "GFLOPs a forward", "TFLOPs an image", "seconds an image", "drawn at once")
+    headings = (
+        "NFE",
+        "GFLOPs per forward pass",
+        "TFLOPs per image",
+        "seconds per image",
+        "images per batch",
+    )
     columns = [
         [formatting.count(value) for value in costs["nfe"]],
         formatting.column(list(costs["gflops_forward"])),

@@ -1,4 +1,4 @@
-"""The memorisation check: samples and held-out images, each against the training images."""
+"""The memorisation check compares samples and held-out images with the training images."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from sid2core.report.neighbours import Found
 
 NEIGHBOURS = 3
 LARGEST_SET = 50_000
-"""At most so many training images are searched, evenly spaced over the split (time)."""
+"""Maximum number of training images that are searched, evenly spaced over the split (time)."""
 LARGEST_QUERY = 1000
-"""At most so many samples and held-out images look for neighbours (time)."""
+"""Maximum number of samples and of held-out images that are compared (time)."""
 _RUN, _CHUNK = 50, 250
-"""Images that are chosen together where not all are, and training images held at once."""
+"""Consecutive images in a subset of the split; training images in memory at once."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """Nearest training images of one sampler's images, and of the eval split's beside them."""
+    """Nearest training images of one sampler's images and of the eval split's."""
 
     sampler: Sampler
     images: Pixels
     labels: NDArray[np.int32]
     nearest: Found
-    """Its indices count in the whole train split."""
+    """Its indices are those of the whole train split."""
     held_out: NDArray[np.float64]
     """Distance of each eval image to its nearest training image."""
     shown: list[int]
-    """Rows that nobody picked: the first of each class."""
+    """Rows shown without selection: the first of each class."""
     closest: int
-    """The row with the smallest distance of all."""
+    """The row with the smallest distance."""
     searched: int
     """How many training images were searched."""
     reduced: tuple[int, int] | None
-    """The size to which images were averaged down before they were compared, if they were."""
+    """The size to which images were averaged down before the comparison; None if they were not."""
 
 
 def check(inputs: Inputs, sampler: Sampler) -> Check:
-    """Search the training images for neighbours of what ``sampler`` drew."""
+    """Search the training images for the neighbours of the samples of ``sampler``."""
     images, labels = samples_of(inputs, sampler.name)
     images, labels = images[:LARGEST_QUERY], labels[:LARGEST_QUERY]
     train, others = inputs.train, inputs.held_out
@@ -71,9 +71,9 @@ def check(inputs: Inputs, sampler: Sampler) -> Check:
 
 
 def spread(length: int, limit: int) -> NDArray[np.int64]:
-    """All indices below ``length``, or up to ``limit`` of them in runs that are evenly spaced.
+    """All indices below ``length``, or up to ``limit`` of them in evenly spaced runs.
 
-    A run is read from disk together, where as many single images would each take a read.
+    A run of consecutive images is read from disk at once, which is faster than single images.
     """
     if length <= limit:
         return np.arange(length)

@@ -1,4 +1,4 @@
-"""Which pictures of a set are nearest to given ones, pixel by pixel."""
+"""The nearest images of a set to given images, by their pixels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sid2core.report.images import Pixels
 
 LARGEST_EDGE = 64
-"""Larger images are averaged down to this edge before they are compared (time and memory)."""
+"""Larger images are averaged down to this edge before the comparison (time and memory)."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,19 @@ def nearest(queries: Pixels, pool: Iterable[Pixels], count: int) -> Found:
 
     Computed as ``sqrt(a.a - 2 a.b + b.b)`` on whole numbers in float64, where every sum is exact:
     the result does not depend on the order of summation, and equal images are at exactly 0. Of
-    equally near images the one that comes first in the pool is named.
+    equally near images the first in the pool is returned.
 
     Args:
         queries: ``[n, h, w, c]``.
-        pool: the images searched, chunk by chunk: any numbers of ``[m, h, w, c]``.
-        count: how many neighbours of each query.
+        pool: the images to search, in chunks of any size ``[m, h, w, c]``.
+        count: number of neighbours of each query.
 
     Raises:
-        ValueError: the pool holds fewer than ``count`` images.
+        ValueError: the pool has fewer than ``count`` images.
     """
     factor = box(*queries.shape[1:3])
-    wanted = _flat(queries, factor)
-    norms = np.sum(wanted**2, 1, keepdims=True)
+    flat = _flat(queries, factor)
+    norms = np.sum(flat**2, 1, keepdims=True)
     distance = np.empty((len(queries), 0))
     index = np.empty((len(queries), 0), np.int64)
     searched = 0
@@ -48,22 +48,22 @@ def nearest(queries: Pixels, pool: Iterable[Pixels], count: int) -> Found:
         block = _flat(images, factor)
         indices = np.arange(searched, searched + len(block))
         searched += len(block)
-        squared = norms - 2 * wanted @ block.T + np.sum(block**2, 1)
+        squared = norms - 2 * flat @ block.T + np.sum(block**2, 1)
         distance = np.concatenate([distance, squared], 1)
         index = np.concatenate([index, np.broadcast_to(indices, squared.shape)], 1)
         order = np.argsort(distance, 1, kind="stable")[:, :count]
         distance = np.take_along_axis(distance, order, 1)
         index = np.take_along_axis(index, order, 1)
     if searched < count:
-        msg = f"{searched} images to search, {count} neighbours wanted"
+        msg = f"{searched} images to search, {count} neighbours requested"
         raise ValueError(msg)
     return Found(np.sqrt(distance) / (255 * factor**2), index)
 
 
 def box(height: int, width: int) -> int:
-    """The edge of the blocks that are averaged, so that no edge exceeds :data:`LARGEST_EDGE`.
+    """The edge of the blocks to average so that no image edge exceeds :data:`LARGEST_EDGE`.
 
-    It divides both edges; where no divisor suffices it is the largest common one.
+    It divides both edges of the image; if no divisor is large enough, it is the largest one.
     """
     common = math.gcd(height, width)
     divisors = [value for value in range(1, common + 1) if common % value == 0]
@@ -72,14 +72,14 @@ def box(height: int, width: int) -> int:
 
 
 def _flat(images: Pixels, factor: int) -> NDArray[np.float64]:
-    """Sums over blocks of ``factor``² pixels, one row an image: whole numbers in float64."""
+    """Sums over blocks of ``factor``² pixels, one row per image: whole numbers in float64."""
     n, height, width, channels = images.shape
     blocks = images.reshape(n, height // factor, factor, width // factor, factor, channels)
     return blocks.sum((2, 4), dtype=np.float64).reshape(n, -1)
 
 
 def first_of_each_class(labels: NDArray[np.int32], count: int) -> NDArray[np.int64]:
-    """``count`` indices that nobody picked: the first of every class, then the second ones."""
+    """``count`` indices without selection: the first of each class, then the second, and so on."""
     order = np.argsort(labels, kind="stable")
     ordered = labels[order]
     rank = np.arange(len(labels)) - np.searchsorted(ordered, ordered)

@@ -1,4 +1,4 @@
-"""The page: one HTML file that holds all it shows."""
+"""The page: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sid2core.report.memorisation import Check, check
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_ROWS = 12
-"""At most so many classes have a row in the grids, evenly spaced: a page stays a few megabytes."""
+"""Maximum number of classes in the grids, evenly spaced, so that the page stays small."""
 
 
 def build(inputs: Inputs) -> str:
@@ -47,7 +47,7 @@ def build(inputs: Inputs) -> str:
 
 
 def context(inputs: Inputs) -> dict[str, Any]:
-    """What the template names, by section of the page."""
+    """The values of the template, by section of the page."""
     best = scores.lowest([s for s in inputs.samplers if not s.student])
     found = _memorisation(inputs)
     return {
@@ -56,12 +56,12 @@ def context(inputs: Inputs) -> dict[str, Any]:
         "data": _data(inputs),
         "best": best,
         "students": [s for s in inputs.samplers if s.student],
-        "yardstick": inputs.yardstick,
+        "baseline": inputs.baseline,
         "training": inputs.training,
         "extractor": scores.accuracies(inputs.reference),
         "grids": _grids(inputs),
-        "table": scores.sampler_table(inputs.samplers, inputs.yardstick),
-        "quality_cost": Markup(figures.quality_cost(inputs.samplers, inputs.yardstick)),
+        "table": scores.sampler_table(inputs.samplers, inputs.baseline),
+        "quality_cost": Markup(figures.quality_cost(inputs.samplers, inputs.baseline)),
         "measured": _measured(inputs),
         "prepared": prepared.view(inputs.prepared),
         "plan": plan.view(inputs.plan, inputs.params.train.batch_size),
@@ -77,7 +77,7 @@ def context(inputs: Inputs) -> dict[str, Any]:
 
 
 def _measured(inputs: Inputs) -> dict[str, Any]:
-    titles = {sampler.name: sampler.title for sampler in (*inputs.samplers, inputs.yardstick)}
+    titles = {sampler.name: sampler.title for sampler in (*inputs.samplers, inputs.baseline)}
     return measured.view(inputs.measured, titles)
 
 
@@ -94,7 +94,7 @@ def _data(inputs: Inputs) -> dict[str, Any]:
 
 
 def _grids(inputs: Inputs) -> dict[str, Any]:
-    """One grid a sampler and one of real images, all with the same rows."""
+    """One grid per sampler and one of real images, all with the same rows."""
     names = inputs.class_names
     rows = np.unique(np.linspace(0, len(names) - 1, min(MOST_ROWS, len(names))).astype(int))
     shown = [names[row] for row in rows]
@@ -136,7 +136,7 @@ def _grid_note(sampler: Sampler) -> str:
 
 
 def _grid_alt(what: str, rows: list[str], columns: int) -> str:
-    return f"Grid of {what}: one row a class ({', '.join(rows)}), {columns} images a row"
+    return f"Grid of {what}: one row per class ({', '.join(rows)}), {columns} images per row"
 
 
 def _curves(inputs: Inputs) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def _curves(inputs: Inputs) -> dict[str, Any]:
 
 
 def _memorisation(inputs: Inputs) -> Check | None:
-    """The check of the best guided sampler; of the best one where none is guided."""
+    """The check of the best guided sampler, or of the best one if none is guided."""
     base = [s for s in inputs.samplers if not s.student]
     chosen = scores.lowest([s for s in base if s.guidance_weight > 0]) or scores.lowest(base)
     return None if chosen is None else check(inputs, chosen)

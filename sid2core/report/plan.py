@@ -1,4 +1,4 @@
-"""The plan, ready to be laid out: the network level by level, its FLOPs and its memory."""
+"""The tables of the plan: the network by level, its FLOPs and its memory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sid2core.report.tables import Cell, Row, Table
 
 _KINDS = {"res": "residual", "transformer": "Transformer"}
 BACKWARD = 2
-"""A backward pass costs so many forward passes: three a training step (SiD2 supplement B.3)."""
+"""Cost of a backward pass in forward passes; a training step is three (SiD2 supplement B.3)."""
 
 
 def view(plan: Plan, batch_size: int) -> dict[str, Any]:
-    """What the template names in the section."""
+    """The values of the template's section."""
     counted = plan.terms["gflops"].tolist()
     return {
         **plan.numbers,
@@ -30,7 +30,7 @@ def view(plan: Plan, batch_size: int) -> dict[str, Any]:
 
 
 def level_table(plan: Plan) -> Table:
-    """The levels, finest first, and what they are of the whole network."""
+    """The levels, finest first, and their share of the whole network."""
     levels, whole = plan.levels, plan.numbers
     costs = [*levels["gflops"], whole["gflops_forward"]]
     unit, name = formatting.flops_unit(costs)
@@ -52,7 +52,7 @@ def level_table(plan: Plan) -> Table:
 
 
 def term_table(plan: Plan) -> Table:
-    """What a forward pass is made of; XLA's count of all of it comes last."""
+    """The parts of a forward pass; the last row is XLA's count of the whole."""
     costs = plan.terms["gflops"].tolist()
     unit, name = formatting.flops_unit(costs)
     columns = {
@@ -63,16 +63,16 @@ def term_table(plan: Plan) -> Table:
 
 
 def remat_table(plan: Plan, batch_size: int) -> Table:
-    """What the backward pass keeps, by how much of it is computed again."""
+    """Memory kept for the backward pass, for each way to compute activations again."""
     kept, forwards = plan.remat["activation_mib_image"], plan.remat["forwards"]
     columns = {}
     for what, values in (
-        ("an example", kept.tolist()),
-        (f"a batch of {formatting.count(batch_size)}", (batch_size * kept).tolist()),
+        ("per example", kept.tolist()),
+        (f"per batch of {formatting.count(batch_size)}", (batch_size * kept).tolist()),
     ):
         unit, name = formatting.memory_unit(values)
-        columns[f"{name} kept, {what}"] = formatting.column([value / unit for value in values])
-    columns["forward passes a step"] = [formatting.plain(value) for value in forwards]
+        columns[f"{name} kept {what}"] = formatting.column([value / unit for value in values])
+    columns["forward passes per step"] = [formatting.plain(value) for value in forwards]
     columns["with the backward pass"] = [formatting.plain(value + BACKWARD) for value in forwards]
     return _rows("computed again", plan.remat["remat"].tolist(), columns, total=False)
 
@@ -80,7 +80,7 @@ def remat_table(plan: Plan, batch_size: int) -> Table:
 def _rows(
     corner: str, names: Sequence[str], columns: dict[str, list[str]], total: bool = True
 ) -> Table:
-    """A table of texts, the last row set apart as their ``total``."""
+    """A table of texts; with ``total`` the last row is marked as the total."""
     kinds = [""] * (len(names) - 1) + ["total" if total else ""]
     cells = zip(*columns.values(), strict=True)
     return Table(

@@ -1,4 +1,4 @@
-"""What ``plan`` foresaw of the network, its memory and its cost, read and checked."""
+"""Reads and checks the reports of ``plan``: the network, its memory and its cost."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ _XLA = "XLA"
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan's tables, in their files' order, and its numbers; none of them NaN or negative."""
+    """The plan's tables, rows in the order of the files, and its numbers, all 0 or more."""
 
     levels: pd.DataFrame
-    """A row a level, finest first, the middle last."""
+    """One row per level, finest first, the middle last."""
     remat: pd.DataFrame
-    """A row for each way to save memory in the backward pass."""
+    """One row per way to save memory in the backward pass."""
     terms: pd.DataFrame
-    """What a forward pass is made of, by GFLOPs; the last row is XLA's count of all of it."""
+    """GFLOPs of the parts of a forward pass; the last row is XLA's count of the whole."""
     numbers: Mapping[str, float]
 
 
 def read(folder: Path) -> Plan:
-    """The plan below ``folder``.
+    """Read the plan in ``folder``.
 
     Raises:
         InputError: a file is missing or malformed; the message names it and its command.
@@ -84,7 +84,7 @@ def _terms(path: Path) -> pd.DataFrame:
     table = _table(path, ("gflops",), ("term",), least=-math.inf)  # a correction may be negative
     *parts, last = table["term"].tolist()
     if not parts or _XLA not in last or any(_XLA in part for part in parts):
-        reason = f"terms are {[*parts, last]}, expected XLA's count in the last row alone"
+        reason = f"terms are {[*parts, last]}, expected XLA's count in the last row only"
         raise files.malformed(path, _STAGE, reason)
     return table
 
@@ -92,12 +92,12 @@ def _terms(path: Path) -> pd.DataFrame:
 def _table(
     path: Path, numbers: Sequence[str], texts: Sequence[str], least: float = 0.0
 ) -> pd.DataFrame:
-    """A table whose numbers are all known, finite and not below ``least``."""
+    """A table whose numbers are all finite and at least ``least``."""
     table = files.table(path, _STAGE, numbers, texts)
     for name in numbers:
         if not (np.isfinite(table[name]) & (table[name] >= least)).all():
             bound = f" of {least:g} or more" if math.isfinite(least) else ""
-            reason = f"column {name} must hold a number{bound} in every row"
+            reason = f"column {name} must have a number{bound} in every row"
             raise files.malformed(path, _STAGE, reason)
     return table
 
@@ -105,5 +105,5 @@ def _table(
 def _match(path: Path, table: pd.DataFrame, column: str, pattern: str) -> None:
     wrong = [value for value in table[column] if not re.fullmatch(pattern, value)]
     if wrong:
-        reason = f"column {column} holds {wrong}, expected {pattern}"
+        reason = f"column {column} has {wrong}, expected {pattern}"
         raise files.malformed(path, _STAGE, reason)

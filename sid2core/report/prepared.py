@@ -1,4 +1,4 @@
-"""The prepared data: its sheet of images, its histograms, and what was set aside."""
+"""The prepared data: contact sheet, histograms, and rejects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_BARS = 64
 
 
 def view(found: Prepared) -> dict[str, Any]:
-    """What the template names in the section."""
+    """The values of the template's section."""
     sides = found.sizes["short_side"]
     return {
         "sheet": "data:image/png;base64," + base64.b64encode(found.sheet).decode("ascii"),
@@ -47,12 +47,12 @@ def _splits(classes: pd.DataFrame) -> Table:
         )
         cells = (total, fewest, formatting.plain(float(counts.median())), most)
         rows.append(Row(split, tuple(map(Cell, cells))))
-    columns = ("images", "fewest a class", "median", "most a class")
+    columns = ("images", "fewest per class", "median", "most per class")
     return Table("split", columns, tuple(rows))
 
 
 def _per_class(classes: pd.DataFrame) -> str:
-    """Images by class, from the most to the fewest, one outline a split."""
+    """Images per class, from the most to the fewest, one outline per split."""
 
     def draw(axes: Axes) -> None:
         for split, colour in zip(SPLITS, svg.SERIES, strict=False):
@@ -65,17 +65,17 @@ def _per_class(classes: pd.DataFrame) -> str:
         axes.yaxis.set_major_formatter(FuncFormatter(svg.tick))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0, fontsize=9, ncols=2)
 
-    return svg.render("prepare-classes", "Images by class, of both splits", draw)
+    return svg.render("prepare-classes", "Images per class, of both splits", draw)
 
 
 def _brightness(table: pd.DataFrame) -> str:
     lower = table["from"].to_numpy()
     edges = np.append(lower, 256.0)
-    return _histogram("prepare-brightness", table["images"], edges, "mean raw value of an image")
+    return _histogram("prepare-brightness", table["images"], edges, "mean pixel value of an image")
 
 
 def _sides(table: pd.DataFrame) -> str:
-    """Images by the shorter side of their files, in bins that grow by a constant factor."""
+    """Images by the shorter side of their files, in logarithmic bins."""
     sides, images = table["short_side"].to_numpy(), table["images"].to_numpy()
     bins = min(_MOST_BARS, max(8, len(sides)))
     edges = np.geomspace(sides.min(), sides.max() + 1, bins + 1)

@@ -1,4 +1,4 @@
-"""What ``prepare`` reported of the data, read and checked."""
+"""Reads and checks the reports of ``prepare``."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What ``prepare`` reported: tables in their files' order."""
+    """The reports of ``prepare``, rows in the order of the files."""
 
     classes: pd.DataFrame
     sizes: pd.DataFrame
     brightness: pd.DataFrame
     reasons: Mapping[str, float]
-    """How often each reason for setting an image aside came, the commonest first."""
+    """Number of rejects by reason, the most frequent first."""
     rejected: int
     sheet: bytes
     """The contact sheet, a PNG file."""

@@ -1,4 +1,4 @@
-"""What made the page: parameters, versions, artifacts and commands."""
+"""Provenance of the page: parameters, versions, artifacts and commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sid2core.report.inputs import Inputs
 
 
 def collect(inputs: Inputs) -> dict[str, Any]:
-    """Parameters (all but ``runtime``, which shapes no result), versions, digests, commands."""
+    """Parameters (without ``runtime``, which changes no result), versions, digests, commands."""
     values = inputs.params.model_dump(mode="json", exclude={"runtime"})
     sections = {name: value for name, value in values.items() if isinstance(value, dict)}
     scalars = {name: value for name, value in values.items() if not isinstance(value, dict)}
@@ -29,7 +29,7 @@ def collect(inputs: Inputs) -> dict[str, Any]:
 
 
 def lines(mapping: Mapping[str, Any], depth: int = 0) -> list[str]:
-    """YAML of nested mappings, a list on one line."""
+    """Lines of YAML for nested mappings, with each list on one line."""
     found = []
     for name, value in mapping.items():
         indent = "  " * depth

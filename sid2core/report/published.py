@@ -1,6 +1,6 @@
-"""Published figures that stand beside a run's own; one multiply-add is one FLOP in all of them.
+"""Published numbers shown beside those of a run; a multiply-add is one FLOP in all of them.
 
-The only place of the page that holds numbers of the paper; each block names its source.
+All numbers from the paper on the page are here; each block names its source.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ QUOTED = "the paper’s main text (arXiv 2410.19324), as independent public sour
 
 @dataclass(frozen=True)
 class Printed:
-    """One row of Table 5, every number with its printed digits, empty where a dash is printed."""
+    """One row of Table 5, every number with its printed digits; empty for a dash."""
 
     method: str
     nfe: str
@@ -27,24 +27,24 @@ class Printed:
 
 @dataclass(frozen=True)
 class Guided:
-    """One of SiD2's own models, guided on an interval of log-SNR, 512 steps."""
+    """One of SiD2's models with guidance on an interval of log-SNR, 512 steps."""
 
     model: str
     resolution: int
     gflops: float
-    """Of a forward pass; of 512 and 256 pixels alike, as the patch grows with the image."""
+    """Of a forward pass; equal for 512 and 256 pixels, because the patch grows with the image."""
     fid: float
 
 
 @dataclass(frozen=True)
 class Forward:
-    """A point of Figure 16: a forward pass on ImageNet 512 and the FID it reaches."""
+    """A point of Figure 16: the cost of a forward pass on ImageNet 512, and the FID."""
 
     method: str
     gflops: float
     fid: float
     pixels: bool
-    """Whether it works on pixels and not on latents."""
+    """Whether it is a pixel-space model, not a latent one."""
 
 
 TABLE_5 = (
@@ -67,11 +67,11 @@ GUIDED = (
 """FID: ``QUOTED``. GFLOPs: the supplement's formulas (B.3) on the quoted network."""
 
 _LATENT = frozenset({"EDM2-S", "EDM2-XXL", "DiT-XL/2"})
-"""Those of Table 5 that work in an autoencoder's latents (C.4 compares with such, unnamed)."""
+"""The latent models of Table 5 (C.4 compares with latent models without naming them)."""
 
 
 def figure_16() -> tuple[Forward, ...]:
-    """The points of Figure 16 that are known in numbers, from the two tables above."""
+    """The points of Figure 16 whose numbers are known, from the two tables above."""
     printed = [
         Forward(row.method, float(row.gflops), float(row.fid), row.method not in _LATENT)
         for row in TABLE_5

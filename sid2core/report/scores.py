@@ -1,4 +1,4 @@
-"""Tables of scores, ready to be laid out: text in cells, the best of each column marked."""
+"""Tables of scores: cells with text, the best of each column marked."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sid2core.report.tables import Cell, Row, Table
 
 
 def lowest(samplers: Sequence[Sampler]) -> Sampler | None:
-    """The sampler with the lowest distance to the eval split; None where none was measured."""
+    """The sampler with the lowest distance to the eval split; None if none has a finite one."""
     measured = [sampler for sampler in samplers if math.isfinite(sampler.fd_eval)]
     return min(measured, key=lambda sampler: sampler.fd_eval, default=None)
 
 
 def guidance_of(sampler: Sampler) -> str:
-    """Guidance in words: none, or the weight and its interval of log-SNR."""
+    """Guidance as text: none, or the weight and its interval of log-SNR."""
     if not sampler.guidance_weight > 0:
         return "no guidance of its own" if sampler.student else "no guidance"
     where = formatting.interval(sampler.logsnr_min, sampler.logsnr_max)
@@ -28,9 +28,9 @@ def guidance_of(sampler: Sampler) -> str:
     return f"guidance {formatting.plain(sampler.guidance_weight)} {place}{inside}"
 
 
-def sampler_table(samplers: Sequence[Sampler], yardstick: Sampler) -> Table:
-    """All samplers and, last, real training images measured as samples are."""
-    rows = [*samplers, yardstick]
+def sampler_table(samplers: Sequence[Sampler], baseline: Sampler) -> Table:
+    """All samplers and, last, the real-data baseline: training images measured like samples."""
+    rows = [*samplers, baseline]
     unit, name = formatting.flops_unit([row.gflops_image for row in samplers])
     columns: list[tuple[str, list[str], set[int]]] = [
         ("fd eval", *_column(rows, lambda row: row.fd_eval, min)),
@@ -41,8 +41,8 @@ def sampler_table(samplers: Sequence[Sampler], yardstick: Sampler) -> Table:
         ("guidance weight", [_weight(row) for row in rows], set()),
         ("log-SNR interval", [_where(row) for row in rows], set()),
         ("NFE", *_column(rows, lambda row: row.nfe, digits=0)),
-        ("GFLOPs a forward", *_column(rows, lambda row: row.gflops_forward)),
-        (f"{name} an image", *_column(rows, lambda row: row.gflops_image / unit, min)),
+        ("GFLOPs per forward pass", *_column(rows, lambda row: row.gflops_forward)),
+        (f"{name} per image", *_column(rows, lambda row: row.gflops_image / unit, min)),
     ]
     return Table(
         "sampler",
@@ -51,7 +51,7 @@ def sampler_table(samplers: Sequence[Sampler], yardstick: Sampler) -> Table:
             Row(
                 row.title,
                 tuple(Cell(texts[i], i in best) for _, texts, best in columns),
-                "yardstick" if row is yardstick else "",
+                "baseline" if row is baseline else "",
             )
             for i, row in enumerate(rows)
         ),
@@ -65,7 +65,7 @@ def _column(
     digits: int = 3,
     suffix: str = "",
 ) -> tuple[list[str], set[int]]:
-    """The texts of a column, and which samplers have its best value (the last row never)."""
+    """The texts of a column, and the rows with its best value (never the last row)."""
     values = [value(row) for row in rows]
     texts = formatting.column(values, digits) if digits else [formatting.count(v) for v in values]
     texts = [text if text == formatting.NOTHING else text + suffix for text in texts]
@@ -87,7 +87,7 @@ def _where(sampler: Sampler) -> str:
 
 
 def search_table(search: Search) -> Mapping[str, Any]:
-    """The guidance grid from best to worst, and how firm the order of the first two is."""
+    """The guidance grid from best to worst, and whether the order of the first two is certain."""
     ordered = sorted(search.settings, key=lambda s: (math.isnan(s.fd_train_mean), s.fd_train_mean))
     means = formatting.column([s.fd_train_mean for s in ordered])
     decimals = formatting.decimals_for([s.fd_train_mean for s in ordered])
@@ -126,7 +126,7 @@ def search_table(search: Search) -> Mapping[str, Any]:
 
 
 def distilled_table(metrics: Mapping[str, Mapping[str, float]]) -> Table | None:
-    """What ``distill`` measured of the teacher and its students, or None where it did not run."""
+    """The scores of the teacher and its students from ``distill``; None if it did not run."""
     names = list(dict.fromkeys(name for values in metrics.values() for name in values))
     if not names:
         return None
@@ -155,7 +155,7 @@ def accuracies(metrics: Mapping[str, float]) -> list[tuple[str, int, float]]:
 
 
 def _words(name: str) -> str:
-    """A metric's name in words: ``fd_train_512`` is fd train, 512 samples."""
+    """The text for a metric's name: ``fd_train_512`` is fd train, 512 samples."""
     match = re.fullmatch(r"(.+)_(\d+)", name)
     if match:
         return f"{match[1].replace('_', ' ')}, {formatting.count(int(match[2]))} samples"

@@ -1,7 +1,7 @@
-"""Inline SVG that takes its colours and its font from the page.
+"""Inline SVG with the colours and the font of the page.
 
-Text stays text and every colour is a CSS variable, so one figure serves a light screen, a dark
-one and paper. The bytes depend on the data alone.
+Text stays text and every colour is a CSS variable, so one figure fits a light screen, a dark
+screen and paper. The bytes depend on the data only.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _VARIABLES = {
     RULE: "--rule",
     **{colour: f"--series-{number}" for number, colour in enumerate(SERIES, 1)},
 }
-"""Stand-ins that matplotlib draws with, and the CSS variable that replaces each."""
+"""Placeholder colours for matplotlib, and the CSS variable that replaces each."""
 
 WIDTH, HEIGHT = 4.6, 2.9
-"""Inches. So narrow that the text of a figure stays legible across a phone."""
+"""Inches; narrow enough for legible text on a phone."""
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "sid2core",
@@ -58,7 +58,7 @@ def render(
     draw: Callable[[Axes], None],
     size: tuple[float, float] = (WIDTH, HEIGHT),
 ) -> str:
-    """Draw on fresh axes, untouched by the user's matplotlib settings; the inline element."""
+    """Draw on new axes, independent of the user's matplotlib settings; returns the element."""
     with matplotlib.style.context(_STYLE, after_reset=True):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
@@ -69,7 +69,7 @@ def render(
 
 
 def _inline(document: str, name: str, title: str) -> str:
-    """The ``<svg>`` element alone: sized by CSS, its ids unique in the page, no address in it."""
+    """Only the ``<svg>`` element: sized by CSS, ids unique in the page, without addresses."""
     view = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', document)
     body = re.search(r"<svg[^>]*>(.*)</svg>", document, re.DOTALL)
     if view is None or body is None:
@@ -86,7 +86,7 @@ def _inline(document: str, name: str, title: str) -> str:
 
 
 def _tag(tag: str, name: str) -> str:
-    """One tag of the figure ``name`` as the page needs it; the text between tags stays as is."""
+    """One tag of the figure ``name`` adapted to the page; text between tags is unchanged."""
     tag = re.sub(r'\bid="', f'id="{name}-', tag)
     tag = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", tag.replace("xlink:href", "href"))
     for colour, variable in _VARIABLES.items():
@@ -95,7 +95,7 @@ def _tag(tag: str, name: str) -> str:
 
 
 def log_axis(axes: Axes, name: str) -> None:
-    """A logarithmic axis with ticks at 1, 2, 5 and numbers in plain writing."""
+    """A logarithmic axis with ticks at 1, 2, 5 and numbers without exponents."""
     getattr(axes, f"set_{name}scale")("log")
     axis = getattr(axes, f"{name}axis")
     low, high = axis.get_data_interval()
@@ -107,7 +107,7 @@ def log_axis(axes: Axes, name: str) -> None:
 
 
 def tick(value: float, _position: int | None = None) -> str:
-    """A tick's number in plain writing: 0.5, 1600, 20k, 3M."""
+    """A tick's number without exponent: 0.5, 1600, 20k, 3M."""
     if abs(value) >= 1e4:
         return f"{value / 1e3:,.6g}k" if abs(value) < 1e6 else f"{value / 1e6:,.6g}M"
     return f"{value:g}".replace("-", "\N{MINUS SIGN}")

@@ -1,4 +1,4 @@
-"""Tables ready to be laid out: text in cells, the best of each column marked."""
+"""Tables of text for the template."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cell:
-    """The text of a cell, and whether it is its column's best."""
+    """The text of a cell, and whether it is the best of its column."""
 
     text: str
     best: bool = False
@@ -15,7 +15,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: its name, its cells, and what sets it apart, if anything."""
+    """A row of a table: its name, its cells, and its CSS class, if any."""
 
     name: str
     cells: tuple[Cell, ...]
@@ -24,7 +24,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: a heading for the row names, one for each column, the rows."""
+    """A table: the heading of the row names, one heading per column, and the rows."""
 
     corner: str
     columns: tuple[str, ...]

@@ -66,7 +66,7 @@ def test_samples_against_a_split_by_the_reference_stages_extractor(project, caps
         f"  A: drawn.npz, images of 4x4x1, lossless, N 60, {bias}",
         f"  B: artifacts/reference/train.npz, statistics, N 60, {bias}",
         f"  extractor: classifier ({extractor.digest[:12]}), mode: its own",
-        "  not checked, since a file does not tell: image_format",
+        "  not checked, because a file does not record it: image_format",
     ]
 
 
@@ -96,7 +96,7 @@ def test_statistics_are_saved_and_stand_for_the_images(project, capsys, extracto
     assert run(capsys, "a.npz", "real.npy")[1][0] == first
     code, _, (error,) = run(capsys, "real.npy", "real.npy", "--save-stats", "a.npz")
     assert code == 1
-    assert error.startswith("sid2: a.npz is there already")
+    assert error.startswith("sid2: a.npz exists already")
     assert run(capsys, "real.npy", "real.npy", "--save-stats", "a.npz", "--force")[0] == 0
     np.testing.assert_array_equal(
         Moments.load(project / "a.npz").mu,
@@ -104,7 +104,7 @@ def test_statistics_are_saved_and_stand_for_the_images(project, capsys, extracto
     )
 
 
-def test_jpeg_is_told_and_refused_unless_named(project, capsys):
+def test_jpeg_is_refused_unless_the_difference_is_named(project, capsys):
     for index, image in enumerate(DRAWN):
         pictures.save(project / "jpeg" / f"{index}.jpg", image[..., 0])
     code, _, (error,) = run(capsys, "jpeg", "real.npy")
@@ -211,7 +211,7 @@ def test_networks_of_the_users_own_weights(project, capsys, networks, arguments,
     assert saved["shape"] == [4, 4, 1]
 
 
-def test_what_cannot_be_compared_is_told_before_any_work(project, capsys, networks, monkeypatch):
+def test_what_cannot_be_compared_is_refused_before_any_work(project, capsys, networks, monkeypatch):
     monkeypatch.setattr(Brightness, "__call__", None)
     declared = {"extractor": "inception", "mode": "tf1", "extractor_digest": "other"}
     Moments.published(published("a.npz", size=2), declared).save(project / "b.npz")
@@ -237,7 +237,7 @@ def test_one_set_is_described_once(project, capsys, networks, monkeypatch):
     assert described == [1]
 
 
-def test_a_weight_file_that_is_not_there_is_told_of(project, capsys):
+def test_a_missing_weight_file_is_named(project, capsys):
     chosen = ["--extractor", "inception", "--weights", "w.pth"]
     code, lines, (error,) = run(capsys, "drawn.npz", "real.npy", *chosen)
     assert (code, lines) == (1, [])
@@ -245,7 +245,7 @@ def test_a_weight_file_that_is_not_there_is_told_of(project, capsys):
     assert "dvc import-url" in error
 
 
-def test_statistics_of_nobody_need_a_declaration(project, capsys):
+def test_statistics_without_provenance_need_a_declaration(project, capsys):
     published("a.npz", size=5)
     for other in ("a.npz", "drawn.npz"):
         code, _, (error,) = run(capsys, "a.npz", other)
@@ -291,7 +291,7 @@ def test_another_extractor_or_mode_is_refused(project, capsys, extractor):
         (["drawn.npz", "real.npy", "--unverified"], "sid2: the reference stage's extractor has"),
     ],
 )
-def test_what_cannot_be_measured_is_one_line(project, capsys, arguments, words):
+def test_an_error_is_one_line(project, capsys, arguments, words):
     np.save("one.npy", REAL[:1])
     np.save("wide.npy", np.concatenate([REAL, REAL], axis=2))
     code, lines, (error,) = run(capsys, *arguments)
@@ -321,6 +321,6 @@ def test_an_unknown_extractor_is_refused():
         ({"extractor": "dinov2"}, "FD-DINOv2"),
     ],
 )
-def test_fid_is_the_name_of_one_thing(provenance, name):
+def test_only_inception_with_the_published_weights_is_fid(provenance, name):
     expected = name or "Fréchet distance (inception, other weights, tf1)"
     assert comparison.title(provenance) == expected

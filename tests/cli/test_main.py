@@ -55,7 +55,7 @@ def test_a_preset_is_applied_and_the_difference_printed(project, capsys):
     assert text(project) == COMMITTED
 
 
-def test_data_that_is_there_is_not_asked_for(project, capsys):
+def test_existing_data_are_not_asked_for(project, capsys):
     for split in ("train", "val"):
         (project / "data" / "imagenet" / split).mkdir(parents=True)
     (project / INCEPTION).touch()
@@ -63,7 +63,7 @@ def test_data_that_is_there_is_not_asked_for(project, capsys):
     assert not [line for line in lines if "not there yet" in line]
 
 
-def test_a_dry_run_says_the_same_and_writes_nothing(project, capsys):
+def test_a_dry_run_prints_the_same_and_writes_nothing(project, capsys):
     code, dry, _ = run(capsys, "preset", "tiny", "--dry-run")
     assert code == 0
     assert text(project) == COMMITTED
@@ -153,7 +153,7 @@ def test_as_a_module_an_error_has_no_traceback(project):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_reader_may_stop_early(project):
+def test_a_closed_pipe_is_no_error(project):
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(

@@ -55,7 +55,7 @@ def test_the_table_of_samplers(project, capsys):
         (["out", "--format", "npz"], "npz"),
     ],
 )
-def test_samples_come_out_as_they_were_kept(project, capsys, arguments, form):
+def test_samples_are_exported_unchanged(project, capsys, arguments, form):
     code, lines, errors = run(capsys, "base", "--out", *arguments)
     assert (code, errors) == (0, [])
     assert lines == [f"{arguments[0]}: 11 samples of base as {form}"]
@@ -68,7 +68,7 @@ def test_samples_come_out_as_they_were_kept(project, capsys, arguments, form):
             np.testing.assert_array_equal(file["arr_1"], LABELS)
 
 
-def test_parquet_has_the_data_sets_names_of_classes(project, capsys):
+def test_parquet_has_the_class_names_of_the_data_set(project, capsys):
     run(capsys, "base", "--out", "a.parquet")
     dataset = image_sets.opened("a.parquet").dataset
     assert dataset.class_names == ("a", "b", "c")
@@ -91,31 +91,31 @@ def test_only_force_replaces(project, capsys):
     ("arguments", "words"),
     [
         (["bass", "--out", "x"], "sid2: no sampler 'bass'; the nearest is base; `sid2 samples"),
-        (["base"], "sid2: where are the samples of base to go? give --out PATH"),
+        (["base"], "sid2: no output path for the samples of base; give --out PATH"),
         (["base", "--out", "x.jpg"], "sid2: JPEG loses what a metric sees"),
         (["base", "--out", "x", "--format", "jpeg"], "sid2: JPEG loses what a metric sees"),
         (["base", "--out", "x", "--format", "gif"], "sid2: no format 'gif'"),
         (["video", "--out", "x"], "sid2: a PNG holds one image, not a clip"),
-        (["none", "--out", "x"], "sid2: artifacts/evaluate/none.npz holds no samples: raise"),
+        (["none", "--out", "x"], "sid2: artifacts/evaluate/none.npz has no samples: raise"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(project, capsys, arguments, words):
+def test_an_error_is_one_line(project, capsys, arguments, words):
     code, lines, (error,) = run(capsys, *arguments)
     assert (code, lines) == (1, [])
     assert error.startswith(words)
     assert sorted(path.name for path in project.iterdir()) == ["artifacts"]
 
 
-def test_names_of_classes_of_other_data_are_refused(project, capsys):
+def test_class_names_of_other_data_are_refused(project, capsys):
     manifest = project / "artifacts" / "prepare" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"a"', '"z"'))
     code, _, (error,) = run(capsys, "base", "--out", "a.parquet")
     assert code == 1
-    assert "is not that of the data that the samples were made of" in error
+    assert "is not the manifest of the data that the samples were made from" in error
     manifest.unlink()
     code, _, (error,) = run(capsys, "base", "--out", "a.parquet")
     assert code == 1
-    assert "manifest.json not found, which has the names of classes" in error
+    assert "manifest.json not found; Parquet needs its class names" in error
     assert run(capsys, "base", "--out", "a.npz")[0] == 0
 
 

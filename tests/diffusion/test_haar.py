@@ -1,4 +1,4 @@
-"""The Haar transform: orthonormal, invertible, and PyWavelets' own."""
+"""The Haar transform: orthonormal, invertible, equal to PyWavelets."""
 
 import jax
 import jax.numpy as jnp

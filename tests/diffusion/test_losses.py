@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import integrate
+from scipy import integrate, stats
 from scipy.special import expit
 
+from sid2core.diffusion import lowbit
 from sid2core.diffusion import parametrisation as par
 from sid2core.diffusion import weighting as wt
 from sid2core.diffusion.haar import from_subbands, subbands
@@ -69,7 +70,7 @@ def test_the_sigmoid_loss_in_x_eps_and_v(seed, low, bias, slope):
 
     logsnr, neg = jnp.asarray(lam), jnp.full(8, slope, jnp.float32)
     weight = wt.sigmoid(logsnr, bias)
-    # Only the error matters; given against zero it is not lost in rounding x or eps.
+    # Only the error matters; taken against zero it is not lost in rounding x or eps.
     for space, error in (("x", x - x_hat), ("v", v - v_hat), ("eps", eps - eps_hat)):
         error = jnp.asarray(error, jnp.float32)
         found = weighted_mse(error, jnp.zeros_like(error), logsnr, neg, weight, space)
@@ -147,7 +148,7 @@ def test_shapes_that_would_be_broadcast_are_refused(loss, unchecked):
             loss(**wrong, **levels)
 
 
-def test_a_bias_that_moves_is_no_number(unchecked):
+def test_a_bias_that_moves_is_not_a_number(unchecked):
     error, ones = draw(0, 2, 4, 4, 3), jnp.ones(2)
     with pytest.raises(TypeError, match=r"PowerLoss\(bias, levels\)"):
         power_loss(error, ones, ones, wt.TimeShiftedBias(-8.0, -3.0, 10), 1)
@@ -169,10 +170,10 @@ def expected_eps_error(lam):
     return (1 - share) + 0.2**2 * share + 0.1**2
 
 
-# End points 10 and -15.545 all three, by quite different roads.
+# All have the end points 10 and -15.545 and differ in between.
 END = -10.0 + 2.0 * math.log(32 / 512)
 SHIFT = 2.0 * math.log(32 / 64)
-ROADS = [
+PATHS = [
     CosineInterpolated(512),
     Cosine(END, 10.0),
     ShiftedCosine(64, 32, END - SHIFT, 10.0 - SHIFT),
@@ -191,42 +192,42 @@ def estimates(t, logsnr, neg, x, eps):
     rows = []
     for weighting in WEIGHTINGS:
         weight = weighting(logsnr, 0)
-        honest = weighted_mse(x, x_hat, logsnr, neg, weight)
-        careless = weighted_mse(x, x_hat, logsnr, jnp.full_like(neg, 25.0), weight)
+        correct = weighted_mse(x, x_hat, logsnr, neg, weight)
+        without = weighted_mse(x, x_hat, logsnr, jnp.full_like(neg, 25.0), weight)
         # The times are evenly spread, so only x and eps leave an error.
-        noise = honest - 0.5 * neg * weight * expected_eps_error(logsnr)
-        rows.append([jnp.mean(honest), jnp.std(noise) / DRAWS**0.5, jnp.mean(careless)])
+        noise = correct - 0.5 * neg * weight * expected_eps_error(logsnr)
+        rows.append([jnp.mean(correct), jnp.std(noise) / DRAWS**0.5, jnp.mean(without)])
     return rows
 
 
 @functools.cache
-def estimates_on_every_road():
+def estimates_of_every_schedule():
     t = antithetic_times(jax.random.key(0), DRAWS)
     x, eps = MEAN + STD * draw(1, DRAWS, 4), draw(2, DRAWS, 4)
-    roads = [estimates(t, s.logsnr(t), -s.dlogsnr_dt(t), x, eps) for s in ROADS]
-    return np.array(roads, np.float64)
+    rows = [estimates(t, s.logsnr(t), -s.dlogsnr_dt(t), x, eps) for s in PATHS]
+    return np.array(rows, np.float64)
 
 
 @pytest.mark.parametrize("index", range(len(WEIGHTINGS)), ids=lambda i: str(WEIGHTINGS[i]))
 def test_the_expected_loss_is_the_same_on_every_schedule(index):
-    """E_t L = ½ ∫ w(lam) E[(eps - eps_hat)²] dlam, whatever the road from one end to the other.
+    """E_t L = ½ ∫ w(lam) E[(eps - eps_hat)²] dlam for every schedule with these end points.
 
-    Dropping -dlam/dt makes it depend on the road.
+    Without -dlam/dt it depends on the schedule.
     """
     grid = np.linspace(END, 10.0, 801)
     weights = np.asarray(WEIGHTINGS[index](jnp.asarray(grid), 0), np.float64)
     expected = integrate.simpson(0.5 * weights * expected_eps_error(grid), x=grid)
-    honest, errors, careless = estimates_on_every_road()[:, index].T
-    assert np.all(np.abs(honest - expected) < 4 * errors)
+    correct, errors, without = estimates_of_every_schedule()[:, index].T
+    assert np.all(np.abs(correct - expected) < 4 * errors)
     assert max(errors) < 0.015 * expected
-    assert np.ptp(careless) > 0.08 * np.mean(careless)
+    assert np.ptp(without) > 0.08 * np.mean(without)
 
 
-def test_the_roads_share_their_ends():
-    for schedule in ROADS:
+def test_the_schedules_share_their_ends():
+    for schedule in PATHS:
         ends = schedule.logsnr_exact(np.array([0.0, 1.0]))
         np.testing.assert_allclose(ends, [10.0, END], atol=1e-9)
-    middles = [float(schedule.logsnr(0.5)) for schedule in ROADS]
+    middles = [float(schedule.logsnr(0.5)) for schedule in PATHS]
     assert np.ptp(middles) > 1.0
 
 
@@ -274,7 +275,7 @@ def noised(x, logsnr, neg):
 
 
 @pytest.mark.parametrize("name", LOW_PASSES)
-def test_the_power_loss_says_what_it_weighs_in_eps(name):
+def test_the_weights_of_the_power_loss_are_those_it_applies(name):
     """2 d e^-b 4^levels · ½ (-λ') w_s ||eps_s - eps_hat_s||² / d, of an error in one sub-band."""
     levels, bias = 2, -1.5
     lam, neg = jnp.array([-9.0, -3.0, 0.0, 5.0]), jnp.array([30.0, 8.0, 6.0, 12.0])
@@ -289,11 +290,39 @@ def test_the_power_loss_says_what_it_weighs_in_eps(name):
     np.testing.assert_allclose(found, factor * 0.5 * neg * weights[name] * squares, rtol=1e-3)
 
 
-def test_a_weighted_loss_says_its_weight():
-    lam = jnp.linspace(-9.0, 9.0, 5)
-    for weighting in WEIGHTINGS:
-        (weight,) = WeightedLoss(weighting).weights(lam, 0).values()
-        np.testing.assert_array_equal(weight, weighting(lam, 0))
+def edm_weight(lam):
+    return stats.norm.pdf(lam, 2.4, 2.4) * (np.exp(-lam) + 0.25)
+
+
+def low_bit_weight(lam):
+    """For images 4 pixels high: 8, 7, 6, 5 bits mixed as 1 : 4 : 4 : 6."""
+    errors = {bits: lowbit.eps_error(bits, lam + 2 * math.log(4)) for bits in (8, 7, 6, 5)}
+    return (errors[8] + 4 * errors[7] + 4 * errors[6] + 6 * errors[5]) / 15 / errors[8]
+
+
+CLOSED_FORMS = [
+    lambda lam: expit(-3.0 - lam),
+    edm_weight,
+    lambda lam: edm_weight(np.maximum(lam, -3.3077775)),
+    np.ones_like,
+    low_bit_weight,
+]
+
+
+@pytest.mark.parametrize(
+    ("weighting", "expected"),
+    list(zip(WEIGHTINGS, CLOSED_FORMS, strict=True)),
+    ids=[str(one) for one in WEIGHTINGS],
+)
+def test_weights_are_those_of_the_papers_and_those_that_the_loss_applies(weighting, expected):
+    """The loss of a unit error in eps is 1/2 (-lam') w."""
+    lam, neg = jnp.linspace(-9.0, 9.0, 19), jnp.full(19, 7.0)
+    loss = WeightedLoss(weighting)
+    (weight,) = loss.weights(lam, 0).values()
+    np.testing.assert_allclose(weight, expected(np.float64(lam)), rtol=1e-3, atol=1e-6)
+    given = noised(draw(2, 19, 4, 4, 2), lam, neg)
+    found = loss(given, given.eps + 1.0, par.Prediction.EPS, 0)
+    np.testing.assert_allclose(found, 0.5 * 7.0 * np.float64(weight), rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

@@ -9,7 +9,7 @@ from sid2core.diffusion.noise import standard_normal
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (4, 3, 2)])
-def test_equals_the_draw_of_that_shape(shape):
+def test_equals_jax_random_normal(shape):
     key = jax.random.key(3)
     found = standard_normal(key, shape)
     assert (found.shape, found.dtype) == (shape, jnp.float32)

@@ -110,7 +110,7 @@ def test_the_three_predictions_agree():
     ids=["x-v-x", "x-eps-x", "eps-x-eps", "eps-v-eps"],
 )
 def test_round_trips(recover, convert, scale):
-    """There and back again, up to the amplification each pair has by nature."""
+    """A conversion and its inverse, up to the amplification that each pair has in exact terms."""
     z, start = draw(11)
     logsnr = jnp.asarray(LOGSNR)
     back = np.asarray(recover(z, convert(z, start, logsnr), logsnr))
@@ -151,8 +151,8 @@ def test_half_precision_is_widened():
     np.testing.assert_array_equal(found, wide)
 
 
-def test_per_example_wants_one_value_an_example():
+def test_per_example_needs_one_value_per_example():
     assert per_example(jnp.arange(3.0), jnp.zeros((3, 2, 2, 1))).shape == (3, 1, 1, 1)
     for values in (jnp.zeros(1), jnp.zeros(()), jnp.zeros((3, 2))):
-        with pytest.raises(ValueError, match="one value an example"):
+        with pytest.raises(ValueError, match="one value per example"):
             per_example(values, jnp.zeros((3, 2)))

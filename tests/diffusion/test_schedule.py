@@ -183,7 +183,7 @@ def test_refuses_schedules_that_are_not_monotone():
 @pytest.mark.parametrize(
     "arguments", [(0,), (-3,), (64, 0), (64, 32, -1), (64, float("inf")), (64, float("nan"))]
 )
-def test_refuses_sizes_that_are_none(arguments):
+def test_refuses_invalid_sizes(arguments):
     with pytest.raises(ValueError, match="positive numbers of pixels"):
         CosineInterpolated(*arguments)
 

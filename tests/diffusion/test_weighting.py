@@ -1,4 +1,4 @@
-"""Weightings against their definitions, limits and the places where the paper reads them."""
+"""Weightings against their definitions, limits and the values that the paper states."""
 
 import functools
 import math
@@ -153,7 +153,7 @@ def test_low_bit_mixture_resembles_the_sigmoid():
     assert np.abs(mixture - weighted).mean() < np.abs(mixture - eight).mean() / 2
 
 
-def test_low_bit_mixture_for_images_is_read_further_up():
+def test_low_bit_mixture_for_images_is_shifted():
     lam = jnp.asarray(LOGSNR)
     shifted = wt.low_bit_mixture(lam + 2 * math.log(128))
     np.testing.assert_allclose(wt.low_bit_mixture(lam, image_size=128), shifted, rtol=1e-4)
@@ -169,6 +169,6 @@ def test_low_bit_mixture_for_images_is_read_further_up():
         ((9,), (1.0,), "from 1 to 8"),
     ],
 )
-def test_refuses_mixtures_that_are_none(bits, proportions, message):
+def test_refuses_invalid_mixtures(bits, proportions, message):
     with pytest.raises(ValueError, match=message):
         wt.LowBitWeighting(128, bits, proportions)

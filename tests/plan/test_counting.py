@@ -1,4 +1,4 @@
-"""Counts of parameters and FLOPs against the weights themselves, XLA, and hand-made sums."""
+"""Counts of parameters and FLOPs compared with the weights, XLA, and sums by hand."""
 
 import math
 
@@ -26,7 +26,7 @@ def preset(name):
     return build.network(params.model, shape, read.evidence.classes), read.evidence
 
 
-def test_levels_and_what_belongs_to_none_are_all_the_parameters():
+def test_levels_and_the_rest_are_all_the_parameters():
     weights = jax.jit(Network(TINY).init)(jax.random.key(0))
     rows = counting.levels(TINY, Network(TINY).shapes())
     others = ("conditioning", "patch_in", "patch_out", "norm_out")
@@ -50,8 +50,8 @@ def test_levels_and_what_belongs_to_none_are_all_the_parameters():
     ],
     ids=["images", "video", "other options"],
 )
-def test_all_but_the_elementwise_is_exactly_what_the_products_take(config):
-    """Counted once more from the program's own convolutions and matrix products."""
+def test_the_terms_are_exactly_the_matrix_products_and_convolutions(config):
+    """Counted a second time from the program's convolutions and matrix products."""
     network = Network(config)
     traced = jax.make_jaxpr(network.apply)(network.shapes(), *counting.example(config, 1))
     rows = {row.term: row.gflops for row in counting.terms(config, 1.0)}
@@ -63,7 +63,7 @@ def test_all_but_the_elementwise_is_exactly_what_the_products_take(config):
 
 
 def products(jaxpr):
-    """Multiply-adds of every matrix product and convolution but norms', borders included."""
+    """Multiply-adds of every matrix product and convolution except those of norms, with borders."""
     total = 0
     for equation in jaxpr.eqns:
         for value in equation.params.values():
@@ -82,11 +82,11 @@ def products(jaxpr):
 
 
 def of_a_norm(equation):
-    """Whether a product spreads groups over their channels: it is told with the norms."""
+    """Whether a product copies groups to their channels, which is part of a norm."""
     return equation.params["precision"] == (jax.lax.Precision.HIGHEST,) * 2
 
 
-def test_borders_are_the_taps_that_lie_outside():
+def test_borders_are_the_taps_outside_of_the_image():
     size, width = 5, 4
     config = configs.tiny(
         image_shape=(size, size, 3),
@@ -111,7 +111,7 @@ def test_borders_are_the_taps_that_lie_outside():
 
 @pytest.mark.parametrize("name", ["imagenet128-flop-heavy"])
 def test_xla_counts_what_the_paper_counts(name):
-    """Within 3 %, and the rest is what the terms say it is."""
+    """Within 3 %; the terms explain the rest."""
     network, evidence = preset(name)
     found = counting.xla_gflops(network)
     assert cost.forward_gflops(network) == pytest.approx(evidence.gflops_forward, rel=1e-3)

@@ -22,7 +22,7 @@ def by_remat(config, **execution):
     return {row.remat: row for row in rows}
 
 
-def test_state_is_four_numbers_a_parameter_and_gradients_one():
+def test_state_has_four_numbers_per_parameter_and_gradients_one():
     shapes = Network(CONFIG).shapes()
     count = sum(value.size for value in jax.jit(Network(CONFIG).init)(jax.random.key(0)).values())
     assert memory.state_bytes(shapes) == 16 * count
@@ -40,14 +40,14 @@ def test_recomputing_trades_memory_for_forwards():
 
 
 def test_blocks_keep_their_inputs():
-    """One more block keeps one more input, and its index, which no example has a share in."""
+    """One more block keeps one more input; its index does not depend on the batch."""
     deeper = configs.tiny(**(vars(CONFIG) | {"mid_depth": 5}))
     more = by_remat(deeper)[Remat.BLOCKS].kept - by_remat(CONFIG)[Remat.BLOCKS].kept
     height, width = CONFIG.grid(1)
     assert more == 4 * height * width * CONFIG.channels[1]
 
 
-def test_a_transformer_block_keeps_its_matrix_or_not():
+def test_only_xla_attention_keeps_its_matrix():
     wide = configs.tiny(image_shape=(32, 32, 3), patch_size=1)
     kept = {kind: by_remat(wide, attention=kind)[Remat.NONE].kept for kind in ("xla", "recomputed")}
     tokens = 16 * 16
@@ -55,8 +55,8 @@ def test_a_transformer_block_keeps_its_matrix_or_not():
     assert kept["xla"] - kept["recomputed"] > matrix
 
 
-def test_the_figures_are_near_what_xla_allocates():
-    """Its program for this backend: no less than half, no more than twice what is reckoned."""
+def test_memory_is_close_to_what_xla_allocates():
+    """XLA's program on this backend needs between half and twice the estimate."""
     network = Network(CONFIG, Execution(scan_blocks=99))
 
     def temporary(batch):
@@ -69,6 +69,6 @@ def test_the_figures_are_near_what_xla_allocates():
         return compiled.memory_analysis().temp_size_in_bytes
 
     found = (temporary(64) - temporary(32)) / 32
-    reckoned = by_remat(CONFIG, scan_blocks=99)[Remat.NONE].total
-    assert found == pytest.approx(reckoned, rel=1.0)
-    assert found > 0.5 * reckoned
+    estimate = by_remat(CONFIG, scan_blocks=99)[Remat.NONE].total
+    assert found == pytest.approx(estimate, rel=1.0)
+    assert found > 0.5 * estimate

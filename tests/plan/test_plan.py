@@ -1,4 +1,4 @@
-"""Time, fit and cures by hand-made sums; the command as users and programs call it."""
+"""Time, memory and cures compared with sums by hand; the command for people and programs."""
 
 import json
 
@@ -39,19 +39,19 @@ def planned(memory=100, devices=4, batch=4, remat=Remat.NONE, utilisation=0.5):
     return on_hardware(PRICE, device, devices, batch, remat, utilisation)
 
 
-def test_training_is_three_forwards_an_example():
+def test_training_costs_three_forward_passes_per_example():
     assert PRICE.training_zettaflops == pytest.approx(100e9 * 3 * 1e9 / 1e21)
 
 
-def test_days_are_products_over_what_the_devices_do():
+def test_days_are_flops_divided_by_the_rate_of_the_devices():
     seconds = 100e9 * 3 * 1e9 / (4 * 1e15 * 0.5)
     assert planned().days == pytest.approx(seconds / 86_400)
     assert planned(remat=Remat.BLOCKS).days == pytest.approx(seconds / 86_400 * 4 / 3)
     assert planned(remat=Remat.FULL).days == pytest.approx(seconds / 86_400 * 5 / 3)
 
 
-def test_what_fits_is_memory_less_state_by_the_example():
-    """90 GB of 100 are usable: less 20 of state whole, less 5 divided over four devices."""
+def test_the_largest_batch_follows_from_the_memory():
+    """90 of 100 GB are usable: minus 20 for replicated state, or 5 for state sharded over four."""
     most = {(one.remat, one.sharded): one.most for one in planned().fits}
     assert most == {
         (Remat.NONE, False): 7,
@@ -75,19 +75,19 @@ def test_what_fits_is_memory_less_state_by_the_example():
         (168, ["runtime.remat=full and runtime.mesh.data=1 and runtime.mesh.fsdp=4"]),
     ],
 )
-def test_cures_are_enough_and_the_quickest_comes_first(batch, expected):
+def test_cures_are_sufficient_and_the_fastest_comes_first(batch, expected):
     assert cures(planned(batch=batch))[: len(expected)] == expected
 
 
-def test_where_only_a_smaller_batch_helps_it_says_how_small():
+def test_the_largest_batch_is_named_if_only_a_smaller_one_helps():
     found = cures(planned(batch=1000))
     assert found == [
-        "lower train.batch_size to 28 (7 a device; remat none)",
-        "lower train.batch_size to 168 (42 a device; remat full, FSDP)",
+        "lower train.batch_size to 28 (7 per device; remat none)",
+        "lower train.batch_size to 168 (42 per device; remat full, FSDP)",
     ]
 
 
-def test_where_nothing_helps_it_says_so():
+def test_an_error_says_that_nothing_helps():
     (found,) = cures(planned(memory=5))
     assert "not even one example fits" in found
 
@@ -128,7 +128,7 @@ def test_the_command_for_people(root, capsys):
     assert code == 0
     assert "examples of 8 × 8 × 1, 10 classes" in out
     assert "on 2 × h200" in out
-    assert "a batch of 10 (5 a device) with remat none" in out
+    assert "a batch of 10 (5 per device) with remat none" in out
     assert "it fits" in out
 
 
@@ -146,7 +146,7 @@ def test_the_command_for_programs(root, capsys):
 
 
 def test_a_plan_allocates_no_weight(monkeypatch):
-    """Arrays of any size are refused while a price is made."""
+    """Allocating an array fails while the cost is computed."""
 
     def refused(*_, **__):
         pytest.fail("it allocated")
@@ -158,7 +158,7 @@ def test_a_plan_allocates_no_weight(monkeypatch):
     assert sum(array.size for array in new) < 100
 
 
-def test_data_that_are_not_there_need_their_classes_said(root, capsys):
+def test_missing_data_need_classes(root, capsys):
     folder = {"source": "folder", "path": "nowhere", "image_size": 16, "channels": 3}
     tiny.write(root, data=folder)
     code, _, err = run(capsys)
@@ -168,7 +168,7 @@ def test_data_that_are_not_there_need_their_classes_said(root, capsys):
     assert run(capsys, "--classes", "3")[0] == 0
 
 
-def test_json_holds_no_number_that_is_none():
+def test_json_has_only_finite_numbers():
     text.as_json(planned())
     json.dumps(text.as_json(planned()), allow_nan=False)
 

@@ -1,4 +1,4 @@
-"""Published figures are what is printed; this run's stand below them."""
+"""Published numbers are as printed; those of this run are below."""
 
 import pytest
 
@@ -53,7 +53,7 @@ def test_the_guided_rows_are_those_of_the_presets(model: str, size: int) -> None
     assert (gflops, fid, fd) == (f"{known.gflops_forward} GFLOPs", f"{known.fid:.2f}", "–")
 
 
-def test_this_run_stands_last_and_has_no_fid() -> None:
+def test_this_run_is_last_and_has_no_fid() -> None:
     found = rows(sampler("base", 91, 0.2061, 0.00799), sampler("large", 1024, 3.0, 652.8))
     assert list(found)[-3:] == ["This run, on digits", "base", "large"]
     assert found["This run, on digits"] == []
@@ -61,7 +61,7 @@ def test_this_run_stands_last_and_has_no_fid() -> None:
     assert found["large"] == ["1,024", "653 GFLOPs", "668 TFLOPs", "–", "–", "3.00"]
 
 
-def test_figure_16_holds_what_is_known() -> None:
+def test_figure_16_has_the_known_points() -> None:
     assert {(p.method, p.gflops, p.fid, p.pixels) for p in published.figure_16()} == {
         ("EDM2-S", 102, 1.68, False),
         ("EDM2-XXL", 552, 1.40, False),

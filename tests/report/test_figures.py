@@ -1,4 +1,4 @@
-"""Figures as SVG: legible in any colours, the same bytes, nothing from outside."""
+"""Figures as SVG: colours from the page, reproducible, without external references."""
 
 import math
 import re
@@ -47,7 +47,7 @@ def all_figures() -> dict[str, str]:
     }
 
 
-def test_they_take_every_colour_from_the_page() -> None:
+def test_colours_come_from_the_page() -> None:
     for name, svg in all_figures().items():
         colours = set(re.findall(r"#[0-9a-f]{6}\b", svg))
         # Black is matplotlib's clip path fill, which is never painted.
@@ -55,7 +55,7 @@ def test_they_take_every_colour_from_the_page() -> None:
         assert "var(--ink)" in svg, name
 
 
-def test_they_hold_no_address_and_no_date() -> None:
+def test_there_is_no_address_and_no_date() -> None:
     for svg in all_figures().values():
         assert "http" not in svg
         assert "<metadata" not in svg
@@ -77,7 +77,7 @@ def test_the_users_matplotlib_settings_do_not_matter() -> None:
         assert all_figures() == usual
 
 
-def test_a_curve_leaves_out_what_is_not_finite() -> None:
+def test_a_curve_omits_values_that_are_not_finite() -> None:
     frame = pd.DataFrame({"step": [1, 2, 3, 4], "loss": [1.0, NAN, math.inf, 0.5]})
     figures.curve(frame, "step", "loss", LABELS)
     figures.curve(frame.assign(loss=NAN), "step", "loss", LABELS)
@@ -93,7 +93,7 @@ def test_a_long_curve_stays_short_and_keeps_its_spike() -> None:
     assert len(figures.curve(frame, "step", "loss", LABELS)) < 60_000
 
 
-def test_several_students_are_told_apart() -> None:
+def test_several_students_have_separate_curves() -> None:
     frame = pd.DataFrame(
         {"step": [1, 2, 1, 2], "loss": [1.0, 2, 3, 4], "student": ["a", "a", "b", "b"]}
     )
@@ -118,7 +118,7 @@ def test_the_grid_prints_every_score_and_marks_two() -> None:
     assert sum("2nd" in text for text in found) == 1
 
 
-def test_lower_scores_are_stronger() -> None:
+def test_lower_scores_have_stronger_colours() -> None:
     svg = figures.heat_map(search(1, 2, 3, 4))
     strengths = [float(v) for v in re.findall(r"--series-1\); (?:fill-)?opacity: ([\d.]+)", svg)]
     assert len(strengths) == 4
@@ -133,7 +133,7 @@ def test_equal_distances_are_drawn() -> None:
     figures.distances(np.zeros(3), np.zeros(2))
 
 
-# The smallest preset, the default, among the published, beside them, and Kinetics'.
+# The smallest preset, the default, values among and beside the published ones, and Kinetics.
 COSTS = [1.28e-5, 0.008, 12.0, 137.4, 400.0, 652.8, 3591.0]
 
 
@@ -147,7 +147,7 @@ def marks(svg: str) -> dict[str, np.ndarray]:
 
 
 def own_line(svg: str) -> float:
-    """Where the vertical line of this run stands."""
+    """The position of the vertical line of this run."""
     (found,) = re.findall(
         r'd="M ([\d.]+) [\d.]+ *\n?L \1 [\d.]+[^"]*"[^>]*dasharray[^>]*--ink', svg
     )
@@ -155,7 +155,7 @@ def own_line(svg: str) -> float:
 
 
 @pytest.mark.parametrize("gflops", COSTS)
-def test_a_forward_pass_stands_where_its_cost_says(gflops: float) -> None:
+def test_a_forward_pass_is_at_its_cost(gflops: float) -> None:
     points = published.figure_16()
     svg = figures.forward_cost(points, gflops)
     drawn = np.concatenate([*marks(svg).values()])

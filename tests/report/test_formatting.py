@@ -1,4 +1,4 @@
-"""Numbers in words."""
+"""Numbers as text."""
 
 import math
 
@@ -29,7 +29,7 @@ def test_significant(value: float, text: str) -> None:
     assert formatting.significant(value) == text
 
 
-def test_a_column_has_one_count_of_decimals() -> None:
+def test_a_column_has_the_same_number_of_decimals() -> None:
     assert formatting.column([1.234, 12.3, math.nan, 0.05]) == ["1.23", "12.30", "–", "0.05"]
 
 

@@ -1,4 +1,4 @@
-"""Grids of pictures as PNG: what is where."""
+"""Grids of images as PNG: each cell at its place."""
 
 import base64
 import io
@@ -37,7 +37,7 @@ def cells_of(picture: NDArray[np.uint8], rows: int, columns: int, h: int, w: int
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("h", "w"), [(8, 8), (32, 48)])
-def test_a_grid_holds_every_cell_at_its_row_and_column(h: int, w: int, channels: int) -> None:
+def test_every_cell_is_at_its_row_and_column(h: int, w: int, channels: int) -> None:
     cells = np.random.default_rng(0).integers(0, 256, (3, 4, h, w, channels)).astype(np.uint8)
     found = cells_of(decode(images.grid_uri(cells)), 3, 4, h, w)
     np.testing.assert_array_equal(found[..., :channels], cells)
@@ -71,7 +71,7 @@ def test_large_cells_are_averaged() -> None:
     "samples",
     [np.zeros((1, 2, 8, 8, 2), np.uint8), np.zeros((1, 2, 8, 8, 1), np.float32)],
 )
-def test_what_is_no_picture_is_refused(samples: NDArray) -> None:
+def test_other_arrays_are_refused(samples: NDArray, unchecked: None) -> None:
     with pytest.raises(ValueError, match="expected uint8"):
         images.grid_uri(samples)
 

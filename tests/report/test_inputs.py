@@ -1,4 +1,4 @@
-"""Reading: what is missing or malformed is named, with the command that makes it."""
+"""Reading the inputs: errors name a missing or malformed file and the command that makes it."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def read(root: Path) -> inputs.Inputs:
     return inputs.read(synthetic.params(), root)
 
 
-def refused(root: Path, *words: str, by: type[Exception] = artifact.ArtifactError) -> None:
+def check_refused(root: Path, *words: str, by: type[Exception] = artifact.ArtifactError) -> None:
     with pytest.raises(by, match=".*".join(re.escape(word) for word in words)):
         read(root)
 
 
-def test_it_reads_everything(root: Path) -> None:
+def test_everything_is_read(root: Path) -> None:
     found = read(root)
     assert [s.name for s in found.samplers] == ["base", "constant", "interval", "student_8"]
     assert [s.student for s in found.samplers] == [False, False, False, True]
-    assert found.yardstick.name == "train_images"
+    assert found.baseline.name == "train_images"
     assert (len(found.train), len(found.held_out)) == (120, 40)
     assert found.search.best.fd_train_mean == min(s.fd_train_mean for s in found.search.settings)
     assert found.search.best.fd_train_mean < found.search.runner_up.fd_train_mean
@@ -76,30 +76,30 @@ def test_samples_are_read(root: Path) -> None:
 @pytest.mark.parametrize(("name", "stage"), REPORTS.items())
 def test_a_missing_report_is_named(root: Path, name: str, stage: str) -> None:
     (root / name).unlink()
-    refused(root, name, "not found", f"dvc repro {stage}")
+    check_refused(root, name, "not found", f"dvc repro {stage}")
 
 
 @pytest.mark.parametrize(("name", "stage"), REPORTS.items())
 @pytest.mark.parametrize("content", ["", '{"a": ', "[1]", "a,b\n1,2\n", "\x00"])
 def test_a_malformed_report_is_named(root: Path, name: str, stage: str, content: str) -> None:
     (root / name).write_text(content, encoding="utf-8")
-    refused(root, name, "malformed", f"dvc repro -f -s {stage}")
+    check_refused(root, name, "malformed", f"dvc repro -f -s {stage}")
 
 
 @pytest.mark.parametrize("stage", ["prepare", "guidance_search", "evaluate"])
 def test_a_missing_artifact_is_named(root: Path, stage: str) -> None:
     shutil.rmtree(root / "artifacts" / stage)
-    refused(root, stage, "not found", f"dvc repro {stage}")
+    check_refused(root, stage, "not found", f"dvc repro {stage}")
 
 
 def test_a_swapped_artifact_is_refused(root: Path) -> None:
     with artifact.create("guidance_search", {"other": 1}, root=root / "artifacts") as draft:
         best = root / "artifacts/guidance_search/best.json"
         draft.path("best.json").write_bytes(best.read_bytes())
-    refused(root, "evaluate was made from guidance_search", "dvc repro evaluate")
+    check_refused(root, "evaluate was made from guidance_search", "dvc repro evaluate")
 
 
-def test_nothing_distilled_is_no_error(root: Path) -> None:
+def test_distillation_is_optional(root: Path) -> None:
     shutil.rmtree(root / "reports/distill")
     found = read(root)
     assert (found.distill_curve, found.distill) == (None, {})
@@ -113,7 +113,7 @@ def test_stages_must_be_readable(root: Path, content: str | None) -> None:
     path.unlink()
     if content is not None:
         path.write_text(content, encoding="utf-8")
-    refused(root, "dvc.yaml")
+    check_refused(root, "dvc.yaml")
 
 
 def change(path: Path, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
@@ -122,28 +122,28 @@ def change(path: Path, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
 
 def test_rows_must_be_the_samplers_of_evaluate(root: Path) -> None:
     change(root / "reports/evaluate/samplers.csv", lambda table: table.iloc[::-1])
-    refused(root, "samplers.csv is malformed", "rows are ['train_images'", "dvc repro")
+    check_refused(root, "samplers.csv is malformed", "rows are ['train_images'", "dvc repro")
 
 
-def test_a_word_among_numbers_is_named(root: Path) -> None:
+def test_text_in_a_column_of_numbers_is_named(root: Path) -> None:
     change(
         root / "reports/train/curve.csv",
         lambda table: table.astype({"loss": object}).replace({"loss": {table.loss[3]: "much"}}),
     )
-    refused(root, "curve.csv is malformed: column loss", "'much'")
+    check_refused(root, "curve.csv is malformed: column loss", "'much'")
 
 
-def test_a_lost_column_is_named(root: Path) -> None:
+def test_a_missing_column_is_named(root: Path) -> None:
     change(root / "reports/evaluate/samplers.csv", lambda table: table.drop(columns="nfe"))
-    refused(root, "samplers.csv is malformed: no column ['nfe']")
+    check_refused(root, "samplers.csv is malformed: no column ['nfe']")
 
 
-def test_a_lost_curve_is_named(root: Path) -> None:
+def test_a_missing_curve_is_named(root: Path) -> None:
     change(
         root / "reports/analysis/figure12.csv",
         lambda table: table[table.curve != "sigmoid_weighted"],
     )
-    refused(
+    check_refused(
         root,
         "figure12.csv is malformed: curves are ['mixture'], expected",
         "dvc repro -f -s analysis",
@@ -165,7 +165,7 @@ def test_further_sub_bands_may_have_a_weight(root: Path) -> None:
 @pytest.mark.parametrize(("table", "name"), [("weighting", "heavy_LH"), ("figure12", "weight_LH")])
 def test_a_curve_of_another_name_is_refused(root: Path, table: str, name: str) -> None:
     add_curve(root, table, name)
-    refused(root, f"{table}.csv is malformed: curves are", name, "dvc repro -f -s analysis")
+    check_refused(root, f"{table}.csv is malformed: curves are", name, "dvc repro -f -s analysis")
 
 
 @pytest.mark.parametrize(("name", "column"), [("figure11", "eps_error"), ("weighting", "logsnr")])
@@ -174,20 +174,22 @@ def test_a_gap_in_a_curve_is_named(root: Path, name: str, column: str) -> None:
         root / f"reports/analysis/{name}.csv",
         lambda table: table.assign(**{column: table[column].mask(table.index == 3)}),
     )
-    refused(root, f"{name}.csv is malformed: column {column} holds no number", "dvc repro")
+    check_refused(
+        root, f"{name}.csv is malformed: column {column} has rows without a number", "dvc repro"
+    )
 
 
-def test_a_lost_gap_is_named(root: Path) -> None:
+def test_a_missing_gap_is_named(root: Path) -> None:
     artifact.write_json(root / "reports/analysis/metrics.json", {"figure12_gap_max": 0.2})
-    refused(root, "analysis/metrics.json is malformed", "'figure12_gap_mean'", "analysis")
+    check_refused(root, "analysis/metrics.json is malformed", "'figure12_gap_mean'", "analysis")
 
 
-def test_a_lost_number_is_named(root: Path) -> None:
+def test_a_missing_number_is_named(root: Path) -> None:
     artifact.write_json(root / "reports/train/metrics.json", {"loss": 1, "steps": "many"})
-    refused(root, "train/metrics.json is malformed", "'steps'")
+    check_refused(root, "train/metrics.json is malformed", "'steps'")
 
 
-def test_null_is_not_known(root: Path) -> None:
+def test_null_is_unknown(root: Path) -> None:
     path = root / "reports/train/metrics.json"
     artifact.write_json(path, json.loads(path.read_text()) | {"training_pflops": None})
     assert np.isnan(read(root).training["training_pflops"])
@@ -197,21 +199,21 @@ def test_null_is_not_known(root: Path) -> None:
     ("name", "column", "row", "value", "words"),
     [
         ("levels", "level", 0, 1, "levels are ['1', '1'], expected 0, 1, … in order"),
-        ("levels", "kind", 1, "dense", "column kind holds ['dense'], expected res|transformer"),
-        ("levels", "grid", 0, "8*8", "column grid holds ['8*8']"),
-        ("levels", "grid", 1, "0x4", "column grid holds ['0x4']"),
-        ("levels", "parameters", 0, -1, "column parameters must hold a number of 0 or more"),
-        ("levels", "gflops", 1, None, "column gflops must hold a number of 0 or more"),
-        ("levels", "gflops", 1, "inf", "column gflops must hold a number of 0 or more"),
+        ("levels", "kind", 1, "dense", "column kind has ['dense'], expected res|transformer"),
+        ("levels", "grid", 0, "8*8", "column grid has ['8*8']"),
+        ("levels", "grid", 1, "0x4", "column grid has ['0x4']"),
+        ("levels", "parameters", 0, -1, "column parameters must have a number of 0 or more"),
+        ("levels", "gflops", 1, None, "column gflops must have a number of 0 or more"),
+        ("levels", "gflops", 1, "inf", "column gflops must have a number of 0 or more"),
         ("remat", "remat", 1, "none", "remat is ['none', 'none', 'full'], expected ['none',"),
         ("remat", "forwards", 2, "three", "column forwards: could not convert"),
-        ("remat", "activation_mib_image", 0, None, "column activation_mib_image must hold"),
+        ("remat", "activation_mib_image", 0, None, "column activation_mib_image must have"),
         ("terms", "term", 5, "the compiler's count", "expected XLA's count in the last row"),
-        ("terms", "term", 1, "XLA's own", "expected XLA's count in the last row alone"),
-        ("terms", "gflops", 2, None, "column gflops must hold a number in every row"),
+        ("terms", "term", 1, "XLA's own", "expected XLA's count in the last row only"),
+        ("terms", "gflops", 2, None, "column gflops must have a number in every row"),
     ],
 )
-def test_a_plan_that_cannot_be_is_named(
+def test_a_malformed_plan_is_named(
     root: Path, name: str, column: str, row: int, value: object, words: str
 ) -> None:
     def edit(table: pd.DataFrame) -> pd.DataFrame:
@@ -220,14 +222,14 @@ def test_a_plan_that_cannot_be_is_named(
         return table
 
     change(root / f"reports/plan/{name}.csv", edit)
-    refused(root, f"plan/{name}.csv is malformed", words, "dvc repro -f -s plan")
+    check_refused(root, f"plan/{name}.csv is malformed", words, "dvc repro -f -s plan")
 
 
 @pytest.mark.parametrize("value", [None, -1.0, "much"])
 def test_a_plan_without_a_number_is_named(root: Path, value: object) -> None:
     path = root / "reports/plan/metrics.json"
     artifact.write_json(path, json.loads(path.read_text()) | {"state_mib": value})
-    refused(root, "plan/metrics.json is malformed", "'state_mib'", "dvc repro -f -s plan")
+    check_refused(root, "plan/metrics.json is malformed", "'state_mib'", "dvc repro -f -s plan")
 
 
 def rewrite(root: Path, stage: str, name: str, content: bytes | None) -> None:
@@ -263,13 +265,13 @@ def arrays(tmp_path: Path, **values: np.ndarray) -> bytes:
 def test_grids_must_fit_the_data(root: Path, tmp_path: Path, grid: np.ndarray) -> None:
     names = ["base", "constant", "interval", "student_8"]
     rewrite(root, "evaluate", "grids.npz", arrays(tmp_path, **dict.fromkeys(names, grid)))
-    refused(root, "grids.npz is malformed: base is", "expected uint8 [10, columns, 8, 8, 1]")
+    check_refused(root, "grids.npz is malformed: base is", "expected uint8 [10, columns, 8, 8, 1]")
 
 
-def test_a_lost_grid_is_named(root: Path, tmp_path: Path) -> None:
+def test_a_missing_grid_is_named(root: Path, tmp_path: Path) -> None:
     grid = np.zeros((10, 4, 8, 8, 1), np.uint8)
     rewrite(root, "evaluate", "grids.npz", arrays(tmp_path, base=grid))
-    refused(root, "grids.npz is malformed: no grid of ['constant', 'interval', 'student_8']")
+    check_refused(root, "grids.npz is malformed: no grid of ['constant', 'interval', 'student_8']")
 
 
 def test_samples_must_fit_the_data(root: Path, tmp_path: Path) -> None:
@@ -295,10 +297,10 @@ def test_the_best_must_be_of_the_grid(root: Path, content: bytes) -> None:
         artifact.load("prepare", root=root / "artifacts"),
         artifact.load("guidance_search", root=root / "artifacts"),
     )
-    refused(root, "best.json is malformed", "dvc repro")
+    check_refused(root, "best.json is malformed", "dvc repro")
 
 
-def test_films_are_not_pictures(root: Path) -> None:
+def test_clips_are_refused(root: Path) -> None:
     with artifact.create("prepare", {}, root=root / "artifacts") as draft:
         draft.facts |= {"shape": [16, 8, 8, 3], "class_names": [], "splits": {}}
-    refused(root, "records of shape [16, 8, 8, 3]", "the page shows images")
+    check_refused(root, "records of shape [16, 8, 8, 3]", "the page shows images")

@@ -1,4 +1,4 @@
-"""The low-bit view's figures: every curve once, named, in the page's colours."""
+"""The figures of the low-bit view: every curve once, with its name, in the page's colours."""
 
 import re
 from dataclasses import replace
@@ -54,7 +54,7 @@ def test_both_curves_are_drawn_and_named() -> None:
     for part, curve in ((first, "sigmoid_weighted"), (second, "mixture")):
         values = table[table["curve"] == curve]["value"]
         assert np.corrcoef(np.interp(_grid(part), *part.T), _at(values))[0, 1] > 0.999
-    # Told apart without colour too.
+    # Distinguishable without colour.
     assert svg.count("stroke-dasharray") >= 1
 
 
@@ -67,7 +67,7 @@ def _at(values: pd.Series) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["figure11", "figure12"])
-def test_they_take_every_colour_from_the_page(name: str) -> None:
+def test_colours_come_from_the_page(name: str) -> None:
     svg = figures()[name]
     assert set(re.findall(r"#[0-9a-f]{6}\b", svg)) <= {"#000000", "#ffffff"}
     assert svg == figures()[name]
@@ -86,7 +86,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> inputs.Inputs:
 
 
 def with_loss(read: inputs.Inputs, name: str, **given: float) -> inputs.Inputs:
-    """What the page reads for another loss: its parameters, and for power its sub-bands."""
+    """The inputs of the page for another loss: its parameters, and the sub-bands of power."""
     raw = synthetic.raw_params()
     loss = raw["diffusion"]["loss"]
     loss |= {"name": name, name: loss.get(name, {}) | given}
@@ -102,31 +102,31 @@ def with_loss(read: inputs.Inputs, name: str, **given: float) -> inputs.Inputs:
     [
         ("sigmoid", {"bias": 4.0}, "bias 4 in use corresponds to 8.2 for a single value."),
         # 2 log(64 / 8)
-        ("edm", {}, "for 8 it is moved by 2 log(64 / 8) = 4.2."),
+        ("edm", {}, "for 8 it is shifted by 2 log(64 / 8) = 4.2."),
         ("edm_monotonic", {}, "2 log(64 / 8) = 4.2, and flat below its peak."),
-        ("elbo", {}, "every log-SNR counts alike."),
-        ("low_bit", {}, "moved by 2 log 8 from a single value to the image."),
+        ("elbo", {}, "every log-SNR has the same weight."),
+        ("low_bit", {}, "shifted by 2 log 8 from a single value to the image."),
         ("power", {"bias": -1.0, "levels": 1}, "2^l sigmoid(−1 − l log 2 − log-SNR)"),
         ("power", {"bias": -1.0, "levels": 0}, "Haar sub-bands (levels: 0)"),
         (
             "sigmoid",
             {"bias": -3.0, "bias_start": -8.0, "bias_steps": 100_000},
-            "moves there from −8 over the first 100,000 steps (SiD2 supplement C.2)",
+            "moves to this value from −8 over the first 100,000 steps (SiD2 supplement C.2)",
         ),
         (
             "power",
             {"bias": -3.0, "levels": 1, "bias_start": -6.5, "bias_steps": 9},
-            "moves there from −6.5 over the first 9 steps",
+            "moves to this value from −6.5 over the first 9 steps",
         ),
     ],
 )
-def test_every_loss_is_put_into_words(
+def test_every_loss_is_described(
     read: inputs.Inputs, name: str, given: dict[str, float], words: str
 ) -> None:
     view = low_bit.view(with_loss(read, name, **given))
     assert words in view["loss"]
     drawn = texts(view["weights"])
-    assert "EDM, made monotone" in drawn
+    assert "EDM, made monotonic" in drawn
     if given.get("levels"):
         assert {"power, in use: LL", "power: HH"} <= set(drawn)
         assert len(lines(view["weights"])) == 3
@@ -135,6 +135,6 @@ def test_every_loss_is_put_into_words(
         assert len(lines(view["weights"])) == 2
 
 
-def test_the_page_holds_the_words_of_the_loss(read: inputs.Inputs) -> None:
+def test_the_page_describes_the_loss(read: inputs.Inputs) -> None:
     text = page.build(with_loss(read, "power", bias=-1.0, levels=1))
     assert "The power loss splits the error into Haar sub-bands (levels: 1)" in text

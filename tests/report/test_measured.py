@@ -15,7 +15,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_distance_shows_its_interval_and_its_bias(folder: Path) -> None:
-    own, inception = measured.view(measured.read(folder), TITLES)["panels"]
+    own, inception = measured.view(measured.read(folder), TITLES)["extractors"]
     assert own["name"] == "the data set’s own extractor"
     assert own["table"].columns == ("fd eval", "kd train", "precision")
     first = own["table"].rows[0]
@@ -32,7 +32,7 @@ def test_a_distance_shows_its_interval_and_its_bias(folder: Path) -> None:
     assert own["samples"] == 1000
 
 
-def test_costs_are_the_supplements_with_the_time_it_took(folder: Path) -> None:
+def test_costs_include_the_measured_time(folder: Path) -> None:
     table = measured.view(measured.read(folder), TITLES)["costs"]
     texts = [[cell.text for cell in row.cells] for row in table.rows]
     assert len(texts) == 4

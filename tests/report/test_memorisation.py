@@ -1,4 +1,4 @@
-"""Which images are searched, and that their numbers are those of the whole split."""
+"""Which images are searched, and that indices are those of the whole split."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_all_or_evenly_spaced_runs_are_chosen(length: int, limit: int) -> None:
 
 
 @pytest.mark.parametrize("limit", [100, 1000])
-def test_neighbours_are_numbered_as_in_the_whole_split(
+def test_indices_are_those_of_the_whole_split(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     synthetic.write(tmp_path, synthetic.World())

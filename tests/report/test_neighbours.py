@@ -1,4 +1,4 @@
-"""Nearest neighbours against the plain definition."""
+"""Nearest neighbours compared with the plain definition."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def brute_force(queries: NDArray, pool: NDArray, count: int) -> tuple[NDArray, N
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(4, 6, 1), (8, 8, 3), (1, 1, 1)]))
-def test_it_is_the_plain_definition(seed: int, shape: tuple[int, int, int]) -> None:
+def test_distances_follow_the_definition(seed: int, shape: tuple[int, int, int]) -> None:
     random = np.random.default_rng(seed)
     queries = random.integers(0, 256, (5, *shape)).astype(np.uint8)
     pool = random.integers(0, 256, (17, *shape)).astype(np.uint8)
@@ -35,7 +35,7 @@ def test_it_is_the_plain_definition(seed: int, shape: tuple[int, int, int]) -> N
         np.testing.assert_array_equal(found.index, index)
 
 
-def test_how_the_pool_is_cut_does_not_matter() -> None:
+def test_the_result_does_not_depend_on_the_chunks() -> None:
     random = np.random.default_rng(7)
     queries, pool = (random.integers(0, 4, (n, 3, 3, 1)).astype(np.uint8) for n in (6, 40))
     whole = neighbours.nearest(queries, [pool], 4)
@@ -44,7 +44,7 @@ def test_how_the_pool_is_cut_does_not_matter() -> None:
     np.testing.assert_array_equal(whole.distance, parts.distance)
 
 
-def test_equal_images_are_at_zero_and_the_first_is_named() -> None:
+def test_equal_images_have_distance_zero_and_the_first_is_returned() -> None:
     pool = np.random.default_rng(8).integers(0, 256, (9, 16, 16, 3)).astype(np.uint8)
     pool[6] = pool[2]
     found = neighbours.nearest(pool[[6, 4]], [pool], 2)

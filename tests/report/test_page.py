@@ -1,4 +1,4 @@
-"""The page as a document: whole, self-contained, escaped, the same bytes each time."""
+"""The page: complete, self-contained, escaped and reproducible."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VOID = {"meta", "link", "img", "br", "path", "use", "rect"}
 
 
 class Document(HTMLParser):
-    """Tags with their attributes and the section they stand in, and the text of each section."""
+    """Tags with their attributes and section, and the text of each section."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ def document(text: str) -> Document:
     return Document(text)
 
 
-def test_the_sections_stand_in_order(document: Document) -> None:
+def test_the_sections_are_in_order(document: Document) -> None:
     assert [attributes["id"] for attributes, _ in document.all("section")] == SECTIONS
     linked = [a["href"] for a, section in document.all("a") if section == "head"]
     assert linked == [f"#{name}" for name in SECTIONS]
@@ -115,11 +115,11 @@ def test_every_sampler_is_in_every_place(document: Document) -> None:
     assert "Real training images" in document.words("samplers")
 
 
-def test_the_summary_holds_the_headline_numbers(document: Document) -> None:
+def test_the_summary_has_the_main_numbers(document: Document) -> None:
     words = document.words("head")
     for part in (
         "120 training images of ",
-        "40 were held back",
+        "40 other images are the eval split",
         "Guidance in an interval, takes 64 steps and reaches fd 2.87",
         "n = 1,000 samples",
         "fd 4.12",
@@ -131,12 +131,12 @@ def test_the_summary_holds_the_headline_numbers(document: Document) -> None:
         assert part in words
 
 
-def test_the_low_bit_view_holds_its_numbers_and_sources(document: Document) -> None:
+def test_the_low_bit_view_has_its_numbers_and_sources(document: Document) -> None:
     words = document.words("low-bit")
     for part in (
         "data of 1 to 8 bits",
         "sigmoid(10.7 − log-SNR)",
-        "mixed of 8, 7, 6, 5 bits as 1 : 4 : 4 : 6",
+        "mixture of data of 8, 7, 6, 5 bits in the proportions 1 : 4 : 4 : 6",
         "at most 0.312, at log-SNR 9.5, and by 0.043 on average",
         "supplement A, Figure 11",
         "supplement A, Figure 12",
@@ -146,13 +146,13 @@ def test_the_low_bit_view_holds_its_numbers_and_sources(document: Document) -> N
         assert part in words
 
 
-def test_the_plan_holds_its_numbers_with_units(document: Document) -> None:
+def test_the_plan_has_its_numbers_with_units(document: Document) -> None:
     words = document.words("plan")
     for part in (
         "the network has 1,243,777 parameters",
         "costs 28.1 MFLOPs by the supplement’s formulas and 30.8 MFLOPs by XLA’s own count",
         "the whole training costs 16.2 TFLOPs",
-        "hold 19.0 MiB in float32, and the gradient 4.74 MiB more",
+        "take 19.0 MiB in float32, and the gradient 4.74 MiB more",
         # 28.1 / 30.8; the parts add up to 30.3
         "here 91.2% of XLA’s count",
         "The parts add up to 30.3 MFLOPs, 98.4% of it",
@@ -163,7 +163,7 @@ def test_the_plan_holds_its_numbers_with_units(document: Document) -> None:
         assert part in words
 
 
-def test_the_costs_stand_beside_published_ones(document: Document) -> None:
+def test_the_costs_are_beside_published_ones(document: Document) -> None:
     words = document.words("costs")
     for part in (
         "EDM2-S 63 102 GFLOPs 42.5 TFLOPs – 1.68 –",
@@ -214,13 +214,13 @@ def test_nothing_comes_from_outside(document: Document, text: str) -> None:
     assert policies[0]["content"].startswith("default-src 'none'")
 
 
-def test_references_lead_to_ids_that_are_unique(document: Document, text: str) -> None:
+def test_references_lead_to_unique_ids(document: Document, text: str) -> None:
     ids = [attributes["id"] for _, attributes, _ in document.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', text)) <= set(ids)
 
 
-def test_pictures_and_tables_speak(document: Document) -> None:
+def test_images_and_tables_are_accessible(document: Document) -> None:
     assert all(attributes["alt"] for attributes, _ in document.all("img"))
     roles = [attributes.get("role") for attributes, _ in document.all("svg")]
     assert set(roles) == {"img"}
@@ -271,11 +271,11 @@ def test_neighbours_are_the_nearest(document: Document, root: Path) -> None:
     distance, index = brute_force(images, found.train.images, 3)
     held_out, _ = brute_force(found.held_out.images, found.train.images, 1)
     words = document.words("memorisation")
-    assert f"lies {np.median(distance[:, 0]):.3f} from its nearest training image" in words
-    assert f"lies {np.median(held_out):.3f} from its own" in words
+    assert f"nearest training image is {np.median(distance[:, 0]):.3f} for 30 samples" in words
+    assert f"{np.median(held_out):.3f} for 40 held-out images" in words
     pictures = [decode(uri)[..., :1] for uri in uris(document, "memorisation")]
     closest = int(distance[:, 0].argmin())
-    # The closest of all comes first, then the first sample of each class: rows 0 to 7 here.
+    # The closest sample comes first, then the first sample of each class: rows 0 to 7 here.
     assert len(pictures) == 4 * 9
     for place, row in enumerate([closest, *range(8)]):
         np.testing.assert_array_equal(pictures[4 * place], images[row])
@@ -285,7 +285,7 @@ def test_neighbours_are_the_nearest(document: Document, root: Path) -> None:
             assert f"{distance[row, rank]:.3f}" in words
 
 
-def test_provenance_tells_what_made_it(document: Document, root: Path) -> None:
+def test_provenance_is_complete(document: Document, root: Path) -> None:
     words = document.words("provenance")
     assert "log_every" not in words
     for part in ("python -m stages.train", "make repro", "dvc metrics diff", "jax"):
@@ -300,7 +300,7 @@ HOSTILE = '<script>alert("x")</script>'
 BREAKOUT = "\"'><img src=x onerror=alert(1)>&amp;{{ 7 * 7 }} $\\frac{"
 
 
-def test_hostile_names_stay_text(tmp_path: Path) -> None:
+def test_hostile_names_are_escaped(tmp_path: Path) -> None:
     world = synthetic.with_sampler("interval", title=BREAKOUT)
     names = (HOSTILE, BREAKOUT, *synthetic.NAMES[2:])
     root = synthetic.write(tmp_path, replace(world, class_names=names))
@@ -315,18 +315,18 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         assert " ".join(BREAKOUT.split()) in document.words(section)
 
 
-def test_what_is_not_finite_is_said(tmp_path: Path) -> None:
+def test_values_that_are_not_finite_are_reported(tmp_path: Path) -> None:
     curve = synthetic.curve()
     curve.loc[[3, 5], "loss"] = np.nan
     curve.loc[5, "grad_norm"] = np.inf
     world = synthetic.with_sampler("interval", fd_eval=None, agreement=None)
     root = synthetic.write(tmp_path, replace(world, curve=curve))
     document = Document(build(root))
-    assert "2 logged steps hold a loss or a gradient norm that is not finite" in document.words(
+    assert "2 logged steps have a loss or a gradient norm that is not finite" in document.words(
         "training"
     )
     assert "Its best sampler, Base, takes 64 steps" in document.words("head")
-    # The only guided sampler that is left is the one to check.
+    # The only remaining guided sampler is the one to check.
     assert "samples of Constant guidance" in document.words("memorisation")
     assert re.findall(r"\b(?:nan|inf|None)\b", " ".join(document.text.values())) == []
 
@@ -337,7 +337,7 @@ def test_a_page_without_any_score_is_still_a_page(tmp_path: Path) -> None:
     root = synthetic.write(tmp_path, replace(synthetic.World(), samplers=table))
     shutil.rmtree(root / "reports/distill")
     document = Document(build(root))
-    assert "No sampler of it has a finite distance" in document.words("head")
+    assert "No sampler has a finite distance" in document.words("head")
     assert "no best one to check" in document.words("memorisation")
     assert "Distillation" not in document.words("training")
 
@@ -365,5 +365,5 @@ def test_no_guided_sampler(tmp_path: Path) -> None:
     table = table[table.sampler.isin(["base", "train_images"])]
     root = synthetic.write(tmp_path, replace(synthetic.World(), samplers=table))
     document = Document(build(root))
-    assert "samples of Base lies" in document.words("memorisation")
+    assert "samples of Base and" in document.words("memorisation")
     assert len(uris(document, "samples")) == 2

@@ -1,4 +1,4 @@
-"""The plan's tables: what the files hold, in units that suit their size."""
+"""The plan's tables: the contents of the files, in units that fit their size."""
 
 import math
 
@@ -54,7 +54,7 @@ def column(table: Table, name: str) -> list[str]:
     return [row.cells[table.columns.index(name)].text for row in table.rows]
 
 
-def test_the_levels_are_the_files() -> None:
+def test_the_levels_are_those_of_the_file() -> None:
     table = plan.level_table(made())
     assert [row.name for row in table.rows] == ["0, finest", "1, middle", "whole network"]
     assert column(table, "blocks of kind") == ["residual", "Transformer", ""]
@@ -105,14 +105,14 @@ def test_memory_of_an_example_and_of_a_batch(
 ) -> None:
     table = plan.remat_table(made(scale), 64)
     assert [row.name for row in table.rows] == ["none", "blocks", "full"]
-    assert column(table, f"{headings[0]} kept, an example") == one
-    assert column(table, f"{headings[1]} kept, a batch of 64") == batch
-    assert column(table, "forward passes a step") == ["1", "2", "3"]
+    assert column(table, f"{headings[0]} kept per example") == one
+    assert column(table, f"{headings[1]} kept per batch of 64") == batch
+    assert column(table, "forward passes per step") == ["1", "2", "3"]
     assert column(table, "with the backward pass") == ["3", "4", "5"]
     assert {row.kind for row in table.rows} == {""}
 
 
-def test_the_numbers_in_words() -> None:
+def test_the_numbers_of_the_view() -> None:
     view = plan.view(made(), 64)
     assert {name: view[name] for name in NUMBERS} == NUMBERS
     assert view["training_gflops"] == pytest.approx(16_186)
@@ -121,7 +121,7 @@ def test_the_numbers_in_words() -> None:
     assert view["blocks_share"] == pytest.approx(0.0281 / 0.0308)
 
 
-def test_nothing_counted_is_no_share() -> None:
+def test_zero_cost_has_no_share() -> None:
     view = plan.view(made(0.0), 64)
     assert math.isnan(view["parts_share"])
     assert column(view["terms"], "share") == ["–", "–", "–"]

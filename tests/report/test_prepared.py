@@ -19,7 +19,7 @@ def text(table):
     return [[row.name, *(cell.text for cell in row.cells)] for row in table.rows]
 
 
-def test_counts_by_split_and_reasons_are_told(folder: Path):
+def test_counts_per_split_and_reasons_are_shown(folder: Path):
     classes = pd.DataFrame(
         [(0, "train", 5), (1, "train", 7), (2, "train", 1200), (0, "eval", 1), (1, "eval", 0)],
         columns=["label", "split", "images"],
@@ -36,7 +36,7 @@ def test_counts_by_split_and_reasons_are_told(folder: Path):
     assert found["sides"].startswith("<svg")
 
 
-def test_without_rejects_and_of_one_size_there_is_less_to_tell(folder: Path):
+def test_without_rejects_and_with_one_size(folder: Path):
     (folder / "metrics.json").write_text(json.dumps({"rejected_images": 0}))
     (folder / "rejects.csv").write_text("reason,images\n")
     (folder / "sizes.csv").write_text("short_side,images\n8,1797\n")

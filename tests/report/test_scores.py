@@ -1,4 +1,4 @@
-"""Tables: order, marks, words."""
+"""Tables of scores: order, marks and texts."""
 
 import math
 from dataclasses import replace
@@ -24,18 +24,18 @@ def marked(table: Table) -> dict[str, list[str]]:
     }
 
 
-def test_the_best_of_each_column_is_marked_and_the_yardstick_never() -> None:
+def test_the_best_of_each_column_is_marked_but_never_the_baseline() -> None:
     table = scores.sampler_table([BASE, GUIDED], REAL)
     assert marked(table) == {
         "fd eval": ["Guided"],
         "fd train": ["Base"],
         "class agreement": ["Guided"],
-        "GFLOPs an image": ["Base"],
+        "GFLOPs per image": ["Base"],
     }
-    assert [row.kind for row in table.rows] == ["", "", "yardstick"]
+    assert [row.kind for row in table.rows] == ["", "", "baseline"]
 
 
-def test_what_is_not_known_is_a_dash_and_not_best() -> None:
+def test_an_unknown_value_is_a_dash_and_never_the_best() -> None:
     broken = replace(GUIDED, fd_eval=NAN, agreement=NAN)
     table = scores.sampler_table([BASE, broken], REAL)
     cells = dict(zip(table.columns, table.rows[1].cells, strict=True))
@@ -53,7 +53,8 @@ def test_costs_take_a_larger_unit() -> None:
     heavy = replace(BASE, gflops_image=10444.8)
     table = scores.sampler_table([heavy], REAL)
     assert (
-        dict(zip(table.columns, table.rows[0].cells, strict=True))["TFLOPs an image"].text == "10.4"
+        dict(zip(table.columns, table.rows[0].cells, strict=True))["TFLOPs per image"].text
+        == "10.4"
     )
 
 
@@ -67,11 +68,11 @@ def test_costs_take_a_larger_unit() -> None:
         (replace(GUIDED, student=True), "guidance 1 on (−3, 5) inside"),
     ],
 )
-def test_guidance_in_words(sampler: Sampler, words: str) -> None:
+def test_guidance_as_text(sampler: Sampler, words: str) -> None:
     assert scores.guidance_of(sampler) == words
 
 
-def test_lowest_skips_what_is_not_measured() -> None:
+def test_lowest_ignores_unmeasured_samplers() -> None:
     assert scores.lowest([replace(BASE, fd_eval=NAN), GUIDED, BASE]) is GUIDED
     assert scores.lowest([replace(BASE, fd_eval=NAN)]) is None
 
@@ -81,7 +82,7 @@ def setting(weight: float, score: float) -> Setting:
 
 
 @pytest.mark.parametrize(("second", "settled"), [(2.1, False), (2.5, True)])
-def test_search_says_whether_the_order_is_settled(second: float, settled: bool) -> None:
+def test_search_states_whether_the_order_is_certain(second: float, settled: bool) -> None:
     # Two repeats each with a deviation of 0.1: the difference of means has an error of 0.1.
     rows = (setting(0, NAN), setting(2, second), setting(1, 2.0))
     found = scores.search_table(Search(rows, rows[2], rows[1], 0.1, "fd"))
