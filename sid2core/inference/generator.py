@@ -90,7 +90,7 @@ class Generator:
     def __init__(
         self,
         method: Method,
-        params: Parameters,
+        params: Mapping[str, Array | np.ndarray],
         batch_size: int,
         sharding: NamedSharding | None = None,
     ):

@@ -274,7 +274,7 @@ def test_an_update_is_one_step_of_the_auxiliary_then_one_of_the_student():
     new, scalars = moment_matching.update(
         state,
         params(theta),
-        batches(),
+        jax.tree.map(jnp.asarray, batches()),
         jax.random.key(0),
         matching=made,
         optimiser=SGD,
