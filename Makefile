@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: setup setup-dev repro test check deps format pipeline-test browser-test clean
+.PHONY: setup setup-dev repro test check changes format pipeline-test browser-test clean
 
 setup: $(VENV)/.installed
 
@@ -47,9 +47,9 @@ check: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# Write every stage's code dependencies (its import closure) into dvc.yaml.
-deps: setup-dev
-	$(BIN)/python tools/import_closure.py
+# Which stages the edits since the last `dvc repro` will run again, and why.
+changes: setup
+	$(BIN)/python -m tools.changes
 
 format: setup-dev
 	$(BIN)/ruff format .

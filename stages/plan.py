@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from sid2core.pipeline import launch
+
+if __name__ == "__main__":
+    launch.prepare("plan")
+
 from dataclasses import asdict
 from pathlib import Path
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from sid2core.pipeline import launch
+
+if __name__ == "__main__":
+    launch.prepare("prepare")
+
 import logging
 from pathlib import Path
 

@@ -1,5 +1,12 @@
 """report: one self-contained page of all results."""
 
+from __future__ import annotations
+
+from sid2core.pipeline import launch
+
+if __name__ == "__main__":
+    launch.prepare("report")
+
 from pathlib import Path
 
 from sid2core import config

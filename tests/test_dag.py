@@ -6,7 +6,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from sid2core import config
-from tools.import_closure import ROOT, dependencies, is_code
+from sid2core.pipeline import code, dag
+from tests.tiny import ROOT
 
 DAG = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES = sorted(DAG["stages"])
@@ -17,10 +18,24 @@ def outputs(stage):
     return [next(iter(one)) if isinstance(one, dict) else one for one in entries]
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_code_dependencies_are_the_import_closure(name):
-    named = {one for one in DAG["stages"][name]["deps"] if is_code(one)}
-    assert named == dependencies(name), "run `make deps`"
+def test_each_stage_depends_on_the_hash_of_its_program_and_on_no_module():
+    hashed = {f"artifacts/code/{name}.json" for name in STAGES if name not in code.WITHOUT_HASH}
+    assert set(outputs(DAG["stages"]["code"])) == hashed
+    for name in STAGES:
+        deps = DAG["stages"][name]["deps"]
+        own = {one for one in deps if one.startswith("artifacts/code/")}
+        assert own == {f"artifacts/code/{name}.json"} & hashed, name
+        if name not in code.WITHOUT_HASH:
+            assert not [one for one in deps if one.startswith(("sid2core", "stages"))], name
+
+
+@pytest.mark.parametrize("name", code.WITHOUT_HASH)
+def test_the_other_stages_depend_on_the_files_that_they_run(name):
+    deps = DAG["stages"][name]["deps"]
+    for path in code.Project().modules(name, dag.read()):
+        # What every stage shares starts and ends a process, or writes a file.
+        if path.startswith(("sid2core/config/", "stages/")):
+            assert any(path == one or path.startswith(f"{one}/") for one in deps), path
 
 
 UNTRACKED = {"runtime", "data.workers", "data.dask_address"}

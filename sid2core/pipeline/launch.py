@@ -1,6 +1,6 @@
-"""What makes the same program run faster on a processor; no result of a stage is decided here.
+"""How the process of a stage starts: with settings that make the same program run faster.
 
-Two settings, both of which must stand before the process or JAX starts:
+No result of a stage is decided here. Two settings must be there before the process or JAX starts:
 
 - glibc gives freed memory back to the system and faults it in again at every step. Told to keep it,
   and to ask for huge pages, a train step takes 0.7 to 0.8 of the time. One arena is part of it:
@@ -15,10 +15,11 @@ Two settings, both of which must stand before the process or JAX starts:
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 _MEMORY = {
@@ -32,6 +33,8 @@ _CONVOLUTION = "--xla_cpu_experimental_ynn_fusion_type"
 _CONVOLUTION_VALUE = "-individual_convolution,-individual_dot"
 _CONVOLUTION_VERSION = "0.10."
 """An unknown flag ends the process, so only the version that was measured gets it."""
+_QUICK = ("code", "params")
+"""Stages that end within a second and compute nothing."""
 
 
 def settings(environment: Mapping[str, str]) -> dict[str, str]:
@@ -45,24 +48,45 @@ def settings(environment: Mapping[str, str]) -> dict[str, str]:
     return added
 
 
-def started(package: str, command: Sequence[str]) -> str:
-    """Which module of ``package`` a process was started as: ``python -m package.module``, or ""."""
-    modules = [after for word, after in zip(command, command[1:], strict=False) if word == "-m"]
-    first, _, module = modules[0].partition(".") if modules else ("", "", "")
-    return module if first == package else ""
+def prepare(stage: str) -> None:
+    """Make this process, ``python -m stages.<stage>``, ready; before it imports JAX.
+
+    It is replaced by itself with the settings above, takes a GPU where several experiments share a
+    machine (:mod:`sid2core.pipeline.gpu_lease`), and tells JAX where compiled programs are kept:
+    what one stage compiled serves the next, and a resumed run.
+    """
+    if importlib.util.find_spec("jax") is None:
+        sys.exit(
+            f"{sys.executable} has no jax: activate the project's environment "
+            "(`make setup`, then `source .venv/bin/activate`) and run the command again"
+        )
+    if stage in _QUICK:
+        return
+    start_again()
+
+    from sid2core.errors import Sid2Error
+    from sid2core.pipeline import gpu_lease, workdir
+
+    # Here, so that the lease is of the process that computes.
+    try:
+        gpu_lease.take(stage)
+    except Sid2Error as error:
+        sys.exit(f"{stage}: {error}")
+    compiled = str((workdir.root() / "compiled").absolute())
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", compiled)
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 
-def start_again(package: str, command: Sequence[str]) -> None:
-    """Replace a process that was started as ``python -m package.…`` by one with the settings.
+def start_again() -> None:
+    """Replace this process by one with the settings, unless it has them.
 
-    It keeps its number, its files and its place under DVC. Any other process, and one that has
-    the settings already, goes on as it is.
+    It keeps its number, its files and its place under DVC.
     """
     added = settings(os.environ)
-    if added and started(package, command):
+    if added:
         os.environ |= added
         sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, *command[1:]])
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _jaxlib() -> str:

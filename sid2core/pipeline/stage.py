@@ -6,12 +6,13 @@ import errno
 import logging
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from sid2core import config
 from sid2core.errors import Sid2Error
 
 
-def run(name: str, main: Callable[[config.Params], None]) -> None:
+def run(name: str, main: Callable[[Any], None], read: Callable[[], Any] = config.read) -> None:
     """Read ``params.yaml``, run the stage; an error a user can cure ends it in a few lines.
 
     Anything else keeps its traceback: it is a defect of the program.
@@ -23,7 +24,7 @@ def run(name: str, main: Callable[[config.Params], None]) -> None:
     for library in ("absl", "orbax", "jax", "fontTools", "matplotlib"):
         logging.getLogger(library).setLevel(logging.WARNING)
     try:
-        main(config.read())
+        main(read())
     except Sid2Error as error:
         sys.exit(f"{name}: {error}")
     except OSError as error:

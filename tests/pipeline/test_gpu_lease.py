@@ -1,4 +1,3 @@
-import ast
 import json
 import os
 import subprocess
@@ -11,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sid2core.pipeline import gpu_lease, launch
+from sid2core.pipeline import code, dag, gpu_lease, launch
 from sid2core.pipeline.gpu_lease import LeaseError
 from tests import tiny
-from tools.import_closure import ROOT, dependencies
+from tests.tiny import ROOT
 
+PROJECT = code.Project()
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
 
 HOLDER = """
@@ -163,17 +163,8 @@ def test_who_needs_no_lease_takes_none(monkeypatch, tmp_path, gpus, stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_stages_without_a_device_are_those_that_import_no_jax(stage):
-    imported = set()
-    for name in dependencies(stage):
-        if name.endswith(".py"):
-            for node in ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Import):
-                    imported |= {alias.name.split(".")[0] for alias in node.names}
-                elif isinstance(node, ast.ImportFrom) and node.module:
-                    imported.add(node.module.split(".")[0])
-    assert (stage in gpu_lease.WITHOUT_DEVICE) == imported.isdisjoint(
-        {"jax", "flax", "optax", "orbax"}
-    )
+    packages = PROJECT.program(stage, dag.read(), {}).packages
+    assert (stage in gpu_lease.WITHOUT_DEVICE) == ("jax" not in packages)
 
 
 RUNS = st.tuples(

@@ -1,3 +1,4 @@
+import ast
 import os
 import platform
 import subprocess
@@ -6,7 +7,7 @@ import sys
 import pytest
 
 from sid2core.pipeline import launch
-from tools.import_closure import ROOT
+from tests.tiny import ROOT
 
 FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 
@@ -33,27 +34,46 @@ def test_elsewhere_than_glibc_memory_is_left_alone(monkeypatch):
     assert set(launch.settings({})) <= {"XLA_FLAGS"}
 
 
-@pytest.mark.parametrize(
-    "command",
-    [["python", "-m", "pytest"], ["python", "stages/train.py"], ["python", "-m", "stagesque"]],
-)
-def test_only_the_package_itself_starts_again(monkeypatch, command):
+def test_a_process_that_has_the_settings_goes_on(monkeypatch):
+    monkeypatch.setattr(launch, "settings", lambda environment: {})
     monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("it started again"))
-    launch.start_again("stages", command)
+    launch.start_again()
+
+
+def test_importing_a_stage_does_nothing():
+    """Neither a process is replaced nor the environment changed, and JAX is not imported."""
+    program = (
+        "import os, sys; before = dict(os.environ); import stages; "
+        "assert dict(os.environ) == before; assert 'jax' not in sys.modules; "
+        "from stages import code, params; "
+        "assert dict(os.environ) == before; assert 'jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("stage", [path.stem for path in (ROOT / "stages").glob("[a-z]*.py")])
+def test_a_stage_prepares_its_process_before_it_imports_anything_else(stage):
+    first, second, *others = ast.parse((ROOT / f"stages/{stage}.py").read_text()).body[2:]
+    assert ast.unparse(first) == "from sid2core.pipeline import launch"
+    prepared = f"if __name__ == '__main__':\n    launch.prepare('{stage}')"
+    assert ast.unparse(second) == prepared
+    assert ast.unparse(others[-1]).startswith(
+        f"if __name__ == '__main__':\n    stage.run('{stage}'"
+    )
 
 
 def test_a_stage_starts_once_more_with_the_settings_and_keeps_its_number(tmp_path):
     """As a process: the settings are in the environment that glibc and JAX read."""
     package = tmp_path / "stages"
     package.mkdir()
-    (package / "__init__.py").write_text(
-        "import os, sys\nprint(os.getpid(), flush=True)\n"
-        "from sid2core.pipeline import launch\nlaunch.start_again(__name__, sys.orig_argv)\n"
-    )
+    (package / "__init__.py").touch()
     (package / "show.py").write_text(
-        "import os, sys\nprint(os.environ.get('MALLOC_TOP_PAD_'), sys.argv[1:])\n"
+        "import os, sys\nprint(os.getpid(), flush=True)\n"
+        "from sid2core.pipeline import launch\nlaunch.prepare('show')\n"
+        "print(os.environ.get('MALLOC_TOP_PAD_'), sys.argv[1:])\n"
+        "assert os.environ['JAX_COMPILATION_CACHE_DIR'].endswith('compiled')\n"
     )
-    names = ("XLA_FLAGS", "GLIBC_TUNABLES", "MALLOC_")
+    names = ("XLA_FLAGS", "JAX_", "GLIBC_TUNABLES", "MALLOC_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(names)}
     done = subprocess.run(
         [sys.executable, "-m", "stages.show", "--word"],

@@ -9,7 +9,7 @@ from sklearn.svm import SVC
 
 from sid2core.data.load.dataset import Dataset
 from sid2core.pipeline import artifact
-from tools.import_closure import ROOT
+from tests.tiny import ROOT
 
 pytestmark = pytest.mark.pipeline
 

@@ -12,7 +12,7 @@ from sid2core.models import cost
 from sid2core.models.network import Network
 from sid2core.plan import counting
 from tests.models import configs
-from tools.import_closure import ROOT
+from tests.tiny import ROOT
 
 TINY = configs.tiny()
 

@@ -5,7 +5,7 @@ import pytest
 from sid2core.config import presets
 from sid2core.report import comparison, published
 from sid2core.report.inputs import Sampler
-from tools.import_closure import ROOT
+from tests.tiny import ROOT
 
 # Table 5 of the supplement, as its text has it.
 PRINTED = """\
