@@ -26,7 +26,6 @@ from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.metrics.names import count_name
 from sid2core.models import network
-from sid2core.models.network import Parameters
 from sid2core.pipeline import artifact, stage
 from sid2core.training import cluster, loop, mesh
 
@@ -67,7 +66,7 @@ def main(params: config.Params) -> None:
     local = mesh.local(params.runtime.mesh).batch
     evaluator, count = Evaluator.load(reference, local), settings.score_samples
 
-    def score(name: str, method: Method, weights: Parameters) -> dict[str, float]:
+    def score(name: str, method: Method, weights: Mapping[str, Any]) -> dict[str, float]:
         labels = balanced_labels(count, dataset.num_classes)
         stream = rng.key(params.seed, "distill/score")
         generator = Generator(method, weights, sampling.batch_size, local)
