@@ -70,9 +70,10 @@ class Biased(Section):
 
 
 class Power(Biased):
-    """A bias, and how often the low sub-band of the error is split (B.2)."""
+    """A bias, how often the low sub-band of the error is split (B.2), and the scale of the loss."""
 
     levels: NonNegative
+    normalisation: Literal["mean", "sum"]
 
 
 class Plain(Section):

@@ -91,9 +91,16 @@ def upgraded(diffusion: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """A section with its kind's keys below the kind's name."""
+    """A section with its kind's keys below the kind's name.
+
+    A power loss without ``normalisation`` is the sum, the only form there was.
+    """
     name = flat["name"]
     keys = _KEYS.get(name, ())
     if name in flat or not set(flat) - {"name"}:
-        return dict(flat)
-    return {"name": name, name: {key: flat[key] for key in keys if key in flat}}
+        result = dict(flat)
+    else:
+        result = {"name": name, name: {key: flat[key] for key in keys if key in flat}}
+    if name == "power":
+        result[name] = {"normalisation": "sum"} | result.get(name, {})
+    return result

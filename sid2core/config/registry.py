@@ -112,7 +112,7 @@ class Registry:
             raise ValueError(msg)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._kinds
+        return isinstance(name, str) and name in self._kinds
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._kinds)

@@ -6,6 +6,7 @@ First the functions, as in the paper; below, the same losses as objects with one
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -13,12 +14,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sid2core.diffusion import haar, weighting
-from sid2core.diffusion.parametrisation import Prediction, v_from_eps, widen, x_from
+from sid2core.diffusion.parametrisation import Prediction, velocity, widen, x_from
 from sid2core.diffusion.weighting import TimeShiftedBias, Weighting
 from sid2core.typing import Array, Float, LogSnr, Samples
 
 __all__ = [
     "Noised",
+    "Normalisation",
     "PowerLoss",
     "TrainingLoss",
     "WeightedLoss",
@@ -29,6 +31,14 @@ __all__ = [
 
 _LARGEST = 88.0
 """An exponent whose exponential is finite in float32."""
+
+
+class Normalisation(StrEnum):
+    """How the power loss of an example depends on its number of elements."""
+
+    MEAN = "mean"
+    SUM = "sum"
+
 
 PerExample = Float[Array, "b"]
 """One number per example."""
@@ -111,21 +121,27 @@ def power_loss(
     neg_dlogsnr_dt: PerExample,
     bias: ArrayLike,
     levels: int,
+    normalisation: Normalisation | str = Normalisation.MEAN,
 ) -> PerExample:
-    """``PL = sum_s w_s ||s||^2, w_s = sigmoid(lam + b_s) (-lam'), b_s = log(2) l(s) - b``.
+    """``PL = sum_s w_s ||s||^2 / d, w_s = sigmoid(lam + b_s) (-lam'), b_s = log(2) l(s) - b``.
 
     SiD2 supplement B.2: s runs over the Haar sub-bands of the error and l(s) counts the low passes
-    in a sub-band's name, each of which doubles the signal-to-noise ratio. A sum over elements as
-    printed, where :func:`weighted_mse` is a mean: with equal weights it is the plain squared error,
-    for the transform is orthonormal. The printed weight has neither the 1/2 nor the e^b of the
-    sigmoid loss: for d elements and no level split, PL is 2 d e^-b times it.
+    in a sub-band's name, each of which doubles the signal-to-noise ratio. The transform is
+    orthonormal, so with equal weights PL is the mean squared error over the d elements of an
+    example.
+
+    The paper prints the sum, without 1 / d. The mean is the default here, as in
+    :func:`weighted_mse`: its scale, and so the effect of the learning rate and of clipping by the
+    gradient's norm, does not depend on the size of the images. The printed weight has neither the
+    1/2 nor the e^b of :func:`sigmoid_loss`: without a split, the mean is 2 e^-b times that loss.
 
     Args:
         error: x_hat - x of images [b, h, w, c] or video [b, f, h, w, c], transformed per frame.
         logsnr: log-SNR of each example [b].
         neg_dlogsnr_dt: the schedule's -dlam/dt at the sampled times [b].
         bias: b, one number.
-        levels: how often the low branch is split; height and width must divide by 2^levels.
+        levels: how often the low sub-band is split; height and width must divide by 2^levels.
+        normalisation: ``mean`` over the elements of an example, or ``sum``, as printed.
 
     Returns:
         The loss of each example [b], float32.
@@ -136,7 +152,11 @@ def power_loss(
     for name, band in haar.subbands(widen(error), levels).items():
         weight = jax.nn.sigmoid(widen(logsnr) + (math.log(2.0) * name.count("L") - bias))
         total = total + weight * _sum_square(band)
-    return widen(neg_dlogsnr_dt) * total
+    match Normalisation(normalisation):
+        case Normalisation.MEAN:
+            return widen(neg_dlogsnr_dt) * total / math.prod(error.shape[1:])
+        case Normalisation.SUM:
+            return widen(neg_dlogsnr_dt) * total
 
 
 class Noised(NamedTuple):
@@ -231,6 +251,7 @@ class PowerLoss:
 
     bias: float | TimeShiftedBias
     levels: int
+    normalisation: Normalisation = Normalisation.MEAN
 
     @classmethod
     def of(cls, settings: Any, *, shape: tuple[int, ...]) -> "PowerLoss":
@@ -248,7 +269,8 @@ class PowerLoss:
                 f"2^{settings.levels}; images of {height} × {width} can be split {most} times: "
                 f"lower it to {most}, or change the image size"
             )
-        return cls(weighting.bias_of(settings), settings.levels)
+        bias, normalisation = weighting.bias_of(settings), Normalisation(settings.normalisation)
+        return cls(bias, settings.levels, normalisation)
 
     def __call__(
         self, noised: Noised, output: Samples, prediction: Prediction, step: ArrayLike
@@ -261,6 +283,7 @@ class PowerLoss:
             noised.neg_dlogsnr_dt,
             weighting.bias_at(self.bias, step),
             self.levels,
+            self.normalisation,
         )
 
     def weights(self, logsnr: Array, step: ArrayLike) -> dict[str, Array]:
@@ -268,9 +291,10 @@ class PowerLoss:
 
         From :func:`power_loss` by ||x_s - x_hat_s||^2 = e^-lam ||eps_s - eps_hat_s||^2 and
         e^-lam sigmoid(lam + c) = e^c sigmoid(-c - lam): every sub-band has a sigmoid weighting of
-        its own. For d elements, PL is 2 d e^-b 4^levels times the loss 1/2 (-lam') w_s ||eps_s -
-        eps_hat_s||^2 / d; left out, that factor makes the deepest low sub-band's weight in pure
-        noise one, as :func:`weighting.sigmoid`'s is.
+        its own. PL, as a mean, is 2 e^-b 4^levels times the loss 1/2 (-lam') w_s ||eps_s -
+        eps_hat_s||^2 / d; as a sum over d elements, d times as much. The weights are without that
+        factor, so they do not depend on the normalisation, and that of the deepest low sub-band is
+        one in pure noise, like :func:`weighting.sigmoid`.
         """
         bias = weighting.bias_at(self.bias, step)
         passes = {name: name.count("L") for name in haar.names(self.levels)}
@@ -285,7 +309,7 @@ def _target(noised: Noised, prediction: Prediction) -> Samples:
     """The output of a network without error."""
     match Prediction(prediction):
         case Prediction.V:
-            return v_from_eps(noised.z, noised.eps, noised.logsnr)
+            return velocity(noised.x, noised.eps, noised.logsnr)
         case Prediction.EPS:
             return noised.eps
         case Prediction.X:

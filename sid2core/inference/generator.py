@@ -169,6 +169,15 @@ def _draw(
     return to_uint8(images)
 
 
+def requested_labels(
+    kind: str, seed: int, count: int, labels: NDArray[np.int32], num_classes: int
+) -> NDArray[np.int32]:
+    """The classes [count] that ``eval.labels`` asks for, of a data set with ``labels`` [n]."""
+    if kind == "drawn":
+        return drawn_labels(seed, count, np.bincount(labels, minlength=num_classes))
+    return balanced_labels(count, num_classes)
+
+
 def drawn_labels(seed: int, count: int, frequencies: NDArray[np.integer]) -> NDArray[np.int32]:
     """Label i is drawn from (seed, i), as often as classes are in ``frequencies`` [k]."""
     keys = rng.keys(rng.key(seed, "labels"), np.arange(count))

@@ -10,20 +10,20 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from sid2core import config
-from sid2core.atomic import write_json
 from sid2core.diffusion.guidance import (
     ConstantGuidance,
     Guidance,
     IntervalGuidance,
     NoGuidance,
 )
+from sid2core.metrics.names import count_name
 from sid2core.metrics.quality import Quality
+from sid2core.pipeline.artifact import Artifact
 
 
 @dataclass(frozen=True)
@@ -93,30 +93,6 @@ def score(cell: Cell, nfe: int, repeats: Sequence[Quality]) -> Score:
     )
 
 
-def search(
-    cells: Sequence[Cell],
-    evaluate: Callable[[Cell], Score],
-    folder: Path,
-    process: int = 0,
-    processes: int = 1,
-) -> tuple[list[Score], int]:
-    """Score every cell, or of several processes every n-th, each kept in ``folder`` once done.
-
-    Returns:
-        The scores in the grid's order, and how many an earlier run had left.
-    """
-    scores, found = [], 0
-    for index, cell in list(enumerate(cells))[process::processes]:
-        path = folder / f"cell-{index:04d}.json"
-        if path.exists():
-            scores.append(Score(**json.loads(path.read_text(encoding="utf-8"))))
-            found += 1
-            continue
-        scores.append(evaluate(cell))
-        write_json(path, asdict(scores[-1]))
-    return scores, found
-
-
 def verdict(scores: Sequence[Score]) -> dict[str, Any]:
     """The best cell, the runner-up, the best with guidance, and the noise to judge them by.
 
@@ -139,7 +115,28 @@ def verdict(scores: Sequence[Score]) -> dict[str, Any]:
     }
 
 
-def chosen(verdict: dict[str, Any]) -> Cell:
+def metrics(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``dvc metrics diff`` compares of a verdict."""
+    best, guided = verdict["best"], verdict["guided"]
+    name = f"{verdict['distance']}_train_{count_name(verdict['samples'])}"
+    return {
+        "weight": best["weight"],
+        "logsnr_min": best["logsnr_min"],
+        "logsnr_max": best["logsnr_max"],
+        name: round(best["fd_train_mean"], 5),
+        f"{name}_runner_up": round(verdict["runner_up"]["fd_train_mean"], 5),
+        f"{name}_noise": round(verdict["noise"], 5),
+        "guided_weight": guided["weight"],
+        f"{name}_guided": round(guided["fd_train_mean"], 5),
+    }
+
+
+def chosen(verdict: Mapping[str, Any]) -> Cell:
     """The cell that a verdict names the best with guidance."""
     guided = verdict["guided"]
     return Cell(guided["weight"], guided["logsnr_min"], guided["logsnr_max"])
+
+
+def load(search: Artifact) -> Cell:
+    """The best cell with guidance, from the artifact that ``guidance_search`` wrote."""
+    return chosen(json.loads(search.path("best.json").read_text(encoding="utf-8")))

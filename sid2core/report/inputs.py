@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from sid2core.config import Params
 from sid2core.data.load.dataset import Dataset
+from sid2core.evaluation import samplers_table
+from sid2core.evaluation.samplers_table import BASELINE, SamplerRow
 from sid2core.pipeline import artifact
 from sid2core.pipeline.artifact import Artifact, ArtifactError
 from sid2core.report import files, formatting, measured, plan_files, prepared_files
@@ -22,22 +24,6 @@ from sid2core.report.measured import Measured
 from sid2core.report.plan_files import Plan
 from sid2core.report.prepared_files import Prepared
 
-BASELINE = "train_images"
-"""The last row of ``samplers.csv``: real training images, measured like samples."""
-
-_SAMPLER_NUMBERS = (
-    "steps",
-    "guidance_weight",
-    "logsnr_min",
-    "logsnr_max",
-    "samples",
-    "fd_eval",
-    "fd_train",
-    "agreement",
-    "nfe",
-    "gflops_forward",
-    "gflops_image",
-)
 _SETTING_NUMBERS = (
     "weight",
     "logsnr_min",
@@ -57,23 +43,15 @@ _GAPS = ("figure12_gap_max", "figure12_gap_max_logsnr", "figure12_gap_mean")
 
 
 @dataclass(frozen=True)
-class Sampler:
-    """One row of ``samplers.csv``; values that do not apply are NaN."""
+class Sampler(SamplerRow):
+    """One row of ``samplers.csv``, and whether it is a distilled student."""
 
-    name: str
-    title: str
-    student: bool
-    steps: float
-    guidance_weight: float
-    logsnr_min: float
-    logsnr_max: float
-    samples: float
-    fd_eval: float
-    fd_train: float
-    agreement: float
-    nfe: float
-    gflops_forward: float
-    gflops_image: float
+    student: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its name in files and metrics."""
+        return self.sampler
 
 
 @dataclass(frozen=True)
@@ -238,7 +216,7 @@ def _check_origin(made: Artifact, origins: Sequence[Artifact]) -> None:
 def _samplers(
     path: Path, params: Params, evaluate: Artifact
 ) -> tuple[tuple[Sampler, ...], Sampler]:
-    table = files.table(path, "evaluate", _SAMPLER_NUMBERS, ("sampler", "title"))
+    table = files.table(path, "evaluate", samplers_table.NUMBERS, samplers_table.TEXTS)
     students = {f"student_{steps}" for steps in params.distill.steps}
     rows = [_sampler(row, students) for row in table.to_dict("records")]
     found = [row.name for row in rows]
@@ -249,9 +227,10 @@ def _samplers(
 
 
 def _sampler(row: Mapping[Any, Any], students: set[str]) -> Sampler:
-    values = {name: float(row[name]) for name in _SAMPLER_NUMBERS}
-    name = str(row["sampler"])
-    return Sampler(name=name, title=str(row["title"]), student=name in students, **values)
+    texts = {name: str(row[name]) for name in samplers_table.TEXTS}
+    numbers = {name: float(row[name]) for name in samplers_table.NUMBERS}
+    values: dict[str, Any] = texts | numbers
+    return Sampler(**values, student=texts["sampler"] in students)
 
 
 def _grids(evaluate: Artifact, names: Sequence[str], prepare: Artifact) -> dict[str, Pixels]:

@@ -1,6 +1,6 @@
-"""The built page in a real browser: no request but itself, no console message, all of it visible.
+"""The page in a browser: no other request, no console message, everything visible.
 
-Chromium is driven through its own debugging pipe, so the tests need no package but the browser.
+Chromium is controlled through its debugging pipe, so the tests need only the browser.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ FLAGS = [
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 ]
-# Seconds within which Chromium must say something; a loaded machine is slow to start it.
+# Seconds within which Chromium must answer; it starts slowly on a busy machine.
 PATIENCE = 120
 # 1280 x 900 is a laptop's window, 390 x 844 a phone's.
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
 class Browser:
-    """A headless Chromium: commands go down one pipe, replies and events come up another."""
+    """A headless Chromium: one pipe for commands, one for replies and events."""
 
     def __init__(self, program: str, profile: Path) -> None:
         down, self._down = os.pipe()
@@ -76,7 +76,7 @@ class Browser:
             self.send(f"{domain}.enable")
 
     def send(self, method: str, **values: Any) -> dict[str, Any]:
-        """Send a command and return its result; events on the way are kept."""
+        """Send a command and return its result; events that arrive before it are kept."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": values}
         if self._session:
@@ -88,7 +88,7 @@ class Browser:
         return reply["result"]
 
     def open(self, address: str, width: int, height: int, scheme: str = "light") -> None:
-        """Load an address in a window of this size and wait until all of it is there."""
+        """Load an address in a window of this size and wait until it is complete."""
         self.events.clear()
         self.send(
             "Emulation.setDeviceMetricsOverride",
@@ -104,7 +104,7 @@ class Browser:
             self.events.append(self._receive())
 
     def evaluate(self, script: str) -> Any:
-        """The value of a script's expression in the open page."""
+        """The value of a JavaScript expression in the open page."""
         reply = self.send("Runtime.evaluate", expression=script, returnByValue=True)
         assert "exceptionDetails" not in reply, reply
         return reply["result"]["value"]
@@ -115,7 +115,7 @@ class Browser:
         return Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
 
     def close(self) -> None:
-        """End the browser."""
+        """Close the browser."""
         self._session = None
         self.send("Browser.close")
         self._process.wait(30)
@@ -164,14 +164,14 @@ def requests(browser: Browser) -> list[str]:
     ]
 
 
-def test_it_asks_for_nothing_and_complains_of_nothing(opened: Browser, built: Path) -> None:
+def test_it_makes_no_request_and_logs_nothing(opened: Browser, built: Path) -> None:
     fetched = [url for url in requests(opened) if not url.startswith("data:")]
     assert fetched == [built.as_uri()]
-    complaints = {"Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"}
-    assert [event for event in opened.events if event["method"] in complaints] == []
+    messages = {"Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"}
+    assert [event for event in opened.events if event["method"] in messages] == []
 
 
-def test_a_server_is_asked_for_the_page_alone(browser: Browser, built: Path) -> None:
+def test_only_the_page_is_requested_from_a_server(browser: Browser, built: Path) -> None:
     asked = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -189,7 +189,7 @@ def test_a_server_is_asked_for_the_page_alone(browser: Browser, built: Path) -> 
     assert asked == ["/index.html"]
 
 
-def test_every_picture_and_figure_is_there(opened: Browser) -> None:
+def test_every_image_and_figure_is_visible(opened: Browser) -> None:
     sizes = opened.evaluate(
         "[...document.images].map(i => [i.complete ? i.naturalWidth : 0, i.clientWidth])"
     )
@@ -207,7 +207,7 @@ def test_nothing_is_wider_than_the_window(opened: Browser) -> None:
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_figures_keep_text_legible(opened: Browser) -> None:
+def test_text_in_figures_is_legible(opened: Browser) -> None:
     script = (
         "Math.min(...[...document.querySelectorAll('svg text')].map(t => {"
         "const m = t.getScreenCTM();"
@@ -216,7 +216,7 @@ def test_figures_keep_text_legible(opened: Browser) -> None:
     assert opened.evaluate(script) >= 8
 
 
-def test_no_text_of_a_figure_lies_on_another(opened: Browser) -> None:
+def test_texts_of_a_figure_do_not_overlap(opened: Browser) -> None:
     script = (
         "[...document.querySelectorAll('svg')].map(s => [...s.querySelectorAll('text')].map(t => {"
         "const b = t.getBoundingClientRect();"
@@ -226,11 +226,11 @@ def test_no_text_of_a_figure_lies_on_another(opened: Browser) -> None:
         for first, second in itertools.combinations(figure, 2):
             wide = min(first[3], second[3]) - max(first[1], second[1])
             high = min(first[4], second[4]) - max(first[2], second[2])
-            # Boxes hold the space above and below letters: 3 pixels of it may be shared.
+            # Boxes include space above and below the letters, of which 3 pixels may overlap.
             assert min(wide, high) <= 3, (first[0], second[0])
 
 
-def test_rows_stand_beside_their_names(opened: Browser) -> None:
+def test_rows_are_beside_their_names(opened: Browser) -> None:
     script = (
         "[...document.querySelectorAll('.rows')].map(r => "
         "[r.querySelector('ol').clientHeight, r.querySelector('img').clientHeight])"
@@ -246,7 +246,7 @@ def test_ids_are_unique(opened: Browser) -> None:
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])
-def test_it_follows_a_dark_screen(browser: Browser, built: Path, width: int) -> None:
+def test_it_has_a_dark_colour_scheme(browser: Browser, built: Path, width: int) -> None:
     means = {}
     for scheme in ("light", "dark"):
         browser.open(built.as_uri(), width, 900, scheme)
@@ -257,14 +257,14 @@ def test_it_follows_a_dark_screen(browser: Browser, built: Path, width: int) -> 
             ".concat([...document.querySelectorAll('p, td, th, dt, dd, figcaption, a')]"
             ".map(t => getComputedStyle(t).color))"
         )
-        # WCAG 2 asks 4.5 of text of this size (level AA).
+        # WCAG 2 requires 4.5 for text of this size (level AA).
         assert min(contrast(ink, paper) for ink in set(inks)) > 4.5
     assert means["light"] > 200
     assert means["dark"] < 60
 
 
 def contrast(first: str, second: str) -> float:
-    """WCAG 2 contrast of two colours written ``rgb(r, g, b)``."""
+    """WCAG 2 contrast of two colours ``rgb(r, g, b)``."""
     levels = []
     for colour in (first, second):
         values = np.array([float(v) for v in colour[4:-1].split(",")]) / 255
@@ -273,7 +273,7 @@ def contrast(first: str, second: str) -> float:
     return (max(levels) + 0.05) / (min(levels) + 0.05)
 
 
-def test_it_prints(browser: Browser, built: Path) -> None:
+def test_it_can_be_printed(browser: Browser, built: Path) -> None:
     browser.open(built.as_uri(), *SIZES["desktop"])
     printed = browser.send("Page.printToPDF", preferCSSPageSize=True)
     document = base64.b64decode(printed["data"])

@@ -20,7 +20,10 @@ def schedule_settings(name="cosine_interpolated", **changes):
 
 
 STILL = {"bias_start": None, "bias_steps": None}
-NEEDED = {"sigmoid": {"bias": -1.0} | STILL, "power": {"bias": -1.0, "levels": 2} | STILL}
+NEEDED = {
+    "sigmoid": {"bias": -1.0} | STILL,
+    "power": {"bias": -1.0, "levels": 2, "normalisation": "mean"} | STILL,
+}
 
 
 def loss_settings(name, **changes):
@@ -110,6 +113,10 @@ MOVED = wt.TimeShiftedBias(start=-8.0, end=-3.0, steps=100)
         (loss_settings("low_bit"), losses.WeightedLoss(wt.LowBitWeighting(256))),
         (loss_settings("power", bias=-3.0, levels=2), losses.PowerLoss(-3.0, 2)),
         (loss_settings("power", levels=0, **MOVING), losses.PowerLoss(MOVED, 0)),
+        (
+            loss_settings("power", bias=-3.0, normalisation="sum"),
+            losses.PowerLoss(-3.0, 2, losses.Normalisation.SUM),
+        ),
     ],
     ids=lambda case: case.name if isinstance(case, config.Loss) else "",
 )

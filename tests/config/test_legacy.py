@@ -105,7 +105,13 @@ def test_every_new_place_exists():
             {"name": "power", "bias": 1.0, "bias_start": -8.0, "bias_steps": 9, "levels": 2},
             {
                 "name": "power",
-                "power": {"bias": 1.0, "bias_start": -8.0, "bias_steps": 9, "levels": 2},
+                "power": {
+                    "bias": 1.0,
+                    "bias_start": -8.0,
+                    "bias_steps": 9,
+                    "levels": 2,
+                    "normalisation": "sum",
+                },
             },
         ),
         (NULL | {"name": "edm"}, {"name": "edm", "edm": {}}),

@@ -211,8 +211,8 @@ MOVING = {"bias_start": -8.0, "bias_steps": 100_000}
 KINDS = [
     ("diffusion.loss", "sigmoid", {"bias": -3.0} | STILL),
     ("diffusion.loss", "sigmoid", {"bias": -3.0} | MOVING),
-    ("diffusion.loss", "power", {"bias": -3.0, "levels": 2} | STILL),
-    ("diffusion.loss", "power", {"bias": 0.0, "levels": 0} | MOVING),
+    ("diffusion.loss", "power", {"bias": -3.0, "levels": 2, "normalisation": "mean"} | STILL),
+    ("diffusion.loss", "power", {"bias": 0.0, "levels": 0, "normalisation": "sum"} | MOVING),
     *(("diffusion.loss", name, {}) for name in ("edm", "edm_monotonic", "elbo", "low_bit")),
     ("diffusion.schedule", "cosine", {"logsnr_min": -8.0, "logsnr_max": 9.0}),
     ("sampling.sampler", "addim", {"eta": 0.2}),
@@ -250,7 +250,7 @@ def test_one_key_selects_a_kind(place):
         (
             "diffusion.loss",
             "power",
-            {"bias": 4.0, "levels": 1} | STILL | {"bias_steps": 9},
+            {"bias": 4.0, "levels": 1, "normalisation": "mean"} | STILL | {"bias_steps": 9},
             "power: bias_start is None and bias_steps 9; give both, or null for both",
         ),
         (

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import pywt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
@@ -19,6 +20,7 @@ from sid2core.diffusion import weighting as wt
 from sid2core.diffusion.haar import from_subbands, subbands
 from sid2core.diffusion.losses import (
     Noised,
+    Normalisation,
     PowerLoss,
     WeightedLoss,
     power_loss,
@@ -30,7 +32,7 @@ from sid2core.diffusion.times import antithetic_times
 
 # Small programs spend their time in the compiler: this compiles them three times faster.
 compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-power = compiled(power_loss, static_argnames="levels")
+power = compiled(power_loss, static_argnames=("levels", "normalisation"))
 
 WEIGHTINGS = [
     wt.SigmoidWeighting(-3.0),
@@ -233,11 +235,43 @@ def test_the_schedules_share_their_ends():
 
 @pytest.mark.parametrize("levels", [0, 1, 2, 3])
 def test_power_loss_with_equal_weights_is_the_plain_squared_error(levels):
-    """At log-SNR 60 every sub-band weighs one."""
+    """At log-SNR 60 every weight is one: the mean of the squares, or their sum as printed."""
     error = draw(0, 2, 16, 24, 3)
-    found = power(error, jnp.full(2, 60.0), jnp.array([1.0, 5.0]), 1.0, levels)
-    plain = jnp.sum(jnp.square(error), axis=(1, 2, 3)) * jnp.array([1.0, 5.0])
-    np.testing.assert_allclose(found, plain, rtol=1e-5)
+    arguments = error, jnp.full(2, 60.0), jnp.array([1.0, 5.0]), 1.0, levels
+    squares = np.square(np.float64(error)) * np.array([1.0, 5.0])[:, None, None, None]
+    np.testing.assert_allclose(power(*arguments), squares.mean(axis=(1, 2, 3)), rtol=1e-5)
+    found = power(*arguments, normalisation="sum")
+    np.testing.assert_allclose(found, squares.sum(axis=(1, 2, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+@pytest.mark.parametrize("normalisation", ["mean", "sum"])
+def test_power_loss_by_pywavelets(levels, normalisation):
+    error, bias = draw(5, 3, 16, 24, 3), -1.5
+    lam, slope = np.array([-9.0, -1.0, 4.0]), np.array([30.0, 6.0, 12.0])
+    deepest, *details = pywt.wavedec2(np.float64(error), "haar", level=levels, axes=(1, 2))
+    bands = [(2 * levels, deepest)]
+    for depth, (horizontal, vertical, diagonal) in zip(range(levels, 0, -1), details, strict=True):
+        low = 2 * (depth - 1)
+        bands += [(low + 1, horizontal), (low + 1, vertical), (low, diagonal)]
+    expected = slope * sum(
+        expit(lam + np.log(2) * low - bias) * np.sum(band**2, axis=(1, 2, 3)) for low, band in bands
+    )
+    if normalisation == "mean":
+        expected /= 16 * 24 * 3
+    given = jnp.asarray(lam), jnp.asarray(slope), bias, levels, normalisation
+    np.testing.assert_allclose(power(error, *given), expected, rtol=1e-5)
+
+
+def test_the_scale_of_the_power_loss_does_not_depend_on_the_size():
+    """An image tiled four times has the same mean; the printed sum is four times as large."""
+    error, lam, neg = draw(6, 2, 8, 8, 3), jnp.array([-2.0, 1.0]), jnp.array([4.0, 6.0])
+    tiled = jnp.tile(error, (1, 2, 2, 1))
+    mean, total = (
+        [power(one, lam, neg, -1.0, 2, kind) for one in (error, tiled)] for kind in ("mean", "sum")
+    )
+    np.testing.assert_allclose(mean[1], mean[0], rtol=1e-5)
+    np.testing.assert_allclose(total[1], 4.0 * total[0], rtol=1e-5)
 
 
 LOW_PASSES = {"LLLL": 4, "LLLH": 3, "LLHL": 3, "LLHH": 2, "LH": 1, "HL": 1, "HH": 0}
@@ -249,24 +283,27 @@ def test_each_sub_band_has_its_weight(name, bias):
     bands = subbands(draw(1, 3, 8, 8, 2), 2)
     alone = {key: band if key == name else jnp.zeros_like(band) for key, band in bands.items()}
     lam, slope = np.array([-9.0, -1.0, 4.0]), np.array([30.0, 6.0, 12.0])
-    found = power(from_subbands(alone), jnp.asarray(lam), jnp.asarray(slope), bias, levels=2)
+    arguments = from_subbands(alone), jnp.asarray(lam), jnp.asarray(slope), bias, 2
     weight = expit(lam + np.log(2) * LOW_PASSES[name] - bias) * slope
     squares = np.sum(np.square(np.asarray(bands[name], np.float64)), axis=(1, 2, 3))
-    np.testing.assert_allclose(found, weight * squares, rtol=1e-4)
+    np.testing.assert_allclose(power(*arguments), weight * squares / (8 * 8 * 2), rtol=1e-4)
+    np.testing.assert_allclose(power(*arguments, normalisation="sum"), weight * squares, rtol=1e-4)
 
 
 def test_power_loss_without_levels_is_proportional_to_the_sigmoid_loss():
     error, lam, neg = draw(0, 4, 8, 8, 3), jnp.linspace(-9.0, 9.0, 4), jnp.full(4, 3.0)
     sigmoid = sigmoid_loss(error, jnp.zeros_like(error), lam, neg, -3.0)
-    unsplit = power(error, lam, neg, -3.0, 0)
-    np.testing.assert_allclose(unsplit, error[0].size * 2.0 * math.exp(3.0) * sigmoid, rtol=1e-5)
+    factor = 2.0 * math.exp(3.0)
+    np.testing.assert_allclose(power(error, lam, neg, -3.0, 0), factor * sigmoid, rtol=1e-5)
+    printed = power(error, lam, neg, -3.0, 0, "sum")
+    np.testing.assert_allclose(printed, error[0].size * factor * sigmoid, rtol=1e-5)
 
 
 def test_power_loss_transforms_video_per_frame():
     error, lam, neg = draw(0, 2, 5, 8, 8, 3), jnp.array([-2.0, 1.0]), jnp.array([4.0, 6.0])
     video = power(error, lam, neg, -1.0, 2)
     frames = [power(error[:, f], lam, neg, -1.0, 2) for f in range(5)]
-    np.testing.assert_allclose(video, np.sum(frames, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(video, np.mean(frames, axis=0), rtol=1e-5)
 
 
 def noised(x, logsnr, neg):
@@ -274,20 +311,38 @@ def noised(x, logsnr, neg):
     return Noised(x, eps, par.diffuse(x, eps, logsnr), logsnr, neg)
 
 
+@pytest.mark.parametrize("normalisation", Normalisation)
 @pytest.mark.parametrize("name", LOW_PASSES)
-def test_the_weights_of_the_power_loss_are_those_it_applies(name):
-    """2 d e^-b 4^levels · ½ (-λ') w_s ||eps_s - eps_hat_s||² / d, of an error in one sub-band."""
+def test_the_weights_of_the_power_loss_are_those_it_applies(name, normalisation):
+    """2 e^-b 4^levels · ½ (-λ') w_s ||eps_s - eps_hat_s||² / d, of an error in one sub-band."""
     levels, bias = 2, -1.5
     lam, neg = jnp.array([-9.0, -3.0, 0.0, 5.0]), jnp.array([30.0, 8.0, 6.0, 12.0])
     bands = subbands(draw(1, 4, 8, 8, 2), levels)
     alone = {key: band if key == name else jnp.zeros_like(band) for key, band in bands.items()}
     given = noised(draw(2, 4, 8, 8, 2), lam, neg)
-    found = PowerLoss(bias, levels)(given, given.eps + from_subbands(alone), par.Prediction.EPS, 0)
-    weights = PowerLoss(bias, levels).weights(lam, 0)
+    loss = PowerLoss(bias, levels, normalisation)
+    found = loss(given, given.eps + from_subbands(alone), par.Prediction.EPS, 0)
+    weights = loss.weights(lam, 0)
     assert list(weights) == list(bands)
     squares = np.sum(np.square(np.asarray(bands[name], np.float64)), axis=(1, 2, 3))
     factor = 2.0 * math.exp(-bias) * 4.0**levels
+    factor /= 8 * 8 * 2 if normalisation == "mean" else 1
     np.testing.assert_allclose(found, factor * 0.5 * neg * weights[name] * squares, rtol=1e-3)
+
+
+def test_the_target_of_v_is_exact_where_the_signal_nearly_vanishes():
+    """At the end of the schedule for 512² a network without error has no loss.
+
+    Its output is alpha eps - sigma x in float64, rounded once. A target solved from z would differ
+    by 1e-4 of it: a loss of 1e-9 instead of 1e-16.
+    """
+    lam, neg = CosineInterpolated(512).logsnr(jnp.ones(2)), jnp.full(2, 2.0)
+    given = noised(draw(3, 2, 16, 16, 3), lam, neg)
+    wide = np.float64(lam)[:, None, None, None]
+    v = np.sqrt(expit(wide)) * np.float64(given.eps) - np.sqrt(expit(-wide)) * np.float64(given.x)
+    loss = weighted_mse(jnp.asarray(v, jnp.float32), given.x, lam, neg, wt.elbo(lam), "v")
+    right = WeightedLoss(wt.ElboWeighting())(given, jnp.asarray(v, jnp.float32), "v", 0)
+    assert np.all(np.asarray(right) < 1e-13 * np.asarray(loss))
 
 
 def edm_weight(lam):

@@ -8,7 +8,7 @@ import pytest
 from sid2core import rng
 from sid2core.diffusion.guidance import ConstantGuidance, IntervalGuidance, NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
-from sid2core.diffusion.samplers import DDIM, DDPM, Heun, Step
+from sid2core.diffusion.samplers import DDIM, DDPM, DPMSolver, Heun, Step
 from sid2core.diffusion.schedule import CosineInterpolated
 from sid2core.inference.generator import (
     STUDENT_SAMPLER,
@@ -111,7 +111,7 @@ def test_one_step_turns_the_noise_of_its_key_into_the_image():
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
-@pytest.mark.parametrize("sampler", [DDPM(), DDIM()])
+@pytest.mark.parametrize("sampler", [DDPM(), DDIM(), DPMSolver(), Heun()])
 def test_an_image_does_not_hang_on_the_size_of_batches(batch_size, sampler):
     """To within a rounding of its bytes: another size may be compiled to other instructions."""
     made = method(ConstantGuidance(1.0), sampler)

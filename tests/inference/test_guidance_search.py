@@ -87,39 +87,6 @@ def cells():
     return guidance_search.grid(settings(weights=[0.5, 2.0], intervals=[[-3.0, 5.0]]))
 
 
-def test_finished_cells_are_not_scored_again(tmp_path, cells):
-    asked = []
-
-    def evaluate(cell):
-        if len(asked) == 3:
-            raise KeyboardInterrupt
-        asked.append(cell)
-        return cell_score(cell, 1 / 3 + len(asked), math.pi)
-
-    with pytest.raises(KeyboardInterrupt):
-        guidance_search.search(cells, evaluate, tmp_path)
-    first = asked[:]
-    asked.clear()
-    scores, found = guidance_search.search(cells, evaluate, tmp_path)
-    assert first == cells[:3]
-    assert asked == cells[3:]
-    assert found == 3
-    assert [Cell(one.weight, one.logsnr_min, one.logsnr_max) for one in scores] == cells
-    assert [one.fd_train_mean for one in scores] == [1 / 3 + n for n in (1, 2, 3, 1, 2)]
-    again, found = guidance_search.search(cells, evaluate, tmp_path)
-    assert again == scores
-    assert found == len(cells)
-
-
-def test_a_cell_that_was_cut_short_leaves_no_file(tmp_path, cells):
-    def unwritable(cell):
-        return cell_score(cell, math.nan)
-
-    with pytest.raises(ValueError, match="JSON"):
-        guidance_search.search(cells, unwritable, tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_the_verdict_names_the_nearest_two_and_the_noise_between_seeds(cells):
     scores = [
         cell_score(cell, mean, std)
@@ -153,18 +120,3 @@ def test_what_is_chosen_survives_the_file(cells, place):
     expected = cells[place or 1]  # the first has no guidance, of the others all are equal
     assert guidance_search.chosen(verdict) == expected
     assert guidance_search.chosen(verdict).guidance == expected.guidance
-
-
-def test_processes_divide_the_cells(cells, tmp_path):
-    asked = []
-
-    def evaluate(cell):
-        asked.append(cell)
-        return cell_score(cell, 1.0)
-
-    for process in (1, 0):
-        scores, found = guidance_search.search(cells, evaluate, tmp_path, process, 2)
-        assert (len(scores), found) == ((len(cells) + 1 - process) // 2, 0)
-    assert sorted(asked, key=cells.index) == cells
-    scores, found = guidance_search.search(cells, evaluate, tmp_path)
-    assert found == len(scores) == len(cells)

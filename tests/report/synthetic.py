@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from sid2core import config
 from sid2core.data.load import shards
 from sid2core.data.prepare.overview import contact_sheet
+from sid2core.evaluation import samplers_table
 from sid2core.pipeline import artifact
 from tests.data import made
 
@@ -33,21 +34,6 @@ stages:
       - echo done
 """
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-
-
-_SAMPLER_NUMBERS = (
-    "steps",
-    "guidance_weight",
-    "logsnr_min",
-    "logsnr_max",
-    "samples",
-    "fd_eval",
-    "fd_train",
-    "agreement",
-    "nfe",
-    "gflops_forward",
-    "gflops_image",
-)
 
 
 @dataclass(frozen=True)
@@ -88,7 +74,7 @@ def images(
 
 def samplers() -> pd.DataFrame:
     """Rows of ``samplers.csv``, the real-data baseline last; None is an empty cell."""
-    columns = ["sampler", "title", *_SAMPLER_NUMBERS]
+    columns = [*samplers_table.TEXTS, *samplers_table.NUMBERS]
     rows = [
         ("base", "Base", 64, 0, None, None, 1000, 3.514, 2.91, 0.953, 64, 0.0281, 1.798),
         ("constant", "Constant guidance", 64, 1, None, None, 1000, 5.208, 4.77, 0.998, 128)

@@ -22,7 +22,7 @@ UNITS = ("", " GFLOPs", " TFLOPs", " s", "")
 
 def sampler(title: str, nfe: float, fd: float, gflops: float) -> Sampler:
     nan = float("nan")
-    return Sampler(title, title, False, 8, 0, nan, nan, 10, fd, fd, 1, nfe, gflops, nfe * gflops)
+    return Sampler(title, title, 8, 0, nan, nan, 10, fd, fd, 1, nfe, gflops, nfe * gflops)
 
 
 def rows(*samplers: Sampler) -> dict[str, list[str]]:

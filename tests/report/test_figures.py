@@ -16,7 +16,7 @@ NAN = math.nan
 
 
 def sampler(title: str, fd: float, cost: float, student: bool = False) -> Sampler:
-    return Sampler(title, title, student, 8, 0, NAN, NAN, 10, fd, fd, 1, 8, 1, cost)
+    return Sampler(title, title, 8, 0, NAN, NAN, 10, fd, fd, 1, 8, 1, cost, student)
 
 
 def search(*scores: float) -> Search:

@@ -10,10 +10,10 @@ from sid2core.report.inputs import Sampler, Search, Setting
 from sid2core.report.tables import Cell, Table
 
 NAN = math.nan
-BASE = Sampler("base", "Base", False, 64, 0, NAN, NAN, 100, 3, 2, 0.9, 64, 0.5, 32)
-GUIDED = replace(BASE, name="interval", title="Guided", guidance_weight=1, logsnr_min=-3)
+BASE = Sampler("base", "Base", 64, 0, NAN, NAN, 100, 3, 2, 0.9, 64, 0.5, 32)
+GUIDED = replace(BASE, sampler="interval", title="Guided", guidance_weight=1, logsnr_min=-3)
 GUIDED = replace(GUIDED, logsnr_max=5, fd_eval=2, fd_train=2.5, agreement=0.99, gflops_image=45)
-REAL = Sampler("train_images", "Real", False, *[NAN] * 4, 100, 1, 0, 1, NAN, NAN, NAN)
+REAL = Sampler("train_images", "Real", *[NAN] * 4, 100, 1, 0, 1, NAN, NAN, NAN)
 
 
 def marked(table: Table) -> dict[str, list[str]]:

@@ -14,6 +14,7 @@ from sid2core.pipeline import artifact
 from sid2core.training import log
 from stages import distill
 from tests import tiny
+from tests.evaluation.samplers import count_images, stopped_after
 
 
 class Stopped(BaseException):
@@ -71,35 +72,58 @@ def test_the_curve_says_how_the_losses_went(finished):
     }
 
 
-@pytest.mark.parametrize("when", ["training", "scoring"])
-def test_a_stopped_distillation_goes_on_and_ends_with_the_same_bytes(
-    project, monkeypatch, caplog, when
-):
+def test_stopped_in_training_it_goes_on_and_ends_with_the_same_bytes(project, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     expected = tiny.snapshot(project, "distill")
+    means, rows = log.means, []
+
+    def stops(pending):
+        # After the row of step 5 comes the one of step 10, with the first checkpoint.
+        rows.append(pending)
+        if len(rows) == 2:
+            raise Stopped
+        return means(pending)
+
     with monkeypatch.context() as patch:
-        if when == "training":
-            means = log.means
-            # After the row of step 5 comes the one of step 10, with the first checkpoint.
-            rows = []
-
-            def stops(pending):
-                rows.append(pending)
-                if len(rows) == 2:
-                    raise Stopped
-                return means(pending)
-
-            patch.setattr(log, "means", stops)
-        else:
-
-            def never(*args):
-                raise Stopped
-
-            patch.setattr(network, "save", never)
+        patch.setattr(log, "means", stops)
         with pytest.raises(Stopped):
             distill.main(tiny.params(runtime={"log_every": 5, "checkpoint_every": 5}))
     assert tiny.snapshot(project, "distill") == expected, "the earlier result stays"
+    made = count_images(monkeypatch)
     distill.main(config.read())
-    step = 5 if when == "training" else 10
-    assert f"student_2 resumes from step {step} of 10" in caplog.text
+    assert "student_2 resumes from step 5 of 10" in caplog.text
+    assert made == [24], "of the student; the teacher was scored"
+    assert tiny.snapshot(project, "distill") == expected
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_stopped_in_scoring_it_goes_on_and_ends_with_the_same_bytes(
+    project, monkeypatch, caplog, after
+):
+    """The teacher has one chunk and a measurement, and so has the student."""
+    caplog.set_level(logging.INFO)
+    expected = tiny.snapshot(project, "distill")
+    with stopped_after(monkeypatch, after):
+        distill.main(config.read())
+    assert tiny.snapshot(project, "distill") == expected, "the earlier result stays"
+    made = count_images(monkeypatch)
+    distill.main(config.read())
+    assert made == [24, 24][(after + 1) // 2 :]
+    assert ("student_2 resumes from step 10 of 10" in caplog.text) == (after >= 2)
+    assert tiny.snapshot(project, "distill") == expected
+
+
+def test_stopped_in_writing_it_scores_nothing_again(project, monkeypatch):
+    expected = tiny.snapshot(project, "distill")
+
+    def never(*args):
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "save", never)
+        with pytest.raises(Stopped):
+            distill.main(config.read())
+    made = count_images(monkeypatch)
+    distill.main(config.read())
+    assert made == []
     assert tiny.snapshot(project, "distill") == expected

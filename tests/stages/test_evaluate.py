@@ -8,13 +8,14 @@ import pytest
 from sid2core import config, rng
 from sid2core.data.load.dataset import Dataset
 from sid2core.diffusion.guidance import NoGuidance
-from sid2core.evaluation import evaluate as evaluation
+from sid2core.evaluation import drawing
 from sid2core.inference.generator import STUDENT_SAMPLER, Generator, balanced_labels
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.pipeline import artifact
 from stages import evaluate
 from tests import tiny
+from tests.evaluation.samplers import count_images, stopped_after
 
 SAMPLERS = ["base", "constant", "searched", "student_2"]
 
@@ -101,47 +102,45 @@ def test_real_images_are_nearer_than_those_of_a_model_hardly_trained(table):
 
 
 def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_bytes(project, monkeypatch, caplog):
+    """Four samplers of three chunks and a grid of two, and three chunks of real images."""
     caplog.set_level(logging.INFO)
     expected = tiny.snapshot(project, "evaluate")
-    images, calls = Generator.images, []
-
-    def stops(self, *args):
-        if len(calls) == 6:
-            raise KeyboardInterrupt
-        calls.append(len(args[-1]))
-        return images(self, *args)
-
-    monkeypatch.setattr(Generator, "images", stops)
-    with pytest.raises(KeyboardInterrupt):
+    with stopped_after(monkeypatch, 5):
         evaluate.main(config.read())
     assert tiny.snapshot(project, "evaluate") == expected, "the earlier result stays"
-    calls.clear()
-    monkeypatch.setattr(
-        Generator, "images", lambda *args: (calls.append(len(args[-1])), images(*args))[1]
-    )
+    made = count_images(monkeypatch)
     evaluate.main(config.read())
-    # Three chunks and a grid a sampler, of which 6 were done: all of base's, two of constant's.
-    assert calls == [8, 30, *[16, 16, 8, 30] * 2]
-    assert "base resumes: 3 chunks of an earlier run" in caplog.text
-    assert "constant resumes: 2 chunks of an earlier run" in caplog.text
-    assert "searched resumes" not in caplog.text
+    assert made == [8, *[16, 16, 8] * 2, *[16, 14] * 4]
+    assert "resumed: 5 of 23 chunks are of an earlier run" in caplog.text
+    assert tiny.snapshot(project, "evaluate") == expected
+
+
+def test_an_evaluation_stopped_while_it_measures_draws_nothing_again(project, monkeypatch):
+    expected = tiny.snapshot(project, "evaluate")
+    with stopped_after(monkeypatch, 23 + 2):
+        evaluate.main(config.read())
+    made = count_images(monkeypatch)
+    evaluate.main(config.read())
+    assert made == []
     assert tiny.snapshot(project, "evaluate") == expected
 
 
 @pytest.mark.usefixtures("project")
-def test_a_removed_student_is_not_judged(monkeypatch):
+def test_a_removed_student_is_not_evaluated(monkeypatch):
     """Students are those that the artifact names, not those a folder happens to hold."""
     distill = artifact.load("distill")
-    search = artifact.load("guidance_search")
-    with artifact.create(
-        "distill",
-        distill.manifest["params"],
-        {"train": artifact.load("train"), "guidance_search": search},
-    ) as draft:
+    inputs = {name: artifact.load(name) for name in distill.manifest["inputs"]}
+    with artifact.create("distill", distill.manifest["params"], inputs) as draft:
         draft.path("student_9/model.safetensors").write_bytes(b"left behind")
         draft.facts |= {"students": []}
     seen = []
-    monkeypatch.setattr(evaluation, "draw", lambda one, *args: (seen.append(one.name), 1 / 0)[1])
-    with pytest.raises(ZeroDivisionError):
+
+    def stops(sets, *args):
+        seen.extend(one.name for one in sets)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(drawing, "draw_and_measure", stops)
+    with pytest.raises(KeyboardInterrupt):
         evaluate.main(config.read())
-    assert seen == ["base"]
+    samplers = ["base", "constant", "searched"]
+    assert seen == [*samplers, *(f"{name}.grid" for name in samplers), "train_images"]

@@ -10,10 +10,11 @@ from sid2core.config import build
 from sid2core.inference.generator import Generator, balanced_labels
 from sid2core.inference.guidance_search import chosen, grid
 from sid2core.inference.model import Trained
-from sid2core.metrics.evaluator import Accumulator, Evaluator
+from sid2core.metrics.evaluator import Evaluator
 from sid2core.pipeline import artifact
 from stages import guidance_search
 from tests import tiny
+from tests.evaluation.samplers import count_images, stopped_after
 
 
 def table(folder):
@@ -81,26 +82,18 @@ def test_a_row_is_its_images_judged(finished):
     )
 
 
-def test_a_stopped_search_goes_on_and_ends_with_the_same_bytes(project, monkeypatch, caplog):
+@pytest.mark.parametrize("after", [1, 5, 13, 25])
+def test_a_stopped_search_goes_on_and_ends_with_the_same_bytes(project, monkeypatch, caplog, after):
+    """Five cells of two repeats of two chunks, each repeat measured: 20 + 10 files."""
     caplog.set_level(logging.INFO)
+    tiny.write(project, sampling={"batch_size": 2})
+    guidance_search.main(config.read())
     expected = tiny.snapshot(project, "guidance_search")
-    original, asked = Accumulator.quality, []
-
-    def stops(self):
-        if len(asked) == 5:
-            raise KeyboardInterrupt
-        asked.append(len(self))
-        return original(self)
-
-    monkeypatch.setattr(Accumulator, "quality", stops)
-    with pytest.raises(KeyboardInterrupt):
+    with stopped_after(monkeypatch, after):
         guidance_search.main(config.read())
     assert tiny.snapshot(project, "guidance_search") == expected, "the earlier result stays"
-    asked.clear()
-    # Two cells of two repeats each were done: three are left, and the fifth score was lost.
-    monkeypatch.setattr(Accumulator, "quality", lambda self: (asked.append(1), original(self))[1])
+    made = count_images(monkeypatch)
     guidance_search.main(config.read())
-    assert len(asked) == 6
-    assert "2 of 5 cells" in caplog.text
+    assert made == ([16, 8] * 10)[after:]
+    assert f"resumed: {min(after, 20)} of 20 chunks" in caplog.text
     assert tiny.snapshot(project, "guidance_search") == expected
-    assert not list((project / ".sid2/guidance_search").glob("*/cell*"))

@@ -19,7 +19,7 @@ LOSSES = {
     "edm_monotonic": {},
     "elbo": {},
     "low_bit": {},
-    "power": {"bias": BIAS, "levels": 2},
+    "power": {"bias": BIAS, "levels": 2, "normalisation": "mean"},
 }
 SMALLEST = {
     "channels": [8],
@@ -57,7 +57,7 @@ def folder(tmp_path_factory):
 
 
 RUNS = {name: sections(name) for name in LOSSES} | {
-    "unsplit": sections("power", bias=BIAS, levels=0),
+    "unsplit": sections("power", bias=BIAS, levels=0, normalisation="mean"),
     "moving": sections("sigmoid", bias=BIAS, bias_start=-8.0, bias_steps=4),
 }
 QUICK = ("sigmoid", "power", "unsplit", "moving")
@@ -98,8 +98,8 @@ def test_every_loss_is_another_one(curves):
 
 def test_the_power_loss_relates_as_its_paper_says(curves):
     first = {name: curves(name)["loss"][0] for name in ("sigmoid", "power", "unsplit")}
-    # B.2 against B.1: 2 d e^-b, for d = 8 · 8 elements.
-    assert first["unsplit"] == pytest.approx(2 * 64 * np.exp(-BIAS) * first["sigmoid"], rel=1e-4)
+    # B.2 against B.1: 2 e^-b, as a mean over elements.
+    assert first["unsplit"] == pytest.approx(2 * np.exp(-BIAS) * first["sigmoid"], rel=1e-4)
     # A low sub-band weighs more than the pixels it comes from, all at most one.
     assert first["unsplit"] < first["power"]
 
@@ -122,7 +122,7 @@ def test_a_moving_bias_arrives(curves):
 def test_a_power_loss_that_splits_too_often_ends_before_any_work(folder):
     for stage in (train, analysis):
         with pytest.raises(ParamsError, match=r"diffusion\.loss\.power: found levels 4"):
-            stage.main(sections("power", bias=BIAS, levels=4))
+            stage.main(sections("power", bias=BIAS, levels=4, normalisation="mean"))
     assert not list(folder.glob(".sid2/train/*/made_for.json"))
 
 

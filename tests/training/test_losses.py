@@ -27,7 +27,7 @@ LOSSES = {
     "edm_monotonic": {},
     "elbo": {},
     "low_bit": {},
-    "power": {"bias": BIAS, "levels": 2} | STILL,
+    "power": {"bias": BIAS, "levels": 2, "normalisation": "mean"} | STILL,
 }
 MOVING = {"bias": BIAS, "bias_start": -8.0, "bias_steps": 100}
 
@@ -89,7 +89,7 @@ def by_hand(name, prediction, x, z, logsnr, levels=2):
     }[prediction]
     slope = falling(time_of(lam))
     if name == "power":
-        return np.mean(slope * power(x_hat - x, lam, levels))
+        return np.mean(slope * power(x_hat - x, lam, levels)) / x[0].size
     error = np.mean((x_hat - x).reshape(len(x), -1) ** 2, axis=1)
     return np.mean(0.5 * slope * WEIGHTS[name](lam) * np.exp(lam) * error)
 
@@ -102,6 +102,14 @@ def test_each_loss_is_what_its_paper_says(name, prediction, shape):
     found, (z, logsnr, _, _) = asked(objective(name, prediction, shape), x, jnp.zeros(6, int))
     # low_bit interpolates a table, right to 2e-4.
     assert found == pytest.approx(by_hand(name, prediction, x, z, logsnr), rel=5e-4)
+
+
+def test_the_printed_sum_is_the_mean_times_the_number_of_elements():
+    x, labels = examples(), jnp.zeros(6, int)
+    mean, total = (
+        asked(objective("power", normalisation=kind), x, labels)[0] for kind in ("mean", "sum")
+    )
+    assert total == pytest.approx(SIZE * 8 * 2 * mean, rel=1e-5)
 
 
 @pytest.mark.parametrize("levels", [0, 1])

@@ -1,0 +1,265 @@
+"""Image sets, drawn from a model or read from the data, and measured chunk by chunk.
+
+All stages that score images do it by :func:`draw_and_measure`. Image i of a sampler depends on the
+seed and on i alone, so samplers are compared on the same noise. The chunks of all sets are shared
+among processes, the batches of a chunk among the devices of a process. A chunk holds the features
+of its images; of the images themselves only those are kept that are shown later.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+from numpy.typing import NDArray
+
+from sid2core.data.load.dataset import Dataset
+from sid2core.evaluation import chunks
+from sid2core.evaluation.sampler_spec import SamplerSpec
+from sid2core.inference.generator import Generator
+from sid2core.metrics.evaluator import Accumulator, Evaluator
+from sid2core.pipeline import progress
+from sid2core.training import cluster
+from sid2core.typing import Array
+
+Measured = dict[str, Any]
+"""What is measured of an image set, as JSON values."""
+Source = Callable[[NDArray[np.integer], NDArray[np.int32]], tuple[NDArray[np.uint8], list[float]]]
+"""(indices [n], labels [n]) → images [n, h, w, c], seconds an image of each timed batch."""
+_BATCHES = 8
+"""Of a chunk, unless ``images_per_chunk`` is given."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationRun:
+    """Where and how a stage draws and measures: the same for all of its image sets.
+
+    Attributes:
+        stage: its name in the log and on the progress bar.
+        folder: the work folder.
+        evaluator: extracts the features.
+        batch_size: images drawn at once.
+        sharding: how the devices of this process share a batch; None for one device.
+        images_per_chunk: a multiple of ``batch_size`` wastes nothing; None is eight batches.
+    """
+
+    stage: str
+    folder: Path
+    evaluator: Evaluator
+    batch_size: int
+    sharding: NamedSharding | None = None
+    images_per_chunk: int | None = None
+
+    @property
+    def chunk_size(self) -> int:
+        """Images of a chunk: what a kill may lose."""
+        return self.images_per_chunk or _BATCHES * self.batch_size
+
+    @property
+    def devices(self) -> int:
+        """How many devices share a batch."""
+        return 1 if self.sharding is None else self.sharding.mesh.size
+
+
+class ImageSet(Protocol):
+    """Images that are made and measured chunk by chunk.
+
+    Attributes:
+        name: of its folder.
+        indices: which images, [n].
+        labels: the class that each is asked to be of, [n].
+        keep: how many of the first images are kept.
+        measured: whether features are extracted; if not, images are only drawn and kept.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def indices(self) -> NDArray[np.integer]: ...  # noqa: D102
+    @property
+    def labels(self) -> NDArray[np.int32]: ...  # noqa: D102
+    @property
+    def keep(self) -> int: ...  # noqa: D102
+    @property
+    def measured(self) -> bool: ...  # noqa: D102
+
+    def source(self, run: EvaluationRun) -> Source:
+        """What makes the images; asked for once a process, before its first chunk."""
+
+
+@dataclass(frozen=True, eq=False)
+class SampleSet:
+    """Samples: image i is drawn by ``spec`` from the key (``stream``, ``indices[i]``)."""
+
+    name: str
+    spec: SamplerSpec
+    stream: Array
+    indices: NDArray[np.integer]
+    labels: NDArray[np.int32]
+    keep: int = 0
+    measured: bool = True
+
+    def source(self, run: EvaluationRun) -> Source:
+        """A generator with its weights on the devices."""
+        generator = Generator(self.spec.method, self.spec.params, run.batch_size, run.sharding)
+
+        def images(
+            indices: NDArray[np.integer], labels: NDArray[np.int32]
+        ) -> tuple[NDArray[np.uint8], list[float]]:
+            generator.seconds.clear()
+            return generator.images(self.stream, indices, labels), [*generator.seconds]
+
+        return images
+
+
+@dataclass(frozen=True, eq=False)
+class RealSet:
+    """Real images: the rows ``indices`` of a data set."""
+
+    name: str
+    dataset: Dataset
+    indices: NDArray[np.integer]
+    keep: int = 0
+    measured: bool = True
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """The classes that the images are of, [n]."""
+        return self.dataset.labels[self.indices]
+
+    def source(self, run: EvaluationRun) -> Source:
+        """The data set."""
+        return lambda indices, labels: (self.dataset.take(indices), [])
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Images ``start`` to ``start + size`` of a set."""
+
+    of: ImageSet
+    start: int
+    size: int
+
+    @property
+    def part(self) -> slice:
+        return slice(self.start, self.start + self.size)
+
+    def path(self, run: EvaluationRun) -> Path:
+        return run.folder / self.of.name / f"chunk-{self.start:08d}.npz"
+
+
+def draw_and_measure(
+    sets: Sequence[ImageSet], run: EvaluationRun, measure: Callable[[Accumulator], Measured]
+) -> dict[str, Measured]:
+    """Draw the chunks that are missing, then measure each set; by all processes together.
+
+    Chunks and measurements of an earlier run are used, damaged ones are made again. The result is
+    the same for any number of processes and after any number of kills.
+
+    Args:
+        sets: what to draw; names differ.
+        run: where and how.
+        measure: the numbers of a set whose features were all accumulated, as JSON values.
+
+    Returns:
+        What was measured, by the set's name, in every process; without the sets that are not
+        ``measured``.
+
+    Raises:
+        MetricsError: ``measure`` raises it, such as for too few images.
+    """
+    _draw(sets, run)
+    cluster.wait(f"{run.stage}: all is drawn")
+    measured = [one for one in sets if one.measured]
+    for one in measured[jax.process_index() :: jax.process_count()]:
+        path = _measured_path(one, run)
+        if not chunks.intact(path, one.indices):
+            text = json.dumps(measure(read(one, run).accumulator))
+            chunks.write(path, {"indices": one.indices, "json": np.array(text)})
+    cluster.wait(f"{run.stage}: all is measured")
+    return {
+        one.name: json.loads(str(chunks.read(_measured_path(one, run))["json"])) for one in measured
+    }
+
+
+def _draw(sets: Sequence[ImageSet], run: EvaluationRun) -> None:
+    """Make this process's share of the chunks: every n-th of all sets' chunks, for n processes."""
+    everything = [chunk for one in sets for chunk in _chunks(one, run)]
+    own = everything[jax.process_index() :: jax.process_count()]
+    missing = [
+        chunk for chunk in own if not chunks.intact(chunk.path(run), chunk.of.indices[chunk.part])
+    ]
+    if len(missing) < len(own):
+        count = len(own) - len(missing)
+        _log.info("resumed: %d of %d chunks are of an earlier run", count, len(own))
+    total, left = (sum(chunk.size for chunk in some) for some in (own, missing))
+    with progress.bar(total, run.stage, "image", total - left, shown=cluster.first()) as bar:
+        for one, group in itertools.groupby(missing, key=lambda chunk: chunk.of):
+            source = one.source(run)
+            for chunk in group:
+                chunks.write(chunk.path(run), _arrays(chunk, source, run.evaluator))
+                bar.update(chunk.size)
+
+
+def _chunks(one: ImageSet, run: EvaluationRun) -> list[_Chunk]:
+    count = len(one.indices)
+    return [
+        _Chunk(one, start, min(run.chunk_size, count - start))
+        for start in range(0, count, run.chunk_size)
+    ]
+
+
+def _arrays(chunk: _Chunk, source: Source, evaluator: Evaluator) -> Mapping[str, Any]:
+    """The content of a chunk file: features by name, and what else :func:`read` returns."""
+    indices = chunk.of.indices[chunk.part]
+    images, seconds = source(indices, chunk.of.labels[chunk.part])
+    features = evaluator.features(images) if chunk.of.measured else {}
+    kept = images[: max(0, chunk.of.keep - chunk.start)]
+    return {**features, "indices": indices, "images": kept, "seconds": np.array(seconds)}
+
+
+def _measured_path(one: ImageSet, run: EvaluationRun) -> Path:
+    return run.folder / one.name / "measured.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What all processes drew of one set.
+
+    Attributes:
+        accumulator: the features of all images; empty for a set that is not measured.
+        images: those that were kept, [k, h, w, c].
+        seconds: time an image, the median over batches; None where no batch was timed.
+    """
+
+    accumulator: Accumulator
+    images: NDArray[np.uint8]
+    seconds: float | None
+
+
+def read(one: ImageSet, run: EvaluationRun) -> Drawn:
+    """A set whose chunks are all there.
+
+    Raises:
+        ChunkError: a chunk is missing or damaged.
+    """
+    accumulator, images, seconds = run.evaluator.accumulator(), [], list[float]()
+    for chunk in _chunks(one, run):
+        arrays = chunks.read(chunk.path(run))
+        arrays.pop("indices")
+        images.append(arrays.pop("images"))
+        seconds.extend(arrays.pop("seconds").tolist())
+        if one.measured:
+            accumulator.add_features(arrays, one.labels[chunk.part])
+    typical = statistics.median(seconds) if seconds else None
+    return Drawn(accumulator, np.concatenate(images), typical)

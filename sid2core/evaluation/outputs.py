@@ -1,0 +1,48 @@
+"""The artifact of ``evaluate``: kept samples, grids of classes and the features' statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sid2core.evaluation import drawing, tables
+from sid2core.evaluation.drawing import EvaluationRun, SampleSet
+from sid2core.pipeline.artifact import Draft
+
+
+def save(
+    draft: Draft, sets: Sequence[SampleSet], grids: Sequence[SampleSet], run: EvaluationRun
+) -> list[dict[str, Any]]:
+    """Write ``<sampler>.npz``, ``statistics/<sampler>.<extractor>.npz`` and ``grids.npz``.
+
+    Args:
+        draft: the artifact.
+        sets: the samples that are measured, all drawn.
+        grids: those that are only shown, all drawn.
+        run: where the chunks are.
+
+    Returns:
+        The rows of ``cost.csv``.
+    """
+    costs = []
+    for one in sets:
+        drawn = drawing.read(one, run)
+        labels = one.labels[: len(drawn.images)]
+        np.savez_compressed(draft.path(f"{one.name}.npz"), images=drawn.images, labels=labels)
+        for reference in run.evaluator.references:
+            place = draft.path(f"statistics/{one.name}.{reference.extractor.name}.npz")
+            drawn.accumulator.moments(reference).save(place)
+        costs.append(tables.cost_row(one.spec, drawn.seconds, run))
+    arrays: dict[str, Any] = {one.spec.name: _grid(one, run) for one in grids}
+    np.savez_compressed(draft.path("grids.npz"), **arrays)
+    return costs
+
+
+def _grid(one: SampleSet, run: EvaluationRun) -> NDArray[np.uint8]:
+    """[classes, columns, h, w, c]."""
+    images = drawing.read(one, run).images
+    num_classes = one.spec.method.denoiser.network.config.num_classes
+    return images.reshape(num_classes, -1, *images.shape[1:])

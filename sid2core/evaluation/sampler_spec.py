@@ -1,0 +1,76 @@
+"""The samplers that a stage draws from: a model's weights, and how images are drawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sid2core import config
+from sid2core.config import build
+from sid2core.diffusion.guidance import ConstantGuidance, Guidance, NoGuidance
+from sid2core.inference.generator import STUDENT_SAMPLER, Method
+from sid2core.inference.model import Trained
+from sid2core.models.execution import Execution
+from sid2core.models.network import Parameters
+
+
+@dataclass(frozen=True, eq=False)
+class SamplerSpec:
+    """A sampler: its name in files and metrics, its title on the page, its method and weights."""
+
+    name: str
+    title: str
+    method: Method
+    params: Parameters
+
+
+def guided(
+    model: Trained, sampling: config.Sampling, guidance: Guidance, name: str, title: str = ""
+) -> SamplerSpec:
+    """The base model with the sampler of ``sampling`` and a guidance."""
+    method = model.method(build.sampler(sampling), guidance, sampling.steps, clip=sampling.clip)
+    return SamplerSpec(name, title, method, model.params)
+
+
+def student(
+    model: Trained, params: Parameters, steps: int, sampling: config.Sampling
+) -> SamplerSpec:
+    """A student distilled from ``model``: weights for ``steps`` steps without guidance."""
+    method = model.method(STUDENT_SAMPLER, NoGuidance(), steps, clip=sampling.clip)
+    return SamplerSpec(student_name(steps), f"student of {steps} steps", method, params)
+
+
+def student_name(steps: int) -> str:
+    """The name of a student in files, folders and metrics."""
+    return f"student_{steps}"
+
+
+def evaluated(
+    model: Trained, sampling: config.Sampling, weight: float, searched: Guidance
+) -> list[SamplerSpec]:
+    """The base model as ``evaluate`` shows it: without, with constant and with searched guidance.
+
+    Args:
+        model: the base model.
+        sampling: its sampler.
+        weight: of the constant guidance.
+        searched: the guidance that ``guidance_search`` found.
+    """
+    return [
+        guided(model, sampling, NoGuidance(), "base", "base, no guidance"),
+        guided(model, sampling, ConstantGuidance(weight), "constant", "base, constant guidance"),
+        guided(model, sampling, searched, "searched", "base, guidance found by the search"),
+    ]
+
+
+def load_students(
+    folder: Path, names: Iterable[str], sampling: config.Sampling, execution: Execution
+) -> list[SamplerSpec]:
+    """The students that ``distill`` wrote below ``folder``.
+
+    Raises:
+        WeightsError: a folder holds no readable model.
+    """
+    models = [Trained.load(folder / name, execution) for name in names]
+    return [student(one, one.params, one.config["student_steps"], sampling) for one in models]

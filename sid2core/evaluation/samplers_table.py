@@ -1,0 +1,52 @@
+"""The columns of ``reports/evaluate/samplers.csv``: ``evaluate`` writes them, the page reads them.
+
+This module imports nothing heavy, so that the page can use it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+BASELINE = "train_images"
+"""The last row of the table: real training images, measured as samples are."""
+
+
+@dataclass(frozen=True)
+class SamplerRow:
+    """One row of the table; NaN, an empty field of the file, where a column does not apply.
+
+    Attributes:
+        sampler: its name in files and metrics.
+        title: its name on the page.
+        steps: of the sampler.
+        guidance_weight: 0 without guidance.
+        logsnr_min: lower end of the guidance interval; does not apply to the whole range.
+        logsnr_max: its upper end.
+        samples: how many images were measured.
+        fd_eval: Fréchet distance to the eval split, of the data set's own extractor's features.
+        fd_train: the same to the train split.
+        agreement: share of images in which the data set's classifier sees the class that was asked
+            for; does not apply to data without classes.
+        nfe: network evaluations an image.
+        gflops_forward: GFLOPs of one of them.
+        gflops_image: GFLOPs an image.
+    """
+
+    sampler: str
+    title: str
+    steps: float
+    guidance_weight: float
+    logsnr_min: float
+    logsnr_max: float
+    samples: float
+    fd_eval: float
+    fd_train: float
+    agreement: float
+    nfe: float
+    gflops_forward: float
+    gflops_image: float
+
+
+TEXTS = ("sampler", "title")
+NUMBERS = tuple(one.name for one in dataclasses.fields(SamplerRow) if one.name not in TEXTS)

@@ -1,0 +1,131 @@
+"""The tables and metrics that ``evaluate`` reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import pandas as pd
+
+from sid2core.atomic import write_csv, write_json
+from sid2core.evaluation.drawing import EvaluationRun
+from sid2core.evaluation.measuring import Measurement
+from sid2core.evaluation.sampler_spec import SamplerSpec
+from sid2core.evaluation.samplers_table import BASELINE, SamplerRow
+from sid2core.metrics.names import count_name
+from sid2core.metrics.scores import Score
+from sid2core.models import cost
+
+_METRICS = ("fid_eval", "fid_train", "inception_score", "fd_dinov2_eval")
+"""Of further extractors' scores, those among a sampler's metrics."""
+
+
+def write(
+    folder: Path, specs: Iterable[SamplerSpec | None], measured: Mapping[str, Measurement]
+) -> None:
+    """Write ``samplers.csv``, ``scores.csv`` and ``metrics.json``.
+
+    Args:
+        folder: where to.
+        specs: the samplers in the order of the rows; None is the real-data baseline.
+        measured: by the sampler's name, or :data:`BASELINE`.
+    """
+    rows, scores, metrics = list[SamplerRow](), list[dict[str, Any]](), {}
+    for spec in specs:
+        found = measured[BASELINE if spec is None else spec.name]
+        row = sampler_row(spec, found)
+        rows.append(row)
+        scores += score_rows(row.sampler, found.scores)
+        metrics[row.sampler] = sampler_metrics(row, found.scores)
+    write_table(folder / "samplers.csv", map(asdict, rows))
+    write_table(folder / "scores.csv", scores)
+    write_json(folder / "metrics.json", metrics)
+
+
+def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a CSV file with one column a key."""
+    write_csv(path, pd.DataFrame(list(rows)))
+
+
+def sampler_row(spec: SamplerSpec | None, measured: Measurement) -> SamplerRow:
+    """A sampler's row of ``samplers.csv``; without one that of the real-data baseline."""
+    by_name = {score.metric: score.value for score in reversed(measured.scores)}
+    scores: dict[str, Any] = {
+        "samples": measured.scores[0].samples,
+        "fd_eval": round(by_name["fd_eval"], 6),
+        "fd_train": round(by_name["fd_train"], 6),
+        "agreement": round(measured.agreement, 6),
+    }
+    return SamplerRow(**scores, **_described(spec))
+
+
+def _described(spec: SamplerSpec | None) -> dict[str, Any]:
+    """The columns that say what a sampler is and what it costs."""
+    if spec is None:
+        names = ("steps", "guidance_weight", "logsnr_min", "logsnr_max")
+        costs = ("nfe", "gflops_forward", "gflops_image")
+        nothing = dict.fromkeys((*names, *costs), math.nan)
+        return {"sampler": BASELINE, "title": "real training images", **nothing}
+    method = spec.method
+    low, high = method.guidance.interval
+    guided = method.guidance.weight != 0.0
+    return {
+        "sampler": spec.name,
+        "title": spec.title,
+        "steps": method.steps,
+        "guidance_weight": method.guidance.weight,
+        "logsnr_min": low if guided and math.isfinite(low) else math.nan,
+        "logsnr_max": high if guided and math.isfinite(high) else math.nan,
+        "nfe": method.nfe,
+        "gflops_forward": cost.forward_gflops(method.denoiser.network.config),
+        "gflops_image": method.gflops_image,
+    }
+
+
+def sampler_metrics(row: SamplerRow, scores: Sequence[Score]) -> dict[str, float]:
+    """What ``dvc metrics diff`` compares: few numbers, named with their sample count.
+
+    Timings are not among them: they differ each time.
+    """
+    count = count_name(int(row.samples))
+    values = {
+        f"fd_eval_{count}": row.fd_eval,
+        f"fd_train_{count}": row.fd_train,
+        **{f"{one.metric}_{count}": one.value for one in scores if one.metric in _METRICS},
+    }
+    optional = {
+        f"agreement_{count}": row.agreement,
+        "nfe": row.nfe,
+        "gflops_image": row.gflops_image,
+    }
+    values |= {name: value for name, value in optional.items() if not math.isnan(value)}
+    return {name: round(value, 5) for name, value in values.items()}
+
+
+def score_rows(sampler: str, scores: Iterable[Score]) -> Iterator[dict[str, Any]]:
+    """Rows of ``scores.csv``, one a score."""
+    for score in scores:
+        values = {
+            name: round(value, 6) if isinstance(value, float) else value
+            for name, value in vars(score).items()
+        }
+        yield {"sampler": sampler, **values}
+
+
+def cost_row(spec: SamplerSpec, seconds: float | None, run: EvaluationRun) -> dict[str, Any]:
+    """A row of ``cost.csv``, the supplement's Table 5, with the time that drawing took here."""
+    method = spec.method
+    return {
+        "sampler": spec.name,
+        "nfe": method.nfe,
+        "gflops_forward": cost.forward_gflops(method.denoiser.network.config),
+        "tflops_image": method.gflops_image / 1000,
+        "seconds_image": None if seconds is None else float(f"{seconds:.4g}"),
+        "batch_size": run.batch_size,
+        "devices": run.devices,
+        "device": jax.local_devices()[0].device_kind,
+    }
