@@ -80,13 +80,13 @@ def _files(path: Path) -> list[str]:
 def _prepare(path: Path, size: int, workers: int | None) -> dict[str, object]:
     """Run the stage in a folder of its own; what came of it."""
     params = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    folder = params["data"]["source"]["folder"]
+    params["runtime"]["workers"] = workers
     params["data"] |= {
-        "source": "folder",
-        "path": str(path),
+        "source": {"name": "folder", "folder": folder | {"path": str(path)}},
         "image_size": size,
         "channels": 3,
         "max_reject_fraction": 1.0,
-        "workers": workers,
         "shard_records": 1024,
     }
     with tempfile.TemporaryDirectory() as name:

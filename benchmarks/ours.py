@@ -24,7 +24,7 @@ from sid2core.models.architecture import UViTConfig
 from sid2core.models.convolution import convolve
 from sid2core.models.network import Network, Parameters
 from sid2core.training import skip_nonfinite
-from sid2core.training.base import base_run
+from sid2core.training.base import base_run, objective_of
 
 
 def describe() -> dict[str, str]:
@@ -44,18 +44,20 @@ def train_step(network: UViTConfig, batch: int, guarded: bool = True) -> Work:
     """A step of :func:`sid2core.training.base.base_run` on one batch of random images."""
     draws = np.random.default_rng(0)
     images = draws.integers(0, 256, (batch, *network.image_shape), np.uint8)
-    labels = draws.integers(0, network.num_classes, batch, np.int32)
+    condition = network.condition.asked(batch)
     loader: Any = None  # the one batch is at hand
     with ExitStack() as patched:
         if not guarded:
             for name in ("guarded", "watched"):
                 patched.enter_context(mock.patch.object(skip_nonfinite, name, lambda same: same))
-        run = base_run(config.read(), Network(network), loader)
+        params = config.read()
+        objective = objective_of(params.diffusion, Network(network), params.train.label_dropout)
+        run = base_run(objective, params.train, loader, params.seed)
         state = run.init()
 
     def work() -> None:
         nonlocal state
-        state, scalars = run.step(state, Batch(images, labels), 0)
+        state, scalars = run.step(state, Batch(images, condition), 0)
         jax.block_until_ready((state, scalars))
 
     return work
@@ -84,9 +86,9 @@ def sampler(network: UViTConfig, batch: int, steps: int, guided: tuple[int, int]
     expected = steps + stop - first
     assert method.nfe == expected, f"{guidance} costs {method.nfe} evaluations, not {expected}"
     generator = Generator(method, _weights(method.denoiser.network), batch)
-    labels = np.arange(batch, dtype=np.int32) % network.num_classes
+    condition = network.condition.asked(batch)
     key = jax.random.key(0)
-    return lambda: generator.images(key, np.arange(batch), labels)  # type: ignore[return-value]
+    return lambda: generator.images(key, np.arange(batch), condition)  # type: ignore[return-value]
 
 
 def convolution(channels: int, size: int, batch: int, steps: int, ours: bool, loop: bool) -> Work:

@@ -74,7 +74,7 @@ def train_step(network: UViTConfig, batch: int, compiled: bool) -> Work:
         parameters, adam.learning_rate, (adam.adam_b1, adam.adam_b2), adam.adam_eps, fused=True
     )
     images = torch.randint(0, 256, (batch, *network.image_shape), dtype=torch.uint8)
-    labels = torch.randint(0, network.num_classes, (batch,))
+    labels = torch.randint(0, network.condition.label.classes, (batch,))
     images, labels = images.to(DEVICE), labels.to(DEVICE)
     schedule, offsets = (
         Schedule(network.image_shape[-3]),
@@ -86,7 +86,7 @@ def train_step(network: UViTConfig, batch: int, compiled: bool) -> Work:
         x = images.float() / 127.5 - 1.0
         t = (torch.rand((), device=DEVICE) + offsets) % 1.0
         dropped = torch.rand(batch, device=DEVICE) < settings.train.label_dropout
-        told = torch.where(dropped, network.num_classes, labels)
+        told = torch.where(dropped, network.condition.label.classes, labels)
         value = objective(model, schedule, x, told, t, torch.randn_like(x), bias)
         value.backward()
         torch.nn.utils.clip_grad_norm_(parameters, adam.clip_norm)
@@ -108,8 +108,8 @@ def sampler(
     model = ResidualUViT(network).to(DEVICE).eval()
     predict = torch.compile(model) if compiled else model
     levels = Schedule(network.image_shape[-3]).logsnr(1.0 - torch.arange(steps + 1) / steps)
-    labels = torch.arange(batch, device=DEVICE) % network.num_classes
-    null = torch.full_like(labels, network.num_classes)
+    labels = torch.arange(batch, device=DEVICE) % network.condition.label.classes
+    null = torch.full_like(labels, network.condition.label.classes)
 
     def x_hat(z: Tensor, level: Tensor, acts: bool) -> Tensor:
         copies, told = (2, torch.cat([labels, null])) if acts else (1, labels)

@@ -19,7 +19,6 @@ from sid2core.distillation import moment_matching
 from sid2core.evaluation import measuring, sample_sets, sampler_spec
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.inference import guidance_search
-from sid2core.inference.generator import balanced_labels
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.models import network
@@ -49,23 +48,27 @@ def main(params: config.Params) -> None:
     guidance = guidance_search.load(job.inputs["guidance_search"]).guidance
     local = mesh.local(params.runtime.mesh).batch
     evaluator = Evaluator.load(job.inputs["reference"], local)
-    labels = balanced_labels(settings.score_samples, dataset.num_classes)
+    count = settings.score_samples
+    condition = dataset.condition.asked(count, dataset)
     with cluster.claim("distill", job.made_by, **job.inputs) as folder:
         scoring = EvaluationRun("distill", folder / "scores", evaluator, sampling.batch_size, local)
         spec = sampler_spec.guided(teacher, sampling, guidance, "teacher")
-        samples = sample_sets.distilled(spec, labels, params.seed)
+        samples = sample_sets.distilled(spec, condition, count, params.seed)
         metrics = {spec.name: measuring.distillation_metrics(samples, scoring)}
         students, curves, speeds = {}, [], []
         for steps in settings.steps:
-            matching = moment_matching.MomentMatching(
-                teacher.denoiser, teacher.schedule, guidance, steps, settings.max_weight
+            matching = settings.form.build(
+                denoiser=teacher.denoiser,
+                schedule=teacher.schedule,
+                guidance=guidance,
+                steps=steps,
             )
             run = moment_matching.distillation_run(
                 settings, matching, teacher.params, loader, params.seed, layout
             )
             state, log = loop.fit(run, folder / run.name, params.runtime)
             spec = sampler_spec.student(teacher, layout.host(state["ema"]), steps, sampling)
-            samples = sample_sets.distilled(spec, labels, params.seed)
+            samples = sample_sets.distilled(spec, condition, count, params.seed)
             metrics[spec.name] = measuring.distillation_metrics(samples, scoring)
             students[steps] = spec
             curves.append(pd.DataFrame(log.rows).assign(student=spec.name))

@@ -24,7 +24,6 @@ from sid2core.evaluation import (
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.measuring import Measurement
 from sid2core.inference import guidance_search
-from sid2core.inference.generator import requested_labels
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.pipeline import context, stage
@@ -51,11 +50,13 @@ def main(params: config.Params) -> None:
         *sampler_spec.evaluated(model, sampling, params.guidance.weight, searched),
         *sampler_spec.load_students(distill.folder, students, sampling, execution),
     ]
-    labels = requested_labels(
-        settings.labels, params.seed, settings.samples, dataset.labels, dataset.num_classes
-    )
-    samples = [sample_sets.evaluated(spec, labels, settings.keep, params.seed) for spec in specs]
-    grids = [sample_sets.class_grid(spec, settings.grid_columns, params.seed) for spec in specs]
+    kinds, count = model.denoiser.network.config.condition, settings.samples
+    condition = kinds.requested(settings.labels, count, dataset, params.seed)
+    rows = kinds.asked(kinds.rows, dataset)
+    samples = [
+        sample_sets.evaluated(spec, condition, count, settings.keep, params.seed) for spec in specs
+    ]
+    grids = [sample_sets.grid(spec, rows, settings.grid_columns, params.seed) for spec in specs]
     real = sample_sets.real_baseline(dataset, settings.samples, params.seed)
     measure = partial(measuring.all_scores, evaluator=evaluator, settings=settings)
     with cluster.claim("evaluate", job.made_by, **job.inputs) as folder:

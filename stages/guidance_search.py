@@ -13,10 +13,10 @@ from pathlib import Path
 
 from sid2core import atomic, config
 from sid2core.config import build
+from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation import drawing, measuring, sample_sets, sampler_spec, tables
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.inference import guidance_search
-from sid2core.inference.generator import balanced_labels
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.pipeline import context, stage
@@ -34,14 +34,16 @@ def main(params: config.Params) -> None:
     sharding = mesh.local(params.runtime.mesh).batch
     evaluator = Evaluator.load(job.inputs["reference"], sharding)
     model = Trained.load(train.folder, build.execution(params.runtime))
-    labels = balanced_labels(settings.samples, model.denoiser.network.config.num_classes)
+    dataset = Dataset.open(job.inputs["prepare"], "train")
+    condition = model.denoiser.network.config.condition.asked(settings.samples, dataset)
     cells = guidance_search.grid(settings)
     specs = [
         sampler_spec.guided(model, sampling, cell.guidance, f"cell-{index:04d}")
         for index, cell in enumerate(cells)
     ]
     repeats = [
-        sample_sets.search_repeats(spec, labels, settings.repeats, params.seed) for spec in specs
+        sample_sets.search_repeats(spec, condition, settings.samples, settings.repeats, params.seed)
+        for spec in specs
     ]
     with cluster.claim("guidance_search", job.made_by, **job.inputs) as folder:
         run = EvaluationRun("guidance_search", folder, evaluator, sampling.batch_size, sharding)

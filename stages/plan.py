@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from sid2core import atomic, config
+from sid2core.conditioning import ConditionSpec
 from sid2core.pipeline import context, stage
 from sid2core.plan import plan, text
 
@@ -23,7 +24,8 @@ _DIGITS = "%.6g"
 def main(params: config.Params) -> None:
     """Write the tables and the metrics of ``reports/plan``."""
     facts = context.begin("plan", params).inputs["prepare"].facts
-    price = plan.price(params, tuple(facts["shape"]), len(facts["class_names"]), attention="xla")
+    condition = ConditionSpec.of_manifest(facts)
+    price = plan.price(params, tuple(facts["shape"]), condition, attention="xla")
     tables = {
         "levels": [asdict(one) for one in price.levels],
         "terms": [asdict(one) for one in price.terms],

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sid2core import config
 from sid2core.data.prepare import listing, overview, preparation
+from sid2core.data.prepare.workers import Workers
 from sid2core.pipeline import context, stage, workdir
 
 REPORTS = Path("reports/prepare")
@@ -20,12 +21,13 @@ _log = logging.getLogger(__name__)
 
 def main(params: config.Params) -> None:
     """Write ``artifacts/prepare``, its metrics and what a person looks at."""
-    data = params.data
+    data, runtime = params.data, params.runtime
+    pool = Workers(runtime.workers, runtime.dask_address)
     parts = listing.parts(data, params.seed)
     job = context.begin("prepare", params)
     stamps = [part.source.stamp() for part in parts]
     with workdir.claim("prepare", {**job.made_by, "stamps": stamps}) as folder:
-        preparation.write(parts, folder, data)
+        preparation.write(parts, folder, data, pool)
         with job.create() as draft:
             for part in parts:
                 preparation.place(part, folder, draft.folder)

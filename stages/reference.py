@@ -1,4 +1,4 @@
-"""reference: what images are measured by, and what it says of both splits."""
+"""reference: the feature extractors, and statistics of both splits by each."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ def main(params: config.Params) -> None:
     """Write ``artifacts/reference``, its metrics and its training curve."""
     job = context.begin("reference", params)
     prepare = job.inputs["prepare"]
-    brought = registry.brought(params.eval, mesh.layout(params.runtime.mesh).batch)
+    sharding = mesh.layout(params.runtime.mesh).batch
+    supplied = registry.supplied(params.eval.extractors, sharding)
     datasets = {split: Dataset.open(prepare, split, params.runtime.cache_mib) for split in SPLITS}
-    extractor, curve = classifier_training.train(
+    for extractor in supplied:
+        extractor.check(datasets["train"].shape)
+    own, curve = classifier_training.train(
         datasets["train"], params.reference, params.seed, params.runtime.prefetch
     )
-    own = registry.of_data(extractor)
+    extractors = [own, *supplied]
     with job.create() as draft:
-        extractor.save(draft)
-        described = {
-            one.name: reference.describe(one, datasets, prepare, draft, params.seed)
-            for one in (own, *brought)
+        registry.save(draft, extractors, registry.primary(params.eval))
+        measured = {
+            one.name: reference.measure(one, datasets, prepare, draft, params.seed)
+            for one in extractors
         }
-        accuracy = described[own.name].accuracy
+        accuracy = measured[own.name].accuracy
         draft.facts |= {
-            **extractor.provenance,
-            "provenance": {one.name: dict(one.provenance) for one in brought},
+            **own.provenance,
+            "provenance": {one.name: dict(one.provenance) for one in supplied},
             "feature_size": params.reference.feature_size,
             "accuracy_train": accuracy["train"],
             "accuracy_eval": accuracy["eval"],
-            "gauges": list(described),
-            "spatial": [name for name, one in described.items() if one.spatial],
-            "inception_mode": params.eval.inception_mode,
         }
     train, held_out = (count_name(len(datasets[split])) for split in SPLITS)
-    metrics = {
-        f"accuracy_eval_{held_out}": accuracy["eval"],
-        f"accuracy_train_{train}": accuracy["train"],
-    }
-    for one in (own, *brought):
-        moments = described[one.name].moments
+    metrics = dict[str, float]()
+    if accuracy["train"] is not None and accuracy["eval"] is not None:
+        metrics[f"accuracy_eval_{held_out}"] = accuracy["eval"]
+        metrics[f"accuracy_train_{train}"] = accuracy["train"]
+    for one in extractors:
+        moments = measured[one.name].moments
         gap = statistics.distance(moments["train"], moments["eval"])
         metrics[f"{one.distance}_train_{train}_eval_{held_out}"] = gap
     atomic.write_json(METRICS, {name: round(value, 5) for name, value in metrics.items()})

@@ -19,6 +19,7 @@ from sid2core.data.load.loader import Loader
 from sid2core.models import cost, network
 from sid2core.pipeline import context, stage
 from sid2core.training import base, cluster, initialisation, loop, mesh
+from sid2core.training import samples as preview
 from sid2core.training.log import Log
 from sid2core.training.samples import Samples
 
@@ -32,7 +33,7 @@ def main(params: config.Params) -> None:
     job = context.begin("train", params)
     prepare = job.inputs["prepare"]
     dataset = Dataset.open(prepare, "train", params.runtime.cache_mib)
-    shape = build.network(params.model, dataset.shape, dataset.num_classes)
+    shape = build.network(params.model, dataset.shape, dataset.condition)
     net = network.Network(shape, build.execution(params.runtime))
     overview = parameter_overview.get_parameter_overview(net.shapes(), include_stats=False)
     _log.info("parameters\n%s", overview)
@@ -45,14 +46,32 @@ def main(params: config.Params) -> None:
         params.loader,
         params.runtime.prefetch,
         sharding=layout.batch,
+        condition=shape.condition,
     )
-    run = base.base_run(params, net, loader, layout, begin)
+    objective = base.objective_of(params.diffusion, net, params.train.label_dropout, begin.frozen)
+    bias = build.moving_bias(params.diffusion.loss)
+    run = base.base_run(
+        objective,
+        params.train,
+        loader,
+        params.seed,
+        curves={} if bias is None else {"bias": bias},
+        layout=layout,
+        start=begin.params,
+    )
 
     def show(log: Log) -> None:
         _report(net, log, params.train.batch_size)
 
     with cluster.claim("train", {**job.made_by, "start": begin.facts}, **job.inputs) as folder:
-        samples = Samples.of(params, net, layout, folder / "samples", REPORTS / "samples")
+        samples = Samples(
+            preview.method(objective, params.sampling),
+            shape.condition.asked(preview.COUNT, dataset),
+            params.seed,
+            layout,
+            folder / "samples",
+            REPORTS / "samples",
+        )
         samples.restore()
         state, log = loop.fit(run, folder, params.runtime, show=show, look=samples)
         weights, emas = layout.host((state["ema"], state["emas"]))

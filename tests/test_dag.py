@@ -38,14 +38,13 @@ def test_the_other_stages_depend_on_the_files_that_they_run(name):
             assert any(path == one or path.startswith(f"{one}/") for one in deps), path
 
 
-UNTRACKED = {"runtime", "data.workers", "data.dask_address"}
+UNTRACKED = {"runtime"}
 """What cannot change a byte of any result."""
 
 
 def parameters():
-    """Every section, and in place of ``data`` each of its keys, since two are not tracked."""
-    sections = set(config.Params.model_fields) - {"data"}
-    return sections | {f"data.{key}" for key in config.Data.model_fields}
+    """Every section."""
+    return set(config.Params.model_fields)
 
 
 @pytest.mark.parametrize("name", STAGES)

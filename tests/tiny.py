@@ -9,9 +9,13 @@ import jax.numpy as jnp
 from ruamel.yaml import YAML
 
 from sid2core import config
-from sid2core.config import yaml_edit
+from sid2core.conditioning import Condition, ConditionSpec
+from sid2core.config import build, yaml_edit
 from sid2core.models.network import Network
 from sid2core.models.uvit import UViTConfig
+from sid2core.training import base
+from sid2core.training.initialisation import FROM_SCRATCH
+from sid2core.training.mesh import ONE_DEVICE
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -23,11 +27,11 @@ UNOPTIMISED = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_p
 OPTIMISED = {"xla_backend_optimization_level": 2, "xla_llvm_disable_expensive_passes": False}
 """``compiler_options`` of the few programs that run long, or are compared to the last digits."""
 SECTIONS = _PRESET["params"] | {
-    # Of so little data, most of the time would be that of processes coming up.
-    "data": _PRESET["params"]["data"] | {"workers": 1},
     "runtime": _PRESET["params"]["runtime"]
     # One device, however many there are: what tests of stages compare is its bytes.
-    | {"log_every": 5, "checkpoint_every": 10, "mesh": {"data": 1, "fsdp": 1}},
+    | {"log_every": 5, "checkpoint_every": 10, "mesh": {"data": 1, "fsdp": 1}}
+    # Of so little data, most of the time would be that of starting processes.
+    | {"workers": 1},
 }
 """The preset ``tiny``, logging often enough to be killed between two lines.
 
@@ -47,6 +51,12 @@ ONE_BLOCK = {
 def raw(**sections):
     """``params.yaml`` as a mapping, tiny; ``sections`` change single keys of it, at any depth."""
     return copy.deepcopy(yaml_edit.merged(yaml_edit.merged(PARAMS, SECTIONS), sections))
+
+
+def source(name: str, **keys) -> dict:
+    """The section ``data`` for a source, from its own keys and those of the section."""
+    own = {key: keys.pop(key) for key in [*keys] if key in config.SOURCES[name].schema.model_fields}
+    return {"source": {"name": name, name: own}} | keys
 
 
 def params(**sections) -> config.Params:
@@ -88,7 +98,7 @@ class Affine(Network):
 
     config: UViTConfig = UViTConfig(
         image_shape=(4, 4, 1),
-        num_classes=3,
+        condition=ConditionSpec.of_classes(3),
         patch_size=1,
         channels=(32,),
         blocks=("transformer",),
@@ -108,10 +118,34 @@ class Affine(Network):
     )
     traced: list[int] = field(default_factory=list, compare=False)
 
-    def apply(self, params, z, logsnr, labels, dropout_key=None):
+    def apply(self, params, z, logsnr, condition, dropout_key=None):
         """The network's signature; ``params`` are a number and one number a class and for none."""
         self.traced.append(len(z))
-        return params["scale"] * z + params["shift"][labels][:, None, None, None]
+        return params["scale"] * z + params["shift"][condition.label][:, None, None, None]
+
+
+def labels(values):
+    """The condition of classes."""
+    return Condition(label=jnp.asarray(values, jnp.int32))
+
+
+def objective(params, network, frozen=frozenset()):
+    """What the stage ``train`` minimises."""
+    return base.objective_of(params.diffusion, network, params.train.label_dropout, frozen)
+
+
+def base_run(params, network, loader, layout=ONE_DEVICE, start=FROM_SCRATCH):
+    """The run of the stage ``train``."""
+    bias = build.moving_bias(params.diffusion.loss)
+    return base.base_run(
+        objective(params, network, start.frozen),
+        params.train,
+        loader,
+        params.seed,
+        curves={} if bias is None else {"bias": bias},
+        layout=layout,
+        start=start.params,
+    )
 
 
 def affine(scale, *shifts):

@@ -7,6 +7,7 @@ import json
 import math
 
 from sid2core import config
+from sid2core.conditioning import ConditionSpec
 from sid2core.config import presets
 from sid2core.errors import Sid2Error
 
@@ -27,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hardware", choices=("h200", "cpu"), default="h200")
     parser.add_argument("--utilisation", metavar="U", type=_share, default=0.4)
     parser.add_argument("--shape", metavar="HxWxC", type=_shape, help="of one example (or FxHxWxC)")
-    parser.add_argument("--classes", metavar="N", type=_positive, help="number of classes")
+    parser.add_argument("--classes", metavar="N", type=_whole, help="number of classes; 0 for none")
     parser.add_argument("--json", action="store_true", help="everything, for programs")
 
 
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     """Compute the plan and print it."""
     params, known = _params(options.preset)
     shape = options.shape or _shape_of(params.data)
-    classes = options.classes or known or _classes_of(params.data)
+    classes = known if options.classes is None else options.classes
 
     from sid2core.models.execution import Remat
     from sid2core.plan import hardware, plan, text
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     # Attention on a GPU is cuDNN's, which keeps as much as the recomputed one.
     attention = None if options.hardware == "cpu" else "recomputed"
     made = plan.on_hardware(
-        plan.price(params, shape, classes, attention),
+        plan.price(params, shape, _condition(params.data, classes), attention),
         device,
         options.devices,
         options.batch or params.train.batch_size,
@@ -63,32 +64,40 @@ def _params(preset: str | None) -> tuple[config.Params, int | None]:
 
 
 def _shape_of(data: config.Data) -> tuple[int, ...]:
-    """The shape of one example, from ``data`` or from the source."""
-    if data.image_size is None or data.channels is None:
-        return _source(data).shape
-    frames = () if data.frames is None else (data.frames,)
-    size = data.image_size
-    height, width = size if isinstance(size, list) else (size, size)
-    return (*frames, height, width, data.channels)
+    """The shape of one example: as ``data`` says, or the source's own."""
+    return data.shape or _source(data).shape
 
 
-def _classes_of(data: config.Data) -> int:
+def _condition(data: config.Data, classes: int | None) -> ConditionSpec:
+    """So many classes (0 is none), else those of the source."""
+    if classes is not None:
+        return ConditionSpec.of_classes(classes) if classes else ConditionSpec()
     try:
-        return len(_source(data).class_names)
+        source = _source(data)
+        names = source.class_names
     except Sid2Error as error:
         msg = f"the classes cannot be counted ({error}); give --classes N"
         raise PlanError(msg) from error
+    return ConditionSpec.of_data(
+        {"class_names": names, "shape": source.shape, "captioned": source.captioned}
+    )
 
 
 def _source(data: config.Data):  # noqa: ANN202 (its module is slow to import)
-    from sid2core.data.sources import registry
+    from sid2core.data.sources import opening
 
-    return registry.opened(data)[0]
+    return opening.opened(data)[0]
 
 
 def _positive(value: str) -> int:
     if not value.isdecimal() or int(value) < 1:
         raise argparse.ArgumentTypeError(f"{value!r} is not a whole number of at least 1")
+    return int(value)
+
+
+def _whole(value: str) -> int:
+    if not value.isdecimal():
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number of at least 0")
     return int(value)
 
 

@@ -41,8 +41,10 @@ def _said(change: presets.Change, name: str, dry_run: bool) -> Iterator[str]:
         done = "would change" if dry_run else "changed"
         yield f"{change.path}: {count} value{'s' * (count != 1)} {done} for {name}"
     yield from (f"  {line}" for line in change.differences)
-    data, weights = change.params.data, change.params.eval.inception_weights
-    for place in (data.path, data.eval_path, weights):
+    source, extractors = change.params.data.source.settings, change.params.eval.extractors.active
+    data = [getattr(source, key, None) for key in ("path", "eval_path")]
+    weights = [getattr(settings, "weights", None) for settings in extractors.values()]
+    for place in (*data, *weights):
         if place is not None and not Path(place).exists():
             yield f"{place} is not there yet: dvc repro will need it"
 

@@ -1,5 +1,6 @@
 """Typed view of ``params.yaml``, presets, YAML editing, and the factory from names to objects."""
 
+from sid2core.config.data import SOURCES, Data, Loader, Source
 from sid2core.config.diffusion import (
     LOSSES,
     SAMPLERS,
@@ -12,15 +13,14 @@ from sid2core.config.diffusion import (
     Sampling,
     Schedule,
 )
+from sid2core.config.evaluation import EXTRACTORS, Eval, Extractors, Weights
 from sid2core.config.params import (
+    FORMS,
     PARAMS_FILE,
     Analysis,
-    Data,
     Distill,
-    Eval,
     Guidance,
     GuidanceSearch,
-    Loader,
     Mesh,
     Model,
     Optimiser,
@@ -40,6 +40,7 @@ from sid2core.config.section import (
     NonNegative,
     NonNegativeFloat,
     ParamsError,
+    Plain,
     Positive,
     PositiveFloat,
     Section,
@@ -47,10 +48,13 @@ from sid2core.config.section import (
 )
 
 __all__ = [
+    "EXTRACTORS",
+    "FORMS",
     "LOSSES",
     "PARAMS_FILE",
     "SAMPLERS",
     "SCHEDULES",
+    "SOURCES",
     "Analysis",
     "Biased",
     "Bits",
@@ -59,6 +63,7 @@ __all__ = [
     "Diffusion",
     "Distill",
     "Eval",
+    "Extractors",
     "Finite",
     "Fraction",
     "FromFields",
@@ -74,6 +79,7 @@ __all__ = [
     "Optimiser",
     "Params",
     "ParamsError",
+    "Plain",
     "Positive",
     "PositiveFloat",
     "Power",
@@ -86,7 +92,9 @@ __all__ = [
     "Schedule",
     "Section",
     "Seed",
+    "Source",
     "Train",
+    "Weights",
     "parse",
     "read",
 ]

@@ -5,19 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from sid2core import config
+from sid2core.conditioning import ConditionSpec
 from sid2core.config.diffusion import Biased
 from sid2core.diffusion import losses, samplers, schedule, weighting
 from sid2core.models.architecture import UViTConfig
 from sid2core.models.execution import Execution, Remat
 
 
-def network(model: config.Model, shape: tuple[int, ...], num_classes: int) -> UViTConfig:
-    """The network's shape for examples of ``shape``, [h, w, c] or [f, h, w, c]."""
+def network(model: config.Model, shape: tuple[int, ...], condition: ConditionSpec) -> UViTConfig:
+    """The network's shape for examples of ``shape``, [h, w, c] or [f, h, w, c].
+
+    Args:
+        model: the section ``model``.
+        shape: of one example.
+        condition: what the network is conditioned on.
+    """
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in model.model_dump().items()
     }
-    return UViTConfig(image_shape=tuple(shape), num_classes=num_classes, **values)
+    return UViTConfig(image_shape=tuple(shape), condition=condition, **values)
 
 
 def execution(runtime: config.Runtime) -> Execution:

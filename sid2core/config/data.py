@@ -1,29 +1,114 @@
-"""The sections of ``params.yaml`` that say which images there are and how they are read."""
+"""The sections that say which images there are and how they are read, and the table of sources."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from sid2core.config.section import NonNegative, OpenFraction, Positive, Section
+from sid2core.config.registry import Choice, Registry
+from sid2core.config.section import NonNegative, OpenFraction, Plain, Positive, Section
+
+Shape = tuple[int, ...]
+"""[h, w, c] of an image, or [f, h, w, c] of a clip."""
+
+
+class Digits(Plain):
+    """The digits that come with scikit-learn."""
+
+    size: ClassVar[Shape] = (8, 8, 1)
+    refuses: ClassVar[tuple[str, ...]] = ("image_size", "channels")
+
+    def shape(self, data: Data) -> Shape | None:
+        """The shape of one example."""
+        return self.size
+
+
+class Shapes(Section):
+    """Drawn shapes in colour, as many as ``count``."""
+
+    needs: ClassVar[tuple[str, ...]] = ("image_size",)
+    refuses: ClassVar[tuple[str, ...]] = ("channels",)
+
+    count: Positive
+
+    def shape(self, data: Data) -> Shape | None:
+        """The shape of one example."""
+        return None if data.sides is None else (*data.sides, 3)
+
+
+class Files(Section):
+    """Files of the train split, and of the eval split: paths, or addresses that fsspec knows.
+
+    Without ``eval_path`` both splits come from ``path``, by ``data.train_fraction``.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("image_size", "channels")
+
+    path: str
+    eval_path: str | None
+
+    def shape(self, data: Data) -> Shape | None:
+        """The shape of one example."""
+        if data.sides is None or data.channels is None:
+            return None
+        return (*data.sides, data.channels)
+
+
+class Frames(Files):
+    """Clips of ``frames`` frames, every ``frame_stride``-th of those in a folder."""
+
+    frames: Positive
+    frame_stride: Positive
+
+    def shape(self, data: Data) -> Shape | None:
+        """The shape of one example."""
+        image = super().shape(data)
+        return None if image is None else (self.frames, *image)
+
+
+class Named(Files):
+    """Files, and a text file that names the classes in label order, one per line."""
+
+    class_names: str | None
+
+
+class Labelled(Named):
+    """The same, and a CSV file of name,class for images that are in no class folder."""
+
+    labels: str | None
+
+
+SOURCES = Registry("data.source")
+SOURCES.register("digits", Digits, "sid2core.data.sources.digits:Digits.of")
+SOURCES.register("shapes", Shapes, "sid2core.data.sources.shapes:Shapes.of")
+SOURCES.register("folder", Labelled, "sid2core.data.sources.folders:Folder.of")
+SOURCES.register("frames", Frames, "sid2core.data.sources.folders:Frames.of")
+SOURCES.register("imagenet", Labelled, "sid2core.data.sources.folders:Folder.of_imagenet")
+SOURCES.register("arrays", Labelled, "sid2core.data.sources.arrays:Arrays.of")
+SOURCES.register("parquet", Named, "sid2core.data.sources.parquet:Parquet.of")
+SOURCES.register("webdataset", Named, "sid2core.data.sources.webdataset:WebDataset.of")
+
+
+class Source(Choice):
+    """Where images come from.
+
+    Targets take ``data``, the whole section, and ``part``: ``path`` for the train split (or both),
+    ``eval_path`` for the eval split of a source whose settings have that key and give it.
+
+    A kind's settings may say which of ``image_size`` and ``channels`` it ``needs`` or ``refuses``,
+    and the ``shape`` of an example as far as the parameters tell.
+    """
+
+    registry: ClassVar[Registry] = SOURCES
 
 
 class Data(Section):
     """What ``prepare`` reads, to which shape, and how it splits and shards it."""
 
-    source: Literal[
-        "digits", "shapes", "folder", "frames", "imagenet", "arrays", "parquet", "webdataset"
-    ]
-    path: str | None
-    eval_path: str | None
-    labels: str | None
-    class_names: str | None
-    count: Positive | None
+    source: Source
     image_size: Positive | Annotated[list[Positive], Field(min_length=2, max_length=2)] | None
     channels: Literal[1, 3] | None
-    frames: Positive | None
-    frame_stride: Positive | None
     crop: Literal["adm", "centre", "squash"]
     background: str
     jpeg: Literal["exact", "scaled"]
@@ -32,38 +117,33 @@ class Data(Section):
     train_fraction: OpenFraction
     shard_records: Positive
     row_group_records: Positive
-    workers: Positive | None
-    dask_address: str | None
+
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """Height and width, or None for the source's own."""
+        size = self.image_size
+        if isinstance(size, list):
+            height, width = size
+            return height, width
+        return None if size is None else (size, size)
+
+    @property
+    def shape(self) -> Shape | None:
+        """The shape of one example; None if only the source itself knows it."""
+        shape = getattr(self.source.settings, "shape", None)
+        found: Shape | None = shape(self) if callable(shape) else None
+        return found
 
     @model_validator(mode="after")
     def _fitting(self) -> Data:
-        needs, may = _DATA_KEYS[self.source]
-        for name in _DATA_KEYS_OF_SOURCES:
-            given = getattr(self, name) is not None
-            if not given and name in needs:
-                raise ValueError(f"source {self.source} needs {name}, found null")
-            if given and name not in needs and name not in may:
-                raise ValueError(f"source {self.source} has no use for {name}; set it to null")
+        name, settings = self.source.name, self.source.settings
+        for key in ("image_size", "channels"):
+            given = getattr(self, key) is not None
+            if not given and key in getattr(settings, "needs", ()):
+                raise ValueError(f"source {name} needs {key}, found null")
+            if given and key in getattr(settings, "refuses", ()):
+                raise ValueError(f"source {name} has its own {key}; set {key} to null")
         return self
-
-
-_SHAPE = ("image_size", "channels")
-_FILES = ("path", *_SHAPE)
-_DATA_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "digits": ((), ()),
-    "shapes": (("count", "image_size"), ()),
-    "folder": (_FILES, ("eval_path", "labels", "class_names")),
-    "frames": ((*_FILES, "frames", "frame_stride"), ("eval_path",)),
-    "imagenet": (_FILES, ("eval_path", "labels", "class_names")),
-    "arrays": (_FILES, ("eval_path", "labels", "class_names")),
-    "parquet": (_FILES, ("eval_path", "class_names")),
-    "webdataset": (_FILES, ("eval_path", "class_names")),
-}
-"""By source: the keys of ``data`` that it needs, and those that it may be given beside them."""
-_DATA_KEYS_OF_SOURCES = (
-    *("path", "eval_path", "labels", "class_names", "count"),
-    *("image_size", "channels", "frames", "frame_stride"),
-)
 
 
 class Loader(Section):

@@ -11,7 +11,14 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from sid2core.config.registry import Choice, FromFields, Registry
-from sid2core.config.section import Finite, NonNegative, NonNegativeFloat, Positive, Section
+from sid2core.config.section import (
+    Finite,
+    NonNegative,
+    NonNegativeFloat,
+    Plain,
+    Positive,
+    Section,
+)
 
 
 class Cosine(Section):
@@ -74,10 +81,6 @@ class Power(Biased):
 
     levels: NonNegative
     normalisation: Literal["mean", "sum"]
-
-
-class Plain(Section):
-    """A kind that has no parameters."""
 
 
 LOSSES = Registry("diffusion.loss")

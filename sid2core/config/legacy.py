@@ -12,11 +12,19 @@ from typing import Any
 
 _SCHEDULE = ("noise_res_low", "noise_res_high", "logsnr_min", "logsnr_max", "shift")
 _LOSS = ("bias", "bias_start", "bias_steps", "levels")
+_PATHS = ("path", "eval_path")
 _KEYS: dict[str, tuple[str, ...]] = {
     "cosine_interpolated": _SCHEDULE,
     "cosine": ("logsnr_min", "logsnr_max"),
     "sigmoid": ("bias", "bias_start", "bias_steps"),
     "power": _LOSS,
+    "shapes": ("count",),
+    "folder": (*_PATHS, "labels", "class_names"),
+    "frames": (*_PATHS, "frames", "frame_stride"),
+    "imagenet": (*_PATHS, "labels", "class_names"),
+    "arrays": (*_PATHS, "labels", "class_names"),
+    "parquet": (*_PATHS, "class_names"),
+    "webdataset": (*_PATHS, "class_names"),
 }
 """What each kind took of the flat keys; kinds that are not listed took none."""
 
@@ -33,23 +41,43 @@ class Move:
     """The key that chose the kind."""
 
 
-def _of_kinds(section: str, key: str, kinds: tuple[str, ...]) -> Move:
-    return Move(f"{section}.{key}", f"{section}.{{}}.{key}", kinds, f"{section}.name")
+def _having(key: str) -> tuple[str, ...]:
+    return tuple(kind for kind, keys in _KEYS.items() if key in keys)
 
 
 MOVES = (
     *(
-        _of_kinds("diffusion.schedule", key, tuple(kind for kind in _KEYS if key in _KEYS[kind]))
+        Move(
+            f"diffusion.schedule.{key}",
+            f"diffusion.schedule.{{}}.{key}",
+            _having(key),
+            "diffusion.schedule.name",
+        )
         for key in _SCHEDULE
     ),
     *(
-        _of_kinds("diffusion.loss", key, tuple(kind for kind in _KEYS if key in _KEYS[kind]))
+        Move(
+            f"diffusion.loss.{key}",
+            f"diffusion.loss.{{}}.{key}",
+            _having(key),
+            "diffusion.loss.name",
+        )
         for key in _LOSS
     ),
+    *(
+        Move(f"data.{key}", f"data.source.{{}}.{key}", _having(key), "data.source")
+        for key in ("path", "eval_path", "labels", "class_names", "count", "frames", "frame_stride")
+    ),
+    Move("data.workers", "runtime.workers"),
+    Move("data.dask_address", "runtime.dask_address"),
+    Move("distill.max_weight", "distill.form.alternating.max_weight"),
     Move("sampling.logvar_fraction", "sampling.sampler.ddpm.logvar_fraction"),
     Move("sampling.eta", "sampling.sampler.addim.eta"),
+    Move("eval.inception_weights", "eval.extractors.inception.weights"),
+    Move("eval.inception_mode", "eval.extractors.inception.mode"),
+    Move("eval.dinov2_weights", "eval.extractors.dinov2.weights"),
 )
-NAMES = ("sampling.sampler",)
+NAMES = ("data.source", "sampling.sampler")
 """Keys that held a kind's name and are sections now."""
 
 
@@ -68,6 +96,8 @@ def _new(raw: Any, move: Move) -> str:
     if not move.kinds:
         return move.new
     chosen = _at(raw, move.kind or "")[1]
+    if isinstance(chosen, Mapping):
+        chosen = chosen.get("name")
     return move.new.format(chosen if chosen in move.kinds else move.kinds[0])
 
 

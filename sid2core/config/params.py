@@ -8,7 +8,7 @@ tracks them. Reading imports neither JAX nor pandas, so a mistyped key fails at 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -17,6 +17,8 @@ from ruamel.yaml.error import YAMLError
 from sid2core.config import explain, legacy
 from sid2core.config.data import Data, Loader
 from sid2core.config.diffusion import Diffusion, Sampling
+from sid2core.config.evaluation import Eval
+from sid2core.config.registry import Choice, FromFields, Registry
 from sid2core.config.section import (
     Bits,
     Finite,
@@ -126,15 +128,38 @@ class GuidanceSearch(Section):
         return self
 
 
+class Alternating(Section):
+    """The cap of the weight min(1 + SNR, max_weight) on the error in x."""
+
+    max_weight: PositiveFloat
+
+
+FORMS = Registry("distill.form")
+FORMS.register(
+    "alternating",
+    Alternating,
+    FromFields("sid2core.distillation.moment_matching:MomentMatching"),
+)
+
+
+class Form(Choice):
+    """A form of moment matching: a pair of objectives, of the student and of its helper.
+
+    Targets take ``denoiser``, ``schedule``, ``guidance`` and ``steps``.
+    """
+
+    registry: ClassVar[Registry] = FORMS
+
+
 class Distill(Section):
     """Moment matching (arXiv 2406.04103), one student for each entry of ``steps``."""
 
+    form: Form
     steps: Annotated[list[Positive], Field(min_length=1)]
     iterations: Positive
     batch_size: Positive
     accumulation: Positive
     ema_decay: Fraction
-    max_weight: PositiveFloat
     optimiser: Optimiser
     score_samples: Annotated[int, Field(ge=2)]
 
@@ -144,37 +169,6 @@ class Distill(Section):
             msg = f"steps repeats an entry: {self.steps}"
             raise ValueError(msg)
         check_parts(self.batch_size, self.accumulation)
-        return self
-
-
-class Eval(Section):
-    """How many images each sampler is judged by, by what else, and how many are kept."""
-
-    samples: Annotated[int, Field(ge=6)]  # each has five neighbours then
-    keep: Positive
-    grid_columns: Positive
-    chunk_size: Positive
-    labels: Literal["balanced", "drawn"]
-    inception_weights: str | None
-    inception_mode: Literal["tf1", "torch", "clean"]
-    dinov2_weights: str | None
-    reference_stats: str | None
-    infinity: bool
-
-    @model_validator(mode="after")
-    def _fitting(self) -> Eval:
-        if self.keep > self.samples:
-            msg = f"keep {self.keep} exceeds samples {self.samples}"
-            raise ValueError(msg)
-        if self.samples < 20 and (self.infinity or self.inception_weights is not None):
-            msg = f"samples {self.samples} are too few for infinity or Inception; 20 or more"
-            raise ValueError(msg)
-        if self.reference_stats is not None and self.inception_weights is None:
-            msg = (
-                f"reference_stats is {self.reference_stats!r}, statistics of Inception's features: "
-                "set inception_weights too, or reference_stats to null"
-            )
-            raise ValueError(msg)
         return self
 
 
@@ -231,6 +225,8 @@ class Runtime(Section):
     attention: Literal["auto", "xla", "recomputed", "cudnn"]
     prefetch: NonNegative
     cache_mib: Positive
+    workers: Positive | None
+    dask_address: str | None
 
 
 class Params(Section):

@@ -117,6 +117,9 @@ class Registry:
     def __iter__(self) -> Iterator[str]:
         return iter(self._kinds)
 
+    def __len__(self) -> int:
+        return len(self._kinds)
+
     def __getitem__(self, name: str) -> Kind:
         """The kind of this name.
 

@@ -27,3 +27,7 @@ class Section(BaseModel):
     """A strict mapping: no unknown key, no missing key, no coercion from another type."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Plain(Section):
+    """The parameters of a kind that has none."""

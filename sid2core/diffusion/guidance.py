@@ -40,11 +40,15 @@ NEVER = (math.inf, -math.inf)
 
 
 class Negative(StrEnum):
-    """Which network a kind of guidance needs as its negative."""
+    """What a guidance pushes away from; whoever draws samples must supply it."""
 
     NONE = "none"
     UNCONDITIONAL = "unconditional"
+    """The same model with the null condition."""
     WORSE_MODEL = "worse_model"
+    """Another model with the same condition."""
+    PROMPT = "prompt"
+    """The same model with another condition."""
 
 
 @runtime_checkable
@@ -63,7 +67,7 @@ class Guidance(Protocol):
 
     @property
     def negative(self) -> Negative:
-        """The network to push away from."""
+        """What to push away from."""
         ...
 
 
@@ -89,19 +93,15 @@ class NoGuidance:
 
 @dataclass(frozen=True)
 class ConstantGuidance:
-    """``x = (1 + g) x_cond - g x_uncond`` at every noise level (classifier-free guidance)."""
+    """``x = (1 + g) x_cond - g x_neg`` at every noise level (classifier-free guidance)."""
 
     weight: float
+    negative: Negative = Negative.UNCONDITIONAL
 
     @property
     def interval(self) -> tuple[float, float]:
         """Every log-SNR; none at weight 0."""
         return _unless_zero(self.weight, EVERYWHERE)
-
-    @property
-    def negative(self) -> Negative:
-        """The same model without its condition."""
-        return Negative.UNCONDITIONAL
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,7 @@ class IntervalGuidance:
     weight: float
     logsnr_min: float
     logsnr_max: float
+    negative: Negative = Negative.UNCONDITIONAL
 
     def __post_init__(self) -> None:
         """Refuse an empty interval."""
@@ -123,11 +124,6 @@ class IntervalGuidance:
     def interval(self) -> tuple[float, float]:
         """(logsnr_min, logsnr_max); empty at weight 0."""
         return _unless_zero(self.weight, (self.logsnr_min, self.logsnr_max))
-
-    @property
-    def negative(self) -> Negative:
-        """The same model without its condition."""
-        return Negative.UNCONDITIONAL
 
 
 @dataclass(frozen=True)

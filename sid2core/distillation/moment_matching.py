@@ -24,7 +24,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sid2core import config, rng
+from sid2core import conditioning, config, rng
+from sid2core.conditioning import Condition
 from sid2core.data.load.loader import Batch, Loader
 from sid2core.data.load.pixels import to_unit
 from sid2core.diffusion import parametrisation, samplers
@@ -32,26 +33,27 @@ from sid2core.diffusion.guidance import Guidance, guided_x
 from sid2core.diffusion.noise import standard_normal
 from sid2core.diffusion.schedule import Schedule
 from sid2core.diffusion.times import antithetic_times
+from sid2core.inference import negatives
 from sid2core.inference.generator import STUDENT_SAMPLER, Denoiser
 from sid2core.models.network import Parameters
 from sid2core.training import optimiser, skip_nonfinite
 from sid2core.training.accumulation import Told, mean_and_gradient
 from sid2core.training.loop import Run
 from sid2core.training.mesh import ONE_DEVICE, Layout
-from sid2core.typing import Array, Image, Labels, LogSnr, Pixels, Scalar, Time
+from sid2core.typing import Array, Image, LogSnr, Pixels, Scalar, Time
 
 
 class Step(NamedTuple):
-    """One draw of the process: where the student stood, what it said, where that led."""
+    """One step of the student: its estimate of x, and the noisy sample that follows from it."""
 
     x_tilde: Image
     z_s: Image
     logsnr_s: LogSnr
-    labels: Labels
+    condition: Condition
 
 
 class Draws(NamedTuple):
-    """What chance decides of each example."""
+    """The random choices of a batch."""
 
     t: Time
     gap: Time
@@ -80,47 +82,53 @@ class MomentMatching:
     steps: int
     max_weight: float
 
-    def draw(self, student: Parameters, x: Image, labels: Labels, key: Array) -> Step:
+    def __post_init__(self) -> None:
+        """Refuse guidance whose negative is missing."""
+        negatives.check(self.guidance, self.denoiser.network.config.condition)
+
+    def draw(self, student: Parameters, x: Image, condition: Condition, key: Array) -> Step:
         """z_t from data, x~ from the student, z_s from the posterior; differentiable in x~ only."""
-        return self.stepped(student, x, labels, self.drawn(x.shape, key))
+        return self.stepped(student, x, condition, self.drawn(x.shape, key))
 
     def drawn(self, shape: tuple[int, ...], key: Array) -> Draws:
-        """All that chance decides of a batch of ``shape``."""
+        """The random choices of a batch of ``shape``."""
         key_t, key_gap, key_eps, key_noise = jax.random.split(key, 4)
         t = antithetic_times(key_t, shape[0])
         gap = jax.random.uniform(key_gap, t.shape) / self.steps
         return Draws(t, gap, standard_normal(key_eps, shape), standard_normal(key_noise, shape))
 
-    def stepped(self, student: Parameters, x: Image, labels: Labels, draws: Draws) -> Step:
-        """As :meth:`draw`, with what chance has decided."""
+    def stepped(self, student: Parameters, x: Image, condition: Condition, draws: Draws) -> Step:
+        """As :meth:`draw`, with its random choices made."""
         logsnr_t = self.schedule.logsnr(draws.t)
         logsnr_s = self.schedule.logsnr(jnp.maximum(draws.t - draws.gap, 0))
         z_t = parametrisation.diffuse(x, draws.eps, logsnr_t)
-        x_tilde = self.denoiser(student, z_t, logsnr_t, labels)
+        x_tilde = self.denoiser(student, z_t, logsnr_t, condition)
         fixed = jax.lax.stop_gradient(x_tilde)
         z_s, _ = STUDENT_SAMPLER.step(
             z_t, fixed, (), samplers.Step(logsnr_t, logsnr_s, draws.noise)
         )
-        return Step(x_tilde, z_s, logsnr_s, labels)
+        return Step(x_tilde, z_s, logsnr_s, condition)
 
     def teacher(self, params: Parameters, step: Step) -> Image:
         """The guided teacher's x_hat at z_s."""
-        null = jnp.full_like(step.labels, self.denoiser.network.config.num_classes)
-        twice = (step.z_s, step.logsnr_s, step.labels), (step.z_s, step.logsnr_s, null)
-        z, logsnr, labels = (jnp.concatenate(pair) for pair in zip(*twice, strict=True))
-        conditional, unconditional = jnp.split(self.denoiser(params, z, logsnr, labels), 2)
+        if self.guidance.weight == 0.0:
+            return self.denoiser(params, step.z_s, step.logsnr_s, step.condition)
+        null = self.denoiser.network.config.condition.null(len(step.z_s))
+        z, logsnr = (jnp.concatenate([one, one]) for one in (step.z_s, step.logsnr_s))
+        condition = conditioning.concatenated(step.condition, null)
+        conditional, unconditional = jnp.split(self.denoiser(params, z, logsnr, condition), 2)
         return guided_x(self.guidance, conditional, unconditional, step.logsnr_s)
 
     def auxiliary_loss(self, auxiliary: Parameters, teacher: Parameters, step: Step) -> Scalar:
         """w(s) ( ‖x~ − g_phi‖² + ‖g_theta − g_phi‖² ), a mean over pixels and examples."""
-        mean = self.denoiser(auxiliary, step.z_s, step.logsnr_s, step.labels)
+        mean = self.denoiser(auxiliary, step.z_s, step.logsnr_s, step.condition)
         target = self.teacher(teacher, step)
         error = jnp.square(step.x_tilde - mean) + jnp.square(target - mean)
         return self._mean(error, step.logsnr_s)
 
     def student_loss(self, auxiliary: Parameters, teacher: Parameters, step: Step) -> Scalar:
         """w(s) x~ᵀ stopgrad(g_phi − g_theta), a mean over pixels and examples."""
-        mean = self.denoiser(auxiliary, step.z_s, step.logsnr_s, step.labels)
+        mean = self.denoiser(auxiliary, step.z_s, step.logsnr_s, step.condition)
         direction = jax.lax.stop_gradient(mean - self.teacher(teacher, step))
         return self._mean(step.x_tilde * direction, step.logsnr_s)
 
@@ -129,38 +137,38 @@ class MomentMatching:
         return jnp.mean(parametrisation.per_example(weight, values) * values)
 
 
-Part = tuple[Pixels, Labels, Draws]
+Part = tuple[Pixels, Condition, Draws]
 
 
 def update(
     state: Mapping[str, Any],
     teacher: Parameters,
-    batches: tuple[tuple[Pixels, Labels], tuple[Pixels, Labels]],
+    batches: tuple[Batch, Batch],
     key: Array,
     *,
     matching: MomentMatching,
-    optimiser: optax.GradientTransformation,
+    chain: optax.GradientTransformation,
     ema_decay: float,
-    accumulation: int = 1,
+    parts: int = 1,
     layout: Layout = ONE_DEVICE,
 ) -> tuple[dict[str, Any], dict[str, Scalar]]:
     """One iteration: an update of the auxiliary on one batch, of the student on the next."""
     keys = jax.random.split(jax.random.fold_in(key, state["step"]))
     teacher, fixed = layout.gathered(teacher), layout.gathered(state["student"])
 
-    def improved(name: str, loss: Any, batch: tuple[Pixels, Labels], key: Array) -> Any:
-        whole = (*batch, matching.drawn(batch[0].shape, key))
+    def improved(name: str, loss: Any, batch: Batch, key: Array) -> Any:
+        whole = (*batch, matching.drawn(batch.examples.shape, key))
         weights = layout.gathered(state[name])
-        (value, _), gradient = mean_and_gradient(loss, weights, whole, accumulation, layout)
-        change, moments = optimiser.update(gradient, state[f"optimiser_{name}"], state[name])
+        (value, _), gradient = mean_and_gradient(loss, weights, whole, parts, layout)
+        change, moments = chain.update(gradient, state[f"optimiser_{name}"], state[name])
         new = optax.apply_updates(state[name], change)
         trees = {"grad": gradient, "param": new, "update": change}
         norms = {f"{one}_norm_{name}": optax.tree.norm(tree) for one, tree in trees.items()}
         return new, moments, value, norms
 
     def auxiliary_loss(weights: Parameters, part: Part, _: Any) -> tuple[Scalar, Told]:
-        images, labels, draws = part
-        seen = matching.stepped(fixed, to_unit(images), labels, draws)
+        images, condition, draws = part
+        seen = matching.stepped(fixed, to_unit(images), condition, draws)
         return matching.auxiliary_loss(weights, teacher, seen), {}
 
     auxiliary, optimiser_a, loss_a, norms_a = improved(
@@ -169,8 +177,8 @@ def update(
     known = layout.gathered(auxiliary)
 
     def student_loss(weights: Parameters, part: Part, _: Any) -> tuple[Scalar, Told]:
-        images, labels, draws = part
-        step = matching.stepped(weights, to_unit(images), labels, draws)
+        images, condition, draws = part
+        step = matching.stepped(weights, to_unit(images), condition, draws)
         return matching.student_loss(known, teacher, step), {}
 
     student, optimiser_s, loss_s, norms_s = improved("student", student_loss, batches[1], keys[1])
@@ -185,15 +193,15 @@ def update(
     return new, {"loss": loss_a, "loss_student": loss_s} | norms_a | norms_s
 
 
-def initial_state(teacher: Parameters, optimiser: optax.GradientTransformation) -> dict[str, Any]:
+def initial_state(teacher: Parameters, chain: optax.GradientTransformation) -> dict[str, Any]:
     """Student, its EMA and auxiliary all start from the teacher."""
     return {
         "step": jnp.zeros((), jnp.int32),
         "student": jax.tree.map(jnp.copy, teacher),
         "ema": jax.tree.map(jnp.copy, teacher),
         "auxiliary": jax.tree.map(jnp.copy, teacher),
-        "optimiser_student": optimiser.init(teacher),
-        "optimiser_auxiliary": optimiser.init(teacher),
+        "optimiser_student": chain.init(teacher),
+        "optimiser_auxiliary": chain.init(teacher),
     }
 
 
@@ -223,9 +231,9 @@ def distillation_run(
     plain = partial(
         update,
         matching=matching,
-        optimiser=chain,
+        chain=chain,
         ema_decay=settings.ema_decay,
-        accumulation=settings.accumulation,
+        parts=settings.accumulation,
         layout=layout,
     )
     compiled = layout.compiled(skip_nonfinite.guarded(plain), lambda: initial(teacher))
@@ -248,6 +256,6 @@ def distillation_run(
         batches=batches,
         step=step,
         images_per_step=2 * settings.batch_size,
-        cure="lower distill.optimiser.learning_rate or distill.max_weight",
+        cure="lower distill.optimiser.learning_rate or distill.form.alternating.max_weight",
         layout=layout,
     )

@@ -22,6 +22,8 @@ import numpy as np
 from jax.sharding import NamedSharding
 from numpy.typing import NDArray
 
+from sid2core import conditioning
+from sid2core.conditioning import Condition
 from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation import chunks
 from sid2core.evaluation.sampler_spec import SamplerSpec
@@ -33,8 +35,8 @@ from sid2core.typing import Array
 
 Measured = dict[str, Any]
 """What is measured of an image set, as JSON values."""
-Source = Callable[[NDArray[np.integer], NDArray[np.int32]], tuple[NDArray[np.uint8], list[float]]]
-"""(indices [n], labels [n]) → images [n, h, w, c], seconds an image of each timed batch."""
+Source = Callable[[NDArray[np.integer], Condition], tuple[NDArray[np.uint8], list[float]]]
+"""(indices [n], condition of n) → images [n, h, w, c], seconds an image of each timed batch."""
 _BATCHES = 8
 """Of a chunk, unless ``images_per_chunk`` is given."""
 _log = logging.getLogger(__name__)
@@ -77,7 +79,7 @@ class ImageSet(Protocol):
     Attributes:
         name: of its folder.
         indices: which images, [n].
-        labels: the class that each is asked to be of, [n].
+        condition: of the images, on the host.
         keep: how many of the first images are kept.
         measured: whether features are extracted; if not, images are only drawn and kept.
     """
@@ -87,7 +89,7 @@ class ImageSet(Protocol):
     @property
     def indices(self) -> NDArray[np.integer]: ...  # noqa: D102
     @property
-    def labels(self) -> NDArray[np.int32]: ...  # noqa: D102
+    def condition(self) -> Condition: ...  # noqa: D102
     @property
     def keep(self) -> int: ...  # noqa: D102
     @property
@@ -105,7 +107,7 @@ class SampleSet:
     spec: SamplerSpec
     stream: Array
     indices: NDArray[np.integer]
-    labels: NDArray[np.int32]
+    condition: Condition
     keep: int = 0
     measured: bool = True
 
@@ -114,10 +116,10 @@ class SampleSet:
         generator = Generator(self.spec.method, self.spec.params, run.batch_size, run.sharding)
 
         def images(
-            indices: NDArray[np.integer], labels: NDArray[np.int32]
+            indices: NDArray[np.integer], condition: Condition
         ) -> tuple[NDArray[np.uint8], list[float]]:
             generator.seconds.clear()
-            return generator.images(self.stream, indices, labels), [*generator.seconds]
+            return generator.images(self.stream, indices, condition), [*generator.seconds]
 
         return images
 
@@ -133,13 +135,13 @@ class RealSet:
     measured: bool = True
 
     @property
-    def labels(self) -> NDArray[np.int32]:
-        """The classes that the images are of, [n]."""
-        return self.dataset.labels[self.indices]
+    def condition(self) -> Condition:
+        """The condition that each image is stored with."""
+        return self.dataset.condition.stored(self.dataset, self.indices)
 
     def source(self, run: EvaluationRun) -> Source:
         """The data set."""
-        return lambda indices, labels: (self.dataset.take(indices), [])
+        return lambda indices, condition: (self.dataset.take(indices), [])
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ def _chunks(one: ImageSet, run: EvaluationRun) -> list[_Chunk]:
 def _arrays(chunk: _Chunk, source: Source, evaluator: Evaluator) -> Mapping[str, Any]:
     """The content of a chunk file: features by name, and what else :func:`read` returns."""
     indices = chunk.of.indices[chunk.part]
-    images, seconds = source(indices, chunk.of.labels[chunk.part])
+    images, seconds = source(indices, conditioning.taken(chunk.of.condition, chunk.part))
     features = evaluator.features(images) if chunk.of.measured else {}
     kept = images[: max(0, chunk.of.keep - chunk.start)]
     return {**features, "indices": indices, "images": kept, "seconds": np.array(seconds)}
@@ -253,6 +255,7 @@ def read(one: ImageSet, run: EvaluationRun) -> Drawn:
     Raises:
         ChunkError: a chunk is missing or damaged.
     """
+    condition = one.condition
     accumulator, images, seconds = run.evaluator.accumulator(), [], list[float]()
     for chunk in _chunks(one, run):
         arrays = chunks.read(chunk.path(run))
@@ -260,6 +263,6 @@ def read(one: ImageSet, run: EvaluationRun) -> Drawn:
         images.append(arrays.pop("images"))
         seconds.extend(arrays.pop("seconds").tolist())
         if one.measured:
-            accumulator.add_features(arrays, one.labels[chunk.part])
+            accumulator.add_features(arrays, conditioning.taken(condition, chunk.part))
     typical = statistics.median(seconds) if seconds else None
     return Drawn(accumulator, np.concatenate(images), typical)

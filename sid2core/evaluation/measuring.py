@@ -44,12 +44,11 @@ def distillation_metrics(one: SampleSet, run: EvaluationRun) -> dict[str, float]
     """
     (found,) = qualities(drawing.draw_and_measure([one], run, quality), [one])
     name, count = f"{found.distance}_train", count_name(found.samples)
-    _log.info("%s: %s %.4f, agreement %.4f", one.name, name, found.fd_train, found.agreement)
-    return {
-        f"{name}_{count}": round(found.fd_train, 5),
-        f"agreement_{count}": round(found.agreement, 5),
-        "nfe": one.spec.method.nfe,
-    }
+    _log.info("%s: %s %.4f, agreement %s", one.name, name, found.fd_train, found.agreement)
+    metrics = {f"{name}_{count}": round(found.fd_train, 5)}
+    if found.agreement is not None:
+        metrics[f"agreement_{count}"] = round(found.agreement, 5)
+    return metrics | {"nfe": one.spec.method.nfe}
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,11 @@ class Measurement:
     Attributes:
         scores: by every feature extractor, those of the data set's own first.
         agreement: the share of images in which the data set's classifier sees the class that was
-            asked for.
+            asked for; None for data without classes.
     """
 
     scores: Sequence[Score]
-    agreement: float
+    agreement: float | None
 
     @classmethod
     def of_json(cls, value: Measured) -> Measurement:
@@ -93,6 +92,6 @@ def _published(reference: ReferenceStatistics, settings: config.Eval) -> Moments
     """``eval.reference_stats``, for the extractor that they are of."""
     if settings.reference_stats is None or reference.extractor.name != inception.NAME:
         return None
-    declaration = {"extractor": inception.NAME, "mode": settings.inception_mode}
+    declaration = {"extractor": inception.NAME, "mode": reference.extractor.provenance["mode"]}
     size = reference.moments["train"].mu.size
     return Moments.published(Path(settings.reference_stats), declaration, size=size)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sid2core import conditioning
 from sid2core.evaluation import drawing, tables
 from sid2core.evaluation.drawing import EvaluationRun, SampleSet
 from sid2core.pipeline.artifact import Draft
@@ -30,19 +31,20 @@ def save(
     costs = []
     for one in sets:
         drawn = drawing.read(one, run)
-        labels = one.labels[: len(drawn.images)]
-        np.savez_compressed(draft.path(f"{one.name}.npz"), images=drawn.images, labels=labels)
+        condition = conditioning.taken(one.condition, slice(len(drawn.images)))
+        arrays = conditioning.to_arrays(condition)
+        np.savez_compressed(draft.path(f"{one.name}.npz"), images=drawn.images, **arrays)
         for reference in run.evaluator.references:
             place = draft.path(f"statistics/{one.name}.{reference.extractor.name}.npz")
             drawn.accumulator.moments(reference).save(place)
         costs.append(tables.cost_row(one.spec, drawn.seconds, run))
-    arrays: dict[str, Any] = {one.spec.name: _grid(one, run) for one in grids}
-    np.savez_compressed(draft.path("grids.npz"), **arrays)
+    shown: dict[str, Any] = {one.spec.name: _grid(one, run) for one in grids}
+    np.savez_compressed(draft.path("grids.npz"), **shown)
     return costs
 
 
 def _grid(one: SampleSet, run: EvaluationRun) -> NDArray[np.uint8]:
-    """[classes, columns, h, w, c]."""
+    """[rows, columns, h, w, c]."""
     images = drawing.read(one, run).images
-    num_classes = one.spec.method.denoiser.network.config.num_classes
-    return images.reshape(num_classes, -1, *images.shape[1:])
+    rows = one.spec.method.denoiser.network.config.condition.rows
+    return images.reshape(rows, -1, *images.shape[1:])

@@ -1,11 +1,11 @@
-"""Which images each stage draws: random streams, indices and classes."""
+"""Which images each stage draws: random streams, indices and conditions."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sid2core import rng
+from sid2core import conditioning, rng
+from sid2core.conditioning import Condition
 from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation.drawing import RealSet, SampleSet
 from sid2core.evaluation.sampler_spec import SamplerSpec
@@ -13,44 +13,46 @@ from sid2core.evaluation.samplers_table import BASELINE
 
 
 def search_repeats(
-    spec: SamplerSpec, labels: NDArray[np.int32], repeats: int, seed: int
+    spec: SamplerSpec, condition: Condition, count: int, repeats: int, seed: int
 ) -> list[SampleSet]:
-    """The images of one cell of the guidance search: ``repeats`` sets of the same classes.
+    """The images of one cell of the guidance search: ``repeats`` sets of the same conditions.
 
     Every cell has the same random keys, so cells differ by their guidance alone.
     """
-    stream, count = rng.key(seed, "guidance_search"), len(labels)
+    stream = rng.key(seed, "guidance_search")
     return [
         SampleSet(
             f"{spec.name}/repeat-{repeat}",
             spec,
             stream,
             np.arange(repeat * count, (repeat + 1) * count),
-            labels,
+            condition,
         )
         for repeat in range(repeats)
     ]
 
 
-def distilled(spec: SamplerSpec, labels: NDArray[np.int32], seed: int) -> SampleSet:
+def distilled(spec: SamplerSpec, condition: Condition, count: int, seed: int) -> SampleSet:
     """The images by which ``distill`` scores the teacher and each student."""
     stream = rng.key(seed, "distill/score")
-    return SampleSet(spec.name, spec, stream, np.arange(len(labels)), labels)
+    return SampleSet(spec.name, spec, stream, np.arange(count), condition)
 
 
-def evaluated(spec: SamplerSpec, labels: NDArray[np.int32], keep: int, seed: int) -> SampleSet:
+def evaluated(
+    spec: SamplerSpec, condition: Condition, count: int, keep: int, seed: int
+) -> SampleSet:
     """The images by which ``evaluate`` measures a sampler; the first ``keep`` are kept."""
     stream = rng.key(seed, "evaluate")
-    return SampleSet(spec.name, spec, stream, np.arange(len(labels)), labels, keep)
+    return SampleSet(spec.name, spec, stream, np.arange(count), condition, keep)
 
 
-def class_grid(spec: SamplerSpec, columns: int, seed: int) -> SampleSet:
-    """Images to look at: a row of ``columns`` images for each class, one key a column."""
-    num_classes = spec.method.denoiser.network.config.num_classes
-    rows, keys = np.indices((num_classes, columns)).reshape(2, -1)
+def grid(spec: SamplerSpec, rows: Condition, columns: int, seed: int) -> SampleSet:
+    """Images to look at: a row of ``columns`` images for each condition, one key a column."""
+    count = spec.method.denoiser.network.config.condition.rows
+    condition = conditioning.taken(rows, np.arange(count).repeat(columns))
+    keys = np.tile(np.arange(columns), count)
     stream, name = rng.key(seed, "evaluate/grid"), f"{spec.name}.grid"
-    labels = rows.astype(np.int32)
-    return SampleSet(name, spec, stream, keys, labels, keep=len(keys), measured=False)
+    return SampleSet(name, spec, stream, keys, condition, keep=len(keys), measured=False)
 
 
 def real_baseline(train: Dataset, count: int, seed: int) -> RealSet:

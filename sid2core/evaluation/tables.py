@@ -58,7 +58,7 @@ def sampler_row(spec: SamplerSpec | None, measured: Measurement) -> SamplerRow:
         "samples": measured.scores[0].samples,
         "fd_eval": round(by_name["fd_eval"], 6),
         "fd_train": round(by_name["fd_train"], 6),
-        "agreement": round(measured.agreement, 6),
+        "agreement": math.nan if measured.agreement is None else round(measured.agreement, 6),
     }
     return SamplerRow(**scores, **_described(spec))
 

@@ -1,51 +1,37 @@
-"""Images from a trained model: which network, how guided, by which sampler, from which keys."""
+"""Images from a trained model, with any sampler and guidance, from one key per image."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
-from sid2core import rng
+from sid2core import conditioning, rng
+from sid2core.conditioning import Condition
 from sid2core.data.load.pixels import to_uint8
-from sid2core.diffusion import parametrisation, samplers
-from sid2core.diffusion.guidance import Guidance
+from sid2core.diffusion import samplers
+from sid2core.diffusion.guidance import Guidance, Negative
 from sid2core.diffusion.schedule import Schedule
+from sid2core.inference import negatives
+from sid2core.inference.denoiser import Denoiser
+from sid2core.inference.negatives import WorseModel
 from sid2core.models import cost
-from sid2core.models.network import Network, Parameters
-from sid2core.typing import Array, Image, Labels, LogSnr
+from sid2core.models.network import Parameters
+from sid2core.typing import Array, LogSnr, Samples
+
+__all__ = ["STUDENT_SAMPLER", "Denoiser", "Generator", "Method", "WorseModel"]
 
 STUDENT_SAMPLER = samplers.DDPM(logvar_fraction=0.0)
 """A distilled student's step: a draw from q(z_s | z_t, x_hat), the lower variance bound
 (arXiv 2406.04103); what it was trained for."""
-
-
-@dataclass(frozen=True)
-class Denoiser:
-    """x_hat from a network of any prediction."""
-
-    network: Network
-    prediction: parametrisation.Prediction
-
-    def __call__(
-        self, params: Mapping[str, Array], z: Image, logsnr: LogSnr, labels: Labels
-    ) -> Image:
-        """The network's estimate of the clean images [b, h, w, c]; not clipped."""
-        output = self.network.apply(params, z, logsnr, labels)
-        return parametrisation.x_from(self.prediction, z, output, logsnr)
-
-    def unconditional(self, params: Mapping[str, Array], z: Image, logsnr: LogSnr) -> Image:
-        """The same for the null class."""
-        null = jnp.full((len(z),), self.network.config.num_classes, jnp.int32)
-        return self(params, z, logsnr, null)
 
 
 @dataclass(frozen=True)
@@ -81,10 +67,10 @@ _BATCHES = 8
 
 
 class Generator:
-    """Draws labelled images; image i depends on the seed's stream and on i alone.
+    """Draws images; image i depends on the seed's stream, its condition and i alone.
 
     Attributes:
-        seconds: what each batch took an image, but the first, which may have been compiled.
+        seconds: time per image of each batch but the first, which may include compilation.
     """
 
     def __init__(
@@ -93,99 +79,134 @@ class Generator:
         params: Mapping[str, Array | np.ndarray],
         batch_size: int,
         sharding: NamedSharding | None = None,
+        worse: WorseModel | None = None,
     ):
-        """Draw ``batch_size`` images at once, or the next number that devices can share.
+        """Prepare to draw ``batch_size`` images at once, or the next number devices can share.
 
-        With a ``sharding`` of the batch, its devices share each batch, and all hold the weights.
+        Args:
+            method: how images are drawn.
+            params: the weights.
+            batch_size: images in one call.
+            sharding: of the batch over devices; each of them holds all weights.
+            worse: the negative of autoguidance.
         """
         self._sharding, self._batch_size = sharding, batch_size
-        self._params = params
+        self._params, self._worse = params, worse
         if sharding is not None:
             devices = sharding.mesh.size
             self._batch_size = math.ceil(batch_size / devices) * devices
-            self._params = jax.device_put(params, NamedSharding(sharding.mesh, PartitionSpec()))
+            everywhere = NamedSharding(sharding.mesh, PartitionSpec())
+            self._params = jax.device_put(params, everywhere)
+            if worse is not None:
+                self._worse = replace(worse, params=jax.device_put(worse.params, everywhere))
         self._method, self._weight = method, np.float32(method.guidance.weight)
         self._warm, self.seconds = False, list[float]()
 
     def images(
-        self, stream: Array, indices: NDArray[np.integer], labels: NDArray[np.int32]
+        self,
+        stream: Array,
+        indices: NDArray[np.integer],
+        condition: Condition,
+        negative: Condition | None = None,
     ) -> NDArray[np.uint8]:
-        """Images [n, h, w, c] of ``labels`` [n], each from the key (``stream``, its index).
+        """Images [n, h, w, c], each from the key (``stream``, its index).
 
         Drawn in batches of one size, the last one padded, so one compilation serves all.
+
+        Args:
+            stream: a key.
+            indices: of the images, [n].
+            condition: of the images, on the host.
+            negative: the condition that guidance by a prompt pushes away from.
+
+        Raises:
+            NegativeError: the guidance needs a negative that was not given.
         """
-        count = len(labels)
+        spec = self._method.denoiser.network.config.condition
+        negatives.check(self._method.guidance, spec, self._worse, negative)
+        count = len(indices)
         padded = math.ceil(count / self._batch_size) * self._batch_size
         place = np.arange(padded) % count
-        keys, wanted = rng.keys(stream, indices[place]), labels[place]
-        drawn = [
-            self._batch(keys[start : start + self._batch_size], wanted[start:][: self._batch_size])
-            for start in range(0, padded, self._batch_size)
-        ]
+        keys = rng.keys(stream, indices[place])
+        both = conditioning.taken((condition, negative), place)
+        drawn = []
+        for start in range(0, padded, self._batch_size):
+            part = slice(start, start + self._batch_size)
+            drawn.append(self._batch(keys[part], *conditioning.taken(both, part)))
         return np.concatenate(drawn)[:count]
 
     def chunks(
-        self, stream: Array, indices: NDArray[np.integer], labels: NDArray[np.int32]
-    ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int32]]]:
-        """The same a few batches at a time, with their labels: memory holds no more."""
+        self, stream: Array, indices: NDArray[np.integer], condition: Condition
+    ) -> Iterator[tuple[NDArray[np.uint8], Condition]]:
+        """The same a few batches at a time, with their conditions: memory holds no more."""
         size = _BATCHES * self._batch_size
-        for start in range(0, len(labels), size):
+        for start in range(0, len(indices), size):
             part = slice(start, start + size)
-            yield self.images(stream, indices[part], labels[part]), labels[part]
+            asked = conditioning.taken(condition, part)
+            yield self.images(stream, indices[part], asked), asked
 
-    def _batch(self, keys: Array, labels: NDArray[np.int32]) -> NDArray[np.uint8]:
+    def _batch(
+        self, keys: Array, condition: Condition, negative: Condition | None
+    ) -> NDArray[np.uint8]:
         since = time.perf_counter()
         if self._sharding is not None:
-            keys, labels = jax.device_put((keys, labels), self._sharding)
-        method = self._method
-        static = method.denoiser, method.plan, method.clip
-        images = np.asarray(_draw(*static, self._params, self._weight, keys, labels))
+            keys, condition, negative = jax.device_put((keys, condition, negative), self._sharding)
+        method, worse = self._method, self._worse
+        kind = Negative.NONE if method.guidance.weight == 0.0 else method.guidance.negative
+        use = worse if kind is Negative.WORSE_MODEL else None
+        images = np.asarray(
+            _draw(
+                method.denoiser,
+                method.plan,
+                method.clip,
+                kind,
+                None if use is None else use.denoiser,
+                self._params,
+                None if use is None else use.params,
+                self._weight,
+                keys,
+                condition,
+                negative if kind is Negative.PROMPT else None,
+            )
+        )
         if self._warm:
             self.seconds.append((time.perf_counter() - since) / len(images))
         self._warm = True
         return images
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _draw(
     denoiser: Denoiser,
     plan: samplers.SamplingPlan,
     clip: bool,
+    kind: Negative,
+    worse: Denoiser | None,
     params: Parameters,
-    weight: Array,
+    worse_params: Parameters | None,
+    weight: Any,
     keys: Array,
-    labels: Labels,
+    condition: Condition,
+    prompt: Condition | None,
 ) -> Array:
     """Images [b, …] in bytes. The strength of guidance is traced: all share one compilation."""
+
+    def positive(z: Samples, logsnr: LogSnr) -> Samples:
+        return denoiser(params, z, logsnr, condition)
+
+    def negative(z: Samples, logsnr: LogSnr) -> Samples:
+        if worse is not None and worse_params is not None:
+            return worse(worse_params, z, logsnr, condition)
+        null = denoiser.network.config.condition.null(len(z))
+        return denoiser(params, z, logsnr, null if prompt is None else prompt)
+
     images = samplers.sample_guided(
         keys,
-        lambda z, logsnr: denoiser(params, z, logsnr, labels),
-        lambda z, logsnr: denoiser.unconditional(params, z, logsnr),
+        positive,
+        None if kind is Negative.NONE else negative,
         denoiser.network.config.image_shape,
         plan=plan,
         weight=weight,
         clip=clip,
     )
     return to_uint8(images)
-
-
-def requested_labels(
-    kind: str, seed: int, count: int, labels: NDArray[np.int32], num_classes: int
-) -> NDArray[np.int32]:
-    """The classes [count] that ``eval.labels`` asks for, of a data set with ``labels`` [n]."""
-    if kind == "drawn":
-        return drawn_labels(seed, count, np.bincount(labels, minlength=num_classes))
-    return balanced_labels(count, num_classes)
-
-
-def drawn_labels(seed: int, count: int, frequencies: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Label i is drawn from (seed, i), as often as classes are in ``frequencies`` [k]."""
-    keys = rng.keys(rng.key(seed, "labels"), np.arange(count))
-    uniform = np.asarray(jax.vmap(jax.random.uniform)(keys), np.float64)
-    ends = np.cumsum(frequencies) / np.sum(frequencies)
-    return np.searchsorted(ends, uniform, side="right").astype(np.int32)
-
-
-def balanced_labels(count: int, num_classes: int) -> NDArray[np.int32]:
-    """0, 1, …, k − 1, 0, 1, …: every class as often as any other, to within one."""
-    return np.arange(count, dtype=np.int32) % num_classes

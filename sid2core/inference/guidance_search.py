@@ -61,7 +61,7 @@ class Score:
     interval: str
     fd_train_mean: float
     fd_train_std: float
-    agreement: float
+    agreement: float | None
     nfe: int
     repeats: int
     samples: int
@@ -85,12 +85,17 @@ def score(cell: Cell, nfe: int, repeats: Sequence[Quality]) -> Score:
         interval=cell.interval,
         fd_train_mean=round(statistics.fmean(distances), 6),
         fd_train_std=round(statistics.stdev(distances), 6),
-        agreement=round(statistics.fmean(quality.agreement for quality in repeats), 6),
+        agreement=_mean([quality.agreement for quality in repeats]),
         nfe=nfe,
         repeats=len(repeats),
         samples=repeats[0].samples,
         distance=repeats[0].distance,
     )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(statistics.fmean(known), 6) if len(known) == len(values) else None
 
 
 def verdict(scores: Sequence[Score]) -> dict[str, Any]:

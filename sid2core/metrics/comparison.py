@@ -1,7 +1,7 @@
-"""The Fréchet distance of two sets of images, or of statistics of such, under its right name.
+"""The Fréchet distance of two sets of images, or of their statistics, under its correct name.
 
-FID is the name of one network's distance: Inception's, with the weights of 2015, in a stated mode.
-Everything else is a Fréchet distance of the extractor that is named beside it.
+FID is the distance of one network: Inception with the weights of 2015, in a stated mode. Any other
+distance is named after its extractor.
 """
 
 from __future__ import annotations
@@ -12,58 +12,63 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sid2core.config.evaluation import OWN
 from sid2core.metrics import image_sets, statistics
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.image_sets import ImageSet
-from sid2core.metrics.networks import dinov2, inception, own
-from sid2core.metrics.networks.own import Extractor
+from sid2core.metrics.networks import dinov2, inception, registry
+from sid2core.metrics.networks.protocol import POOL, FeatureExtractor
 from sid2core.metrics.provenance import check_comparable, unchecked
 from sid2core.metrics.statistics import FeatureStatistics, Moments
 from sid2core.pipeline import artifact, progress
 
 MODE = "tf1"
-"""In which published FIDs of ImageNet are."""
-_CHUNK = 256  # images described at once: bounds memory
+"""The mode of published FIDs of ImageNet."""
+_CHUNK = 256  # images measured at once; bounds memory
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
-    """What makes features [n, size] of raw images [n, h, w, c]."""
+class Measurement:
+    """How images are measured.
 
-    size: int
-    channels: int
+    Attributes:
+        extractor: the network.
+        provenance: of its features.
+        channels: of the images it is applied to.
+    """
+
+    extractor: FeatureExtractor
     provenance: Mapping[str, Any]
-    features: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+    channels: int = 3
 
-    def describe(self, images: ImageSet) -> Moments:
-        """The statistics of all images of a set; memory holds a chunk of them.
+    def moments(self, images: ImageSet) -> Moments:
+        """Mean and covariance of the features of all images, computed in chunks.
 
         Raises:
-            Sid2Error: an image cannot be read or described, or there are fewer than two.
+            Sid2Error: an image cannot be read or measured, or there are fewer than two.
         """
-        found = FeatureStatistics.of(np.empty((0, self.size)))
+        sums = FeatureStatistics.of(np.empty((0, self.extractor.widths[POOL])))
         with progress.bar(len(images), "fd", "image") as bar:
             for chunk in images.chunks(_CHUNK):
-                found = found.merge(FeatureStatistics.of(self.features(chunk)))
+                sums = sums.merge(FeatureStatistics.of(self.extractor.features(chunk)[POOL]))
                 bar.update(len(chunk))
-        return found.moments(self.provenance_of(images))
+        return sums.moments(self.provenance_of(images))
 
     def provenance_of(self, images: ImageSet) -> dict[str, Any]:
-        """What the statistics of a set will tell, known before a pixel is read."""
+        """The provenance of the moments of a set, known before any pixel is read."""
         return {**self.provenance, **image_sets.provenance(images)}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a user chooses to measure by.
+    """The extractor that a user chooses.
 
     Attributes:
-        name: a key of :data:`EXTRACTORS`; None for what statistics files say, and for images
-            the extractor of the reference stage.
-        weights: the network's weight file, where it has one.
-        mode: how images are brought to Inception's size; None for :data:`MODE`.
+        name: a key of :data:`EXTRACTORS`; None takes it from the statistics files, and for images
+            from the reference artifact.
+        weights: the network's weight file, if it has one.
+        mode: how images are resized for Inception; None for :data:`MODE`.
         verify: whether the weights must be the published ones.
     """
 
@@ -72,30 +77,32 @@ class Choice:
     mode: str | None = None
     verify: bool = True
 
-    def network(self) -> Network:
-        """The network itself.
+    def measurement(self) -> Measurement:
+        """Load the network.
 
         Raises:
-            Sid2Error: its weights cannot be had, or the choice makes no sense.
+            Sid2Error: its weights are missing, or the choice contradicts itself.
         """
         return self._kind.load(self)
 
     @property
     def size(self) -> int | None:
-        """How many features statistics of it have, as far as the name tells."""
+        """The number of its features, if the name determines it."""
         return self._kind.size if self.name and self.verify else None
 
     @property
     def declaration(self) -> dict[str, Any]:
-        """What the choice says of statistics that do not say it themselves."""
+        """The provenance of statistics files that have none."""
         if self.name is None:
             return {}
-        told = {"extractor": self.stored_name}
-        return told | {"mode": self.mode or MODE} if self.name == "inception" else told
+        declaration = {"extractor": self.stored_name}
+        if self.name == "inception":
+            declaration["mode"] = self.mode or MODE
+        return declaration
 
     @property
     def stored_name(self) -> str:
-        """What provenance calls it; of other weights a network is another one."""
+        """Its name in provenance; with other weights it is another network."""
         return self._kind.name if self.verify else f"{self._kind.name}, other weights"
 
     def __post_init__(self) -> None:
@@ -103,7 +110,7 @@ class Choice:
             msg = f"no extractor {self.name!r}; there are {', '.join(EXTRACTORS)}"
             raise MetricsError(msg)
         if self.mode is not None and self.name != "inception":
-            msg = f"mode {self.mode} is one of inception's: choose that extractor, or no mode"
+            msg = f"mode {self.mode} belongs to inception: choose that extractor, or no mode"
             raise MetricsError(msg)
 
     @property
@@ -113,60 +120,61 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One of two that are compared."""
+    """One of the two sets that are compared."""
 
     path: str
     moments: Moments
     images: ImageSet | None
-    """None where statistics came from a file."""
+    """None if the statistics came from a file."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A distance, and what it is worth."""
+    """A distance with its bias."""
 
     title: str
     distance: float
     bias_constant: float
-    """C of the second: N images of the first lie C / N above infinitely many, about."""
+    """C of the second: the distance of N images of the first is about C / N too large."""
     unchecked: tuple[str, ...]
-    """What of the statistics could not be compared, since one from outside does not tell."""
+    """Entries of provenance that only one of the two has, because the other came from outside."""
 
 
 def sides(
     paths: tuple[str, str], choice: Choice, despite: Collection[str] = ()
 ) -> tuple[Side, Side]:
-    """What lies at each path: statistics as they are read, or images as they are described.
+    """Read the statistics at each path, or measure the images there.
 
     Raises:
-        Sid2Error: it is neither, or cannot be measured by the chosen extractor; or the two cannot
-            be compared, which is told before any image is described.
+        Sid2Error: a path holds neither, or the chosen extractor does not accept the images; or the
+            two cannot be compared, which is checked before any image is measured.
     """
-    read, images, told = dict[str, Moments](), dict[str, ImageSet](), dict[str, Any]()
+    moments, images = dict[str, Moments](), dict[str, ImageSet]()
+    provenance = dict[str, Any]()
     files = {path for path in paths if statistics.is_statistics(Path(path))}
-    network = choice.network() if files != set(paths) else None
+    measurement = choice.measurement() if files != set(paths) else None
     for path in paths:
-        if network is None or path in files:
-            read[path] = Moments.published(Path(path), choice.declaration, size=choice.size)
-            told[path] = read[path].provenance
+        if measurement is None or path in files:
+            moments[path] = Moments.published(Path(path), choice.declaration, size=choice.size)
+            provenance[path] = moments[path].provenance
         else:
-            images[path] = image_sets.opened(path, network.channels)
-            told[path] = network.provenance_of(images[path])
+            images[path] = image_sets.opened(path, measurement.channels)
+            provenance[path] = measurement.provenance_of(images[path])
     first, second = paths
-    check_comparable(told[first], told[second], despite)
-    if network is not None:
-        read |= {path: network.describe(found) for path, found in images.items()}
+    check_comparable(provenance[first], provenance[second], despite)
+    if measurement is not None:
+        moments |= {path: measurement.moments(one) for path, one in images.items()}
     return (
-        Side(first, read[first], images.get(first)),
-        Side(second, read[second], images.get(second)),
+        Side(first, moments[first], images.get(first)),
+        Side(second, moments[second], images.get(second)),
     )
 
 
 def compare(first: Moments, second: Moments, despite: Collection[str] = ()) -> Comparison:
-    """The distance of the first to the second, which is the reference.
+    """The distance of the first from the second, which is the reference.
 
     Raises:
-        MetricsError: they cannot be compared, unless ``despite`` names what they differ in.
+        MetricsError: their provenance differs in entries that ``despite`` does not name.
     """
     return Comparison(
         title(first.provenance),
@@ -177,7 +185,7 @@ def compare(first: Moments, second: Moments, despite: Collection[str] = ()) -> C
 
 
 def title(provenance: Mapping[str, Any]) -> str:
-    """What a distance of such features is called."""
+    """The name of a distance of such features."""
     name, mode = provenance["extractor"], provenance.get("mode")
     if name == inception.NAME and mode in inception.MODES:
         return f"FID ({mode})"
@@ -186,38 +194,32 @@ def title(provenance: Mapping[str, Any]) -> str:
     return f"Fréchet distance ({name}{f', {mode}' if mode else ''})"
 
 
-def _reference(choice: Choice) -> Network:
+def _reference(choice: Choice) -> Measurement:
     if choice.weights is not None or not choice.verify:
         msg = "the reference stage's extractor has its own weights; choose another, or give none"
         raise MetricsError(msg)
-    found = Extractor.load(artifact.load("reference"))
-    built = found.architecture
-    return Network(
-        built.feature_size, built.shape[-1], found.provenance, lambda x: found.features(x)[0]
-    )
+    own = registry.own(artifact.load("reference"))
+    return Measurement(own, own.provenance, own.architecture.shape[-1])
 
 
-def _inception(choice: Choice) -> Network:
-    found, mode = inception.load(_given(choice), choice.verify), choice.mode or MODE
-    provenance = {**found.provenance(mode), "extractor": choice.stored_name}
-    size = inception.WIDTHS["pool3"]
-    return Network(size, 3, provenance, lambda images: found(images, mode)["pool3"])
+def _inception(choice: Choice) -> Measurement:
+    path, mode = _weights(choice), choice.mode or MODE
+    extractor = inception.load(path, choice.verify, mode=mode)
+    return Measurement(extractor, {**extractor.provenance, "extractor": choice.stored_name})
 
 
-def _dinov2(choice: Choice) -> Network:
-    found = dinov2.load(_given(choice), choice.verify)
-    provenance = {**found.provenance, "extractor": choice.stored_name}
-    size = found.tensors["norm.weight"].size
-    return Network(size, 3, provenance, lambda images: found(images)["cls"])
+def _dinov2(choice: Choice) -> Measurement:
+    extractor = dinov2.load(_weights(choice), choice.verify)
+    return Measurement(extractor, {**extractor.provenance, "extractor": choice.stored_name})
 
 
-def _given(choice: Choice) -> Path:
-    """The weight file; one that is not there is told of by who reads it."""
+def _weights(choice: Choice) -> Path:
+    """The weight file; its reader reports one that does not exist."""
     if choice.weights is not None:
         return choice.weights
     msg = (
-        f"to measure images, {choice.name} needs its weights, which are yours to bring: give "
-        "--weights FILE; with a FILE that is not there yet you are told where it is published"
+        f"to measure images, {choice.name} needs its weight file, which you supply: give "
+        "--weights FILE; if FILE does not exist, the error says where it is published"
     )
     raise MetricsError(msg)
 
@@ -225,14 +227,14 @@ def _given(choice: Choice) -> Path:
 @dataclass(frozen=True)
 class _Kind:
     name: str
-    """As provenance has it."""
+    """In provenance."""
     size: int | None
-    load: Callable[[Choice], Network]
+    load: Callable[[Choice], Measurement]
 
 
 EXTRACTORS: Mapping[str, _Kind] = {
-    "reference": _Kind(own.NAME, None, _reference),
-    "inception": _Kind(inception.NAME, inception.WIDTHS["pool3"], _inception),
+    "reference": _Kind(OWN, None, _reference),
+    "inception": _Kind(inception.NAME, inception.FEATURES, _inception),
     "dinov2": _Kind(dinov2.NAME, 1024, _dinov2),
 }
 """By the name that a user chooses."""

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import NamedSharding
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from sid2core.conditioning import Condition
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks import registry
-from sid2core.metrics.networks.registry import LOGITS, POOL, SPATIAL, FeatureExtractor
+from sid2core.metrics.networks.protocol import LOGITS, POOL, SPATIAL, FeatureExtractor
 from sid2core.metrics.provenance import check_comparable
 from sid2core.metrics.quality import Quality
 from sid2core.metrics.statistics import FeatureStatistics, Moments, distance
@@ -50,6 +51,8 @@ class Evaluator:
     """All feature extractors with their reference statistics, the data set's own first."""
 
     references: tuple[ReferenceStatistics, ...]
+    primary: ReferenceStatistics
+    """The one that the guidance search and the distillation are scored by."""
 
     def __post_init__(self) -> None:
         for reference in self.references:
@@ -69,13 +72,9 @@ class Evaluator:
         Raises:
             MetricsError: a file cannot be read, or belongs to another extractor.
         """
-        extractors = registry.kept(artifact, sharding)
-        return cls(tuple(_statistics(artifact, extractor) for extractor in extractors))
-
-    @property
-    def primary(self) -> ReferenceStatistics:
-        """The reference statistics that the guidance search and the distillation are scored by."""
-        return self.references[-1]
+        extractors, primary = registry.load(artifact, sharding)
+        references = {one.name: _statistics(artifact, one) for one in extractors}
+        return cls(tuple(references.values()), references[primary])
 
     def features(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """The features of all extractors of images [n, h, w, c]: arrays [n, d] by ``name.kind``.
@@ -93,10 +92,10 @@ class Evaluator:
         """An empty accumulator for images that arrive in chunks."""
         return Accumulator(self)
 
-    def quality(self, images: NDArray[np.uint8], labels: ArrayLike) -> Quality:
-        """The quality of images [n, h, w, c] that were sampled for the classes [n]."""
+    def quality(self, images: NDArray[np.uint8], condition: Condition) -> Quality:
+        """The quality of images [n, h, w, c] that were sampled for this condition."""
         accumulator = self.accumulator()
-        accumulator.add(images, labels)
+        accumulator.add(images, condition)
         return accumulator.quality()
 
 
@@ -107,34 +106,40 @@ class Accumulator:
         self._evaluator = evaluator
         self._features = dict[str, list[NDArray[np.float32]]]()
         self._moments = dict[str, Moments]()
-        self._labels = list[NDArray[np.integer]]()
+        self._labels = list[NDArray[np.integer] | None]()
+        self._count = 0
 
-    def add(self, images: NDArray[np.uint8], labels: ArrayLike) -> None:
-        """Add raw images [n, h, w, c] and the classes [n] that they were sampled for.
+    def add(self, images: NDArray[np.uint8], condition: Condition) -> None:
+        """Add raw images [n, h, w, c] and the condition that they were sampled for.
 
         Raises:
-            MetricsError: the number of labels is not n, or an extractor does not accept the images.
+            MetricsError: the number of classes is not n, or an extractor does not accept the
+                images.
         """
-        classes = np.asarray(labels)
-        if classes.shape != images.shape[:1]:
-            msg = (
-                f"{len(images)} images came with labels of shape {classes.shape}; expected one each"
-            )
-            raise MetricsError(msg)
-        self.add_features(self._evaluator.features(images), classes)
+        self.add_features(self._evaluator.features(images), condition)
 
     def add_features(
-        self, features: Mapping[str, NDArray[np.float32]], labels: NDArray[np.integer]
+        self, features: Mapping[str, NDArray[np.float32]], condition: Condition
     ) -> None:
-        """Add images by their features, as :meth:`Evaluator.features` returns them."""
+        """Add images by their features, as :meth:`Evaluator.features` returns them.
+
+        Raises:
+            MetricsError: the number of classes is not that of the images.
+        """
+        count = len(next(iter(features.values())))
+        labels = None if condition.label is None else np.asarray(condition.label)
+        if labels is not None and labels.shape != (count,):
+            msg = f"{count} images came with classes of shape {labels.shape}; expected one each"
+            raise MetricsError(msg)
         for name, values in features.items():
             self._features.setdefault(name, []).append(values)
+        self._count += count
         self._labels.append(labels)
         self._moments.clear()
 
     def __len__(self) -> int:
         """The number of images."""
-        return sum(map(len, self._labels))
+        return self._count
 
     def features(self, reference: ReferenceStatistics, kind: str) -> NDArray[np.float32]:
         """All features of one kind, [n, d].
@@ -164,10 +169,16 @@ class Accumulator:
             self._moments[name] = moments(self.features(reference, kind), provenance)
         return self._moments[name]
 
-    def agreement(self) -> float:
-        """The share of images that the data set's own classifier assigns to their class."""
+    def agreement(self) -> float | None:
+        """The share of images that the data set's own classifier assigns to their class.
+
+        None where images were not sampled for a class.
+        """
+        labels = [one for one in self._labels if one is not None]
+        if len(labels) < len(self._labels):
+            return None
         logits = self.features(self._evaluator.references[0], LOGITS)
-        return float((logits.argmax(axis=-1) == np.concatenate(self._labels)).mean())
+        return float((logits.argmax(axis=-1) == np.concatenate(labels)).mean())
 
     def quality(self) -> Quality:
         """The distances of the primary extractor, and the agreement.
@@ -210,10 +221,8 @@ def _statistics(artifact: Artifact, extractor: FeatureExtractor) -> ReferenceSta
             for split in SPLITS
         }
 
-    spatial = extractor.name in artifact.facts["spatial"]
+    spatial = read("_spatial") if SPATIAL in extractor.widths else {}
     train_features = np.load(
         artifact.path(place(extractor, "train_features.npy")), allow_pickle=False
     )
-    return ReferenceStatistics(
-        extractor, read(""), read("_spatial") if spatial else {}, train_features
-    )
+    return ReferenceStatistics(extractor, read(""), spatial, train_features)

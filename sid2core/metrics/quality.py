@@ -13,8 +13,8 @@ class Quality:
         samples: how many.
         fd_train: Fréchet distance to the train split's images.
         fd_eval: the same to the eval split's.
-        agreement: share of images in which the data set's own classifier sees the class that was
-            asked for.
+        agreement: share of images that the data set's own classifier assigns to the class they
+            were sampled for; None for images without a class.
         distance: what the distances are called: ``fd`` by the data set's own extractor, ``fid`` by
             Inception, ``fd_dinov2`` by DINOv2.
     """
@@ -22,5 +22,5 @@ class Quality:
     samples: int
     fd_train: float
     fd_eval: float
-    agreement: float
+    agreement: float | None
     distance: str

@@ -1,4 +1,4 @@
-"""What an extractor says of the real images, written into the reference artifact."""
+"""Statistics of the real images' features, written into the reference artifact."""
 
 from __future__ import annotations
 
@@ -11,98 +11,107 @@ from numpy.typing import NDArray
 from sid2core import rng
 from sid2core.data.load.dataset import Dataset
 from sid2core.metrics.evaluator import place
-from sid2core.metrics.networks.registry import LOGITS, POOL, SPATIAL, WEIGHTS, FeatureExtractor
+from sid2core.metrics.networks.protocol import LOGITS, POOL, SPATIAL, FeatureExtractor
 from sid2core.metrics.provenance import LOSSLESS
 from sid2core.metrics.statistics import FeatureStatistics, Moments
 from sid2core.pipeline import progress
 from sid2core.pipeline.artifact import Artifact, Draft
 
 KEPT = 10_000
-"""Of the train split, features of so many images are kept, for what compares sets: as ADM does."""
-_CHUNK = 256  # images described at once: bounds memory
+"""Features of so many images of the train split are kept for the scores of sets, as in ADM."""
+_CHUNK = 256  # images whose features are extracted at once; bounds memory
 
 
 @dataclass(frozen=True, eq=False)
-class Described:
-    """Both splits, by name; ``accuracy`` is that of the classes that the extractor sees."""
+class Measured:
+    """The statistics of one extractor, by split.
+
+    Attributes:
+        moments: mean and covariance of the features.
+        accuracy: the share of images that the class scores assign to their class; None if the
+            extractor has no scores.
+    """
 
     moments: Mapping[str, Moments]
-    spatial: Mapping[str, Moments]
-    accuracy: Mapping[str, float]
+    accuracy: Mapping[str, float | None]
 
 
-def describe(
+def measure(
     extractor: FeatureExtractor,
     datasets: Mapping[str, Dataset],
     prepare: Artifact,
     draft: Draft,
     seed: int,
-) -> Described:
-    """Measure all images of both splits, and write what an evaluator reads.
+) -> Measured:
+    """Extract the features of all images, and write their statistics.
 
     Args:
         extractor: the network.
         datasets: the splits, by name.
-        prepare: the artifact that they are of.
-        draft: where to write.
+        prepare: their artifact.
+        draft: the reference artifact.
         seed: of the choice of images whose features are kept.
 
     Raises:
-        MetricsError: the extractor does not take such images, or a split has fewer than two.
+        MetricsError: the extractor does not accept the images, or a split has fewer than two.
     """
-    if extractor.save is not None:
-        extractor.save(draft.path(place(extractor, WEIGHTS)))
-    moments, spatial, accuracy = dict[str, Moments](), dict[str, Moments](), dict[str, float]()
+    moments, accuracy = dict[str, Moments](), dict[str, float | None]()
     for split, dataset in datasets.items():
         kept = np.zeros(len(dataset), bool)
         if split == "train":
             order = np.asarray(rng.permutation(seed, "reference/kept", len(dataset)))
             kept[order[:KEPT]] = True
-        gathered = _gather(extractor, dataset, kept)
-        told = {**extractor.provenance, **_cut(prepare), "data": prepare.digest, "split": split}
-        moments[split] = gathered.pool.moments(told)
+        sums = _sums(extractor, dataset, kept)
+        provenance = {
+            **extractor.provenance,
+            **_images(prepare),
+            "data": prepare.digest,
+            "split": split,
+        }
+        moments[split] = sums.pool.moments(provenance)
         moments[split].save(draft.path(place(extractor, f"{split}.npz")))
-        if gathered.spatial is not None:
-            spatial[split] = gathered.spatial.moments(told | {"features": SPATIAL})
-            spatial[split].save(draft.path(place(extractor, f"{split}_spatial.npz")))
-        accuracy[split] = gathered.hits / len(dataset)
+        if sums.spatial is not None:
+            spatial = sums.spatial.moments(provenance | {"features": SPATIAL})
+            spatial.save(draft.path(place(extractor, f"{split}_spatial.npz")))
+        accuracy[split] = None if sums.hits is None else sums.hits / len(dataset)
         if split == "train":
-            np.save(draft.path(place(extractor, "train_features.npy")), gathered.kept)
-    return Described(moments, spatial, accuracy)
+            np.save(draft.path(place(extractor, "train_features.npy")), sums.kept)
+    return Measured(moments, accuracy)
 
 
 @dataclass
-class _Gathered:
+class _Sums:
     pool: FeatureStatistics
     spatial: FeatureStatistics | None
     kept: NDArray[np.float32]
-    hits: int
+    hits: int | None
 
 
-def _gather(extractor: FeatureExtractor, dataset: Dataset, kept: NDArray[np.bool_]) -> _Gathered:
-    pool, spatial, hits = None, None, 0
-    some = list[NDArray[np.float32]]()
+def _sums(extractor: FeatureExtractor, dataset: Dataset, kept: NDArray[np.bool_]) -> _Sums:
+    """The features of a split, chunk by chunk."""
+    pool = spatial = hits = None
+    features_kept = list[NDArray[np.float32]]()
     with progress.bar(len(dataset), f"{extractor.name} {dataset.split}", "image") as bar:
         for index, (images, labels) in enumerate(dataset.chunks(_CHUNK)):
-            found = extractor.features(images)
-            pool = _more(pool, found[POOL])
-            if SPATIAL in found:
-                spatial = _more(spatial, found[SPATIAL])
-            if LOGITS in found:
-                hits += int((found[LOGITS].argmax(axis=-1) == labels).sum())
-            some.append(found[POOL][kept[index * _CHUNK :][: len(images)]])
+            features = extractor.features(images)
+            pool = _merged(pool, features[POOL])
+            if SPATIAL in features:
+                spatial = _merged(spatial, features[SPATIAL])
+            if LOGITS in features:
+                hits = (hits or 0) + int((features[LOGITS].argmax(axis=-1) == labels).sum())
+            features_kept.append(features[POOL][kept[index * _CHUNK :][: len(images)]])
             bar.update(len(images))
     assert pool is not None, "a split has images"
-    return _Gathered(pool, spatial, np.concatenate(some), hits)
+    return _Sums(pool, spatial, np.concatenate(features_kept), hits)
 
 
-def _more(so_far: FeatureStatistics | None, features: NDArray[np.float32]) -> FeatureStatistics:
-    found = FeatureStatistics.of(features)
-    return found if so_far is None else so_far.merge(found)
+def _merged(sums: FeatureStatistics | None, features: NDArray[np.float32]) -> FeatureStatistics:
+    added = FeatureStatistics.of(features)
+    return added if sums is None else sums.merge(added)
 
 
-def _cut(prepare: Artifact) -> dict[str, object]:
-    """How the images came to be what they are: part of what makes statistics comparable."""
+def _images(prepare: Artifact) -> dict[str, object]:
+    """The part of the provenance that describes the images."""
     return {
         "shape": list(prepare.facts["shape"]),
         "crop": prepare.manifest["params"]["data"]["crop"],

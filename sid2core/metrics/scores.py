@@ -16,7 +16,7 @@ from sid2core.metrics import (
 )
 from sid2core.metrics.evaluator import Accumulator, ReferenceStatistics
 from sid2core.metrics.networks import inception
-from sid2core.metrics.networks.registry import LOGITS, POOL, SPATIAL
+from sid2core.metrics.networks.protocol import LOGITS, POOL, SPATIAL
 from sid2core.metrics.provenance import check_comparable
 from sid2core.metrics.statistics import Moments
 

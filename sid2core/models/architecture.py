@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from sid2core.conditioning import ConditionSpec
 from sid2core.errors import Sid2Error
 
 Kind = Literal["res", "transformer"]
@@ -24,7 +25,7 @@ class UViTConfig:
     Attributes:
         image_shape: height, width and channels of the image, or frames, height, width and channels
             of a clip; input and output are of this shape.
-        num_classes: classes; label ``num_classes`` is the null class.
+        condition: the kinds of condition that the network takes.
         patch_size: side of a patch: the finest level works at height / patch_size.
         channels: width of each level.
         blocks: kind of block of each level.
@@ -45,7 +46,7 @@ class UViTConfig:
     """
 
     image_shape: tuple[int, ...]
-    num_classes: int
+    condition: ConditionSpec
     patch_size: int
     channels: tuple[int, ...]
     blocks: tuple[Kind, ...]
@@ -79,6 +80,10 @@ class UViTConfig:
             what = f"clips of {frames[0]} frames" if frames else "images, which have no frames,"
             msg = f"{what} do not divide by {thinning}, the product of model.temporal_strides"
             raise ModelError(f"{msg} {list(self.temporal_strides)}; change them, or data.frames")
+        text = self.condition.text
+        if text is not None and text.channels != self.text_channels:
+            msg = f"model.text_channels: found {self.text_channels}; the text has {text.channels}"
+            raise ModelError(msg)
 
     @property
     def is_video(self) -> bool:

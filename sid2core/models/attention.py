@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,15 +20,6 @@ Keys = Float[Array, "b m k d"]
 """The same of m tokens to look at."""
 
 _ROPE_BASE = 10_000.0
-
-
-class Text(NamedTuple):
-    """Token sequences that attention may look at beside the image's own positions."""
-
-    tokens: Float[Array, "b n d"]
-    """Vectors of a text encoder."""
-    mask: Bool[Array, "b n"]
-    """Which tokens are there; where none is, the example has no text."""
 
 
 def attend(q: Heads, k: Keys, v: Keys, mask: Bool[Array, "b m"] | None, requested: str) -> Heads:

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from flax import nnx
 
+from sid2core.conditioning import Text
 from sid2core.models.architecture import UViTConfig
-from sid2core.models.attention import Text, attend, rotate
+from sid2core.models.attention import attend, rotate
 from sid2core.models.dropout import DropoutKey, dropped
 from sid2core.models.execution import Execution
 from sid2core.models.layers import (
@@ -27,13 +28,13 @@ from sid2core.models.layers import (
 from sid2core.typing import Array, Embedding, Samples
 
 
-class Condition(NamedTuple):
-    """What blocks are told beside the features."""
+class Embedded(NamedTuple):
+    """Noise level and condition as blocks take them."""
 
     emb: Embedding
-    """Noise level and class, as a vector."""
+    """Both as one vector."""
     text: Text | None = None
-    """Tokens to look at, for models with text."""
+    """Further keys and values of attention, for models with text."""
 
 
 class ResBlock(nnx.Module):
@@ -54,7 +55,7 @@ class ResBlock(nnx.Module):
         )
         self.dropout, self.dtype = config.dropout[level], config.compute_dtype
 
-    def __call__(self, x: Samples, condition: Condition, dropout_key: DropoutKey | None) -> Samples:
+    def __call__(self, x: Samples, condition: Embedded, dropout_key: DropoutKey | None) -> Samples:
         """Apply the block; ``dropout_key`` None switches dropout off."""
         h = self.conv_in(swish(self.norm_in(x), self.dtype))
         h = swish(self.film(self.norm_out(h), condition.emb), self.dtype)
@@ -95,7 +96,7 @@ class TransformerBlock(nnx.Module):
         self.order, self.rope = config.order, config.position == "rope"
         self.implementation = execution.attention
 
-    def __call__(self, x: Samples, condition: Condition, dropout_key: DropoutKey | None) -> Samples:
+    def __call__(self, x: Samples, condition: Embedded, dropout_key: DropoutKey | None) -> Samples:
         """Apply the block; ``dropout_key`` None switches dropout off."""
         match self.order:
             case "attention_first":
@@ -107,12 +108,12 @@ class TransformerBlock(nnx.Module):
             case _:
                 return x + self._attention(x, condition) + self._mlp(x, condition, dropout_key)
 
-    def _mlp(self, x: Samples, condition: Condition, dropout_key: DropoutKey | None) -> Samples:
+    def _mlp(self, x: Samples, condition: Embedded, dropout_key: DropoutKey | None) -> Samples:
         h = self._modulated(self.film_mlp, self.norm_mlp(x), condition)
         h = nnx.gelu(self.mlp_in(h))
         return self.mlp_out(dropped(h, self.dropout, dropout_key))
 
-    def _attention(self, x: Samples, condition: Condition) -> Samples:
+    def _attention(self, x: Samples, condition: Embedded) -> Samples:
         h = self._modulated(self.film_attention, self.norm_attention(x), condition)
         b, *grid, c = h.shape
         parts = jnp.split(self.qkv(h).reshape(b, -1, 3 * c), 3, axis=-1)
@@ -139,5 +140,5 @@ class TransformerBlock(nnx.Module):
         here = jnp.ones((b, v.shape[1] - tokens), bool)
         return k, v, jnp.concatenate([here, text.mask], axis=1)
 
-    def _modulated(self, film: FiLM | None, h: Samples, condition: Condition) -> Samples:
+    def _modulated(self, film: FiLM | None, h: Samples, condition: Embedded) -> Samples:
         return (h if film is None else film(h, condition.emb)).astype(self.dtype)

@@ -1,4 +1,4 @@
-"""What the network is told beside the noisy image: the noise level and the class."""
+"""The conditioning vector: noise level and condition."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import math
 import jax.numpy as jnp
 from flax import nnx
 
+from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.models.layers import linear
-from sid2core.typing import Array, Embedding, Labels, LogSnr
+from sid2core.typing import Array, Embedding, LogSnr
 
 LOGSNR_SCALE = 20.0
 """Log-SNR is divided by this, so that every schedule in use falls within about [-1, 1]."""
@@ -27,20 +28,24 @@ def fourier_features(logsnr: LogSnr, size: int) -> Array:
 
 
 class Conditioning(nnx.Module):
-    """MLP(features(logsnr)) + embedding[label]; the label ``num_classes`` means no class."""
+    """MLP(features(logsnr)) + embedding of each kind of condition, such as a class's vector."""
 
-    def __init__(self, num_classes: int, emb_channels: int, rngs: nnx.Rngs):
+    def __init__(self, spec: ConditionSpec, emb_channels: int, rngs: nnx.Rngs):
         self.linear_in = linear(emb_channels, emb_channels, rngs)
         self.linear_out = linear(emb_channels, emb_channels, rngs)
-        self.classes = nnx.Embed(
-            num_classes + 1,
-            emb_channels,
-            embedding_init=nnx.initializers.normal(1.0),
-            rngs=rngs,
+        embeddings = {kind: kind.embedding(emb_channels, rngs) for kind in spec.kinds}
+        self.embedded = tuple(
+            (kind.name, kind.weights) for kind, made in embeddings.items() if made is not None
         )
+        for kind, made in embeddings.items():
+            if made is not None:
+                setattr(self, kind.weights, made)
         self.emb_channels = emb_channels
 
-    def __call__(self, logsnr: LogSnr, labels: Labels) -> Embedding:
+    def __call__(self, logsnr: LogSnr, condition: Condition) -> Embedding:
         """The conditioning vector [b, emb_channels]."""
         h = self.linear_in(fourier_features(logsnr, self.emb_channels))
-        return self.linear_out(nnx.swish(h)) + self.classes(labels)
+        h, values = self.linear_out(nnx.swish(h)), condition.values
+        for name, weights in self.embedded:
+            h = h + getattr(self, weights)(values[name])
+        return h

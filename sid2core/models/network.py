@@ -1,4 +1,4 @@
-"""A network as a pure function of its parameters: what training, sampling and files deal in.
+"""A network as a pure function of its parameters, and its files.
 
 Parameters are a flat dictionary name → array (``"encoder/0/blocks/1/conv_in/kernel"``): a plain
 pytree that dispatches fast, saves as safetensors as it stands, and shows in an overview.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,27 @@ from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 
 from sid2core import atomic
+from sid2core.conditioning import Condition, ConditionError, ConditionSpec
 from sid2core.models.architecture import UViTConfig
-from sid2core.models.attention import Text
 from sid2core.models.dropout import DropoutKey
 from sid2core.models.execution import DEFAULT, Execution
 from sid2core.models.fit import WeightsError, difference
 from sid2core.models.uvit import ResidualUViT
-from sid2core.typing import Array, Labels, LogSnr, Samples
+from sid2core.typing import Array, LogSnr, Samples
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-FORMAT = 1
+FORMAT = 2
+"""Of ``config.json``. Format 1 has ``num_classes`` in ``network`` and no ``condition``."""
+_LATER: Mapping[str, Any] = {
+    "temporal_strides": None,
+    "heads": None,
+    "position": "learned",
+    "film": "both",
+    "order": "attention_first",
+    "text_channels": None,
+    "compute_dtype": "float32",
+}
+"""Values of fields that a ``config.json`` may lack, because they came later."""
 
 Parameters = dict[str, Array]
 """Flat name → array."""
@@ -57,9 +68,8 @@ class Network:
         params: Mapping[str, Array],
         z: Samples,
         logsnr: LogSnr,
-        labels: Labels,
+        condition: Condition,
         dropout_key: DropoutKey | None = None,
-        text: Text | None = None,
     ) -> Samples:
         """The network's output for noisy examples; arguments as :class:`ResidualUViT`'s."""
         abstract = nnx.eval_shape(lambda: self._module(nnx.Rngs(0)))
@@ -67,7 +77,7 @@ class Network:
         flat = {path: params["/".join(map(str, path))] for path, _ in nnx.to_flat_state(state)}
         pure = nnx.to_pure_dict(state)
         nnx.replace_by_pure_dict(state, _nest(flat, pure))
-        return nnx.merge(graph, state)(z, logsnr, labels, dropout_key, text)
+        return nnx.merge(graph, state)(z, logsnr, condition, dropout_key)
 
     def _module(self, rngs: nnx.Rngs) -> ResidualUViT:
         return ResidualUViT(self.config, self.execution, rngs)
@@ -96,7 +106,9 @@ def save(
     The same parameters give the same bytes.
     """
     save_weights(folder / WEIGHTS, params)
-    config = {"format": FORMAT, "network": asdict(network.config), **extra}
+    fields = {one: value for one, value in vars(network.config).items() if one != "condition"}
+    condition = network.config.condition.to_json()
+    config = {"format": FORMAT, "network": fields, "condition": condition, **extra}
     atomic.write_json(folder / CONFIG, config)
 
 
@@ -122,17 +134,34 @@ def load(
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in config["network"].items()
-        }
-        network = Network(UViTConfig(**fields), execution)
+        if config["format"] > FORMAT:
+            msg = f"{folder / CONFIG} has format {config['format']}, expected {FORMAT} or less"
+            raise WeightsError(f"{msg}: a newer version of this project wrote it; use that version")
+        network = Network(_read(config), execution)
         arrays = load_file(folder / weights)
+    except ConditionError as error:
+        msg = f"{folder / CONFIG}: {error}"
+        raise WeightsError(msg) from error
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         msg = f"{folder} holds no readable model ({error}); run `dvc repro` to make it again"
         raise WeightsError(msg) from error
     check(arrays, network, f"{folder / weights}", f"{CONFIG} beside it")
     return network, {name: jax.numpy.asarray(value) for name, value in arrays.items()}, config
+
+
+def _read(config: Mapping[str, Any]) -> UViTConfig:
+    """The network of a ``config.json`` of any format so far."""
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in {**_LATER, **config["network"]}.items()
+    }
+    if fields["temporal_strides"] is None:
+        fields["temporal_strides"] = (1,) * len(fields["encoder_depth"])
+    if "num_classes" in fields:
+        spec = ConditionSpec.of_classes(fields.pop("num_classes"))
+    else:
+        spec = ConditionSpec.from_json(config["condition"])
+    return UViTConfig(condition=spec, **fields)
 
 
 def check(arrays: Mapping[str, Any], network: Network, origin: str, wanted_by: str) -> None:

@@ -18,9 +18,9 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
-from sid2core.models.architecture import ModelError, UViTConfig
-from sid2core.models.attention import Text
-from sid2core.models.blocks import Condition, ResBlock, TransformerBlock
+from sid2core.conditioning import Condition
+from sid2core.models.architecture import UViTConfig
+from sid2core.models.blocks import Embedded, ResBlock, TransformerBlock
 from sid2core.models.conditioning import Conditioning
 from sid2core.models.dropout import DropoutKey, split
 from sid2core.models.execution import Execution, Remat, recomputed, run_blocks
@@ -32,7 +32,7 @@ from sid2core.models.layers import (
     position_embedding,
     swish,
 )
-from sid2core.typing import Labels, LogSnr, Samples
+from sid2core.typing import LogSnr, Samples
 
 BLOCKS = {"res": ResBlock, "transformer": TransformerBlock}
 """Each value of ``model.blocks``."""
@@ -51,7 +51,7 @@ class Level(nnx.Module):
         self.blocks = nnx.List(BLOCKS[kind](config, level, execution, rngs) for _ in range(depth))
         self.execution = execution
 
-    def __call__(self, h: Samples, condition: Condition, dropout_key: DropoutKey | None) -> Samples:
+    def __call__(self, h: Samples, condition: Embedded, dropout_key: DropoutKey | None) -> Samples:
         """Apply the blocks in order."""
         if self.position is not None:
             h = h + self.position[...][None].astype(h.dtype)
@@ -95,13 +95,13 @@ class Up(nnx.Module):
 
 
 class ResidualUViT(nnx.Module):
-    """The denoising network: (z, log-SNR, label) → prediction of z's shape; zero when fresh."""
+    """The denoising network: (z, log-SNR, condition) → prediction of z's shape; zero when fresh."""
 
     def __init__(self, config: UViTConfig, execution: Execution, rngs: nnx.Rngs):
         widths, colours, patch = config.channels, config.image_shape[-1], config.patch()
         levels, dtype = range(len(widths) - 1), config.compute_dtype
         self.config, self.execution = config, execution
-        self.conditioning = Conditioning(config.num_classes, config.emb_channels, rngs)
+        self.conditioning = Conditioning(config.condition, config.emb_channels, rngs)
         window: dict[str, Any] = {
             "kernel_size": patch,
             "strides": patch,
@@ -127,38 +127,36 @@ class ResidualUViT(nnx.Module):
         self,
         z: Samples,
         logsnr: LogSnr,
-        labels: Labels,
+        condition: Condition,
         dropout_key: DropoutKey | None = None,
-        text: Text | None = None,
     ) -> Samples:
         """Predict v (or eps, or x) for noisy examples ``z`` [b, (f,) h, w, c]; float32.
 
         Args:
             z: noisy images or clips.
             logsnr: log-SNR of each, [b].
-            labels: class of each, [b]; ``num_classes`` is the null class.
+            condition: of the kinds in ``config.condition``; a network with text attention also
+                takes a condition without text.
             dropout_key: switches dropout on; without it the network is deterministic.
-            text: tokens for attention to look at; a model with text takes None for no text.
 
         Raises:
-            ModelError: there is text, and the model has none.
+            ConditionError: a kind is missing or superfluous.
         """
-        if text is not None and self.config.text_channels is None:
-            msg = "the network was given text and has no use for it; set model.text_channels"
-            raise ModelError(msg)
+        optional = () if self.config.text_channels is None else ("text",)
+        self.config.condition.check(condition, optional)
         levels = len(self.encoder)
         keys = iter(split(dropout_key, 2 * levels + 1))
-        condition = Condition(self.conditioning(logsnr, labels), text)
+        embedded = Embedded(self.conditioning(logsnr, condition), condition.text)
         h, skips = self.patch_in(z), []
         for level, down in zip(self.encoder, self.down, strict=True):
-            pos = self._run(level, h, condition, next(keys))
+            pos = self._run(level, h, embedded, next(keys))
             h = down(pos)
             skips.append((pos, h))
-        h = self._run(self.middle, h, condition, next(keys))
+        h = self._run(self.middle, h, embedded, next(keys))
         for index in reversed(range(levels)):
             pos, neg = skips[index]
             h = self.up[index](h - neg) + pos
-            h = self._run(self.decoder[index], h, condition, next(keys))
+            h = self._run(self.decoder[index], h, embedded, next(keys))
         return self.patch_out(swish(self.norm_out(h), jnp.float32))
 
     def _run(self, level: Level, *arguments: Any) -> Samples:

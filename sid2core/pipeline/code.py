@@ -337,14 +337,19 @@ def _rows(tree: ast.Module) -> dict[str, frozenset[str]]:
 
 
 def _builds(tree: ast.Module, bound: set[str]) -> bool:
-    """Whether something calls the method ``build`` of an object, not a function of a module."""
-    return any(
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr == "build"
-        and not (isinstance(node.func.value, ast.Name) and node.func.value.id in bound)
-        for node in ast.walk(tree)
-    )
+    """Whether something makes objects from a registry.
+
+    It calls the method ``build`` of an object, not a function of a module; or it takes a row's
+    target, ``REGISTRY[name].resolve()``.
+    """
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Subscript(), attr="resolve")):
+                return True
+            case ast.Call(func=ast.Attribute(value=value, attr="build")):
+                if not (isinstance(value, ast.Name) and value.id in bound):
+                    return True
+    return False
 
 
 def _registry_keys(stage: str, stages: Mapping[str, Declared]) -> set[str]:

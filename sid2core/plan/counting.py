@@ -79,12 +79,12 @@ def parameters(shapes: Mapping[str, Any]) -> int:
     return sum(math.prod(one.shape) for one in shapes.values())
 
 
-def example(config: UViTConfig, batch: int) -> tuple[jax.ShapeDtypeStruct, ...]:
-    """The abstract arguments of a forward pass: z, log-SNR and labels of ``batch`` examples."""
+def example(config: UViTConfig, batch: int) -> tuple[Any, ...]:
+    """The abstract arguments of a forward pass: z, log-SNR and condition of ``batch`` examples."""
     return (
         jax.ShapeDtypeStruct((batch, *config.image_shape), jnp.float32),
         jax.ShapeDtypeStruct((batch,), jnp.float32),
-        jax.ShapeDtypeStruct((batch,), jnp.int32),
+        jax.eval_shape(lambda: config.condition.null(batch)),
     )
 
 

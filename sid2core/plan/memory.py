@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sid2core.models.architecture import UViTConfig
-from sid2core.models.blocks import Condition
+from sid2core.models.blocks import Embedded
 from sid2core.models.execution import Execution, Remat
 from sid2core.models.network import Network
 from sid2core.models.uvit import BLOCKS
@@ -131,7 +131,7 @@ def _of_block(config: UViTConfig, level: int, execution: Execution) -> int:
 
         def backward(state: Any, h: Any, emb: Any) -> Any:
             def call(state: Any, h: Any, emb: Any) -> Any:
-                return nnx.merge(graph, state)(h, Condition(emb), None)
+                return nnx.merge(graph, state)(h, Embedded(emb), None)
 
             return jax.vjp(call, state, h, emb)[1]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sid2core import config
+from sid2core.conditioning import ConditionSpec
 from sid2core.config import build
 from sid2core.models import cost
 from sid2core.models.execution import Execution, Remat
@@ -28,7 +29,7 @@ class Price:
     """The cost of a network on any hardware; FLOPs are multiply-adds."""
 
     shape: tuple[int, ...]
-    classes: int
+    classes: int | None
     parameters: int
     gflops: float
     """A forward pass of one example by SiD2 supplement B.3."""
@@ -99,22 +100,25 @@ class Plan:
 
 
 def price(
-    params: config.Params, shape: tuple[int, ...], classes: int, attention: str | None = None
+    params: config.Params,
+    shape: tuple[int, ...],
+    condition: ConditionSpec,
+    attention: str | None = None,
 ) -> Price:
     """The cost of the model of ``params`` on examples of ``shape``, and of its training.
 
     Args:
         params: the parameters.
         shape: of one example, channels last.
-        classes: number of classes.
+        condition: what the model is conditioned on.
         attention: the implementation whose memory is counted; by default the one that
             ``runtime.attention`` selects on this machine.
     """
-    network = Network(build.network(params.model, shape, classes), _execution(params, attention))
+    network = Network(build.network(params.model, shape, condition), _execution(params, attention))
     shapes, xla = network.shapes(), counting.xla_gflops(network.config)
     return Price(
         shape=tuple(shape),
-        classes=classes,
+        classes=None if condition.label is None else condition.label.classes,
         parameters=counting.parameters(shapes),
         gflops=cost.forward_gflops(network.config),
         gflops_xla=xla,

@@ -45,8 +45,9 @@ def lines(plan: Plan) -> list[str]:
     """The plan as lines of text."""
     price, hardware = plan.price, plan.hardware
     shape = " × ".join(map(str, price.shape))
+    classes = "no" if price.classes is None else price.classes
     return [
-        f"examples of {shape}, {price.classes} classes; a multiply-add is one FLOP",
+        f"examples of {shape}, {classes} classes; a multiply-add is one FLOP",
         "",
         *_table(
             ("level", "kind", "channels", "grid", "blocks", "parameters", "GFLOPs"),

@@ -18,7 +18,7 @@ def view(inputs: Inputs) -> dict[str, Any]:
     """The values of the template's section."""
     gflops = inputs.plan.numbers["gflops_forward"]
     return {
-        "table": table(inputs.samplers, inputs.params.data.source),
+        "table": table(inputs.samplers, inputs.params.data.source.name),
         "figure16": Markup(figures.forward_cost(published.figure_16(), gflops)),
         "quoted": published.QUOTED,
     }

@@ -84,7 +84,7 @@ def _measured(inputs: Inputs) -> dict[str, Any]:
 def _data(inputs: Inputs) -> dict[str, Any]:
     height, width, channels = inputs.prepare.facts["shape"]
     return {
-        "name": inputs.params.data.source,
+        "name": inputs.params.data.source.name,
         "shape": f"{height} × {width}",
         "channels": "grey" if channels == 1 else "colour",
         "classes": len(inputs.class_names),

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from sid2core import config, rng
+from sid2core.conditioning import Condition
 from sid2core.config import build
 from sid2core.data.load.loader import Batch, Loader
 from sid2core.data.load.pixels import to_unit
@@ -27,10 +28,9 @@ from sid2core.models.network import Network, Parameters
 from sid2core.training import accumulation, ema, optimiser, skip_nonfinite
 from sid2core.training.accumulation import Told
 from sid2core.training.ema import Share
-from sid2core.training.initialisation import FROM_SCRATCH, Start
 from sid2core.training.loop import Run
 from sid2core.training.mesh import ONE_DEVICE, Layout
-from sid2core.typing import Array, Labels, LogSnr, Pixels, Samples, Scalar, Time
+from sid2core.typing import Array, LogSnr, Pixels, Samples, Scalar, Time
 
 BUCKETS = {
     "loss_logsnr_below_-5": (-math.inf, -5.0),
@@ -41,18 +41,22 @@ BUCKETS = {
 """The parts of the loss that the log tells apart, from much noise to little."""
 
 
+Curve = Callable[[Any], Any]
+"""A number that the log shows, as a function of the step's index."""
+
+
 class Draws(NamedTuple):
-    """What chance decides of each example."""
+    """The random choices of a batch."""
 
     t: Time
     eps: Samples
-    labels: Labels
-    """Some of them dropped: the null class."""
+    condition: Condition
+    """Null where it was dropped."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """E_t[ L(z_t) ] over noised images, with dropped labels.
+    """E_t[ L(z_t) ] over noised images, some of them with the null condition.
 
     The sigmoid loss L = ½ (−λ') sigmoid(b − λ) mean((eps − eps_hat)²) of SiD2 supplement B.1, or
     any other :class:`TrainingLoss`.
@@ -62,31 +66,34 @@ class Objective:
     schedule: Schedule
     loss: TrainingLoss
     prediction: parametrisation.Prediction
-    label_dropout: float
+    dropout: float
+    """How often an example's condition is dropped."""
     frozen: frozenset[str] = frozenset()
     """Parameters without a gradient, by name."""
 
     def __call__(
-        self, params: Mapping[str, Array], x: Samples, labels: Labels, key: Array, step: Array
+        self, params: Mapping[str, Array], x: Samples, condition: Condition, key: Array, step: Array
     ) -> tuple[Scalar, Told]:
-        """The loss of a batch: its examples in [-1, 1], labels [b], one key, the step.
+        """The loss of a batch: its examples in [-1, 1], their condition, one key, the step.
 
         Examples are images [b, h, w, c] or video [b, f, h, w, c].
 
         Returns:
             The loss, and which part of it is of which log-SNR (:func:`by_logsnr`).
         """
-        draws, key_dropout = self.drawn(x.shape, labels, key)
+        draws, key_dropout = self.drawn(x.shape, condition, key)
         return self.of_draws(params, x, draws, key_dropout, step)
 
-    def drawn(self, shape: tuple[int, ...], labels: Labels, key: Array) -> tuple[Draws, Array]:
-        """All that chance decides of a batch of ``shape``, and the key of the network's dropout."""
-        key_t, key_eps, key_label, key_dropout = jax.random.split(key, 4)
+    def drawn(
+        self, shape: tuple[int, ...], condition: Condition, key: Array
+    ) -> tuple[Draws, Array]:
+        """The random choices of a batch of ``shape``, and the key of the network's dropout."""
+        key_t, key_eps, key_condition, key_dropout = jax.random.split(key, 4)
         t = antithetic_times(key_t, shape[0])
         eps = standard_normal(key_eps, shape)
-        dropped = jax.random.bernoulli(key_label, self.label_dropout, labels.shape)
-        null = jnp.full_like(labels, self.network.config.num_classes)
-        return Draws(t, eps, jnp.where(dropped, null, labels)), key_dropout
+        spec = self.network.config.condition
+        condition = spec.dropped(condition, key_condition, self.dropout, shape[0])
+        return Draws(t, eps, condition), key_dropout
 
     def of_draws(
         self,
@@ -96,12 +103,12 @@ class Objective:
         key_dropout: DropoutKey,
         step: Array,
     ) -> tuple[Scalar, Told]:
-        """The loss of a batch, or of a part of one, with what chance has decided."""
+        """The loss of a batch, or of a part of one, with its random choices made."""
         logsnr = self.schedule.logsnr(draws.t)
         z = parametrisation.diffuse(x, draws.eps, logsnr)
         stop, frozen = jax.lax.stop_gradient, self.frozen
         weights = {name: stop(one) if name in frozen else one for name, one in params.items()}
-        output = self.network.apply(weights, z, logsnr, draws.labels, key_dropout)
+        output = self.network.apply(weights, z, logsnr, draws.condition, key_dropout)
         noised = Noised(x, draws.eps, z, logsnr, -self.schedule.dlogsnr_dt(draws.t))
         losses = self.loss(noised, output, self.prediction, step)
         return jnp.mean(losses), by_logsnr(losses, logsnr)
@@ -110,14 +117,14 @@ class Objective:
         self,
         params: Mapping[str, Array],
         images: Pixels,
-        labels: Labels,
+        condition: Condition,
         key: Array,
         step: Array,
         parts: int,
         layout: Layout = ONE_DEVICE,
     ) -> tuple[tuple[Scalar, Told], Any]:
         """Loss and gradient of a raw batch, in ``parts``, each with its share of the same draws."""
-        draws, key_dropout = self.drawn(images.shape, labels, key)
+        draws, key_dropout = self.drawn(images.shape, condition, key)
 
         def loss(params: Any, part: tuple[Pixels, Draws], index: Array) -> tuple[Scalar, Told]:
             images, draws = part
@@ -140,29 +147,32 @@ def by_logsnr(losses: Array, logsnr: LogSnr) -> Told:
 
 def update(
     state: Mapping[str, Any],
-    images: Pixels,
-    labels: Labels,
+    batch: Batch,
     key: Array,
     *,
     objective: Objective,
-    optimiser: optax.GradientTransformation,
+    chain: optax.GradientTransformation,
     ema_decay: float,
     emas: Mapping[str, Share] | None = None,
-    accumulation: int = 1,
+    parts: int = 1,
     layout: Layout = ONE_DEVICE,
 ) -> tuple[dict[str, Any], dict[str, Scalar]]:
-    """One step of the optimiser and of the EMAs; ``key`` is folded with the state's own step."""
+    """One step of the optimiser ``chain`` and of the EMAs, the gradient computed in ``parts``.
+
+    ``key`` is folded with the state's own step.
+    """
+    images, condition = batch
     step_key, weights = jax.random.fold_in(key, state["step"]), layout.gathered(state["params"])
-    if accumulation == 1:
+    if parts == 1:
         (loss, told), gradient = jax.value_and_grad(objective, has_aux=True)(
-            weights, to_unit(images), labels, step_key, state["step"]
+            weights, to_unit(images), condition, step_key, state["step"]
         )
     else:
         (loss, told), gradient = objective.accumulated(
-            weights, images, labels, step_key, state["step"], accumulation, layout
+            weights, images, condition, step_key, state["step"], parts, layout
         )
     gradient = layout.divided(gradient)
-    change, optimiser_state = optimiser.update(gradient, state["optimiser"], state["params"])
+    change, optimiser_state = chain.update(gradient, state["optimiser"], state["params"])
     params = optax.apply_updates(state["params"], change)
     new = {
         "step": state["step"] + 1,
@@ -177,7 +187,7 @@ def update(
 
 
 def initial_state(
-    params: Parameters, optimiser: optax.GradientTransformation, emas: Iterable[str] = ()
+    params: Parameters, chain: optax.GradientTransformation, emas: Iterable[str] = ()
 ) -> dict[str, Any]:
     """Step 0: the EMA starts at the parameters, and so do those named by ``emas``."""
     return {
@@ -185,31 +195,71 @@ def initial_state(
         "params": params,
         "ema": _copied(params),
         "emas": {name: _copied(params) for name in emas},
-        "optimiser": optimiser.init(params),
+        "optimiser": chain.init(params),
     }
 
 
-def base_run(
-    params: config.Params,
+def objective_of(
+    diffusion: config.Diffusion,
     network: Network,
+    dropout: float,
+    frozen: frozenset[str] = frozenset(),
+) -> Objective:
+    """The objective of the section ``diffusion`` for ``network``.
+
+    Args:
+        diffusion: schedule, loss and what the network's output means.
+        network: to be trained.
+        dropout: how often an example's condition is dropped.
+        frozen: names of the parameters that stay as they are.
+
+    Raises:
+        ParamsError: the schedule or the loss does not fit the images.
+    """
+    shape = network.config.image_shape
+    return Objective(
+        network,
+        build.noise_schedule(diffusion.schedule, shape[-3]),
+        build.training_loss(diffusion.loss, shape),
+        parametrisation.Prediction(diffusion.prediction),
+        dropout,
+        frozen,
+    )
+
+
+def base_run(
+    objective: Objective,
+    settings: config.Train,
     loader: Loader,
+    seed: int,
+    *,
+    curves: Mapping[str, Curve] | None = None,
     layout: Layout = ONE_DEVICE,
-    start: Start = FROM_SCRATCH,
+    start: Parameters | None = None,
 ) -> Run:
-    """The base training of ``params.train`` on the batches of ``loader``, begun at ``start``.
+    """The training of ``objective.network`` on the batches of ``loader``.
+
+    Args:
+        objective: what is minimised.
+        settings: the section ``train``.
+        loader: of examples and their conditions.
+        seed: of everything random.
+        curves: further functions of the step's index that the log shows, by name.
+        layout: the devices.
+        start: the first weights; fresh ones without.
 
     Raises:
         ParamsError: as :func:`compiled` does.
     """
-    settings = params.train
-    first, step_of = compiled(params, network, layout, start.frozen)
-    key = rng.key(params.seed, "train")
-    curves = jax.jit(_curves(params))
-    given = None if start.params is None else layout.placed(start.params)
+    first, step_of = compiled(objective, settings, seed, layout)
+    key, shape = rng.key(seed, "train"), objective.network.config
+    rate = optimiser.learning_rate(settings.optimiser, settings.steps)
+    shown = _together({"learning_rate": rate, **(curves or {})})
+    given = None if start is None else layout.placed(start)
 
     def step(state: Any, batch: Batch, index: int) -> tuple[Any, dict[str, Scalar]]:
-        state, scalars = step_of(state, batch.images, batch.labels, key)
-        return state, scalars | curves(index)
+        state, scalars = step_of(state, batch, key)
+        return state, scalars | shown(index)
 
     return Run(
         name="train",
@@ -221,58 +271,42 @@ def base_run(
         cure="lower train.optimiser.learning_rate, or clip harder (train.optimiser.clip_norm)",
         layout=layout,
         gflops_step=(
-            cost.FORWARDS_PER_TRAINING_STEP
-            * cost.forward_gflops(network.config)
-            * settings.batch_size
+            cost.FORWARDS_PER_TRAINING_STEP * cost.forward_gflops(shape) * settings.batch_size
         ),
-        dtype=network.config.compute_dtype,
+        dtype=shape.compute_dtype,
     )
 
 
 def compiled(
-    params: config.Params,
-    network: Network,
-    layout: Layout = ONE_DEVICE,
-    frozen: frozenset[str] = frozenset(),
+    objective: Objective, settings: config.Train, seed: int, layout: Layout = ONE_DEVICE
 ) -> tuple[Callable[..., dict[str, Any]], Any]:
-    """What makes the first state, and :func:`update` as ``params.train`` has it, jitted.
+    """What makes the first state, and :func:`update` as ``settings`` have it, jitted.
 
-    The first state is of fresh weights, or of those that its maker is given.
+    The first state has fresh weights, or those that its maker is given.
 
     Raises:
-        ParamsError: the schedule or the loss does not fit the images, or the parts of a batch
-            cannot be divided over the devices.
+        ParamsError: the parts of a batch cannot be divided over the devices.
     """
-    settings = params.train
     layout.check_parts("train", settings.batch_size, settings.accumulation)
     chain = optimiser.build(settings.optimiser, settings.steps)
     shares = ema.shares(settings.emas)
-    objective = Objective(
-        network,
-        build.noise_schedule(params.diffusion.schedule, network.config.image_shape[-3]),
-        build.training_loss(params.diffusion.loss, network.config.image_shape),
-        parametrisation.Prediction(params.diffusion.prediction),
-        settings.label_dropout,
-        frozen,
-    )
 
     def first(given: Parameters | None = None) -> dict[str, Any]:
         fresh = given is None
-        weights = network.init(rng.key(params.seed, "init")) if fresh else _copied(given)
+        weights = objective.network.init(rng.key(seed, "init")) if fresh else _copied(given)
         return skip_nonfinite.watched(initial_state(weights, chain, shares))
 
     plain = partial(
         update,
         objective=objective,
-        optimiser=chain,
+        chain=chain,
         ema_decay=settings.ema_decay,
         emas=shares,
-        accumulation=settings.accumulation,
+        parts=settings.accumulation,
         layout=layout,
     )
-    return first, layout.compiled(
-        skip_nonfinite.guarded(skip_nonfinite.frozen(plain, frozen)), first
-    )
+    guarded = skip_nonfinite.guarded(skip_nonfinite.frozen(plain, objective.frozen))
+    return first, layout.compiled(guarded, first)
 
 
 def _copied(weights: Any) -> Any:
@@ -280,12 +314,6 @@ def _copied(weights: Any) -> Any:
     return jax.tree.map(jnp.copy, weights)
 
 
-def _curves(params: config.Params) -> Callable[[Scalar], dict[str, Scalar]]:
-    """What the log shows as functions of the step's index; computed while the device steps."""
-    curves: dict[str, Any] = {
-        "learning_rate": optimiser.learning_rate(params.train.optimiser, params.train.steps)
-    }
-    bias = build.moving_bias(params.diffusion.loss)
-    if bias is not None:
-        curves["bias"] = bias
-    return lambda index: {name: curve(index) for name, curve in curves.items()}
+def _together(curves: Mapping[str, Curve]) -> Callable[[Any], dict[str, Scalar]]:
+    """All curves as one compiled function, computed while the device steps."""
+    return jax.jit(lambda index: {name: curve(index) for name, curve in curves.items()})

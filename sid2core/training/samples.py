@@ -1,4 +1,4 @@
-"""A few images of the model as it trains: the same noise and classes each time, so they compare."""
+"""Images of the model in training, with the same noise and conditions each time."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sid2core import atomic, config, rng
+from sid2core.conditioning import Condition
 from sid2core.config import build
 from sid2core.diffusion.guidance import NoGuidance
-from sid2core.diffusion.parametrisation import Prediction
-from sid2core.inference.generator import Denoiser, Generator, Method, balanced_labels
-from sid2core.models.network import Network
+from sid2core.inference.denoiser import Denoiser
+from sid2core.inference.generator import Generator, Method
 from sid2core.training import cluster
+from sid2core.training.base import Objective
 from sid2core.training.mesh import Layout
 
 ROWS, COLUMNS = 4, 8
+COUNT = ROWS * COLUMNS
 
 
 @dataclass(frozen=True)
@@ -31,36 +33,22 @@ class Samples:
 
     Attributes:
         method: how images are drawn.
+        condition: of the :data:`COUNT` images.
         seed: of the noise.
-        layout: where the weights lie.
-        kept: a folder that outlives a kill, as the checkpoints do.
+        layout: where the weights are.
+        kept: a folder that survives a kill, as the checkpoints do.
         shown: the folder that people look at; :meth:`restore` fills it again after a kill.
     """
 
     method: Method
+    condition: Condition
     seed: int
     layout: Layout
     kept: Path
     shown: Path
 
-    @classmethod
-    def of(
-        cls, params: config.Params, network: Network, layout: Layout, kept: Path, shown: Path
-    ) -> Samples:
-        """As ``params.sampling`` says, for the base model in training."""
-        sampling = params.sampling
-        method = Method(
-            Denoiser(network, Prediction(params.diffusion.prediction)),
-            build.noise_schedule(params.diffusion.schedule, network.config.image_shape[-3]),
-            build.sampler(sampling),
-            NoGuidance(),
-            sampling.steps,
-            sampling.clip,
-        )
-        return cls(method, params.seed, layout, kept, shown)
-
     def restore(self) -> None:
-        """Show what this very run has drawn so far, and nothing of another one."""
+        """Show what this run has drawn so far, and nothing from another run."""
         if not cluster.first():
             return
         shutil.rmtree(self.shown, ignore_errors=True)
@@ -72,13 +60,26 @@ class Samples:
         weights = self.layout.host(state["ema"])
         if not cluster.first():
             return
-        count = ROWS * COLUMNS
-        labels = balanced_labels(count, self.method.denoiser.network.config.num_classes)
-        stream = rng.key(self.seed, "train/samples")
-        images = Generator(self.method, weights, count).images(stream, np.arange(count), labels)
+        stream, generator = (
+            rng.key(self.seed, "train/samples"),
+            Generator(self.method, weights, COUNT),
+        )
+        images = generator.images(stream, np.arange(COUNT), self.condition)
         content = png(images)
         for folder in (self.kept, self.shown):
             atomic.write_bytes(folder / f"{step}.png", content)
+
+
+def method(objective: Objective, sampling: config.Sampling) -> Method:
+    """How the section ``sampling`` draws from the model in training, without guidance."""
+    return Method(
+        Denoiser(objective.network, objective.prediction),
+        objective.schedule,
+        build.sampler(sampling),
+        NoGuidance(),
+        sampling.steps,
+        sampling.clip,
+    )
 
 
 def png(images: NDArray[np.uint8]) -> bytes:

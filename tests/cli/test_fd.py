@@ -8,8 +8,9 @@ import pytest
 from sid2core.cli import main
 from sid2core.metrics import comparison, frechet, statistics
 from sid2core.metrics.errors import MetricsError
-from sid2core.metrics.networks import dinov2, inception
-from sid2core.metrics.networks.own import Architecture, Extractor
+from sid2core.metrics.networks import dinov2, inception, registry
+from sid2core.metrics.networks.own import Architecture, OwnExtractor
+from sid2core.metrics.networks.protocol import POOL
 from sid2core.metrics.statistics import FeatureStatistics, Moments
 from sid2core.pipeline import artifact
 from tests.data import pictures
@@ -21,7 +22,7 @@ REAL, DRAWN = (RNG.integers(0, high, (60, 4, 4, 1), dtype=np.uint8) for high in 
 @pytest.fixture(scope="module")
 def extractor():
     architecture = Architecture((4, 4, 1), 3, (8,), 5)
-    return Extractor(architecture, jax.device_get(architecture.init(jax.random.key(0))))
+    return OwnExtractor(architecture, jax.device_get(architecture.init(jax.random.key(0))))
 
 
 @pytest.fixture
@@ -29,16 +30,16 @@ def project(tmp_path, monkeypatch, extractor):
     """A folder with the reference artifact, real images and samples."""
     monkeypatch.chdir(tmp_path)
     with artifact.create("reference", {}) as draft:
-        extractor.save(draft)
+        registry.save(draft, [extractor], "classifier")
         moments(extractor, REAL, split="train", data="x").save(draft.path("train.npz"))
     np.savez("drawn.npz", DRAWN)
     np.save("real.npy", REAL)
     return tmp_path
 
 
-def moments(extractor, images, **told):
-    features, _ = extractor.features(images)
-    return FeatureStatistics.of(features).moments(extractor.provenance | told)
+def moments(extractor, images, **entries):
+    features = extractor.features(images)[POOL]
+    return FeatureStatistics.of(features).moments(extractor.provenance | entries)
 
 
 def run(capsys, *arguments):
@@ -84,7 +85,7 @@ def test_a_set_with_itself(project, capsys):
     assert float(first.split(": ")[1]) == pytest.approx(0.0, abs=1e-9)
 
 
-def test_statistics_are_saved_and_stand_for_the_images(project, capsys, extractor):
+def test_saved_statistics_replace_the_images(project, capsys, extractor):
     first = run(capsys, "drawn.npz", "real.npy", "--save-stats", "a.npz")[1][0]
     saved = Moments.load(project / "a.npz")
     assert saved.n == 60
@@ -132,11 +133,11 @@ def test_published_statistics_are_a_fid_of_unknown_n(project, capsys, inception_
     published("ours.npz", 0.5)
     code, lines, errors = run(capsys, "ours.npz", "adm.npz", "--extractor", "inception")
     assert (code, errors) == (0, [])
-    told = "statistics (declared: extractor, mode), N unknown, bias C/N unknown"
+    words = "statistics (declared: extractor, mode), N unknown, bias C/N unknown"
     assert lines == [
         "FID (tf1): 1",
-        f"  A: ours.npz, {told}",
-        f"  B: adm.npz, {told}",
+        f"  A: ours.npz, {words}",
+        f"  B: adm.npz, {words}",
         "  extractor: inception (unknown), mode: tf1",
     ]
     others = ("ours.npz", "adm.npz", "--extractor", "inception", "--mode", "clean")
@@ -149,15 +150,15 @@ def test_published_statistics_are_a_fid_of_unknown_n(project, capsys, inception_
 class Brightness:
     """Stands for a network of two features: the mean levels of an image's halves."""
 
-    tensors = {"norm.weight": np.zeros(2)}
+    widths = {POOL: 2}
 
-    def __call__(self, images, mode="tf1"):
+    def __init__(self, name, **entries):
+        self.provenance = {"extractor": name, "extractor_digest": "abc", "resize": "none"} | entries
+
+    @staticmethod
+    def features(images):
         halves = np.split(images.astype(np.float32), 2, axis=1)
-        features = np.stack([half.mean(axis=(1, 2, 3)) for half in halves], axis=1)
-        return {"pool3": features, "cls": features}
-
-    def provenance_of(self, name):
-        return {"extractor": name, "extractor_digest": "abc", "resize": "none"}
+        return {POOL: np.stack([half.mean(axis=(1, 2, 3)) for half in halves], axis=1)}
 
 
 @pytest.fixture
@@ -165,16 +166,16 @@ def networks(monkeypatch):
     """Both networks are :class:`Brightness`; gives what their loaders were called with."""
     asked = []
 
-    class Inception(Brightness):
-        def provenance(self, mode):
-            return self.provenance_of("inception") | {"mode": mode}
+    def load_inception(*given, mode):
+        asked.append(given)
+        return Brightness("inception", mode=mode)
 
-    class Dino(Brightness):
-        provenance = Brightness().provenance_of("dinov2")
+    def load_dinov2(*given):
+        asked.append(given)
+        return Brightness("dinov2")
 
-    for module, made in ((inception, Inception()), (dinov2, Dino())):
-        monkeypatch.setattr(module, "load", lambda *given, made=made: asked.append(given) or made)
-    monkeypatch.setitem(inception.WIDTHS, "pool3", 2)
+    monkeypatch.setattr(inception, "load", load_inception)
+    monkeypatch.setattr(dinov2, "load", load_dinov2)
     return asked
 
 
@@ -201,7 +202,7 @@ def test_networks_of_the_users_own_weights(project, capsys, networks, arguments,
     code, lines, errors = run(capsys, "drawn.npz", "real.npy", *chosen, "--save-stats", "a.npz")
     assert (code, errors) == (0, [])
     assert networks == [(Path("w"), "--unverified" not in arguments)]
-    found = [FeatureStatistics.of(Brightness()(x)["cls"]).moments({}) for x in (DRAWN, REAL)]
+    found = [FeatureStatistics.of(Brightness.features(x)[POOL]).moments({}) for x in (DRAWN, REAL)]
     assert lines[0].split(": ")[0] == title
     assert float(lines[0].split(": ")[1]) == pytest.approx(statistics.distance(*found), rel=1e-5)
     mode = "clean" if "clean" in arguments else "tf1" if "inception" in arguments else "its own"
@@ -212,7 +213,7 @@ def test_networks_of_the_users_own_weights(project, capsys, networks, arguments,
 
 
 def test_what_cannot_be_compared_is_refused_before_any_work(project, capsys, networks, monkeypatch):
-    monkeypatch.setattr(Brightness, "__call__", None)
+    monkeypatch.setattr(Brightness, "features", None)
     declared = {"extractor": "inception", "mode": "tf1", "extractor_digest": "other"}
     Moments.published(published("a.npz", size=2), declared).save(project / "b.npz")
     monkeypatch.setitem(
@@ -226,15 +227,15 @@ def test_what_cannot_be_compared_is_refused_before_any_work(project, capsys, net
     assert "differ in extractor_digest ('abc' against 'other')" in error
 
 
-def test_one_set_is_described_once(project, capsys, networks, monkeypatch):
-    described = []
-    describe = comparison.Network.describe
+def test_one_set_is_measured_once(project, capsys, networks, monkeypatch):
+    measured = []
+    measure = comparison.Measurement.moments
     monkeypatch.setattr(
-        comparison.Network, "describe", lambda *given: described.append(1) or describe(*given)
+        comparison.Measurement, "moments", lambda *given: measured.append(1) or measure(*given)
     )
     first = run(capsys, "drawn.npz", "drawn.npz")[1][0]
     assert float(first.split(": ")[1]) == pytest.approx(0.0, abs=1e-9)
-    assert described == [1]
+    assert measured == [1]
 
 
 def test_a_missing_weight_file_is_named(project, capsys):
@@ -281,12 +282,15 @@ def test_another_extractor_or_mode_is_refused(project, capsys, extractor):
         (["missing", "real.npy"], "sid2: path missing not found"),
         (["wide.npy", "real.npy"], "sid2: statistics cannot be compared, they differ in shape"),
         (["one.npy", "real.npy"], "sid2: a covariance needs 2 feature vectors or more, found 1"),
-        (["wide.npy", "wide.npy"], "sid2: images are uint8 of shape (60, 4, 8, 1); this extractor"),
+        (
+            ["wide.npy", "wide.npy"],
+            "sid2: images have shape [4, 8, 1]; the data set's own extractor",
+        ),
         (
             ["drawn.npz", "real.npy", "--extractor", "inception"],
             "sid2: to measure images, inception needs",
         ),
-        (["drawn.npz", "real.npy", "--mode", "tf1"], "sid2: mode tf1 is one of inception's"),
+        (["drawn.npz", "real.npy", "--mode", "tf1"], "sid2: mode tf1 belongs to inception"),
         (["drawn.npz", "real.npy", "--weights", "x"], "sid2: the reference stage's extractor has"),
         (["drawn.npz", "real.npy", "--unverified"], "sid2: the reference stage's extractor has"),
     ],

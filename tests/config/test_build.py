@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from sid2core import config
+from sid2core.conditioning import ConditionSpec
 from sid2core.config import ParamsError, build
 from sid2core.diffusion import losses, samplers, schedule
 from sid2core.diffusion import weighting as wt
@@ -146,9 +147,10 @@ def test_a_power_loss_that_splits_too_often_is_refused_with_the_most_that_fits(s
 
 def test_the_network_takes_every_key_of_its_section_and_the_images_shape():
     settings = tiny.params().model
-    made = build.network(settings, (16, 32, 3), 7)
+    spec = ConditionSpec.of_classes(7)
+    made = build.network(settings, (16, 32, 3), spec)
     assert made.image_shape == (16, 32, 3)
-    assert made.num_classes == 7
+    assert made.condition == spec
     for name, value in settings.model_dump().items():
         assert getattr(made, name) == (tuple(value) if isinstance(value, list) else value)
-    assert hash(made) == hash(build.network(settings, (16, 32, 3), 7))
+    assert hash(made) == hash(build.network(settings, (16, 32, 3), spec))

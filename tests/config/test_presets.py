@@ -6,6 +6,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from sid2core import config
+from sid2core.conditioning import ConditionSpec
 from sid2core.config import ParamsError, build, presets, yaml_edit
 from sid2core.config.presets import PresetError
 from sid2core.models import cost
@@ -19,7 +20,6 @@ SECTIONS = {
     *("data", "loader", "reference", "diffusion", "model", "train", "sampling"),
     *("guidance", "guidance_search", "distill", "eval", "runtime"),
 }
-DIGITS_SHAPE = (8, 8, 1)
 QUICK = {"digits", "shapes", "tiny", "imagenet128-flop-heavy"}
 
 
@@ -125,11 +125,8 @@ def parsed(name):
 
 def network(name):
     values = parsed(name)
-    data = values.data
-    size, frames = data.image_size, () if data.frames is None else (data.frames,)
-    # Drawn shapes are always in colour.
-    shape = DIGITS_SHAPE if data.source == "digits" else (*frames, size, size, data.channels or 3)
-    return build.network(values.model, shape, preset(name).evidence.classes)
+    spec = ConditionSpec.of_classes(preset(name).evidence.classes)
+    return build.network(values.model, values.data.shape, spec)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -157,8 +154,7 @@ def test_the_parameters_are_as_many_as_the_evidence_says(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_noise_only_grows_in_time(name):
     values = parsed(name)
-    size = values.data.image_size or DIGITS_SHAPE[0]
-    assert build.noise_schedule(values.diffusion.schedule, size)
+    assert build.noise_schedule(values.diffusion.schedule, values.data.shape[-3])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -238,7 +234,7 @@ def test_a_file_that_dvc_has_rewritten_is_put_in_order(params):
 
 def test_the_difference_names_every_value(params):
     differences = presets.change(preset("imagenet512-flop-heavy"), params).differences
-    assert "data.source: digits -> folder" in differences
+    assert "data.source.name: digits -> folder" in differences
     assert "data.image_size: null -> 512" in differences
     assert "model.channels: [32, 64] -> [128, 256, 512, 1024]" in differences
     assert "distill.optimiser.learning_rate: 0.0003 -> 1.0e-05" in differences

@@ -147,7 +147,7 @@ def test_addim_has_the_moments_of_its_recursion(steps):
     assert abs(recursion(steps, addim_coefficients)[1] / without[1] - 1) > 0.005
 
 
-def test_the_recursions_tell_the_samplers_apart():
+def test_the_recursions_differ_between_samplers():
     """Otherwise the tests above would pass for the wrong sampler."""
     ends = [
         recursion(16, lambda t, s, *_, f=f: ddpm_coefficients(t, s, f))[1] for f in (0.0, 0.3, 1.0)
@@ -345,9 +345,10 @@ def test_clip():
 
 
 def test_starting_from_a_noised_image():
-    """From t = 1/4 with z drawn from q(z | x), DDPM draws from the posterior of x given z.
+    """From t = 1/4 with z sampled from q(z | x), DDPM samples the posterior of x given z.
 
-    Its images have the data's moments and are as correlated with x as two such draws are.
+    Its images have the moments of the data and are as correlated with x as two samples of the
+    posterior are.
     """
     alpha, sigma = (float(c[3]) for c in grid(4)[:2])
     x = MEAN + STD * np.random.default_rng(1).normal(size=(IMAGES, SIDE))

@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from sid2core.data.load.loader import Loader
+from sid2core.conditioning import ConditionSpec
+from sid2core.data.load.loader import Batch, Loader
 from sid2core.diffusion.guidance import ConstantGuidance, IntervalGuidance, NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.schedule import CosineInterpolated
@@ -27,7 +28,7 @@ CAP = 10.0
 
 @dataclass(frozen=True)
 class Shape:
-    num_classes: int = CLASSES
+    condition: ConditionSpec = ConditionSpec.of_classes(CLASSES)
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,9 @@ class Gaussian(Network):
     config: Shape = Shape()
     asked: list = field(default_factory=list, compare=False)
 
-    def apply(self, params, z, logsnr, labels, dropout_key=None):
+    def apply(self, params, z, logsnr, condition, dropout_key=None):
         assert dropout_key is None, "distillation has no dropout"
+        labels = condition.label
         self.asked.append((z, logsnr, labels))
         alpha2 = jax.nn.sigmoid(logsnr)[:, None, None, None]
         mean, variance = params["mean"][labels][:, None, None, None], params["variance"]
@@ -63,13 +65,13 @@ def params(*means, variance=0.0):
 def data(count=1024, seed=0):
     draws = np.random.default_rng(seed)
     x = jnp.asarray(draws.normal(0.2, 0.5, (count, 4, 4, 1)), jnp.float32)
-    return x, jnp.asarray(draws.integers(0, CLASSES, count), jnp.int32)
+    return x, tiny.labels(draws.integers(0, CLASSES, count))
 
 
 def drawn(matching, student, key=0):
     """A step, and z_t with its log-SNR as the student was asked."""
-    x, labels = data()
-    step = matching.draw(student, x, labels, jax.random.key(key))
+    x, condition = data()
+    step = matching.draw(student, x, condition, jax.random.key(key))
     return step, x, matching.denoiser.network.asked[-1]
 
 
@@ -92,8 +94,8 @@ def x_hat(params, z, logsnr, labels):
 
 
 def teacher_mean(step, weight, low=-np.inf, high=np.inf):
-    conditional = x_hat(TEACHER, step.z_s, step.logsnr_s, step.labels)
-    null = np.full(len(step.labels), CLASSES)
+    conditional = x_hat(TEACHER, step.z_s, step.logsnr_s, step.condition.label)
+    null = np.full(len(step.z_s), CLASSES)
     unconditional = x_hat(TEACHER, step.z_s, step.logsnr_s, null)
     level = np.float64(step.logsnr_s)[:, None, None, None]
     guided = (1 + weight) * conditional - weight * unconditional
@@ -151,7 +153,7 @@ def test_z_s_is_drawn_from_the_posterior_given_z_t_and_what_the_student_said():
 def test_the_losses_are_their_formulas(guidance):
     made = matching(guidance)
     step, _, _ = drawn(made, STUDENT)
-    mean = x_hat(AUXILIARY, step.z_s, step.logsnr_s, step.labels)
+    mean = x_hat(AUXILIARY, step.z_s, step.logsnr_s, step.condition.label)
     target = teacher_mean(step, guidance.weight)
     x_tilde, w = np.float64(step.x_tilde), weights(step)
     auxiliary = np.mean(w * ((x_tilde - mean) ** 2 + (target - mean) ** 2))
@@ -175,7 +177,7 @@ def test_the_weight_is_one_plus_snr_up_to_its_cap():
     image = jnp.zeros((1, 2, 2, 1))
     made = matching(cap=10.0)
     for level in levels:
-        step = Step(image + 1.0, image, level[None], jnp.zeros(1, jnp.int32))
+        step = Step(image + 1.0, image, level[None], tiny.labels([0]))
         loss = made.auxiliary_loss(params(0.0), params(0.0), step)
         assert float(loss) == pytest.approx(min(1 + np.exp(float(level)), 10.0), rel=1e-5)
 
@@ -199,13 +201,13 @@ def test_the_auxiliarys_optimum_is_midway_between_student_and_teacher():
 def test_the_students_gradient_is_the_difference_of_the_means():
     """Constant networks: d/dm mean w x~ (g_phi − g_theta), with x~ = m, is mean w (m_phi − m_θ)."""
     made = matching()
-    x, labels = data()
+    x, condition = data()
 
     def loss(student):
-        step = made.draw(student, x, labels, jax.random.key(0))
+        step = made.draw(student, x, condition, jax.random.key(0))
         return made.student_loss(params(0.4), params(-0.1), step)
 
-    step = made.draw(params(0.9), x, labels, jax.random.key(0))
+    step = made.draw(params(0.9), x, condition, jax.random.key(0))
     slope = float(jax.grad(loss)(params(0.9))["mean"].sum())
     assert slope == pytest.approx(float(np.mean(weights(step))) * 0.5, rel=1e-4)
 
@@ -213,24 +215,26 @@ def test_the_students_gradient_is_the_difference_of_the_means():
 def test_nothing_flows_back_through_z_s():
     """The gradient is that of x~ alone, with z_s and what is seen there held fixed."""
     made = matching()
-    x, labels = data()
+    x, condition = data()
 
     def full(student):
-        step = made.draw(student, x, labels, jax.random.key(0))
+        step = made.draw(student, x, condition, jax.random.key(0))
         return made.student_loss(AUXILIARY, TEACHER, step)
 
-    fixed = made.draw(STUDENT, x, labels, jax.random.key(0))
+    fixed = made.draw(STUDENT, x, condition, jax.random.key(0))
     z_t, logsnr_t, _ = made.denoiser.network.asked[-1]
-    direction = x_hat(AUXILIARY, fixed.z_s, fixed.logsnr_s, labels) - teacher_mean(fixed, 0.0)
+    direction = x_hat(AUXILIARY, fixed.z_s, fixed.logsnr_s, condition.label) - teacher_mean(
+        fixed, 0.0
+    )
     scaled = jnp.asarray(weights(fixed) * direction, jnp.float32)
 
     def alone(student):
-        return jnp.mean(made.denoiser(student, z_t, logsnr_t, labels) * scaled)
+        return jnp.mean(made.denoiser(student, z_t, logsnr_t, condition) * scaled)
 
     found, expected = jax.grad(full)(STUDENT), jax.grad(alone)(STUDENT)
     np.testing.assert_allclose(found["mean"], expected["mean"], rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(found["variance"], expected["variance"], rtol=1e-3, atol=1e-5)
-    moved = jax.jacfwd(lambda s: made.draw(s, x, labels, jax.random.key(0)).z_s)(STUDENT)
+    moved = jax.jacfwd(lambda s: made.draw(s, x, condition, jax.random.key(0)).z_s)(STUDENT)
     assert all((value == 0).all() for value in moved.values())
 
 
@@ -249,18 +253,16 @@ SGD = optax.multi_transform(
 """Gradient descent on the means: at variance 0 the networks are constant, and stay so."""
 
 
-def stepper(made, optimiser=SGD, decay=0.9):
-    return jax.jit(
-        partial(moment_matching.update, matching=made, optimiser=optimiser, ema_decay=decay)
-    )
+def stepper(made, chain=SGD, decay=0.9):
+    return jax.jit(partial(moment_matching.update, matching=made, chain=chain, ema_decay=decay))
 
 
 def batches(seed=0, count=32):
     draws = np.random.default_rng(seed)
     return tuple(
-        (
+        Batch(
             draws.integers(0, 256, (count, 2, 2, 1)).astype(np.uint8),
-            draws.integers(0, CLASSES, count).astype(np.int32),
+            tiny.labels(draws.integers(0, CLASSES, count)),
         )
         for _ in range(2)
     )
@@ -277,7 +279,7 @@ def test_an_update_is_one_step_of_the_auxiliary_then_one_of_the_student():
         jax.tree.map(jnp.asarray, batches()),
         jax.random.key(0),
         matching=made,
-        optimiser=SGD,
+        chain=SGD,
         ema_decay=0.9,
     )
     # In order: the student at z_t, the auxiliary and the teacher at z_s; then again.
@@ -344,8 +346,8 @@ def test_all_three_start_as_the_teacher_in_buffers_of_their_own():
 def test_a_run_leaves_the_teacher_as_it_was():
     """Its weights outlive steps that give their state's buffers away."""
     settings = tiny.params().distill
-    images, labels = batches(count=20)[0]
-    dataset = stored.dataset(images, labels, "abc")
+    images, condition = batches(count=20)[0]
+    dataset = stored.dataset(images, condition.label, "abc")
     loader, teacher = Loader(dataset, settings.batch_size, 0), params(-0.6, 0.1, 0.7, 0.2)
     before = np.array(teacher["mean"])
     made = matching(ConstantGuidance(1.0), steps=2)
@@ -376,8 +378,8 @@ def test_a_run_leaves_the_teacher_as_it_was():
 @pytest.mark.parametrize("broken", ["auxiliary", "student"])
 def test_an_iteration_that_is_not_finite_is_skipped(broken):
     settings = tiny.params().distill
-    images, labels = batches(count=20)[0]
-    loader = Loader(stored.dataset(images, labels, "abc"), settings.batch_size, 0)
+    images, condition = batches(count=20)[0]
+    loader = Loader(stored.dataset(images, condition.label, "abc"), settings.batch_size, 0)
     made = matching(ConstantGuidance(1.0), steps=2)
     run = moment_matching.distillation_run(settings, made, params(0.1, 0.1, 0.1, 0.1), loader, 0)
     state = run.init()
@@ -393,15 +395,15 @@ def test_an_iteration_that_is_not_finite_is_skipped(broken):
 @pytest.mark.parametrize("start", [0, 3])
 def test_an_iteration_takes_two_batches_that_no_other_takes(start):
     settings = tiny.params().distill
-    images, labels = batches(count=20)[0]
-    loader = Loader(stored.dataset(images, labels, "abc"), settings.batch_size, 0)
+    images, condition = batches(count=20)[0]
+    loader = Loader(stored.dataset(images, condition.label, "abc"), settings.batch_size, 0)
     made = matching(ConstantGuidance(1.0), steps=2)
     run = moment_matching.distillation_run(settings, made, params(0.1, 0.1, 0.1, 0.1), loader, 0)
     pairs = list(run.batches(start))
     assert len(pairs) == settings.iterations - start
     for index, pair in enumerate(pairs, start):
         for which, batch in enumerate(pair):
-            assert (batch.images == loader.batch(2 * index + which).images).all()
+            assert (batch.examples == loader.batch(2 * index + which).examples).all()
 
 
 def test_a_batch_in_parts_is_the_batch():
@@ -413,9 +415,9 @@ def test_a_batch_in_parts_is_the_batch():
             partial(
                 moment_matching.update,
                 matching=made,
-                optimiser=SGD,
+                chain=SGD,
                 ema_decay=0.9,
-                accumulation=parts,
+                parts=parts,
             )
         )
         state = moment_matching.initial_state(STUDENT, SGD)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+from sid2core.conditioning import Condition
 from sid2core.diffusion.guidance import NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.samplers import DDPM
@@ -12,13 +13,14 @@ from sid2core.diffusion.schedule import CosineInterpolated
 from sid2core.evaluation import chunks, sample_sets
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.sampler_spec import SamplerSpec
-from sid2core.inference.generator import Denoiser, Generator, Method, balanced_labels
+from sid2core.inference.generator import Denoiser, Generator, Method
 from tests import tiny
 from tests.data import stored
 from tests.metrics.evaluators import mean_colour_evaluator
 
 SEED = 3
-LABELS = balanced_labels(10, 3)
+LABELS = np.arange(10, dtype=np.int32) % 3
+ROWS = Condition(label=np.arange(3, dtype=np.int32))
 
 
 def spec(guidance=None, steps=3, scale=0.4):
@@ -29,7 +31,7 @@ def spec(guidance=None, steps=3, scale=0.4):
 
 
 def samples(one=None, keep=10):
-    return sample_sets.evaluated(one or spec(), LABELS, keep, SEED)
+    return sample_sets.evaluated(one or spec(), Condition(label=LABELS), len(LABELS), keep, SEED)
 
 
 def run(folder, chunk_size=4, batch_size=4, sharding=None):
@@ -48,9 +50,9 @@ def count_images(monkeypatch):
     """The numbers of images that generators draw from now on, call by call."""
     images, calls = Generator.images, []
 
-    def counted(self, stream, indices, labels):
-        calls.append(len(labels))
-        return images(self, stream, indices, labels)
+    def counted(self, stream, indices, condition):
+        calls.append(len(indices))
+        return images(self, stream, indices, condition)
 
     monkeypatch.setattr(Generator, "images", counted)
     return calls

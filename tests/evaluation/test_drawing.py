@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sid2core import rng
+from sid2core.conditioning import Condition
 from sid2core.diffusion.guidance import ConstantGuidance
 from sid2core.evaluation import chunks, drawing, measuring, sample_sets
 from sid2core.inference.generator import Generator
@@ -14,6 +15,7 @@ from sid2core.training import cluster, mesh
 from tests import tiny
 from tests.evaluation.samplers import (
     LABELS,
+    ROWS,
     SEED,
     count_images,
     real,
@@ -39,12 +41,12 @@ def test_sample_i_has_label_i_mod_k_and_the_key_of_i(tmp_path):
     one, where = spec(), run(tmp_path)
     found, quality = drawn(samples(one), where)
     generator = Generator(one.method, one.params, 4)
-    expected = generator.images(rng.key(SEED, "evaluate"), np.arange(10), LABELS)
+    expected = generator.images(rng.key(SEED, "evaluate"), np.arange(10), Condition(label=LABELS))
     assert found.images.dtype == np.uint8
     assert (found.images == expected).all()
     features = found.accumulator.features(where.evaluator.references[0], "pool")
     np.testing.assert_array_equal(features, where.evaluator.features(expected)["classifier.pool"])
-    assert quality == where.evaluator.quality(expected, LABELS)
+    assert quality == where.evaluator.quality(expected, Condition(label=LABELS))
 
 
 def test_samplers_are_compared_on_the_same_noise(tmp_path):
@@ -90,7 +92,7 @@ def test_only_images_that_are_shown_are_kept(tmp_path):
 @pytest.mark.parametrize("after", range(5))
 def test_after_a_kill_the_same_bytes(tmp_path, monkeypatch, made, after):
     """Of three chunks, the measurement and the chunk of a grid, ``after`` were written."""
-    sets = [samples(), sample_sets.class_grid(spec(), 2, SEED)]
+    sets = [samples(), sample_sets.grid(spec(), ROWS, 2, SEED)]
 
     def everything(where):
         quality = drawing.draw_and_measure(sets, where, measuring.quality)
@@ -184,7 +186,7 @@ def together(count, work, monkeypatch):
 def test_processes_share_chunks_and_measurements(tmp_path, monkeypatch, made, count):
     sets = [
         samples(),
-        sample_sets.class_grid(spec(), 2, SEED),
+        sample_sets.grid(spec(), ROWS, 2, SEED),
         sample_sets.real_baseline(real(), 9, SEED),
     ]
     measured = []
@@ -226,7 +228,7 @@ def test_a_chunk_has_eight_batches_unless_its_size_is_given(tmp_path):
 
 
 def test_the_grid_has_a_class_a_row_and_a_key_a_column(tmp_path):
-    one = sample_sets.class_grid(spec(steps=1, scale=0.2), 5, SEED)
+    one = sample_sets.grid(spec(steps=1, scale=0.2), ROWS, 5, SEED)
     where = run(tmp_path)
     assert drawing.draw_and_measure([one], where, measuring.quality) == {}
     found = drawing.read(one, where)
@@ -242,9 +244,9 @@ def test_the_grid_has_a_class_a_row_and_a_key_a_column(tmp_path):
 
 
 def test_repeats_of_a_search_have_the_same_classes_and_other_noise():
-    sets = sample_sets.search_repeats(spec(), LABELS, 3, SEED)
+    sets = sample_sets.search_repeats(spec(), Condition(label=LABELS), len(LABELS), 3, SEED)
     assert [one.name for one in sets] == ["base/repeat-0", "base/repeat-1", "base/repeat-2"]
-    assert all((one.labels == LABELS).all() for one in sets)
+    assert all((one.condition.label == LABELS).all() for one in sets)
     indices = list(itertools.chain(*(one.indices for one in sets)))
     assert indices == list(range(30))
 
@@ -258,7 +260,9 @@ def test_the_baseline_is_real_images_without_repetition(tmp_path):
     assert len(set(shown(baseline))) == len(shown(baseline)) == 20
     found, quality = drawn(baseline, where)
     images = real().take(baseline.indices)
-    assert quality == where.evaluator.quality(images, real().labels[baseline.indices])
+    assert quality == where.evaluator.quality(
+        images, Condition(label=real().labels[baseline.indices])
+    )
     assert found.seconds is None
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sid2core import rng
+from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.diffusion.guidance import ConstantGuidance, IntervalGuidance, NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.samplers import DDIM, DDPM, DPMSolver, Heun, Step
@@ -15,7 +16,6 @@ from sid2core.inference.generator import (
     Denoiser,
     Generator,
     Method,
-    balanced_labels,
 )
 from sid2core.models import cost
 from tests import tiny
@@ -32,7 +32,7 @@ def method(guidance=None, sampler=None, steps=5, network=None):
 def drawn(made, params, count=8, batch_size=8, indices=None):
     indices = np.arange(count) if indices is None else np.asarray(indices)
     labels = (indices % 3).astype(np.int32)
-    return Generator(made, params, batch_size).images(STREAM, indices, labels)
+    return Generator(made, params, batch_size).images(STREAM, indices, Condition(label=labels))
 
 
 def bytes_of(x):
@@ -46,7 +46,7 @@ def test_a_denoiser_says_x_whatever_its_network_predicts(prediction):
     z = draws.normal(size=(4, 4, 4, 1))
     level, labels = np.array([-6.0, -1.0, 0.0, 4.0]), np.array([0, 1, 2, 3])
     found = denoiser(
-        params, *(jnp.asarray(one, jnp.float32) for one in (z, level)), jnp.asarray(labels)
+        params, *(jnp.asarray(one, jnp.float32) for one in (z, level)), tiny.labels(labels)
     )
     alpha = np.sqrt(1 / (1 + np.exp(-level)))[:, None, None, None]
     sigma = np.sqrt(1 / (1 + np.exp(level)))[:, None, None, None]
@@ -57,12 +57,6 @@ def test_a_denoiser_says_x_whatever_its_network_predicts(prediction):
         Prediction.V: alpha * z - sigma * output,
     }[prediction]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-
-
-def test_without_a_class_the_null_class_is_asked():
-    denoiser, params = Denoiser(tiny.Affine(), Prediction.X), tiny.affine(0.0, 0.1, 0.2, 0.3, 0.4)
-    z = jnp.zeros((2, 4, 4, 1))
-    assert jnp.allclose(denoiser.unconditional(params, z, jnp.zeros(2)), 0.4)
 
 
 def test_an_image_costs_an_evaluation_a_step_and_one_more_where_guidance_acts():
@@ -132,7 +126,10 @@ def test_an_image_hangs_on_its_index_and_not_on_its_neighbours():
 def test_another_stream_is_another_image():
     params, labels = tiny.affine(0.4, -0.5, 0.0, 0.5, 0.1), np.zeros(4, np.int32)
     generator = Generator(method(), params, 4)
-    first, other = (generator.images(rng.key(0, name), np.arange(4), labels) for name in ("a", "b"))
+    first, other = (
+        generator.images(rng.key(0, name), np.arange(4), Condition(label=labels))
+        for name in ("a", "b")
+    )
     assert (first != other).any(axis=(1, 2, 3)).all()
 
 
@@ -152,7 +149,7 @@ def test_weights_of_guidance_share_one_compiled_sampler():
 
 @pytest.mark.parametrize(("count", "classes"), [(10, 3), (9, 3), (2, 5), (0, 4)])
 def test_labels_are_balanced(count, classes):
-    labels = balanced_labels(count, classes)
+    labels = ConditionSpec.of_classes(classes).asked(count).label
     counts = np.bincount(labels, minlength=classes)
     assert len(labels) == count
     assert labels.dtype == np.int32

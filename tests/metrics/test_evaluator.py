@@ -6,8 +6,8 @@ import pytest
 from sid2core.metrics import statistics
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.evaluator import Evaluator
-from sid2core.metrics.networks.registry import POOL
-from tests.metrics.evaluators import mean_colour_evaluator
+from tests import tiny
+from tests.metrics.evaluators import MeanColour, mean_colour_evaluator
 
 RNG = np.random.default_rng(1)
 SAMPLES = RNG.integers(0, 99, (60, 4, 4, 1), dtype=np.uint8)
@@ -22,12 +22,12 @@ def evaluator():
 def accumulated(evaluator, size=60):
     accumulator = evaluator.accumulator()
     for start in range(0, 60, size):
-        accumulator.add(SAMPLES[start : start + size], LABELS[start : start + size])
+        accumulator.add(SAMPLES[start : start + size], tiny.labels(LABELS[start : start + size]))
     return accumulator
 
 
 def test_scores_are_their_definitions(evaluator):
-    quality, reference = evaluator.quality(SAMPLES, LABELS), evaluator.references[0]
+    quality, reference = evaluator.quality(SAMPLES, tiny.labels(LABELS)), evaluator.references[0]
     own = accumulated(evaluator).moments(reference)
     assert quality.samples == 60
     assert quality.distance == "fd"
@@ -55,9 +55,9 @@ def test_neither_do_blocks_of_sums(evaluator, monkeypatch):
 
 def test_results_may_be_asked_for_on_the_way(evaluator):
     accumulator = evaluator.accumulator()
-    accumulator.add(SAMPLES[:30], LABELS[:30])
+    accumulator.add(SAMPLES[:30], tiny.labels(LABELS[:30]))
     assert accumulator.quality().samples == 30
-    accumulator.add(SAMPLES[30:], LABELS[30:])
+    accumulator.add(SAMPLES[30:], tiny.labels(LABELS[30:]))
     assert accumulator.quality() == accumulated(evaluator).quality()
 
 
@@ -66,32 +66,28 @@ def test_statistics_of_another_extractor_are_refused(evaluator):
         mean_colour_evaluator(extractor_digest="other")
 
 
-def test_the_last_extractor_is_the_primary_one(evaluator):
-    """Here one that sees everything twice as far apart."""
+def test_quality_is_that_of_the_primary_extractor(evaluator):
+    """Here one whose features are twice as large."""
     first = evaluator.references[0]
-
-    def features(images):
-        return {POOL: 2 * first.extractor.features(images)[POOL]}
-
-    extractor = dataclasses.replace(
-        first.extractor, name="inception", distance="fid", features=features
-    )
     moments = {
         split: dataclasses.replace(one, mu=2 * one.mu, sigma=4 * one.sigma)
         for split, one in first.moments.items()
     }
-    both = Evaluator((first, dataclasses.replace(first, extractor=extractor, moments=moments)))
-    found, alone = both.quality(SAMPLES, LABELS), evaluator.quality(SAMPLES, LABELS)
-    assert found.distance == "fid"
-    assert found.fd_train == pytest.approx(4 * alone.fd_train, rel=1e-6)
-    assert found.agreement == alone.agreement
+    extractor = MeanColour(2.0, "inception", "fid")
+    second = dataclasses.replace(first, extractor=extractor, moments=moments)
+    alone = evaluator.quality(SAMPLES, tiny.labels(LABELS))
+    quality = Evaluator((first, second), second).quality(SAMPLES, tiny.labels(LABELS))
+    assert quality.distance == "fid"
+    assert quality.fd_train == pytest.approx(4 * alone.fd_train, rel=1e-6)
+    assert quality.agreement == alone.agreement
+    assert Evaluator((first, second), first).quality(SAMPLES, tiny.labels(LABELS)) == alone
 
 
 def test_labels_must_be_one_for_each_image(evaluator):
     accumulator = evaluator.accumulator()
     for labels in (LABELS[:29], LABELS[:30, None], 1):
-        with pytest.raises(MetricsError, match="30 images came with labels of shape"):
-            accumulator.add(SAMPLES[:30], labels)
+        with pytest.raises(MetricsError, match="30 images came with classes of shape"):
+            accumulator.add(SAMPLES[:30], tiny.labels(labels))
 
 
 def test_no_images(evaluator):

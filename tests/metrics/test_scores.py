@@ -4,8 +4,9 @@ import pytest
 from sid2core.metrics import frechet, scores, statistics
 from sid2core.metrics.frechet import bias_constant
 from sid2core.metrics.kernel_distance import kid
-from sid2core.metrics.networks.registry import POOL
+from sid2core.metrics.networks.protocol import POOL
 from sid2core.metrics.precision_recall import density_coverage, precision_recall
+from tests import tiny
 from tests.metrics.evaluators import mean_colour_evaluator
 
 SAMPLES = np.random.default_rng(1).integers(0, 230, (60, 4, 4, 1), dtype=np.uint8)
@@ -16,7 +17,7 @@ def found():
     """Accumulator, reference, and the scores by name."""
     evaluator = mean_colour_evaluator()
     accumulator, reference = evaluator.accumulator(), evaluator.references[0]
-    accumulator.add(SAMPLES, np.zeros(60, int))
+    accumulator.add(SAMPLES, tiny.labels([0] * 60))
     rows = scores.of(accumulator, reference, reference.moments["eval"], infinity=True)
     return accumulator, reference, {row.metric: row for row in rows}
 
@@ -54,7 +55,7 @@ def test_covariances_and_roots_are_computed_once_for_all_references(monkeypatch)
     evaluator, calls, root = mean_colour_evaluator(), [], frechet._root
     monkeypatch.setattr(frechet, "_root", lambda *args: (calls.append(1), root(*args))[1])
     accumulator, reference = evaluator.accumulator(), evaluator.references[0]
-    accumulator.add(SAMPLES, np.zeros(60, int))
+    accumulator.add(SAMPLES, tiny.labels([0] * 60))
     scores.of(accumulator, reference, None, infinity=True)
     references, samples, halves, subsets = 2, 1, 2 * 32, 15
     assert len(calls) == references + samples + halves + subsets

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.models.network import Network
 from sid2core.models.uvit import UViTConfig
 
@@ -16,7 +17,7 @@ OPEN = {
 }
 """The defaults of what the paper leaves open."""
 PUBLISHED = {
-    "num_classes": 1000,
+    "condition": ConditionSpec.of_classes(1000),
     "channels": (128, 256, 512, 1024),
     "blocks": ("res", "res", "transformer", "transformer"),
     "encoder_depth": (3, 3, 3),
@@ -34,7 +35,7 @@ PUBLISHED = {
 def tiny(**changes):
     fields = {
         "image_shape": (8, 8, 3),
-        "num_classes": 4,
+        "condition": ConditionSpec.of_classes(4),
         "patch_size": 2,
         "channels": (4, 12),
         "blocks": ("res", "transformer"),
@@ -67,8 +68,9 @@ def inputs(config, batch=3, seed=0):
     draws = np.random.default_rng(seed)
     z = draws.normal(size=(batch, *config.image_shape)).astype(np.float32)
     logsnr = draws.uniform(-10, 10, batch).astype(np.float32)
-    labels = draws.integers(0, config.num_classes + 1, batch).astype(np.int32)
-    return jax.numpy.asarray(z), jax.numpy.asarray(logsnr), jax.numpy.asarray(labels)
+    labels = draws.integers(0, config.condition.label.classes + 1, batch).astype(np.int32)
+    condition = Condition(label=jax.numpy.asarray(labels))
+    return jax.numpy.asarray(z), jax.numpy.asarray(logsnr), condition
 
 
 def float64(weights):

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sid2core.models.attention import Text, attend, rotate
+from sid2core.conditioning import ConditionError, Text
+from sid2core.models.attention import attend, rotate
 from sid2core.models.network import Network
-from sid2core.models.uvit import ModelError
 from tests.models import configs
 
 
@@ -63,5 +63,6 @@ def test_text_for_a_model_without_is_refused():
     config = configs.tiny()
     network = Network(config)
     text = Text(jnp.zeros((3, 2, 5)), jnp.ones((3, 2), bool))
-    with pytest.raises(ModelError, match=r"model\.text_channels"):
-        network.apply(configs.weights(network), *configs.inputs(config), text=text)
+    z, logsnr, condition = configs.inputs(config)
+    with pytest.raises(ConditionError, match="the condition has text"):
+        network.apply(configs.weights(network), z, logsnr, condition._replace(text=text))

@@ -6,7 +6,7 @@ from flax import nnx
 from jax.extend.core import ClosedJaxpr
 
 from sid2core.models import cost, layers
-from sid2core.models.blocks import Condition, ResBlock, TransformerBlock
+from sid2core.models.blocks import Embedded, ResBlock, TransformerBlock
 from sid2core.models.dropout import dropped
 from sid2core.models.execution import Execution
 from sid2core.models.layers import FiLM, group_norm
@@ -42,7 +42,7 @@ def filled(module, seed=0):
 
 
 def compiled(block):
-    return jax.jit(lambda x, emb, key=None: block(x, Condition(emb), key))
+    return jax.jit(lambda x, emb, key=None: block(x, Embedded(emb), key))
 
 
 def batch(channels=8, size=(4, 6), count=3, seed=1):
@@ -196,6 +196,6 @@ def test_the_published_cost_is_what_is_computed(kind, gflops, films, spreads):
     """All but what is not of a position: e · 2c a FiLM, groups · c a statistic of a GroupNorm."""
     block = block_of(kind)
     x, emb = batch(count=1)
-    traced = jax.make_jaxpr(lambda x, emb: block(x, Condition(emb), None))(x, emb)
+    traced = jax.make_jaxpr(lambda x, emb: block(x, Embedded(emb), None))(x, emb)
     once = films * EMB * 16 + spreads * 8 * 8
     assert products(traced.jaxpr) == round(gflops(24, 8, 1) * 1e9) + once

@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from sid2core.conditioning import ConditionSpec
 from sid2core.models.conditioning import Conditioning, fourier_features
+from tests import tiny
 
 
 def test_features_are_sines_and_cosines_of_geometric_frequencies():
@@ -22,8 +24,8 @@ def test_features_tell_noise_levels_apart():
 
 
 def test_every_class_and_the_null_class_have_their_own_vector():
-    module = Conditioning(3, 8, nnx.Rngs(0))
-    vectors = np.asarray(module(jnp.full(4, 1.5), jnp.arange(4)))
+    module = Conditioning(ConditionSpec.of_classes(3), 8, nnx.Rngs(0))
+    vectors = np.asarray(module(jnp.full(4, 1.5), tiny.labels(range(4))))
     gaps = np.linalg.norm(vectors[:, None] - vectors[None], axis=-1)
     assert (gaps[~np.eye(4, dtype=bool)] > 0.1).all()
     table = np.asarray(module.classes.embedding[...])
@@ -32,9 +34,9 @@ def test_every_class_and_the_null_class_have_their_own_vector():
 
 
 def test_noise_level_and_class_are_added():
-    module = Conditioning(3, 8, nnx.Rngs(0))
+    module = Conditioning(ConditionSpec.of_classes(3), 8, nnx.Rngs(0))
     grid = [
-        [np.asarray(module(jnp.array([level]), jnp.array([label])))[0] for label in (0, 3)]
+        [np.asarray(module(jnp.array([level]), tiny.labels([label])))[0] for label in (0, 3)]
         for level in (-5.0, 5.0)
     ]
     np.testing.assert_allclose(grid[0][0] - grid[0][1], grid[1][0] - grid[1][1], atol=1e-5)

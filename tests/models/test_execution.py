@@ -32,10 +32,10 @@ WAYS = {
 def outputs_and_gradients(config, way):
     network = Network(config, way)
     weights = configs.weights(network)
-    z, logsnr, labels = configs.inputs(config)
+    z, logsnr, condition = configs.inputs(config)
 
     def loss(weights):
-        out = network.apply(weights, z, logsnr, labels, jax.random.key(3))
+        out = network.apply(weights, z, logsnr, condition, jax.random.key(3))
         return jnp.mean(jnp.square(out)), out
 
     step = jax.jit(jax.value_and_grad(loss, has_aux=True))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sid2core.conditioning import ConditionSpec
 from sid2core.models import fit, network
 from sid2core.models.fit import WeightsError
 from sid2core.models.network import Network
@@ -27,7 +28,7 @@ def shapes(**changes):
         ({"channels": (8, 12)}, "model.channels"),
         ({"channels": (4, 18)}, "model.channels"),
         ({"emb_channels": 10}, "model.emb_channels"),
-        ({"num_classes": 5}, "classes"),
+        ({"condition": ConditionSpec.of_classes(5)}, "classes"),
         ({"image_shape": (16, 8, 3)}, "data.image_size"),
         ({"image_shape": (8, 8, 1)}, "data.channels"),
         ({"encoder_depth": (2,)}, "model.encoder_depth"),

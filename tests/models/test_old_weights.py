@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sid2core.conditioning import Condition
 from sid2core.inference.model import Trained
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -30,9 +31,8 @@ def expected(name):
 def test_weights_of_format_1_give_the_same_outputs(name):
     model = Trained.load(FIXTURES / "format1" / name)
     before = expected(name)
-    output = model.denoiser.network.apply(
-        model.params, before["z"], before["logsnr"], before["labels"]
-    )
+    condition = Condition(label=before["labels"])
+    output = model.denoiser.network.apply(model.params, before["z"], before["logsnr"], condition)
     np.testing.assert_allclose(output, before["output"], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(model.schedule.logsnr(TIMES), before["schedule"], rtol=1e-5)
     assert model.config.get("student_steps") == (2 if name == "student_2" else None)

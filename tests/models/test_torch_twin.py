@@ -10,8 +10,9 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file  # noqa: E402
 
+from sid2core import conditioning  # noqa: E402
+from sid2core.conditioning import Text  # noqa: E402
 from sid2core.models import network  # noqa: E402
-from sid2core.models.attention import Text  # noqa: E402
 from sid2core.models.network import Network  # noqa: E402
 from tests.models import configs  # noqa: E402
 from tests.models.twin_cases import (  # noqa: E402
@@ -46,7 +47,8 @@ def test_parity_through_a_weights_file(tmp_path, changes):
     with jax.default_matmul_precision("highest"):
         tokens = Text(*map(jax.numpy.asarray, text.values())) if text else None
         apply = jax.jit(model.apply, compiler_options=OPTIMISED)
-        expected = apply(params, *inputs, text=tokens)
+        z, logsnr, condition = inputs
+        expected = apply(params, z, logsnr, condition._replace(text=tokens))
     twin = twin_of(config, load_file(tmp_path / network.WEIGHTS))
     close(run(twin, *inputs, **text), np.asarray(expected))
 
@@ -84,11 +86,13 @@ def test_twin_runs_with_every_option(changes):
     assert out.shape == (3, *config.image_shape)
     assert np.isfinite(out).all()
     # An image's output is its own affair.
-    alone = run(twin, *(x[2:] for x in inputs), **{k: v[2:] for k, v in text.items()})
+    alone = run(
+        twin, *conditioning.taken(inputs, slice(2, None)), **{k: v[2:] for k, v in text.items()}
+    )
     close(alone, out[2:])
     twin.train()
     twin(
-        *map(as_torch, inputs), **{k: as_torch(v) for k, v in text.items()}
+        *map(as_torch, (*inputs[:2], inputs[2].label)), **{k: as_torch(v) for k, v in text.items()}
     ).square().mean().backward()
     depths = (*config.encoder_depth, *config.decoder_depth, config.mid_depth)
     if all(depths):

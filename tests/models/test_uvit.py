@@ -5,10 +5,12 @@ import pytest
 from flax import nnx
 
 from sid2core.errors import Sid2Error
-from sid2core.models.blocks import Condition
+from sid2core.models.architecture import ModelError
+from sid2core.models.blocks import Embedded
 from sid2core.models.execution import Execution
 from sid2core.models.network import Network
-from sid2core.models.uvit import Level, ModelError
+from sid2core.models.uvit import Level
+from tests import tiny
 from tests.models import configs, oracle
 
 CONFIGS = {
@@ -53,10 +55,10 @@ def test_the_network_is_its_formula(name):
     config = CONFIGS[name]
     network = Network(config)
     weights = configs.weights(network)
-    z, logsnr, labels = configs.inputs(config)
-    found = jax.jit(network.apply)(weights, z, logsnr, labels)
+    z, logsnr, condition = configs.inputs(config)
+    found = jax.jit(network.apply)(weights, z, logsnr, condition)
     exact = configs.float64(weights)
-    for image, level, label, out in zip(z, logsnr, labels, found, strict=True):
+    for image, level, label, out in zip(z, logsnr, condition.label, found, strict=True):
         expected = oracle.network(np.float64(image), float(level), int(label), exact, config)
         np.testing.assert_allclose(out, expected, rtol=1e-5, atol=3e-5 * np.abs(expected).max())
 
@@ -76,8 +78,8 @@ def test_levels_that_change_nothing_are_the_identity_on_their_skip():
     network, weights = fresh_inside(
         RESIDUAL, random=("patch_", "norm_out", "down", "up", "conditioning")
     )
-    z, logsnr, labels = configs.inputs(RESIDUAL)
-    found = jax.jit(network.apply)(weights, z, logsnr, labels)
+    z, logsnr, condition = configs.inputs(RESIDUAL)
+    found = jax.jit(network.apply)(weights, z, logsnr, condition)
     exact = configs.float64(weights)
     for image, out in zip(z, found, strict=True):
         h = oracle.patches_in(np.float64(image), oracle.scoped(exact, "patch_in"))
@@ -91,13 +93,13 @@ def test_the_middle_reaches_the_output_through_its_change_alone():
     network, weights = fresh_inside(RESIDUAL, random=("patch_", "down", "up"))
     constant = jnp.asarray(np.random.default_rng(3).normal(size=6), jnp.float32)
     changed = weights | {"middle/blocks/0/conv_out/bias": constant}
-    z, logsnr, labels = configs.inputs(RESIDUAL)
+    z, logsnr, condition = configs.inputs(RESIDUAL)
     lifted = constant @ weights["up/0/project/kernel"]
     moved = weights | {"patch_in/bias": weights["patch_in/bias"] + lifted}
     # Moving the skip itself also moves the way down, but the residual takes that out again.
     apply = jax.jit(network.apply)
-    out, expected = (apply(one, z, logsnr, labels) for one in (changed, moved))
-    assert jnp.abs(out - apply(weights, z, logsnr, labels)).max() > 0.01
+    out, expected = (apply(one, z, logsnr, condition) for one in (changed, moved))
+    assert jnp.abs(out - apply(weights, z, logsnr, condition)).max() > 0.01
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -107,14 +109,14 @@ def test_the_null_class_is_a_class_of_its_own():
     weights = configs.weights(network)
     z, logsnr, _ = configs.inputs(config)
     apply = jax.jit(network.apply)
-    outs = [np.asarray(apply(weights, z, logsnr, jnp.full(3, label))) for label in range(5)]
+    outs = [np.asarray(apply(weights, z, logsnr, tiny.labels([label] * 3))) for label in range(5)]
     for a in range(5):
         for b in range(a):
             assert np.abs(outs[a] - outs[b]).max() > 1e-3
     row = weights["conditioning/classes/embedding"]
     other = weights | {"conditioning/classes/embedding": row.at[4].add(1.0)}
-    assert (apply(other, z, logsnr, jnp.full(3, 3)) == outs[3]).all()
-    assert (apply(other, z, logsnr, jnp.full(3, 4)) != outs[4]).any()
+    assert (apply(other, z, logsnr, tiny.labels([3] * 3)) == outs[3]).all()
+    assert (apply(other, z, logsnr, tiny.labels([4] * 3)) != outs[4]).any()
 
 
 def test_dropout_acts_by_its_key_and_not_without_one():
@@ -139,7 +141,7 @@ def test_blocks_of_one_level_drop_different_places():
         block.norm_out.bias[...] = jnp.arange(4.0)
         block.conv_out.kernel[...] = jnp.ones((3, 3, 4, 4))
     first = level.blocks[0]
-    h, condition = jnp.ones((1, 4, 4, 4)), Condition(jnp.ones((1, 8)))
+    h, condition = jnp.ones((1, 4, 4, 4)), Embedded(jnp.ones((1, 8)))
 
     @jax.jit
     def changes(key):

@@ -356,7 +356,7 @@ class ResidualUViT(nn.Module):
         self.text_channels = config.text_channels
         self.compute_dtype = getattr(torch, config.compute_dtype)
 
-        self.conditioning = Conditioning(config.num_classes, config.emb_channels)
+        self.conditioning = Conditioning(config.condition.label.classes, config.emb_channels)
         self.patch_in = PatchIn(size, colours, channels[0])
         self.encoder = nn.ModuleList(
             level(config, i, config.encoder_depth[i], grids[i]) for i in range(last)
@@ -414,7 +414,7 @@ class ResidualUViT(nn.Module):
         Args:
             z: ``[b, h, w, c]``, or ``[b, f, h, w, c]`` for video.
             logsnr: ``[b]``.
-            labels: ``[b]``; ``num_classes`` is the null class.
+            labels: ``[b]``; the number of classes is the null class.
             text: ``[b, n, text_channels]``, if the configuration has them.
             text_mask: ``[b, n]``, true where there is a token; without it, everywhere.
         """

@@ -91,9 +91,10 @@ def twin_of(config, weights):
     return twin
 
 
-def run(twin, z, logsnr, labels, **text):
+def run(twin, z, logsnr, condition, **text):
+    inputs = z, logsnr, condition.label
     with torch.no_grad():
-        out = twin(*map(as_torch, (z, logsnr, labels)), **{k: as_torch(v) for k, v in text.items()})
+        out = twin(*map(as_torch, inputs), **{k: as_torch(v) for k, v in text.items()})
     return out.numpy()
 
 
@@ -147,7 +148,7 @@ def shapes(config):
 
     linear("conditioning/linear_in", emb, emb)
     linear("conditioning/linear_out", emb, emb)
-    found["conditioning/classes/embedding"] = (config.num_classes + 1, emb)
+    found["conditioning/classes/embedding"] = (config.condition.label.classes + 1, emb)
     patch = (1,) * video + (size, size)
     conv("patch_in", patch, colours, config.channels[0])
     norm("norm_out", config.channels[0])

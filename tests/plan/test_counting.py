@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sid2core import config
+from sid2core.conditioning import ConditionSpec
 from sid2core.config import build, presets
 from sid2core.models import cost
 from sid2core.models.network import Network
@@ -21,9 +22,8 @@ def preset(name):
     """The network of a preset, and its evidence."""
     read = presets.read(name, ROOT / "conf")
     params = presets.change(read, ROOT / config.PARAMS_FILE).params
-    frames = () if params.data.frames is None else (params.data.frames,)
-    shape = (*frames, *(params.data.image_size,) * 2, params.data.channels)
-    return build.network(params.model, shape, read.evidence.classes), read.evidence
+    spec = ConditionSpec.of_classes(read.evidence.classes)
+    return build.network(params.model, params.data.shape, spec), read.evidence
 
 
 def test_levels_and_the_rest_are_all_the_parameters():

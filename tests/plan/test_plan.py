@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from sid2core.cli import main
+from sid2core.conditioning import ConditionSpec
 from sid2core.models.execution import Remat
 from sid2core.plan import plan, text
 from sid2core.plan.hardware import Hardware
@@ -93,7 +94,7 @@ def test_an_error_says_that_nothing_helps():
 
 
 def test_a_plan_of_parameters():
-    found = plan.price(tiny.params(), (8, 8, 1), 10)
+    found = plan.price(tiny.params(), (8, 8, 1), ConditionSpec.of_classes(10))
     assert (
         found.parameters
         == sum(one.parameters for one in found.levels)
@@ -106,7 +107,7 @@ def test_a_plan_of_parameters():
     assert found.examples == 30 * 16
     assert found.state_bytes == 16 * found.parameters
     emas = [{"kind": "decay", "value": 0.5}, {"kind": "power", "value": 0.1}]
-    more = plan.price(tiny.params(train={"emas": emas}), (8, 8, 1), 10)
+    more = plan.price(tiny.params(train={"emas": emas}), (8, 8, 1), ConditionSpec.of_classes(10))
     assert more.state_bytes == 24 * found.parameters
 
 
@@ -153,14 +154,13 @@ def test_a_plan_allocates_no_weight(monkeypatch):
 
     monkeypatch.setattr(jax, "device_put", refused)
     before = {id(array) for array in jax.live_arrays()}
-    plan.price(tiny.params(), (8, 8, 1), 10)
+    plan.price(tiny.params(), (8, 8, 1), ConditionSpec.of_classes(10))
     new = [array for array in jax.live_arrays() if id(array) not in before]
     assert sum(array.size for array in new) < 100
 
 
 def test_missing_data_need_classes(root, capsys):
-    folder = {"source": "folder", "path": "nowhere", "image_size": 16, "channels": 3}
-    tiny.write(root, data=folder)
+    tiny.write(root, data=tiny.source("folder", path="nowhere", image_size=16, channels=3))
     code, _, err = run(capsys)
     assert code == 1
     assert "nowhere" in err

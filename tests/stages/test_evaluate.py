@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from sid2core import config, rng
+from sid2core.conditioning import Condition
 from sid2core.data.load.dataset import Dataset
 from sid2core.diffusion.guidance import NoGuidance
 from sid2core.evaluation import drawing
-from sid2core.inference.generator import STUDENT_SAMPLER, Generator, balanced_labels
+from sid2core.inference.generator import STUDENT_SAMPLER, Generator
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.pipeline import artifact
@@ -82,11 +83,11 @@ def test_a_row_is_its_images_judged(table):
     params, evaluator = config.read(), Evaluator.load(artifact.load("reference"))
     student = Trained.load(artifact.load("distill").folder / "student_2")
     method = student.method(STUDENT_SAMPLER, NoGuidance(), 2, clip=params.sampling.clip)
-    labels = balanced_labels(40, 10)
+    condition = Condition(label=np.arange(40, dtype=np.int32) % 10)
     generator = Generator(method, student.params, params.sampling.batch_size)
-    images = generator.images(rng.key(params.seed, "evaluate"), np.arange(40), labels)
+    images = generator.images(rng.key(params.seed, "evaluate"), np.arange(40), condition)
     assert (np.load("artifacts/evaluate/student_2.npz")["images"] == images[:30]).all()
-    quality, row = evaluator.quality(images, labels), table.loc["student_2"]
+    quality, row = evaluator.quality(images, condition), table.loc["student_2"]
     assert quality.fd_train == pytest.approx(row["fd_train"], abs=1e-6)
     assert quality.fd_eval == pytest.approx(row["fd_eval"], abs=1e-6)
     assert quality.agreement == row["agreement"]

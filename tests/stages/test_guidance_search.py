@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from sid2core import config, rng
+from sid2core.conditioning import Condition
 from sid2core.config import build
-from sid2core.inference.generator import Generator, balanced_labels
+from sid2core.inference.generator import Generator
 from sid2core.inference.guidance_search import chosen, grid
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
@@ -69,9 +70,9 @@ def test_a_row_is_its_images_judged(finished):
     )
     generator = Generator(method, model.params, sampling.batch_size)
     stream = rng.key(params.seed, "guidance_search")
-    labels = balanced_labels(24, 10)
+    condition = Condition(label=np.arange(24, dtype=np.int32) % 10)
     scores = [
-        evaluator.quality(generator.images(stream, np.arange(24) + first, labels), labels)
+        evaluator.quality(generator.images(stream, np.arange(24) + first, condition), condition)
         for first in (0, 24)
     ]
     distances = [one.fd_train for one in scores]

@@ -1,6 +1,7 @@
 """The stages with the user's Inception, here a formula that stands in for the network."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,44 +13,50 @@ from sid2core.metrics import statistics
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.metrics.networks import inception
+from sid2core.metrics.networks.protocol import LOGITS, POOL, SPATIAL
 from sid2core.metrics.statistics import Moments
 from sid2core.pipeline import artifact
 from stages import evaluate, guidance_search, reference
 from tests import tiny
 
-WIDTHS = {"pool3": 6, "logits": 10, "logits_unbiased": 10, "sfid": 4}
+WIDTHS = {POOL: 6, LOGITS: 10, SPATIAL: 4}
 
 
 class Formula:
     """Random projections of the pixels, in place of 24 million weights."""
 
-    def __call__(self, images, mode):
+    name, distance, kernel, widths = "inception", "fid", "kid", WIDTHS
+    provenance = {"extractor": "inception", "extractor_digest": "formula", "mode": "tf1"}
+
+    def check(self, shape):
+        assert shape == (8, 8, 1)
+
+    def features(self, images):
         values = images.reshape(len(images), -1).astype(np.float32) / 255
         return {
-            name: np.tanh(values @ np.random.default_rng(width).normal(0, 1, (64, width))).astype(
+            kind: np.tanh(values @ np.random.default_rng(width).normal(0, 1, (64, width))).astype(
                 np.float32
             )
-            for name, width in WIDTHS.items()
+            for kind, width in WIDTHS.items()
         }
 
-    def provenance(self, mode):
-        return {"extractor": "inception", "extractor_digest": "formula", "mode": mode}
-
-    def save(self, path):
-        path.write_bytes(b"weights of the formula")
+    def save(self, file):
+        file("weights.safetensors").write_bytes(b"weights of the formula")
+        file("extractor.json").write_text('{"mode": "tf1"}')
 
 
 @pytest.fixture
 def weights(project, monkeypatch):
     """A project whose parameters name Inception's weights; those in an artifact are not checked."""
 
-    def load(path, verify=True, **options):
-        content = path.read_bytes()
+    def load(path, verify=True, *, mode, batching):
+        content = Path(path).read_bytes()
         assert (content, verify) in (
             (b"as published", True),
             (b"weights of the formula", False),
         )
-        assert options["sharding"] is None
+        assert mode == "tf1"
+        assert batching.sharding is None
         return Formula()
 
     monkeypatch.setattr(inception, "load", load)
@@ -66,12 +73,12 @@ def published(project):
     return place
 
 
-def test_fid_leads_where_there_is_inception(project, weights):
+def test_inception_is_the_primary_extractor_if_it_is_there(project, weights):
     stats = published(project)
     tiny.write(
         project,
         eval={
-            "inception_weights": str(weights),
+            "extractors": {"inception": {"weights": str(weights), "mode": "tf1"}},
             "reference_stats": str(stats),
             "infinity": True,
             "labels": "drawn",
@@ -79,8 +86,8 @@ def test_fid_leads_where_there_is_inception(project, weights):
     )
     reference.main(config.read())
     made = artifact.load("reference")
-    assert made.facts["gauges"] == ["classifier", "inception"]
-    assert made.facts["spatial"] == ["inception"]
+    assert made.facts["extractors"] == ["classifier", "inception"]
+    assert made.facts["primary_extractor"] == "inception"
     gap = json.loads(reference.METRICS.read_text())
     assert {name.partition("_")[0] for name in gap} == {"accuracy", "fd", "fid"}
     weights.unlink()  # from now on the artifact has them
@@ -116,22 +123,23 @@ def test_fid_leads_where_there_is_inception(project, weights):
 
 def distill(project):
     """As it is: neither students nor their teacher change what is looked at here."""
-    made, search, train = (artifact.load(name) for name in ("distill", "guidance_search", "train"))
+    made = artifact.load("distill")
     kept = {
         path.relative_to(made.folder).as_posix(): path.read_bytes()
         for name in made.facts["students"]
         for path in (made.folder / name).iterdir()
     }
-    inputs = {"train": train, "guidance_search": search}
+    inputs = {name: artifact.load(name) for name in made.manifest["inputs"]}
     with artifact.create("distill", made.manifest["params"], inputs) as draft:
         for name, content in kept.items():
             draft.path(name).write_bytes(content)
         draft.facts |= {"students": made.facts["students"]}
 
 
-def test_weights_that_are_not_there_are_told_of_before_any_work(project, monkeypatch):
+def test_missing_weights_are_reported_before_any_work(project, monkeypatch):
     before = tiny.snapshot(project, "reference")
-    tiny.write(project, eval={"inception_weights": "weights/inception.pth"})
+    settings = {"weights": "weights/inception.pth", "mode": "tf1"}
+    tiny.write(project, eval={"extractors": {"inception": settings}})
     monkeypatch.setattr(jax, "jit", None)
     with pytest.raises(MetricsError) as caught:
         reference.main(config.read())
@@ -142,7 +150,20 @@ def test_weights_that_are_not_there_are_told_of_before_any_work(project, monkeyp
     assert tiny.snapshot(project, "reference") == before, "the earlier result stays"
 
 
-def test_published_statistics_need_the_network_they_are_of(project):
+def test_published_statistics_need_their_network(project):
     tiny.write(project, eval={"reference_stats": "published.npz"})
-    with pytest.raises(config.ParamsError, match="set inception_weights too"):
+    with pytest.raises(config.ParamsError, match="set extractors.inception.weights too"):
+        config.read()
+
+
+def test_the_primary_extractor_is_named_by_a_parameter(project, weights):
+    settings = {"weights": str(weights), "mode": "tf1"}
+    parameters = {"extractors": {"inception": settings}, "primary_extractor": "classifier"}
+    tiny.write(project, eval=parameters)
+    reference.main(config.read())
+    made = artifact.load("reference")
+    assert made.facts["extractors"] == ["classifier", "inception"]
+    assert Evaluator.load(made).primary.extractor.name == "classifier"
+    tiny.write(project, eval={"primary_extractor": "dinov2"})
+    with pytest.raises(config.ParamsError, match="primary_extractor is 'dinov2'; expected null,"):
         config.read()

@@ -22,7 +22,10 @@ COMMITTED = config.read(Path(__file__).parents[2] / "params.yaml")
 def params_with(**data):
     """The project's own parameters, but by one process, which is quicker of so little data."""
     return COMMITTED.model_copy(
-        update={"data": COMMITTED.data.model_copy(update={"workers": 1} | data)}
+        update={
+            "data": COMMITTED.data.model_copy(update=data),
+            "runtime": COMMITTED.runtime.model_copy(update={"workers": 1}),
+        }
     )
 
 
@@ -90,9 +93,8 @@ def test_a_split_without_records_leaves_the_earlier_artifact():
 
 def files(source, path, **data):
     """Parameters for a source that reads files."""
-    shape = {"source": source, "path": str(path), "image_size": 6, "channels": 3}
-    shape |= {"max_reject_fraction": 0.5}
-    return tiny.params(data=shape | data)
+    keys = {"path": str(path), "image_size": 6, "channels": 3, "max_reject_fraction": 0.5}
+    return tiny.params(data=tiny.source(source, **(keys | data)))
 
 
 def rejects():
@@ -114,7 +116,7 @@ def test_a_folder_of_images(tmp_path):
             seed = (label, int(key[4:7]))
             np.testing.assert_array_equal(image, pictures.noise(6, 6, seed=seed))
     assert made.facts["decoding"]["crop"] == "adm"
-    assert made.manifest["params"]["data"]["path"] == str(path)
+    assert made.manifest["params"]["data"]["source"]["folder"]["path"] == str(path)
 
 
 def test_digits_as_files_are_the_digits(tmp_path):

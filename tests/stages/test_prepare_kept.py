@@ -20,7 +20,7 @@ from tests import tiny
 from tests.data import pictures
 
 DATA = {
-    **{"source": "folder", "image_size": 16, "channels": 3, "workers": 1},
+    **tiny.source("folder", path="../images", image_size=16, channels=3),
     **{"shard_records": 20, "row_group_records": 8},
 }
 
@@ -40,12 +40,12 @@ def project(tmp_path, monkeypatch):
     return folder
 
 
-def run(**changes):
-    prepare.main(tiny.params(data=DATA | {"path": "../images"} | changes))
+def run(**runtime):
+    prepare.main(tiny.params(data=DATA, runtime=runtime))
 
 
-def stage(folder: Path, **changes) -> subprocess.Popen:
-    tiny.write(folder, data=DATA | {"path": "../images"} | changes)
+def stage(folder: Path, **runtime) -> subprocess.Popen:
+    tiny.write(folder, data=DATA, runtime=runtime)
     command = [sys.executable, "-m", "stages.prepare"]
     return subprocess.Popen(command, cwd=folder, env=tiny.environment(), stderr=subprocess.PIPE)
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from sid2core import config
+from sid2core.conditioning import Condition
 from sid2core.data.load.dataset import Dataset
 from sid2core.metrics import statistics
 from sid2core.metrics.evaluator import Evaluator
-from sid2core.metrics.networks.own import Extractor
+from sid2core.metrics.networks import registry
+from sid2core.metrics.networks.protocol import LOGITS, POOL
 from sid2core.metrics.reference import KEPT
 from sid2core.metrics.statistics import Moments
 from sid2core.pipeline import artifact
@@ -27,7 +29,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        prepare.main(tiny.params(data=PARAMS.data.model_dump() | {"workers": 1}))
+        prepare.main(tiny.params(data=PARAMS.data.model_dump()))
         reference.main(params())
     return folder
 
@@ -45,22 +47,25 @@ def params():
 def test_artifact_is_whole_and_reports_agree():
     made_from = artifact.load("prepare")
     made = artifact.load("reference", prepare=made_from)
-    extractor = Extractor.load(made)
+    extractor = registry.own(made)
     assert made.facts["extractor"] == "classifier"
     assert made.facts["extractor_digest"] == extractor.digest
     assert made.facts["feature_size"] == 6
+    assert made.facts["extractors"] == ["classifier"]
     moments, datasets = {}, {}
     for split in ("train", "eval"):
         dataset = datasets[split] = Dataset.open(made_from, split)
-        features, logits = extractor.features(dataset.images)
-        accuracy = (logits.argmax(axis=-1) == dataset.labels).mean()
+        features = extractor.features(dataset.images)
+        accuracy = (features[LOGITS].argmax(axis=-1) == dataset.labels).mean()
         assert made.facts[f"accuracy_{split}"] == pytest.approx(accuracy)
         found = moments[split] = Moments.load(made.path(f"classifier/{split}.npz"))
         assert found.n == len(dataset)
         assert found.provenance["split"] == split
         assert found.provenance["crop"] == "adm"
-        np.testing.assert_allclose(found.mu, features.mean(axis=0, dtype=np.float64), rtol=1e-9)
-        expected = np.cov(features.astype(np.float64), rowvar=False)
+        np.testing.assert_allclose(
+            found.mu, features[POOL].mean(axis=0, dtype=np.float64), rtol=1e-9
+        )
+        expected = np.cov(features[POOL].astype(np.float64), rowvar=False)
         np.testing.assert_allclose(found.sigma, expected, rtol=1e-7, atol=1e-12)
     metrics = json.loads(reference.METRICS.read_text())
     assert metrics == {
@@ -69,12 +74,12 @@ def test_artifact_is_whole_and_reports_agree():
         "fd_train_1528_eval_269": round(statistics.distance(*moments.values()), 5),
     }
     held_out = datasets["eval"]
-    quality = Evaluator.load(made).quality(held_out.images, held_out.labels)
+    quality = Evaluator.load(made).quality(held_out.images, Condition(label=held_out.labels))
     assert quality.fd_eval == pytest.approx(0.0, abs=1e-9)
     assert quality.fd_train == pytest.approx(metrics["fd_train_1528_eval_269"], abs=1e-5)
     assert quality.agreement == pytest.approx(made.facts["accuracy_eval"])
     kept = np.load(made.path("classifier/train_features.npy"))
-    train_features = extractor.features(datasets["train"].images)[0]
+    train_features = extractor.features(datasets["train"].images)[POOL]
     assert len(kept) == len(train_features) < KEPT, "all are kept of so few"
     np.testing.assert_allclose(kept, train_features, atol=1e-6)
 

@@ -105,7 +105,7 @@ def test_the_model_is_the_average_that_was_trained(undisturbed):
     assert model.denoiser.prediction == settings.diffusion.prediction
     draws = np.random.default_rng(0)
     z = jnp.asarray(draws.normal(size=(16, 8, 8, 1)), jnp.float32)
-    x_hat = model.denoiser(model.params, z, jnp.full(16, -9.0), jnp.arange(16) % 10)
+    x_hat = model.denoiser(model.params, z, jnp.full(16, -9.0), tiny.labels(np.arange(16) % 10))
     # In almost pure noise it has learnt that digits are dark: their mean is about −0.4.
     assert -0.8 < float(x_hat.mean()) < -0.1
 

@@ -63,8 +63,10 @@ def test_a_variant_trains_and_draws(name, tmp_path, monkeypatch):
         assert written["network"][key] == value, key
     trained = Trained.load(made.folder, Execution())
     method = trained.method(DDIM(), NoGuidance(), 4, clip=True)
-    labels = np.arange(6)
-    images = Generator(method, trained.params, 6).images(jax.random.key(0), labels, labels)
+    numbers = np.arange(6)
+    images = Generator(method, trained.params, 6).images(
+        jax.random.key(0), numbers, tiny.labels(numbers)
+    )
     assert images.shape == (6, 8, 8, 1)
     assert images.dtype == np.uint8
     assert images.std() > 0

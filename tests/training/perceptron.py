@@ -21,7 +21,7 @@ class Perceptron(Network):
     """
 
     def init(self, key):
-        size, classes = self.size, self.config.num_classes + 1
+        size, classes = self.size, self.config.condition.label.classes + 1
         shapes = {
             "W1/kernel": (size, HIDDEN),
             "W2/kernel": (HIDDEN, size),
@@ -38,8 +38,8 @@ class Perceptron(Network):
     def shapes(self):
         return jax.eval_shape(lambda: self.init(jax.random.key(0)))
 
-    def apply(self, params, z, logsnr, labels, dropout_key=None):
-        hidden = z.reshape(len(z), -1) @ params["W1/kernel"] + params["class"][labels]
+    def apply(self, params, z, logsnr, condition, dropout_key=None):
+        hidden = z.reshape(len(z), -1) @ params["W1/kernel"] + params["class"][condition.label]
         hidden = jnp.tanh(hidden + 0.1 * logsnr[:, None] * params["level"][None])
         out = dropped(hidden, RATE, dropout_key) @ params["W2/kernel"] + params["out"][None]
         return (out * (1.0 + jnp.mean(params["odd"]))).reshape(z.shape)
@@ -51,6 +51,6 @@ class Perceptron(Network):
         return height * width * channels
 
 
-def perceptron(params, shape, classes):
+def perceptron(params, shape, condition):
     """The network for a run of ``params`` on examples of ``shape``."""
-    return Perceptron(build.network(params.model, shape, classes))
+    return Perceptron(build.network(params.model, shape, condition))

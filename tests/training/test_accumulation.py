@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sid2core.data.load.loader import Loader
-from sid2core.training import accumulation, base, loop
+from sid2core.training import accumulation, loop
 from tests import tiny
 from tests.data import stored
 from tests.training.perceptron import perceptron
@@ -60,9 +60,9 @@ def run_of(dataset, parts, **train):
         train={"accumulation": parts, "label_dropout": 0.5, **train},
         diffusion={"loss": {"sigmoid": {"bias": 4.0, "bias_start": -4.0, "bias_steps": 5}}},
     )
-    network = perceptron(params, dataset.shape, dataset.num_classes)
+    network = perceptron(params, dataset.shape, dataset.condition)
     loader = Loader(dataset, params.train.batch_size, params.seed)
-    return network, base.base_run(params, network, loader)
+    return network, tiny.base_run(params, network, loader)
 
 
 def after(run, steps=5):
@@ -95,7 +95,7 @@ def test_the_network_depends_on_its_dropout_key(dataset):
     network, run = run_of(dataset, 1)
     state = jax.jit(run.init)()
     z = jnp.ones((16, 8, 8, 1))
-    arguments = (state["params"], z, jnp.zeros(16), jnp.arange(16, dtype=jnp.int32) % 10)
+    arguments = (state["params"], z, jnp.zeros(16), tiny.labels(np.arange(16) % 10))
     one, two = (network.apply(*arguments, jax.random.key(key)) for key in (0, 1))
     assert float(jnp.abs(one - two).max()) > 1e-2
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sid2core import rng
+from sid2core.conditioning import ConditionSpec
 from sid2core.config.build import network as network_of
 from sid2core.data.load.loader import Batch, Loader
 from sid2core.diffusion.losses import WeightedLoss
@@ -32,7 +33,7 @@ BIAS = -1.5
 
 @dataclass(frozen=True)
 class Shape:
-    num_classes: int = 5
+    condition: ConditionSpec = ConditionSpec.of_classes(5)
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Affine(Network):
     config: Shape = Shape()
     asked: list = field(default_factory=list, compare=False)
 
-    def apply(self, params, z, logsnr, labels, dropout_key=None):
-        self.asked.append((z, logsnr, labels, dropout_key))
+    def apply(self, params, z, logsnr, condition, dropout_key=None):
+        self.asked.append((z, logsnr, condition.label, dropout_key))
         return params["scale"] * z + params["shift"]
 
 
@@ -62,7 +63,7 @@ PARAMS = {"scale": jnp.float32(0.7), "shift": jnp.float32(0.1)}
 
 def asked(loss, x, labels, key=0, step=0):
     """The loss, and what the network was asked for it."""
-    value, _ = loss(PARAMS, x, labels, jax.random.key(key), jnp.int32(step))
+    value, _ = loss(PARAMS, x, tiny.labels(labels), jax.random.key(key), jnp.int32(step))
     return float(value), loss.network.asked[-1]
 
 
@@ -181,7 +182,7 @@ def test_the_parts_of_the_loss_are_of_their_log_snr_and_add_up(examples):
 def test_what_is_frozen_has_no_gradient_and_the_rest_the_same():
     def gradient(frozen):
         loss = replace(objective(), frozen=frozenset(frozen))
-        arguments = images(), jnp.zeros(6, jnp.int32), jax.random.key(0), jnp.int32(0)
+        arguments = images(), tiny.labels([0] * 6), jax.random.key(0), jnp.int32(0)
         return jax.grad(loss, has_aux=True)(PARAMS, *arguments)[0]
 
     whole, part = gradient(()), gradient({"shift"})
@@ -189,9 +190,9 @@ def test_what_is_frozen_has_no_gradient_and_the_rest_the_same():
     assert part["scale"] == whole["scale"]
 
 
-def loss_of_mean(params, x, labels, key, step):
+def loss_of_mean(params, x, condition, key, step):
     """Its gradient is x's mean less the parameter, plus noise of the key."""
-    del labels, step
+    del condition, step
     target = jnp.mean(x) + jax.random.normal(key)
     return 0.5 * jnp.square(params["w"] - target), {}
 
@@ -202,13 +203,13 @@ def test_an_update_is_a_step_of_the_optimiser_then_of_the_average(unchecked):
     sgd = optax.sgd(rate)
     state = base.initial_state({"w": jnp.float32(2.0)}, sgd)
     assert state["ema"]["w"] == 2.0
-    update = jax.jit(partial(base.update, objective=loss_of_mean, optimiser=sgd, ema_decay=decay))
+    update = jax.jit(partial(base.update, objective=loss_of_mean, chain=sgd, ema_decay=decay))
     raw = np.full((2, 1, 1, 1), 204, np.uint8)
     key, w, ema = jax.random.key(3), 2.0, 2.0
     for step in range(5):
         noise = float(jax.random.normal(jax.random.fold_in(key, step)))
         gradient = w - (204 / 127.5 - 1 + noise)
-        state, scalars = update(state, raw, np.zeros(2, np.int32), key)
+        state, scalars = update(state, Batch(raw, tiny.labels([0, 0])), key)
         assert float(scalars["loss"]) == pytest.approx(gradient**2 / 2, rel=1e-4)
         assert float(scalars["grad_norm"]) == pytest.approx(abs(gradient), rel=1e-4)
         assert float(scalars["update_norm"]) == pytest.approx(abs(rate * gradient), rel=1e-4)
@@ -221,7 +222,7 @@ def test_an_update_is_a_step_of_the_optimiser_then_of_the_average(unchecked):
 
 
 def made_network():
-    return Network(network_of(tiny.params().model, (8, 8, 1), 10))
+    return Network(network_of(tiny.params().model, (8, 8, 1), ConditionSpec.of_classes(10)))
 
 
 def some_images():
@@ -232,14 +233,14 @@ def some_images():
 
 def some_batch():
     pixels, labels = some_images()
-    return Batch(pixels[:16], labels[:16])
+    return Batch(pixels[:16], tiny.labels(labels[:16]))
 
 
 @pytest.fixture(scope="module")
 def run():
     dataset = stored.dataset(*some_images(), "0123456789")
     params = tiny.params()
-    return params, base.base_run(params, made_network(), Loader(dataset, 16, params.seed))
+    return params, tiny.base_run(params, made_network(), Loader(dataset, 16, params.seed))
 
 
 def stepped(made, state, index):
@@ -261,7 +262,7 @@ def test_a_run_has_a_batch_for_each_step_that_is_left(run):
         assert len(batches) == params.train.steps - start
     (seventh,) = (batch for index, batch in enumerate(made.batches(0)) if index == 7)
     again = next(made.batches(7))
-    assert (seventh.images == again.images).all()
+    assert (seventh.examples == again.examples).all()
 
 
 def test_a_step_is_a_function_of_state_and_index(run):
@@ -302,12 +303,22 @@ def test_a_fresh_model_errs_by_the_noise_itself(run):
 
 
 def test_a_run_tells_the_bias_where_it_moves(run):
-    _, made = run
+    params, made = run
     _, scalars = stepped(made, jax.jit(made.init)(), 0)
     assert "bias" not in scalars
-    sigmoid = {"bias": -3.0, "bias_start": -8.0, "bias_steps": 10}
-    curves = base._curves(tiny.params(diffusion={"loss": {"sigmoid": sigmoid}}))
-    assert [float(curves(index)["bias"]) for index in (0, 4, 99)] == [-8.0, -6.0, -3.0]
+    net = made_network()
+    begun = base.base_run(
+        tiny.objective(params, net),
+        params.train,
+        None,
+        params.seed,
+        curves={"bias": TimeShiftedBias(-8.0, -3.0, 10)},
+    )
+    state, biases = begun.init(), []
+    for index in (0, 4, 99):
+        state, scalars = begun.step(state, some_batch(), index)
+        biases.append(float(scalars["bias"]))
+    assert biases == [-8.0, -6.0, -3.0]
 
 
 def test_an_update_that_is_not_finite_is_skipped_and_the_next_one_taken(run):
@@ -334,7 +345,7 @@ def test_a_run_may_start_at_given_weights_and_keep_some(run, unchecked):
     weights = jax.jit(net.init)(jax.random.key(7))
     before = jax.tree.map(np.array, weights)
     frozen = frozenset(name for name in weights if name.startswith("conditioning/"))
-    begun = base.base_run(params, net, None, start=Start(weights, frozen))
+    begun = tiny.base_run(params, net, None, start=Start(weights, frozen))
     state = begun.init()
     assert same(state["params"], weights)
     assert same(state["ema"], weights)

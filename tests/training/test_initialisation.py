@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sid2core import config
+from sid2core.conditioning import ConditionSpec
 from sid2core.config import build
 from sid2core.models import network
 from sid2core.models.fit import WeightsError
@@ -16,7 +17,8 @@ from tests import tiny
 
 
 def net(shape=(8, 8, 1), classes=10, **model):
-    return Network(build.network(tiny.params(model=model).model, shape, classes))
+    spec = ConditionSpec.of_classes(classes)
+    return Network(build.network(tiny.params(model=model).model, shape, spec))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def test_images_may_be_larger(saved):
     ("change", "words"),
     [
         ({"channels": [8, 24]}, "channels (8, 16) → (8, 24)"),
-        ({"classes": 7}, "num_classes 10 → 7"),
+        ({"classes": 7}, "condition label(classes=10) → label(classes=7)"),
         ({"shape": (8, 8, 3)}, "weights for 1 colours cannot serve 3"),
     ],
 )

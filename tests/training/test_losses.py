@@ -15,6 +15,7 @@ from sid2core.config import build
 from sid2core.diffusion import lowbit
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.training.base import Objective
+from tests import tiny
 from tests.training.test_base import PARAMS, SCHEDULE, Affine, asked, falling, time_of
 
 BIAS = -1.5
@@ -147,7 +148,9 @@ def test_gradients_are_finite_and_point_downhill(name, prediction):
     """On so many examples that times come close to both ends."""
     x, labels = examples((256, SIZE, 8, 2)), jnp.zeros(256, int)
     made, key, step = objective(name, prediction), jax.random.key(1), jnp.int32(0)
-    (value, _), gradient = jax.value_and_grad(made, has_aux=True)(PARAMS, x, labels, key, step)
+    (value, _), gradient = jax.value_and_grad(made, has_aux=True)(
+        PARAMS, x, tiny.labels(labels), key, step
+    )
     logsnr = made.network.asked[-1][1]
     assert float(logsnr.min()) < -10.5
     assert float(logsnr.max()) > 8.5
@@ -156,4 +159,4 @@ def test_gradients_are_finite_and_point_downhill(name, prediction):
     norm = math.sqrt(sum(float(part) ** 2 for part in gradient.values()))
     # The loss is quadratic in the parameters: a short step down the slope lowers it.
     shorter = {key: PARAMS[key] - 1e-3 * part / norm for key, part in gradient.items()}
-    assert float(made(shorter, x, labels, key, step)[0]) < float(value)
+    assert float(made(shorter, x, tiny.labels(labels), key, step)[0]) < float(value)

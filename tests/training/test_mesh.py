@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from sid2core import config
+from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.config import ParamsError, build, presets
-from sid2core.data.load.loader import Loader
+from sid2core.data.load.loader import Batch, Loader
 from sid2core.models.network import Network
 from sid2core.training import base, loop, mesh
 from sid2core.training.mesh import ONE_DEVICE
@@ -73,9 +74,9 @@ OPTIMISER = tiny.SECTIONS["train"]["optimiser"] | {"adam_eps": 1e-5}
 
 def run_on(where, dataset, **train):
     params = tiny.params(train={"steps": 20, "ema_decay": 0.5, "optimiser": OPTIMISER, **train})
-    network = perceptron(params, dataset.shape, dataset.num_classes)
+    network = perceptron(params, dataset.shape, dataset.condition)
     loader = Loader(dataset, params.train.batch_size, params.seed, sharding=where.batch)
-    return base.base_run(params, network, loader, where)
+    return tiny.base_run(params, network, loader, where)
 
 
 def runtime(**changes):
@@ -185,14 +186,18 @@ def test_state_a_device_falls_as_one_over_their_number(dataset):
 def argument_bytes(params, shape, count, classes=10):
     """Bytes of the state that a device of ``count`` holds, by XLA; nothing is allocated."""
     where = layout(1, count)
-    network = Network(build.network(params.model, shape, classes), build.execution(params.runtime))
-    first, step = base.compiled(params, network, where)
+    spec = ConditionSpec.of_classes(classes)
+    network = Network(build.network(params.model, shape, spec), build.execution(params.runtime))
+    objective = tiny.objective(params, network)
+    first, step = base.compiled(objective, params.train, params.seed, where)
     batch = where.batch
     count = params.train.batch_size
     arguments = (
         where.abstract(first),
-        jax.ShapeDtypeStruct((count, *shape), jnp.uint8, sharding=batch),
-        jax.ShapeDtypeStruct((count,), jnp.int32, sharding=batch),
+        Batch(
+            jax.ShapeDtypeStruct((count, *shape), jnp.uint8, sharding=batch),
+            Condition(label=jax.ShapeDtypeStruct((count,), jnp.int32, sharding=batch)),
+        ),
         jax.eval_shape(lambda: jax.random.key(0)),
     )
     analysis = step.lower(*arguments).compile().memory_analysis()

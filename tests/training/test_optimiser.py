@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sid2core import config
+from sid2core.conditioning import ConditionSpec
 from sid2core.config.build import network as network_of
 from sid2core.models.network import Network
 from sid2core.training import optimiser
@@ -176,7 +177,7 @@ def test_muon_trains_every_parameter_of_the_network():
             "optimiser": tiny.PARAMS["train"]["optimiser"] | {"name": "muon", "weight_decay": 0.1}
         }
     )
-    shapes = Network(network_of(params.model, (8, 8, 1), 10)).shapes()
+    shapes = Network(network_of(params.model, (8, 8, 1), ConditionSpec.of_classes(10))).shapes()
     matrices = optimiser._matrices(shapes)
     assert set(matrices) == set(shapes)
     muons = {name for name, numbers in matrices.items() if numbers is not None}

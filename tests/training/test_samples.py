@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sid2core.conditioning import ConditionSpec
 from sid2core.config import build
 from sid2core.models.network import Network
 from sid2core.training import samples
@@ -33,8 +34,13 @@ def test_a_grid_has_each_image_in_its_place(shape, factor):
 @pytest.fixture
 def drawn(tmp_path):
     params = tiny.params()
-    net = Network(build.network(params.model, (8, 8, 1), 10))
-    made = Samples.of(params, net, ONE_DEVICE, tmp_path / "kept", tmp_path / "shown")
+    spec = ConditionSpec.of_classes(10)
+    net = Network(build.network(params.model, (8, 8, 1), spec))
+    method = samples.method(tiny.objective(params, net), params.sampling)
+    condition = spec.asked(samples.COUNT)
+    made = Samples(
+        method, condition, params.seed, ONE_DEVICE, tmp_path / "kept", tmp_path / "shown"
+    )
     return made, {"ema": jax.jit(net.init)(jax.random.key(0))}
 
 

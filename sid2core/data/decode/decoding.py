@@ -95,13 +95,10 @@ class Recipe:
     @classmethod
     def of(cls, data: config.Data) -> Recipe:
         """As the parameters say; ``image_size`` and ``channels`` must be there."""
-        size = data.image_size
-        height, width = size if isinstance(size, list) else (size, size)
-        assert height is not None  # config.Data has seen to it
-        assert width is not None
+        assert data.sides is not None  # config.Data has checked it
         assert data.channels is not None
         return cls(
-            height, width, data.channels, data.crop, data.background, data.jpeg, data.max_pixels
+            *data.sides, data.channels, data.crop, data.background, data.jpeg, data.max_pixels
         )
 
     @property

@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sid2core.conditioning import ConditionSpec
 from sid2core.data.errors import DataError
 from sid2core.data.load import reading
 from sid2core.data.load.cache import Cache
@@ -32,6 +34,8 @@ class Dataset:
 
     groups: RowGroups
     cache_mib: float = _CACHE_MIB
+    spec: ConditionSpec | None = None
+    """The kinds of condition in the manifest; class labels alone for None."""
 
     @classmethod
     def open(cls, prepare: Artifact, split: str, cache_mib: float = _CACHE_MIB) -> Dataset:
@@ -39,6 +43,7 @@ class Dataset:
 
         Raises:
             DataError: the artifact has no such split, or a shard differs from what it says.
+            ConditionError: the manifest has a kind of condition that nobody registered.
         """
         facts, splits = prepare.facts, prepare.facts["splits"]
         if split not in splits:
@@ -52,7 +57,7 @@ class Dataset:
         )
         shards = Shards([prepare.path(name) for name in splits[split]["shards"]], layout)
         _check(shards, splits[split]["records"], str(prepare.folder))
-        return cls(shards, cache_mib)
+        return cls(shards, cache_mib, ConditionSpec.of_manifest(facts))
 
     @property
     def split(self) -> str:
@@ -68,6 +73,13 @@ class Dataset:
     def num_classes(self) -> int:
         """How many classes labels may name."""
         return len(self.class_names)
+
+    @property
+    def condition(self) -> ConditionSpec:
+        """What the records can be conditioned on."""
+        if self.spec is not None:
+            return self.spec
+        return ConditionSpec.of_classes(self.num_classes, self.class_names)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -88,6 +100,10 @@ class Dataset:
     def captions(self) -> tuple[str | None, ...]:
         """The caption of each record, read anew; the split must be one that has captions."""
         return tuple(self.groups.column("caption"))
+
+    def column(self, name: str) -> list[Any]:
+        """Another stored column of all records, read anew."""
+        return self.groups.column(name)
 
     @property
     def images(self) -> NDArray[np.uint8]:

@@ -1,7 +1,7 @@
 """Batches as a function of (seed, step), made while the device computes.
 
 Any step can be asked for at once, so a resumed run needs no state of its data. Which records make
-a batch, and how they are changed by chance, does not hang on how many processes share it.
+a batch, and how they are augmented, does not depend on how many processes share it.
 
 Host memory: the row groups in the dataset's cache (``runtime.cache_mib``, or those of one batch if
 that is more), ``runtime.prefetch`` + 1 batches, and 22 bytes a record for labels and order.
@@ -15,7 +15,7 @@ from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,6 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 from numpy.typing import NDArray
 
 from sid2core import config
+from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.data.errors import DataError
 from sid2core.data.load import shuffle
 from sid2core.data.load.augment import augmented
@@ -34,10 +35,11 @@ _log = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
-    """Raw images [b, h, w, c], or clips [b, f, h, w, c], and class indices [b]."""
+    """Raw images [b, h, w, c] or clips [b, f, h, w, c], and what they are conditioned on."""
 
-    images: jax.Array | NDArray[np.uint8]
-    labels: jax.Array | NDArray[np.int32]
+    examples: Any
+    """uint8, on the host or on devices."""
+    condition: Condition
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,16 @@ class Loader:
     and a batch may hold the end of one and the start of the next.
 
     Attributes:
-        dataset: where images come from.
+        dataset: the records.
         batch_size: images a step, of all processes together.
-        seed: what order and augmentation hang on.
-        augment: what is done to images by chance; nothing without it.
+        seed: of the order and of the augmentation.
+        augment: random changes of images; none without it.
         prefetch: how many batches :meth:`stream` makes ahead, in a thread; 0 makes each when asked.
         process_index: which process this is; JAX's own answer without it.
         process_count: how many share each batch; JAX's own answer without it.
         sharding: how the devices of all processes share a batch; without it, one device takes it
             whole, or where there are several processes, all devices equal parts.
+        condition: the kinds of condition to read; all that the dataset has, without it.
     """
 
     dataset: Dataset
@@ -67,6 +70,7 @@ class Loader:
     process_index: int | None = None
     process_count: int | None = None
     sharding: Sharding | None = None
+    condition: ConditionSpec | None = None
 
     def batch(self, step: int) -> Batch:
         """This process's rows of the batch of ``step`` (from 0), on the host."""
@@ -76,7 +80,8 @@ class Loader:
         if self.augment is not None:
             first = step * self.batch_size + mine.start
             images = augmented(images, self.augment, self.seed, first)
-        return Batch(images, self.dataset.labels[rows])
+        spec = self.dataset.condition if self.condition is None else self.condition
+        return Batch(*spec.read(self.dataset, rows, images))
 
     def indices(self, step: int) -> NDArray[np.int64]:
         """Which images make the whole batch of ``step``."""
@@ -85,8 +90,8 @@ class Loader:
     def stream(self, start: int, steps: int) -> Generator[Batch, None, None]:
         """The batches of ``steps`` steps from ``start`` on, on the devices, as uint8.
 
-        With several processes each is one global array. What fails in the thread is raised here,
-        when its batch is asked for. Closing the iterator ends the thread, after the batch it is at.
+        With several processes each array is a global one. An error in the thread is raised here,
+        when its batch is asked for. Closing the iterator ends the thread after its current batch.
 
         Raises:
             DataError: the devices cannot share a batch equally.
@@ -147,14 +152,17 @@ def placed(batch: Batch, size: int, sharding: Sharding | None = None) -> Batch:
         return jax.device_put(batch)
     if sharding is None:
         sharding = NamedSharding(Mesh(jax.devices(), ("data",)), PartitionSpec("data"))
-    shapes = [(size, *column.shape[1:]) for column in batch]
     try:
-        sharding.shard_shape(shapes[0])
+        sharding.shard_shape((size, *batch.examples.shape[1:]))
     except ValueError as error:
         msg = (
             f"a batch of {size} cannot be divided over {len(sharding.device_set)} devices "
             f"({error}): make train.batch_size and distill.batch_size multiples of their number"
         )
         raise DataError(msg) from None
-    make = jax.make_array_from_process_local_data
-    return Batch(*(make(sharding, *pair) for pair in zip(batch, shapes, strict=True)))
+
+    def whole(rows: NDArray[Any]) -> jax.Array:
+        shape = (size, *rows.shape[1:])
+        return jax.make_array_from_process_local_data(sharding, rows, shape)
+
+    return jax.tree.map(whole, batch)

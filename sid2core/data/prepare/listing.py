@@ -11,7 +11,7 @@ from sid2core.data.errors import DataError
 from sid2core.data.load.shards import Layout
 from sid2core.data.prepare import splits
 from sid2core.data.prepare.counts import Reject, Tally
-from sid2core.data.sources import protocol, registry
+from sid2core.data.sources import opening, protocol
 from sid2core.data.sources.protocol import Entry, Source
 
 _SHOWN = 5
@@ -56,11 +56,11 @@ def parts(data: config.Data, seed: int) -> list[Part]:
         DataError: nothing is found, a class has nothing to train on, no image is left to judge by,
             or two sources' classes differ.
     """
-    train, held_out = registry.opened(data)
+    train, held_out = opening.opened(data)
     if held_out is None:
         made = _divided(train, data.train_fraction, seed)
     else:
-        _check_same_classes(train, held_out)
+        _check_same_classes(train, held_out, data.source.name)
         made = [
             _part(split, source, protocol.listed(source), seed)
             for split, source in zip(splits.SPLITS, (train, held_out), strict=True)
@@ -115,18 +115,19 @@ def told(rejects: Sequence[Reject]) -> str:
     return "; ".join(shown) + ("; …" if len(example) > _SHOWN else "")
 
 
-def _check_same_classes(train: Source, held_out: Source) -> None:
+def _check_same_classes(train: Source, held_out: Source, name: str) -> None:
     ours, theirs = set(train.class_names), set(held_out.class_names)
     if train.class_names == held_out.class_names:
         return
     only = [
-        f"{len(names)} only in data.{key} ({', '.join(sorted(names)[:_SHOWN])})"
+        f"{len(names)} only in {key} ({', '.join(sorted(names)[:_SHOWN])})"
         for key, names in (("path", ours - theirs), ("eval_path", theirs - ours))
         if names
     ] or ["the same in another order"]
     msg = (
-        f"data.path has {len(ours)} classes and data.eval_path {len(theirs)}: {'; '.join(only)}; "
+        f"{protocol.key_of(name, 'path')} has {len(ours)} classes and eval_path {len(theirs)}: "
+        f"{'; '.join(only)}; "
         "labels follow the classes' names: rename, add or remove classes until both agree, or name "
-        "them in data.class_names"
+        "them in class_names"
     )
     raise DataError(msg)

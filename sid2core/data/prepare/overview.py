@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sid2core import atomic
+from sid2core.conditioning import ConditionSpec
 from sid2core.data.load.reading import Shards
 from sid2core.data.load.shards import Layout
 from sid2core.data.prepare.counts import BRIGHTNESS_BINS
@@ -35,11 +36,15 @@ def facts(parts: Sequence[Part]) -> dict[str, Any]:
     Mean and standard deviation are of raw values, by channel.
     """
     source = parts[0].source
-    return {
+    found = {
         "shape": list(source.shape),
         "class_names": list(source.class_names),
         "captioned": source.captioned,
         "decoding": dict(source.facts),
+    }
+    return {
+        **found,
+        "condition": ConditionSpec.of_data(found).to_json(),
         "splits": {
             part.split: {
                 "records": part.tally.records,

@@ -24,6 +24,7 @@ from sid2core.data.load import shards
 from sid2core.data.prepare import listing, workers
 from sid2core.data.prepare.counts import Reject, Tally
 from sid2core.data.prepare.listing import Part
+from sid2core.data.prepare.workers import Workers
 from sid2core.data.sources import protocol
 from sid2core.data.sources.protocol import Entry, Record, Source
 from sid2core.pipeline import progress
@@ -52,7 +53,7 @@ class Job:
         return Tally.from_json(json.loads(self.tally_path.read_text(encoding="utf-8")))
 
 
-def write(parts: Sequence[Part], folder: Path, data: config.Data) -> None:
+def write(parts: Sequence[Part], folder: Path, data: config.Data, pool: Workers) -> None:
     """Write the shards of all parts into the work folder; tallies and names go into the parts.
 
     Memory is bounded by one row group's bytes (``data.row_group_records`` images), two images or
@@ -77,7 +78,7 @@ def write(parts: Sequence[Part], folder: Path, data: config.Data) -> None:
     limit.check(rejects)
     initial = total - sum(len(job.entries) for job in todo)
     with progress.bar(total, "prepare", "image", initial=initial) as bar:
-        for entries, found in workers.spread(write_shard, todo, data):
+        for entries, found in workers.spread(write_shard, todo, pool):
             rejects += found
             limit.check(rejects)
             bar.update(entries)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
-from sid2core import config
 from sid2core.data.errors import DataError
 
 Job = TypeVar("Job")
@@ -21,30 +21,41 @@ _AHEAD = 2
 _DASK_SECONDS = 20
 
 
+@dataclass(frozen=True)
+class Workers:
+    """How many processes work, or a Dask scheduler whose workers do."""
+
+    count: int | None = None
+    """None is one per core."""
+    dask_address: str | None = None
+
+
 def spread(
-    work: Callable[[Job], Result], jobs: Sequence[Job], data: config.Data
+    work: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    workers: Workers,
 ) -> Iterator[Result]:
     """``work(job)`` of every job, in the order in which they come to an end.
 
     Args:
         work: a function of a module, so that it can be pickled by name.
         jobs: handed out, and pickled, as workers come free.
-        data: its ``dask_address``, else its ``workers``, one a core where that is null; no more
-            than there are jobs, and a single one is this process itself.
+        workers: never more than there are jobs; a single one is this process itself.
 
     Raises:
         DataError: a worker died, or there is no Dask scheduler at the address.
     """
-    count = min(data.workers or _cores(), len(jobs))
-    if data.dask_address is None and count <= 1:
+    count = min(workers.count or _cores(), len(jobs))
+    if workers.dask_address is None and count <= 1:
         yield from map(work, jobs)
         return
-    chosen = _processes(count) if data.dask_address is None else _dask(data.dask_address)
-    with chosen as (executor, workers):
+    address = workers.dask_address
+    chosen = _processes(count) if address is None else _dask(address)
+    with chosen as (executor, working):
         pending: set[Future[Result]] = set()
         for job in jobs:
             pending.add(executor.submit(work, job))
-            if len(pending) >= _AHEAD * workers:
+            if len(pending) >= _AHEAD * working:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from map(_result, done)
         while pending:
@@ -65,7 +76,7 @@ def _result(future: Future[Result]) -> Result:
     except BrokenProcessPool as error:
         msg = (
             "a process that decodes images died, most likely for want of memory; finished shards "
-            "are kept: lower data.workers or data.row_group_records and run again"
+            "are kept: lower runtime.workers or data.row_group_records and run again"
         )
         raise DataError(msg) from error
 
@@ -98,12 +109,12 @@ def _dask(address: str) -> Iterator[tuple[Executor, int]]:
     try:
         from distributed import Client  # an extra: most machines do without
     except ImportError as error:
-        msg = "data.dask_address is set, but Dask is not installed: pip install 'sid2[dask]'"
+        msg = "runtime.dask_address is set, but Dask is not installed: pip install 'sid2[dask]'"
         raise DataError(msg) from error
     try:
         client = Client(address, timeout=_DASK_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
-        msg = f"no Dask scheduler answers at data.dask_address {address} ({error})"
+        msg = f"no Dask scheduler answers at runtime.dask_address {address} ({error})"
         raise DataError(f"{msg}; start one (dask scheduler), or set the key to null") from error
     with client:
         workers = sum(client.nthreads().values())

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sid2core import config
+from sid2core.config.data import Labelled
 from sid2core.data.decode.decoding import Decoded, Recipe
 from sid2core.data.errors import DataError
 from sid2core.data.sources import classes
-from sid2core.data.sources.protocol import Content, Entry
+from sid2core.data.sources.protocol import Content, Entry, beside, key_of
 from sid2core.data.storage import npy, paths
 
 _IMAGES = ("images", "arr_0")
@@ -37,17 +39,24 @@ class Arrays(Decoded):
     fixed: bool = False
     grouped: bool = False
 
+    @classmethod
+    def of(cls, settings: Labelled, *, data: config.Data, part: str) -> Arrays:
+        """The source ``arrays``: the file at the parameter ``part``."""
+        key, path = key_of(data.source.name, part), paths.plain(getattr(settings, part))
+        return cls(path, Recipe.of(data), key, settings.labels, settings.class_names)
+
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
         """Those of ``class_file``; else the labels found, sorted."""
         if self.class_file is not None:
-            return classes.read_names(self.class_file)
+            return classes.read_names(self.class_file, beside(self.parameter, "class_names"))
         return classes.ordered(self._labels() or ())
 
     def index(self) -> list[Entry]:
         """Every row, in order."""
         raw, names = self._labels(), self.class_names
-        labels = classes.Labels(names, listed=self.class_file is not None, labelled=raw is not None)
+        listed, labelled = self.class_file is not None, raw is not None
+        labels = classes.Labels(names, self.parameter, listed=listed, labelled=labelled)
         entries = []
         for row in range(self._images.shape[0]):
             label, problem = labels.of(None if raw is None else raw[row])
@@ -101,12 +110,13 @@ class Arrays(Decoded):
         if self.path.endswith(".npz"):
             found = npy.located(self.path, _LABELS)
         if found is None and self.label_file is not None:
-            where = f"data.labels {self.label_file}"
+            key = beside(self.parameter, "labels")
+            where = f"{key} {self.label_file}"
             if not self.label_file.endswith(".npy"):
                 msg = f"{where} is no .npy file: save the labels by np.save"
                 raise DataError(msg)
             if not paths.exists(self.label_file):
-                raise paths.missing(self.label_file, "data.labels", "an .npy file")
+                raise paths.missing(self.label_file, key, "an .npy file")
             found = npy.located(self.label_file)
         if found is None:
             return None

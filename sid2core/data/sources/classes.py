@@ -8,14 +8,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from sid2core import conditioning
 from sid2core.data.errors import DataError
-from sid2core.data.sources.protocol import Entry, is_text
+from sid2core.data.sources.protocol import Entry, beside, is_text
 from sid2core.data.storage import paths
 
 Raw = int | str | None
 """How a source tells a label: by number, by name, or not at all."""
 
-UNLABELLED = "unlabelled"
+UNLABELLED = conditioning.UNLABELLED[0]
 """The one class of images that come without labels."""
 
 _log = logging.getLogger(__name__)
@@ -25,20 +26,24 @@ _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _BOXES = re.compile(r"(n\d{8})(\s+\d+){4}(\s+n\d{8}(\s+\d+){4})*\s*")
 
 
-def read_names(path: str) -> tuple[str, ...]:
-    """The names in a file of ``data.class_names``, one a line, in the order of their labels.
+def read_names(path: str, key: str) -> tuple[str, ...]:
+    """The names in a text file, one per line, in the order of their labels.
+
+    Args:
+        path: the file.
+        key: the parameter that names it.
 
     Raises:
         DataError: it is not there, no text, names nothing, or one class twice.
     """
-    lines = (line.strip() for line in paths.text(path, "data.class_names").splitlines())
+    lines = (line.strip() for line in paths.text(path, key).splitlines())
     names = tuple(line for line in lines if line)
     if not names:
-        msg = f"data.class_names {path} is empty; expected the names of the classes, one a line"
+        msg = f"{key} {path} is empty; expected the names of the classes, one a line"
         raise DataError(msg)
     twice = [name for name, count in Counter(map(identity, names)).items() if count > 1]
     if twice:
-        msg = f"data.class_names {path} names {twice[0]!r} twice; each class has one line"
+        msg = f"{key} {path} names {twice[0]!r} twice; each class has one line"
         raise DataError(msg)
     return names
 
@@ -49,37 +54,37 @@ def identity(name: str) -> str:
     return synset[0] if synset else name
 
 
-def read_labels(path: str) -> dict[str, str]:
-    """The class of each file that a CSV of ``name,class`` names (``data.labels``).
+def read_labels(path: str, key: str) -> dict[str, str]:
+    """The class of each file that a CSV of ``name,class`` names.
 
     Of ImageNet's ``n03995372 85 1 499 272``, a class and the box around it, the class counts.
     A header names a file that is not there, and so does no harm.
+
+    Args:
+        path: the CSV.
+        key: the parameter that names it.
 
     Raises:
         DataError: it is not there or no such CSV, or gives a file two classes.
     """
     found: dict[str, str] = {}
     try:
-        for number, row in enumerate(csv.reader(_lines(path)), start=1):
+        for number, row in enumerate(csv.reader(paths.text(path, key).splitlines()), start=1):
             if not row:
                 continue
             if len(row) < 2:
-                msg = f"data.labels {path}, line {number}: found {row[0]!r}; expected name,class"
+                msg = f"{key} {path}, line {number}: found {row[0]!r}; expected name,class"
                 raise DataError(msg)
             name, label = row[0].strip().removeprefix("./"), row[1].strip()
             boxes = _BOXES.fullmatch(label)
             label = boxes[1] if boxes else label
             if found.setdefault(name, label) != label:
-                msg = f"data.labels {path}, line {number}: {name} is {label!r} here and "
+                msg = f"{key} {path}, line {number}: {name} is {label!r} here and "
                 raise DataError(f"{msg}{found[name]!r} before; give it one class")
     except csv.Error as error:
-        msg = f"data.labels {path} is no CSV ({error}); expected lines of name,class"
+        msg = f"{key} {path} is no CSV ({error}); expected lines of name,class"
         raise DataError(msg) from error
     return found
-
-
-def _lines(path: str) -> list[str]:
-    return paths.text(path, "data.labels").splitlines()
 
 
 def looked_up(labels: Mapping[str, str], path: str) -> str | None:
@@ -118,12 +123,16 @@ def ordered(found: Iterable[Raw]) -> tuple[str, ...]:
 class Labels:
     """From what a source tells of a label to the label itself.
 
-    Where names are ``listed`` (in ``data.class_names``, or by the source) a number counts them;
-    else they are those found, and a number is a name like any other.
+    Where names are ``listed`` (in ``class_names``, or by the source) a number counts them;
+    else they are those found, and a number is a name like any other. ``parameter`` is the key of
+    the source's path.
     """
 
-    def __init__(self, names: Sequence[str], *, listed: bool, labelled: bool = True) -> None:
+    def __init__(
+        self, names: Sequence[str], parameter: str, *, listed: bool, labelled: bool = True
+    ) -> None:
         self._names, self._listed, self._labelled = names, listed, labelled
+        self._key = beside(parameter, "class_names")
         self._by_name = numbers(names)
 
     def of(self, raw: Raw) -> tuple[int, str | None]:
@@ -136,11 +145,7 @@ class Labels:
             reason = f"label {raw}; there are classes 0 to {len(self._names) - 1}"
             return (raw, None) if inside else (-1, reason)
         label = self._by_name.get(str(raw))
-        return (
-            (-1, f"its class {raw!r} is not in data.class_names")
-            if label is None
-            else (label, None)
-        )
+        return (-1, f"its class {raw!r} is not in {self._key}") if label is None else (label, None)
 
 
 def settled(

@@ -16,11 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sid2core import config
+from sid2core.config.data import Frames as FramesSettings
+from sid2core.config.data import Labelled
 from sid2core.data.decode import decoding
 from sid2core.data.decode.decoding import Decoded, Recipe
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.sources import classes
-from sid2core.data.sources.protocol import Content, Entry, is_text
+from sid2core.data.sources.protocol import Content, Entry, beside, is_text, key_of
 from sid2core.data.storage import paths
 from sid2core.data.storage.archives import TarTree, ZipTree
 from sid2core.data.storage.trees import ROOT, Item, LocalTree, RemoteTree, Tree, walk
@@ -72,7 +75,7 @@ def imagenet(path: str, parameter: str) -> Tree:
     found = tree.scan(ROOT)
     if any(item.is_folder and re.fullmatch(SYNSET, item.name) for item in found):
         return tree
-    part = "val" if parameter == "data.eval_path" else "train"
+    part = "val" if parameter.endswith(".eval_path") else "train"
     name = f"ILSVRC2012_img_{part}.tar"
     packed = any(item.path == name for item in found)
     return TarTree(paths.join(tree.root, name)) if packed else tree
@@ -97,11 +100,25 @@ class Folder(Decoded):
     fixed: bool = False
     grouped: bool = False
 
+    @classmethod
+    def of(cls, settings: Labelled, *, data: config.Data, part: str) -> Folder:
+        """The source ``folder``: the tree at the parameter ``part``."""
+        key = key_of(data.source.name, part)
+        tree = planted(getattr(settings, part), key, "<class>/<image>")
+        return cls(tree, Recipe.of(data), key, settings.labels, settings.class_names)
+
+    @classmethod
+    def of_imagenet(cls, settings: Labelled, *, data: config.Data, part: str) -> Folder:
+        """The source ``imagenet``: its tars or its extracted tree at the parameter ``part``."""
+        key = key_of(data.source.name, part)
+        tree = imagenet(getattr(settings, part), key)
+        return cls(tree, Recipe.of(data), key, settings.labels, settings.class_names, SYNSET)
+
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
         """Those of ``class_file``; else those that labels and folders tell of, sorted."""
         if self.class_file is not None:
-            return classes.read_names(self.class_file)
+            return classes.read_names(self.class_file, beside(self.parameter, "class_names"))
         if self.label_file is not None:
             return classes.ordered(name for _, name in self._classed())
         return tuple(sorted(self._folders())) or (classes.UNLABELLED,)
@@ -109,7 +126,7 @@ class Folder(Decoded):
     def index(self) -> list[Entry]:
         """Every file, class by class, sorted by name at every level."""
         alone = self._alone()
-        labels = classes.Labels(self.class_names, listed=False, labelled=not alone)
+        labels = classes.Labels(self.class_names, self.parameter, listed=False, labelled=not alone)
         entries = []
         for item, name in self._classed():
             label, problem = labels.of(name)
@@ -190,15 +207,20 @@ class Folder(Decoded):
         alone = self.label_file is None and not any(item.is_folder for item in self._tops())
         if alone and self.pattern != ".*":
             msg = (
-                f"{self._where} holds no folder such as n01440764, and data.labels is null: set it "
-                "to LOC_val_solution.csv (lines of name,synset) for validation images that lie flat"
+                f"{self._where} holds no folder such as n01440764, and {self._labels_key} is "
+                "null: set it to LOC_val_solution.csv (lines of name,synset) for validation images "
+                "that lie flat"
             )
             raise DataError(msg)
         return alone
 
     def _classed(self) -> Iterator[tuple[Item, classes.Raw]]:
         """Every file, with what is told of its class."""
-        labels = {} if self.label_file is None else classes.read_labels(self.label_file)
+        labels = (
+            {}
+            if self.label_file is None
+            else classes.read_labels(self.label_file, self._labels_key)
+        )
         for top in self._tops():
             below = walk(self.tree, top) if top.is_folder else [top]
             files = [item for item in below if not item.is_folder]
@@ -207,9 +229,15 @@ class Folder(Decoded):
             for item, name in zip(files, given, strict=True):
                 yield item, top.name if inherited else classes.parsed(name or "")
 
+    @property
+    def _labels_key(self) -> str:
+        return beside(self.parameter, "labels")
+
     def _unlabelled(self) -> str:
         """Why a file has no class."""
-        return _BARE if self.label_file is None else f"data.labels does not name it, and {_BARE}"
+        if self.label_file is None:
+            return _BARE
+        return f"{self._labels_key} does not name it, and {_BARE}"
 
 
 @dataclass(frozen=True)
@@ -229,6 +257,13 @@ class Frames(Decoded):
     captioned: bool = False
     fixed: bool = False
     grouped: bool = False
+
+    @classmethod
+    def of(cls, settings: FramesSettings, *, data: config.Data, part: str) -> Frames:
+        """The source ``frames``: the tree at the parameter ``part``."""
+        key = key_of(data.source.name, part)
+        tree = planted(getattr(settings, part), key, "<class>/<clip>/<frame image>")
+        return cls(tree, Recipe.of(data), key, settings.frames, settings.frame_stride)
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -250,7 +285,7 @@ class Frames(Decoded):
                 label = numbers.get(top.name, -1) if top.is_folder else -1
                 entries.append(Entry(item.path, label, item.place, problem=problem))
         where = f"{self.parameter} {self.tree.root}"
-        cure = "give each clip a folder, or set data.source to folder for single images"
+        cure = "give each clip a folder, or set data.source.name to folder for single images"
         layout = "<class>/<clip>/<frame image>"
         return classes.settled(entries, self.class_names, where, layout, cure)
 

@@ -16,10 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
+from sid2core import config
+from sid2core.config.data import Named
 from sid2core.data.decode.decoding import Decoded, Recipe
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.sources import classes
-from sid2core.data.sources.protocol import GROUPS_AT_HAND, Content, Entry
+from sid2core.data.sources.protocol import GROUPS_AT_HAND, Content, Entry, beside, key_of
 from sid2core.data.storage import globbing, paths
 from sid2core.data.storage.globbing import File
 
@@ -77,11 +79,17 @@ class Parquet(Decoded):
     fixed: bool = False
     grouped: bool = True
 
+    @classmethod
+    def of(cls, settings: Named, *, data: config.Data, part: str) -> Parquet:
+        """The source ``parquet``: the files at the parameter ``part``."""
+        key, path = key_of(data.source.name, part), paths.plain(getattr(settings, part))
+        return cls(path, Recipe.of(data), key, settings.class_names)
+
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
         """Those of ``class_file``; else those in the schema; else the labels found, sorted."""
         if self.class_file is not None:
-            return classes.read_names(self.class_file)
+            return classes.read_names(self.class_file, beside(self.parameter, "class_names"))
         if self._columns.names is not None:
             return self._columns.names
         groups = (group for file in self._files() for group in self._groups(file))
@@ -96,7 +104,7 @@ class Parquet(Decoded):
         """Every row, file by file; those of a row group that cannot be read say so."""
         listed = self.class_file is not None or self._columns.names is not None
         labelled = self._columns.labels is not None
-        labels = classes.Labels(self.class_names, listed=listed, labelled=labelled)
+        labels = classes.Labels(self.class_names, self.parameter, listed=listed, labelled=labelled)
         entries = list[Entry]()
         ordinal = 0
         for file in self._files(everything=True):
@@ -163,10 +171,9 @@ class Parquet(Decoded):
         names = sorted({split[1] for split in splits if split}, key=_SPLITS.index)
         if len(names) > 1:
             told = ", ".join(sorted(names))
-            msg = (
-                f"{self._where} holds files of several splits ({told}): set data.path to a pattern"
-            )
-            raise DataError(f"{msg} such as {names[0]}-*, and data.eval_path to {names[1]}-*")
+            keys = [beside(self.parameter, part) for part in ("path", "eval_path")]
+            msg = f"{self._where} holds files of several splits ({told}): set {keys[0]} to a "
+            raise DataError(f"{msg}pattern such as {names[0]}-*, and {keys[1]} to {names[1]}-*")
         return found if everything else files
 
     def _groups(self, file: File) -> Iterator[Group]:
@@ -209,7 +216,8 @@ class Parquet(Decoded):
             label, (here, there) = next((n, p) for n, p in enumerate(pairs) if p[0] != p[1])
             here, there = f"have {here!r} as class {label}", repr(there)
         msg = f"{self.parameter} {file.path}: its labels {here}, and those of "
-        cure = "write all files alike, or name the classes in data.class_names"
+        key = beside(self.parameter, "class_names")
+        cure = f"write all files alike, or name the classes in {key}"
         raise DataError(f"{msg}{self._files()[0].path} {there}: {cure}")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Protocol, runtime_checkable
 
+from sid2core.config import SOURCES
 from sid2core.data.errors import DataError, Unusable
 
 GROUPS_AT_HAND = 4
@@ -58,6 +59,16 @@ class Record:
     size: tuple[int, int]
     """Width and height of the picture that it was made from."""
     caption: str | None = None
+
+
+def key_of(name: str, part: str) -> str:
+    """The parameter ``part`` of the source ``name``, such as ``data.source.folder.path``."""
+    return f"{SOURCES.key}.{name}.{part}"
+
+
+def beside(parameter: str, part: str) -> str:
+    """The parameter ``part`` in the same section as ``parameter``."""
+    return f"{parameter.rpartition('.')[0]}.{part}"
 
 
 @runtime_checkable
@@ -122,7 +133,7 @@ def listed(source: Source) -> list[Entry]:
     """
     entries = list(source.index())
     if not entries:
-        msg = f"{source!r} lists no image; choose another data.source"
+        msg = f"{source!r} lists no image; choose another data.source.name"
         raise DataError(msg)
     classes, seen = len(source.class_names), set[str]()
     for row, entry in enumerate(entries):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sid2core import config
+from sid2core.config.data import Shapes as ShapesSettings
 from sid2core.data.sources import scenes
 from sid2core.data.sources.protocol import Content, Entry
 
@@ -29,14 +30,10 @@ class Shapes:
     grouped: bool = False
 
     @classmethod
-    def of(cls, data: config.Data) -> Shapes:
-        """As the parameters say; ``count`` and ``image_size`` must be there."""
-        size = data.image_size
-        height, width = size if isinstance(size, list) else (size, size)
-        assert data.count is not None  # config.Data has seen to it
-        assert height is not None
-        assert width is not None
-        return cls(data.count, height, width)
+    def of(cls, settings: ShapesSettings, *, data: config.Data, part: str) -> Shapes:
+        """As many as ``settings`` say, of ``data.image_size``."""
+        assert data.sides is not None  # config.Data has checked it
+        return cls(settings.count, *data.sides)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, NamedTuple
 
+from sid2core import config
+from sid2core.config.data import Named
 from sid2core.data.decode import decoding
 from sid2core.data.decode.decoding import Decoded, Recipe
 from sid2core.data.errors import Unusable
 from sid2core.data.sources import classes
-from sid2core.data.sources.protocol import Content, Entry, is_text
+from sid2core.data.sources.protocol import Content, Entry, beside, is_text, key_of
 from sid2core.data.storage import archives, globbing, paths, tars
 from sid2core.data.storage.globbing import File
 from sid2core.data.storage.tars import Member
@@ -61,11 +63,17 @@ class WebDataset(Decoded):
     fixed: bool = False
     grouped: bool = False
 
+    @classmethod
+    def of(cls, settings: Named, *, data: config.Data, part: str) -> WebDataset:
+        """The source ``webdataset``: the shards at the parameter ``part``."""
+        key, path = key_of(data.source.name, part), paths.plain(getattr(settings, part))
+        return cls(path, Recipe.of(data), key, settings.class_names)
+
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
         """Those of ``class_file``; else the labels found, sorted."""
         if self.class_file is not None:
-            return classes.read_names(self.class_file)
+            return classes.read_names(self.class_file, beside(self.parameter, "class_names"))
         return classes.ordered(sample.raw for sample in self._samples() if sample.raw is not None)
 
     @functools.cached_property
@@ -77,7 +85,8 @@ class WebDataset(Decoded):
         """Every sample, shard by shard, in the shard's order."""
         samples, names = self._samples(), self.class_names
         labelled = any(sample.raw is not None for sample in samples)
-        labels = classes.Labels(names, listed=self.class_file is not None, labelled=labelled)
+        listed = self.class_file is not None
+        labels = classes.Labels(names, self.parameter, listed=listed, labelled=labelled)
         entries = []
         for sample in samples:
             label, problem = labels.of(sample.raw)

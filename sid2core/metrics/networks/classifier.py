@@ -15,10 +15,10 @@ _GROUPS = 8  # at most: group norm of few channels falls back to their greatest 
 
 
 class Classifier(nnx.Module):
-    """Stages of 3×3 convolution, group norm and gelu, halved in size between; features; logits.
+    """Stages of 3×3 convolutions, group norm and gelu; each stage but the first halves the size.
 
-    Nothing in it depends on other images of a batch. Sizes need not be powers of two: a stage
-    halves upward, down to 1.
+    An image's outputs are independent of the other images of a batch. A stage rounds half a size
+    up, so sizes need not be powers of two.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Classifier(nnx.Module):
         num_classes: int,
         rngs: nnx.Rngs,
     ) -> None:
-        """One entry of ``channels`` a stage."""
+        """One entry of ``channels`` for each stage."""
         widths = [in_channels, *channels]
         self.stages = nnx.List(
             [
@@ -42,7 +42,7 @@ class Classifier(nnx.Module):
         self.head = _linear(feature_size, num_classes, rngs)
 
     def __call__(self, x: Image) -> tuple[Features, Array]:
-        """Features [b, d] (gelu of the hidden layer over the mean of all places), logits [b, k]."""
+        """Features [b, d] (gelu of the hidden layer after a mean over positions), logits [b, k]."""
         for stage in self.stages:
             x = stage(x)
         features = nnx.gelu(self.hidden(x.mean(axis=(1, 2))))
@@ -63,7 +63,7 @@ class Stage(nnx.Module):
         return nnx.gelu(self.conv_norm(self.conv(x)))
 
 
-# Full float32 everywhere: an accelerator's shortened float32 would move the features by 5e-4.
+# Full float32 everywhere: the reduced precision of accelerators changes features by 5e-4.
 def _conv(width: int, out: int, stride: int, rngs: nnx.Rngs) -> nnx.Conv:
     return nnx.Conv(
         width,
@@ -77,7 +77,7 @@ def _conv(width: int, out: int, stride: int, rngs: nnx.Rngs) -> nnx.Conv:
 
 
 def _kernel(key: Array, shape: Sequence[int], dtype: Any) -> Array:
-    """Normal of variance 1 / fan-in, drawn flat: XLA needs seconds to compile a draw of rank 4."""
+    """Normal of variance 1 / fan-in, sampled flat: XLA compiles rank 4 for seconds."""
     flat = jax.random.normal(key, (math.prod(shape),), dtype)
     return (flat / math.sqrt(math.prod(shape[:-1]))).reshape(shape)
 

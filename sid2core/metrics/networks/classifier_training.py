@@ -1,4 +1,4 @@
-"""Trains the feature extractor on the train split, and describes both splits by it."""
+"""Trains the data set's own feature extractor, a classifier of the train split."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ import optax
 from flax import nnx
 
 from sid2core import config, rng
+from sid2core.conditioning import ConditionSpec
 from sid2core.data.load import pixels
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Batch, Loader
 from sid2core.metrics.errors import MetricsError
-from sid2core.metrics.networks.own import Architecture, Extractor
-from sid2core.metrics.statistics import FeatureStatistics
+from sid2core.metrics.networks.own import Architecture, OwnExtractor
 from sid2core.pipeline import progress
 from sid2core.typing import Array, Image
 
-_POINTS = 100  # of the curve, at most: enough to see, few enough to read
-_CHUNK = 256  # images described at once: bounds memory
+_POINTS = 100  # of the curve, at most
 
 
 @dataclass(frozen=True)
 class Point:
-    """Means over the steps since the point before."""
+    """Means over the steps since the previous point."""
 
     step: int
     loss: float
@@ -39,14 +38,14 @@ class Point:
 
 def train(
     dataset: Dataset, settings: config.Reference, seed: int, prefetch: int = 0
-) -> tuple[Extractor, list[Point]]:
+) -> tuple[OwnExtractor, list[Point]]:
     """Train a classifier with AdamW, cosine decay to zero, label smoothing and random shifts.
 
-    The result is a function of the arguments (but ``prefetch``, the batches made ahead) and the
-    device.
+    The result depends only on the device and the arguments, except ``prefetch``, the number of
+    batches made ahead.
 
     Raises:
-        MetricsError: the images are no images, or the loss is no longer finite.
+        MetricsError: the examples are not images, or the loss is no longer finite.
     """
     architecture = _architecture(dataset, settings)
     base = rng.key(seed, "reference")
@@ -58,7 +57,8 @@ def train(
     )
     state = (weights, optimiser.init(weights))
     step = jax.jit(_step(graph, optimiser, settings, dataset.num_classes), donate_argnums=0)
-    loader = Loader(dataset, settings.batch_size, seed, prefetch=prefetch)
+    classes = ConditionSpec.of_classes(dataset.num_classes)
+    loader = Loader(dataset, settings.batch_size, seed, prefetch=prefetch, condition=classes)
     history = np.empty((settings.steps, 2))
     with (
         closing(loader.stream(0, settings.steps)) as batches,
@@ -74,18 +74,7 @@ def train(
                 )
                 raise MetricsError(msg)
             bar.update()
-    return Extractor(architecture, jax.device_get(state[0])), _curve(history)
-
-
-def describe(extractor: Extractor, dataset: Dataset) -> tuple[FeatureStatistics, float]:
-    """The statistics of a split's features, and the share of its images whose class is seen."""
-    statistics = FeatureStatistics.of(np.empty((0, extractor.architecture.feature_size)))
-    hits = 0
-    for images, labels in dataset.chunks(_CHUNK):
-        features, logits = extractor.features(images)
-        statistics = statistics.merge(FeatureStatistics.of(features))
-        hits += int((logits.argmax(axis=-1) == labels).sum())
-    return statistics, hits / len(dataset)
+    return OwnExtractor(architecture, jax.device_get(state[0])), _curve(history)
 
 
 def _architecture(dataset: Dataset, settings: config.Reference) -> Architecture:
@@ -117,8 +106,10 @@ def _step(
 
     def step(state: Any, batch: Batch, key: Array) -> tuple[Any, Array]:
         weights, slots = state
-        x = shifted(pixels.to_unit(batch.images), key, settings.max_shift)
-        (value, accuracy), slope = jax.value_and_grad(loss, has_aux=True)(weights, x, batch.labels)
+        x = shifted(pixels.to_unit(batch.examples), key, settings.max_shift)
+        (value, accuracy), slope = jax.value_and_grad(loss, has_aux=True)(
+            weights, x, batch.condition.label
+        )
         with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
             updates, slots = optimiser.update(slope, slots, weights)
         return (optax.apply_updates(weights, updates), slots), jnp.stack([value, accuracy])

@@ -1,24 +1,23 @@
-"""DINOv2: the extractor of FD-DINOv2, the class token of ViT-L/14 without registers.
+"""DINOv2, the extractor of FD-DINOv2: the class token of ViT-L/14 without registers.
 
-The protocol is that of arXiv 2306.04675 (layer6ai-labs/dgm-eval, its defaults): images resized to
-224×224 by Pillow's bicubic, antialiased and rounded to uint8, then (x/255 - mean) / std of
-ImageNet. EDM2 resizes in float instead and calls the results almost the same; its published
-statistics are of that resize. The network is that of arXiv 2304.07193, its position embedding
+The protocol is that of arXiv 2306.04675 (layer6ai-labs/dgm-eval, its defaults): images are resized
+to 224×224 by Pillow's bicubic filter with antialias and rounded to uint8, then (x/255 - mean) / std
+of ImageNet. EDM2 resizes in float instead and reports almost the same results; its published
+statistics are of that resize. The network is that of arXiv 2304.07193. Its position embedding is
 resized as the original code does: bicubic, without antialias, by the scale (16 + 0.1) / 37.
 
-The weights are the user's: Hugging Face's safetensors or Meta's ``.pth``. They are told apart by
-their names, and give one digest.
+The user supplies the weights: Hugging Face's safetensors or Meta's ``.pth``. The names of the
+tensors tell them apart, and both give one digest.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +26,12 @@ from jax.sharding import NamedSharding
 from numpy.typing import NDArray
 from PIL import Image
 
+from sid2core.config.evaluation import Weights
 from sid2core.metrics.errors import MetricsError
-from sid2core.metrics.networks import pretrained, weights
-from sid2core.metrics.networks.resize import check_images
+from sid2core.metrics.networks import pretrained
+from sid2core.metrics.networks.batching import Batching
+from sid2core.metrics.networks.pretrained import WEIGHTS, Pretrained
+from sid2core.metrics.networks.protocol import POOL, Files
 from sid2core.metrics.networks.torchfile import Tensors
 from sid2core.metrics.networks.weights import Published
 from sid2core.typing import Array, Float
@@ -51,6 +53,8 @@ PUBLISHED = (
         "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
     ),
 )
+BATCH_SIZE = 32
+"""Images that a device takes at once."""
 _SIZE = 224
 _PATCH = 14
 _GRID = _SIZE // _PATCH
@@ -72,34 +76,27 @@ Params = dict[str, Any]
 """Arrays by name; under ``blocks``, those of all blocks, stacked."""
 
 
-def load(
-    path: Path | str,
-    verify: bool = True,
-    *,
-    batch_size: int = 32,
-    sharding: NamedSharding | None = None,
-) -> Extractor:
-    """The extractor, of a file in :data:`PUBLISHED` or of what :meth:`Extractor.save` wrote.
+def load(path: Path | str, verify: bool = True, *, batching: Batching | None = None) -> DINOv2:
+    """Read one of the files of :data:`PUBLISHED`, or a safetensors file made from one.
 
     Args:
         path: the user's file.
-        verify: whether size and SHA-256 must be the published ones; the publishers give none, so
-            these are those that several independent users report. Otherwise a DINOv2 of any width
-            and depth will do, so long as its blocks have the plain MLP.
-        batch_size: as in :class:`Extractor`.
-        sharding: as in :class:`Extractor`.
+        verify: whether it must be a published one, by size and SHA-256; the publishers state
+            neither, so these are the values that several independent users report. Otherwise a
+            DINOv2 of any width and depth is accepted if its blocks have the plain MLP.
+        batching: the size and the placement of batches; by default 32 images on one device.
 
     Raises:
-        MetricsError: the file is missing, another one, damaged, or of another network.
+        MetricsError: the file is missing, damaged, or not the expected one.
     """
-    path = Path(path)
-    tensors, origin = pretrained.obtain(path, PUBLISHED, verify)
+    tensors, origin = pretrained.obtain(Path(path), PUBLISHED, verify)
     named, what = _renamed(tensors), f"{path} is not a DINOv2 without registers"
-    return Extractor(pretrained.fitted(named, shapes(named), what), origin, batch_size, sharding)
+    fitted = pretrained.fitted(named, shapes(named), what)
+    return DINOv2(fitted, origin, batching or Batching(BATCH_SIZE))
 
 
 def shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
-    """The tensors of a DINOv2 of the width, depth and grid of these; of ViT-L, if they say none."""
+    """The tensors of a DINOv2 of the width, depth and grid of these; those of ViT-L by default."""
     width = tensors["norm.weight"].size if "norm.weight" in tensors else 1024
     tokens = tensors["pos_embed"].shape[1] if "pos_embed" in tensors else 37**2 + 1
     indices = [int(name.split(".")[1]) for name in tensors if re.match(r"blocks\.\d+\.", name)]
@@ -152,54 +149,53 @@ def _renamed(tensors: Tensors) -> Tensors:
 
 
 @dataclass(frozen=True, eq=False)
-class Extractor:
-    """DINOv2; ``tensors`` are float32 and named as Meta's."""
+class DINOv2(Pretrained):
+    """DINOv2; ``tensors`` have Meta's names.
 
-    tensors: Tensors
-    origin: str
-    """SHA-256 of the published file."""
-    batch_size: int = 32
-    """Images a device call; the last batch is padded to it."""
-    sharding: NamedSharding | None = None
-    """How devices share a batch; without it, one takes it."""
+    Features are ``pool`` [n, width], the class token after the last norm.
+    """
 
-    def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """``cls`` [n, width], the class token after the last norm, of raw images [n, h, w, c].
-
-        Grey images are repeated to three channels.
-
-        Raises:
-            MetricsError: other than uint8 images of 1 or 3 channels, or a ``batch_size`` that the
-                devices cannot share.
-        """
-        check_images(images)
-        width = self.tensors["norm.weight"].size
-        return {"cls": pretrained.in_batches(self._apply, images, self.batch_size, width)}
-
-    @functools.cached_property
-    def digest(self) -> str:
-        """SHA-256 of the tensors: two extractors of one digest are one."""
-        return weights.digest(self.tensors)
+    name: ClassVar[str] = NAME
+    distance: ClassVar[str] = "fd_dinov2"
+    kernel: ClassVar[str] = "kd_dinov2"
 
     @property
-    def provenance(self) -> dict[str, Any]:
-        """What statistics of these features must agree in."""
+    def widths(self) -> Mapping[str, int]:
+        """The number of features of each kind."""
+        return {POOL: self.tensors["norm.weight"].size}
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """JSON values that must agree before statistics of its features are compared."""
         return {
-            "extractor": NAME,
-            "extractor_digest": self.digest,
+            **super().provenance,
             "features": "class token after the norm",
             "resize": "224, Pillow bicubic, antialias, uint8; ImageNet mean and std",
         }
 
-    def save(self, path: Path | str) -> None:
-        """Write safetensors that :func:`load` reads and verifies, whole or not at all."""
-        weights.write(Path(path), self.tensors, self.origin)
+    @classmethod
+    def from_settings(cls, settings: Weights, sharding: NamedSharding | None = None) -> DINOv2:
+        """The extractor of ``eval.extractors.dinov2``, its weights verified."""
+        return load(settings.weights or "", batching=Batching(BATCH_SIZE, sharding))
 
-    @functools.cached_property
-    def _apply(self) -> Callable[[NDArray[np.uint8]], jax.Array]:
-        prepared = pretrained.whole(prepare(self.tensors), self.sharding)
-        apply = jax.jit(lambda params, images: class_token(params, normalised(images)))
-        return lambda images: apply(prepared, pretrained.shared(resized(images), self.sharding))
+    @classmethod
+    def load(cls, file: Files, sharding: NamedSharding | None = None) -> DINOv2:
+        """The extractor that :meth:`save` wrote."""
+        return load(file(WEIGHTS), False, batching=Batching(BATCH_SIZE, sharding))
+
+    def _tree(self) -> Any:
+        return prepare(self.tensors)
+
+    def _prepare(self, images: NDArray[Any]) -> NDArray[Any]:
+        return resized(images)
+
+    def _apply(self, weights: Any, images: jax.Array) -> Mapping[str, jax.Array]:
+        return {POOL: _network(weights, images)}
+
+
+@jax.jit
+def _network(params: Params, images: Array) -> Array:
+    return class_token(params, normalised(images))
 
 
 def resized(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

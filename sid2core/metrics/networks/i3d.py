@@ -1,35 +1,37 @@
-"""I3D of Kinetics-400: the extractor of the Fréchet video distance (FVD), arXiv 1812.01717.
+"""I3D of Kinetics-400, the extractor of the Fréchet video distance (FVD), arXiv 1812.01717.
 
 The network is the RGB Inception-I3D of arXiv 1705.07750. FVD is the Fréchet distance of its 400
-logits, averaged over time, of clips resized to 224×224 (bilinear of TensorFlow 1) and scaled to
-2x/255 - 1. Padding is TensorFlow's "SAME" at every number of frames; of the PyTorch ports,
-hassony2's pads odd numbers otherwise. 16 frames are even at every stage: there all agree.
+logits, averaged over time, of clips resized to 224×224 (bilinear as in TensorFlow 1) and scaled to
+2x/255 - 1. Padding is TensorFlow's "SAME" for every number of frames. Of the PyTorch ports,
+hassony2's pads odd numbers differently; 16 frames are even at every stage, so there all agree.
 
-The weights are the user's: the ``state_dict`` of piergiaj's port, or StyleGAN-V's TorchScript
-archive. No public source lists that archive's tensors. Its class is, by public error messages,
-``src.i3dpt_jit.I3D``, the I3D of hassony2/kinetics_i3d_pytorch, so they are looked for under the
-names of that one, and refused by name if they are not there. Both files descend from DeepMind's
-weights, but none says that they agree to the bit: compare FVDs of one digest only.
+The user supplies the weights: the ``state_dict`` of piergiaj's port, or StyleGAN-V's TorchScript
+archive. No public source lists the tensors of that archive. By public error messages its class is
+``src.i3dpt_jit.I3D``, the I3D of hassony2/kinetics_i3d_pytorch, so the names of that port are
+expected, and missing ones are named in an error. Both files descend from DeepMind's weights, but
+no source states that they agree to the bit: compare only FVDs of one digest.
 """
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding
-from numpy.typing import NDArray
 
+from sid2core.config.evaluation import Weights
 from sid2core.metrics.errors import MetricsError
-from sid2core.metrics.networks import pretrained, weights
+from sid2core.metrics.networks import pretrained
+from sid2core.metrics.networks.batching import Batching
+from sid2core.metrics.networks.pretrained import WEIGHTS, Pretrained
+from sid2core.metrics.networks.protocol import POOL, Files
 from sid2core.metrics.networks.resize import resize
 from sid2core.metrics.networks.torchfile import Tensors
 from sid2core.metrics.networks.weights import Published
@@ -37,7 +39,7 @@ from sid2core.typing import Array, Float
 
 NAME = "i3d"
 MIN_FRAMES = 10
-"""The last pool needs two places in time, and a place is 8 frames: 9 would only just do."""
+"""The last pool needs two positions in time, and a position is 8 frames: 9 is the bare minimum."""
 PUBLISHED = (
     Published(
         "rgb_imagenet.pt",
@@ -54,6 +56,8 @@ PUBLISHED = (
         "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
     ),
 )
+BATCH_SIZE = 4
+"""Clips that a device takes at once."""
 _SIZE = 224
 _CLASSES = 400
 _EPS = 1e-3
@@ -69,7 +73,7 @@ _MIXED = {  # channels of b0, b1a, b1b, b2a, b2b, b3b
     "Mixed_5b": (256, 160, 320, 32, 128, 128),
     "Mixed_5c": (384, 192, 384, 48, 128, 128),
 }
-_OTHER_NAMES = {  # hassony2's, of which the TorchScript archive was made
+_OTHER_NAMES = {  # hassony2's, from which the TorchScript archive was made
     r"^conv3d_0c_1x1\b": "logits",
     r"^conv3d_": "Conv3d_",
     r"^mixed_": "Mixed_",
@@ -83,36 +87,27 @@ Folded = dict[str, tuple[Any, Any]]
 """Kernel and bias of every convolution, its batch norm folded into both."""
 
 
-def load(
-    path: Path | str,
-    verify: bool = True,
-    *,
-    batch_size: int = 4,
-    sharding: NamedSharding | None = None,
-) -> Extractor:
-    """The extractor, of a file in :data:`PUBLISHED` or of what :meth:`Extractor.save` wrote.
+def load(path: Path | str, verify: bool = True, *, batching: Batching | None = None) -> I3D:
+    """Read one of the files of :data:`PUBLISHED`, or a safetensors file made from one.
 
     Args:
         path: the user's file.
-        verify: whether size and SHA-256 must be the published ones; the publishers give none, so
-            these are those that several independent users report. Otherwise names and shapes are
-            checked alone.
-        batch_size: as in :class:`Extractor`.
-        sharding: as in :class:`Extractor`.
+        verify: whether it must be a published one, by size and SHA-256; the publishers state
+            neither, so these are the values that several independent users report. Otherwise only
+            names and shapes are checked.
+        batching: the size and the placement of batches; by default 4 clips on one device.
 
     Raises:
-        MetricsError: the file is missing, another one, damaged, or of another network.
+        MetricsError: the file is missing, damaged, or not the expected one.
     """
-    path = Path(path)
-    tensors, origin = pretrained.obtain(path, PUBLISHED, verify)
+    tensors, origin = pretrained.obtain(Path(path), PUBLISHED, verify)
     what = f"{path} is not the RGB I3D of Kinetics-400"
-    return Extractor(
-        pretrained.fitted(_renamed(tensors), shapes(), what), origin, batch_size, sharding
-    )
+    fitted = pretrained.fitted(_renamed(tensors), shapes(), what)
+    return I3D(fitted, origin, batching or Batching(BATCH_SIZE))
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
-    """The network's tensors: kernels [out, in, t, h, w], and four vectors a batch norm."""
+    """The network's tensors: kernels [out, in, t, h, w], and four vectors for each batch norm."""
     units, width = dict(_STEM), _STEM["Conv3d_2c_3x3"][0]
     for name, (b0, b1a, b1b, b2a, b2b, b3b) in _MIXED.items():
         units |= {
@@ -143,77 +138,69 @@ def _renamed(tensors: Tensors) -> Tensors:
 
 
 @dataclass(frozen=True, eq=False)
-class Extractor:
-    """I3D; ``tensors`` are float32 and named as in the PyTorch port."""
+class I3D(Pretrained):
+    """I3D; ``tensors`` have the names of the PyTorch port.
 
-    tensors: Tensors
-    origin: str
-    """SHA-256 of the published file."""
-    batch_size: int = 4
-    """Clips a device call; the last batch is padded to it."""
-    sharding: NamedSharding | None = None
-    """How devices share a batch; without it, one takes it."""
+    Features are ``pool`` [n, 400], the logits averaged over time. All frames of a clip are used as
+    they are given; their number and rate are the caller's choice.
+    """
 
-    def __call__(self, videos: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """``logits`` [n, 400], averaged over time, of raw clips [n, f, h, w, c].
+    name: ClassVar[str] = NAME
+    distance: ClassVar[str] = "fvd"
+    kernel: ClassVar[str] = "kvd"
+    widths: ClassVar[Mapping[str, int]] = {POOL: _CLASSES}
 
-        All f frames are scored, as they are given: choosing them, and their rate, is the caller's.
-        Grey clips are repeated to three channels.
-
-        Raises:
-            MetricsError: other than uint8 clips of 1 or 3 channels, too few frames, or a
-                ``batch_size`` that the devices cannot share.
-        """
-        _check(videos)
-        return {"logits": pretrained.in_batches(self._apply, videos, self.batch_size, _CLASSES)}
-
-    @functools.cached_property
-    def digest(self) -> str:
-        """SHA-256 of the tensors: two extractors of one digest are one."""
-        return weights.digest(self.tensors)
-
-    def provenance(self, frames: int) -> dict[str, Any]:
-        """What statistics of these logits must agree in, for clips of so many frames."""
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """JSON values that must agree; the number of frames is part of the ``shape`` of clips."""
         return {
-            "extractor": NAME,
-            "extractor_digest": self.digest,
+            **super().provenance,
             "features": "logits, averaged over time",
             "resize": "224, TF1 bilinear, no antialias; 2 x / 255 - 1",
-            "frames": frames,
             "frames_scored": "all, as given",
         }
 
-    def save(self, path: Path | str) -> None:
-        """Write safetensors that :func:`load` reads and verifies, whole or not at all."""
-        weights.write(Path(path), self.tensors, self.origin)
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Check that it accepts clips of this shape: [f, h, w, c] with 1 or 3 channels.
 
-    @functools.cached_property
-    def _apply(self) -> Callable[[NDArray[np.uint8]], jax.Array]:
-        folded = pretrained.whole(fold(self.tensors), self.sharding)
+        Raises:
+            MetricsError: it does not, or there are too few frames.
+        """
+        if len(shape) != 4 or shape[-1] not in (1, 3) or 0 in shape[1:3]:
+            msg = (
+                f"i3d does not accept clips of shape {list(shape)}; expected [f, h, w, c] with 1 "
+                "or 3 channels: choose another extractor (eval.extractors) for these data"
+            )
+            raise MetricsError(msg)
+        if shape[0] < MIN_FRAMES:
+            msg = (
+                f"clips have {shape[0]} frames; I3D needs {MIN_FRAMES} or more: "
+                "sample longer clips, or report no FVD"
+            )
+            raise MetricsError(msg)
 
-        @jax.jit
-        def apply(folded: Folded, videos: Array) -> Array:
-            count, frames, *rest = videos.shape
-            images = resize(videos.reshape(count * frames, *rest), _SIZE, "tf1")
-            return logits(folded, scaled(images).reshape(count, frames, _SIZE, _SIZE, 3))
+    @classmethod
+    def from_settings(cls, settings: Weights, sharding: NamedSharding | None = None) -> I3D:
+        """The extractor of ``eval.extractors.i3d``, its weights verified."""
+        return load(settings.weights or "", batching=Batching(BATCH_SIZE, sharding))
 
-        return lambda videos: apply(folded, pretrained.shared(videos, self.sharding))
+    @classmethod
+    def load(cls, file: Files, sharding: NamedSharding | None = None) -> I3D:
+        """The extractor that :meth:`save` wrote."""
+        return load(file(WEIGHTS), False, batching=Batching(BATCH_SIZE, sharding))
+
+    def _tree(self) -> Any:
+        return fold(self.tensors)
+
+    def _apply(self, weights: Any, images: jax.Array) -> Mapping[str, jax.Array]:
+        return {POOL: _network(weights, images)}
 
 
-def _check(videos: NDArray[Any]) -> None:
-    good = videos.ndim == 5 and videos.shape[-1] in (1, 3) and min(videos.shape[2:4]) > 0
-    if videos.dtype != np.uint8 or not good:
-        msg = (
-            f"videos are {videos.dtype} of shape {videos.shape}; expected uint8 of [n, f, h, w, c] "
-            "with 1 or 3 channels: round samples to whole values from 0 to 255 first"
-        )
-        raise MetricsError(msg)
-    if videos.shape[1] < MIN_FRAMES:
-        msg = (
-            f"clips have {videos.shape[1]} frames; I3D needs {MIN_FRAMES} or more: "
-            "sample longer clips, or report no FVD"
-        )
-        raise MetricsError(msg)
+@jax.jit
+def _network(folded: Folded, videos: Array) -> Array:
+    count, frames, *rest = videos.shape
+    images = resize(videos.reshape(count * frames, *rest), _SIZE, "tf1")
+    return logits(folded, scaled(images).reshape(count, frames, _SIZE, _SIZE, 3))
 
 
 def scaled(images: Array) -> Array:
@@ -222,9 +209,9 @@ def scaled(images: Array) -> Array:
 
 
 def fold(tensors: Tensors) -> Folded:
-    """Batch norms as part of their convolutions: k' = k·s and b' = β - μ·s, s = γ / √(σ² + ε).
+    """Fold batch norms into their convolutions: k' = k·s and b' = β - μ·s, s = γ / √(σ² + ε).
 
-    Kernels come out as [t, h, w, in, out].
+    Kernels become [t, h, w, in, out].
     """
     kernels = {name.removesuffix(".conv3d.weight") for name in tensors if "conv3d.weight" in name}
     folded: Folded = {}

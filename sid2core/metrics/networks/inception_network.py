@@ -245,7 +245,7 @@ def folded(tensors: dict[str, Any]) -> dict[str, Any]:
         scale = gain / np.sqrt(variance + EPS)
         kernel = exact[f"{unit}.conv.weight"].transpose(2, 3, 1, 0) * scale
         weights[unit] = {"kernel": kernel, "bias": bias - mean * scale}
-    weights["fc"] = {"kernel": exact["fc.weight"].T, "bias": exact["fc.bias"]}
+    weights["fc"] = {"kernel": exact["fc.weight"].T}
     return jax.tree.map(lambda array: array.astype(np.float32), weights)
 
 
@@ -253,19 +253,18 @@ def apply(weights: dict[str, Any], x: Image) -> dict[str, Array]:
     """Features of images in [-1, 1], of 299 × 299.
 
     Returns:
-        ``pool3`` [b, 2048]; ``logits`` and ``logits_unbiased`` [b, 1008], with and without the
-        last layer's bias; ``sfid`` [b, 2023], the first 7 channels of Mixed_6d's output at its
-        17 × 17 places, channels last.
+        ``pool3`` [b, 2048]; ``logits_unbiased`` [b, 1008], without the last layer's bias; ``sfid``
+        [b, 2023], the first 7 channels of Mixed_6d's output at its 17 × 17 positions, channels
+        last.
     """
     x = _stem(_Units(weights, ""), x)
     outputs = {}
     for block, (_, mix) in _BLOCKS.items():
         x = outputs[block] = mix(_Units(weights, f"{block}."), x)
     pool3 = x.mean(axis=(1, 2))
-    unbiased = jnp.matmul(pool3, weights["fc"]["kernel"], precision=lax.Precision.HIGHEST)
+    logits = jnp.matmul(pool3, weights["fc"]["kernel"], precision=lax.Precision.HIGHEST)
     return {
         "pool3": pool3,
-        "logits": unbiased + weights["fc"]["bias"].reshape(1, -1),
-        "logits_unbiased": unbiased,
+        "logits_unbiased": logits,
         "sfid": outputs["Mixed_6d"][..., :SFID_CHANNELS].reshape(len(x), -1),
     }

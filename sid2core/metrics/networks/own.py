@@ -1,4 +1,4 @@
-"""Features and class scores of raw images, the same whatever the size of the batches."""
+"""The data set's own feature extractor: a small classifier, trained by the stage ``reference``."""
 
 from __future__ import annotations
 
@@ -6,27 +6,31 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 import safetensors.numpy
 from flax import nnx
+from jax.sharding import NamedSharding
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from sid2core.atomic import write_json
+from sid2core import atomic
+from sid2core.config.evaluation import OWN
 from sid2core.data.load import pixels
 from sid2core.metrics.errors import MetricsError
+from sid2core.metrics.networks.batching import Batching
 from sid2core.metrics.networks.classifier import Classifier
-from sid2core.pipeline.artifact import Artifact, Draft
+from sid2core.metrics.networks.pretrained import check_raw
+from sid2core.metrics.networks.protocol import LOGITS, POOL, Features, Files
 
-NAME = "classifier"
 WEIGHTS = "extractor.safetensors"
 CONFIG = "extractor.json"
-_CHUNK = 256  # images a device call: bounds memory; the last chunk is padded to it
+BATCH_SIZE = 256
+"""Images that all devices take at once; several devices share them."""
 
 
 @dataclass(frozen=True)
@@ -60,67 +64,88 @@ class Architecture:
 
 
 @dataclass(frozen=True, eq=False)
-class Extractor:
-    """A trained classifier; ``weights`` is a tree of float32 arrays."""
+class OwnExtractor:
+    """A trained classifier.
+
+    Features are ``pool`` [n, d], the hidden layer, and ``logits`` [n, k] of the classes.
+
+    Attributes:
+        architecture: of the classifier.
+        weights: a tree of float32 arrays.
+        batching: the size and the placement of batches.
+    """
+
+    name: ClassVar[str] = OWN
+    distance: ClassVar[str] = "fd"
+    kernel: ClassVar[str] = "kd"
 
     architecture: Architecture
     weights: Any
+    batching: Batching = Batching(BATCH_SIZE)
+
+    @property
+    def widths(self) -> Mapping[str, int]:
+        """The number of features of each kind."""
+        return {POOL: self.architecture.feature_size, LOGITS: self.architecture.num_classes}
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of architecture and weights: two extractors of one digest are one."""
+        """SHA-256 of architecture and weights."""
         content = json.dumps(dataclasses.asdict(self.architecture), sort_keys=True).encode()
         return hashlib.sha256(content + self._tensors()).hexdigest()
 
     @property
-    def provenance(self) -> dict[str, Any]:
-        """What statistics of these features must agree in."""
+    def provenance(self) -> Mapping[str, Any]:
+        """JSON values that must agree before statistics of its features are compared."""
         return {
-            "extractor": NAME,
+            "extractor": OWN,
             "extractor_digest": self.digest,
             "shape": list(self.architecture.shape),
         }
 
-    def features(
-        self, images: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Features [n, d] and logits [n, k] of raw images [n, h, w, c].
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Check that images have the shape [h, w, c] that the classifier was trained on.
 
         Raises:
-            MetricsError: other than uint8 images of the extractor's shape.
+            MetricsError: they do not.
         """
-        expected = self.architecture.shape
-        if images.dtype != np.uint8 or images.shape[1:] != expected:
+        if shape != self.architecture.shape:
             msg = (
-                f"images are {images.dtype} of shape {images.shape}; this extractor needs uint8 "
-                f"of [n, {', '.join(map(str, expected))}]: run `dvc repro reference` for this data"
+                f"images have shape {list(shape)}; the data set's own extractor expects "
+                f"{list(self.architecture.shape)}: run `dvc repro reference` for these data"
             )
             raise MetricsError(msg)
-        features = np.empty((len(images), self.architecture.feature_size), np.float32)
-        logits = np.empty((len(images), self.architecture.num_classes), np.float32)
-        for start in range(0, len(images), _CHUNK):
-            chunk = images[start : start + _CHUNK]
-            size = len(chunk)
-            padding = [(0, _CHUNK - size), *[(0, 0)] * len(expected)]
-            found = self._apply(np.pad(chunk, padding))
-            features[start : start + size], logits[start : start + size] = (
-                np.asarray(part)[:size] for part in found
-            )
-        return features, logits
+
+    def features(self, images: NDArray[np.uint8]) -> Features:
+        """The features of raw images [n, h, w, c].
+
+        Raises:
+            MetricsError: other than uint8, or of another shape.
+        """
+        check_raw(images)
+        self.check(images.shape[1:])
+        network, weights = self._network, self._replicated
+        return self.batching.run(lambda batch: network(weights, batch), images, self.widths)
 
     @functools.cached_property
-    def _apply(self) -> Callable[[NDArray[np.uint8]], tuple[jax.Array, jax.Array]]:
+    def _network(self) -> Any:
         graph, _ = self.architecture.split()
 
-        def apply(weights, images):
-            return nnx.merge(graph, weights)(pixels.to_unit(images))
+        @jax.jit
+        def network(weights: Any, images: jax.Array) -> dict[str, jax.Array]:
+            pool, logits = nnx.merge(graph, weights)(pixels.to_unit(images))
+            return {POOL: pool, LOGITS: logits}
 
-        return functools.partial(jax.jit(apply), jax.device_put(self.weights))
+        return network
 
-    def save(self, draft: Draft) -> None:
-        """Write the weights and the architecture into an artifact."""
-        draft.path(WEIGHTS).write_bytes(self._tensors())
-        write_json(draft.path(CONFIG), {"name": NAME, **dataclasses.asdict(self.architecture)})
+    @functools.cached_property
+    def _replicated(self) -> Any:
+        return self.batching.replicated(self.weights)
+
+    def save(self, file: Files) -> None:
+        """Write the weights and the architecture."""
+        atomic.write_bytes(file(WEIGHTS), self._tensors())
+        atomic.write_json(file(CONFIG), {"name": OWN, **dataclasses.asdict(self.architecture)})
 
     def _tensors(self) -> bytes:
         return safetensors.numpy.save(
@@ -128,27 +153,30 @@ class Extractor:
         )
 
     @classmethod
-    def load(cls, reference: Artifact) -> Extractor:
-        """Read what :meth:`save` wrote.
+    def load(cls, file: Files, sharding: NamedSharding | None = None) -> OwnExtractor:
+        """The extractor that :meth:`save` wrote.
 
         Raises:
-            MetricsError: another extractor's files, or weights that do not fit the architecture.
+            MetricsError: the files are damaged, or the weights do not fit the architecture.
         """
         cure = "run `dvc repro --force reference` to make it again"
+        folder = file(CONFIG).parent
         try:
-            value = json.loads(reference.path(CONFIG).read_text(encoding="utf-8"))
+            value = json.loads(file(CONFIG).read_text(encoding="utf-8"))
             name, shape, channels = value["name"], tuple(value["shape"]), tuple(value["channels"])
             architecture = Architecture(
                 shape, value["num_classes"], channels, value["feature_size"]
             )
-            tensors = safetensors.numpy.load(reference.path(WEIGHTS).read_bytes())
+            tensors = safetensors.numpy.load(file(WEIGHTS).read_bytes())
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            msg = f"{reference.folder} holds no readable extractor ({error!r}); {cure}"
+            msg = f"{folder} holds no readable extractor ({error!r}); {cure}"
             raise MetricsError(msg) from None
-        if name != NAME:
-            msg = f"{reference.folder} holds extractor {name!r}; expected {NAME!r}; {cure}"
+        if name != OWN:
+            msg = f"{folder} holds extractor {name!r}; expected {OWN!r}; {cure}"
             raise MetricsError(msg)
-        return cls(architecture, _fitted(architecture, tensors, f"{reference.folder}", cure))
+        devices = 1 if sharding is None else sharding.mesh.size
+        batching = Batching(-(-BATCH_SIZE // devices), sharding)
+        return cls(architecture, _fitted(architecture, tensors, f"{folder}", cure), batching)
 
 
 def _named(tree: Any) -> dict[str, Any]:
@@ -162,10 +190,10 @@ def _fitted(
 ) -> Any:
     """The architecture's tree of weights, filled from ``tensors``."""
     _, tree = architecture.split()
-    wanted = {name: (leaf.shape, leaf.dtype) for name, leaf in _named(tree).items()}
-    found = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
-    if found != wanted:
-        wrong = sorted(name for name in found | wanted if found.get(name) != wanted.get(name))
+    expected = {name: (leaf.shape, leaf.dtype) for name, leaf in _named(tree).items()}
+    actual = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+    if actual != expected:
+        wrong = sorted(name for name in actual | expected if actual.get(name) != expected.get(name))
         msg = (
             f"{origin}: weights {', '.join(wrong)} do not fit the extractor's architecture; {cure}"
         )

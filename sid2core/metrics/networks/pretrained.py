@@ -1,44 +1,142 @@
-"""What the extractors with published weights share: their files, their shapes, their batches."""
+"""The common part of the extractors with published weights: files, checks of tensors, batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks import weights
+from sid2core.metrics.networks.batching import Batching
+from sid2core.metrics.networks.protocol import Features, Files
 from sid2core.metrics.networks.torchfile import Tensors
 from sid2core.metrics.networks.weights import Published
 
-_NAMED = 3  # tensors named in a message, at most
+WEIGHTS = "weights.safetensors"
+"""The name of the weight file in an artifact."""
+_SHOWN = 3  # tensors named in a message, at most
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A feature extractor with published weights; a subclass adds the network.
+
+    Attributes:
+        tensors: the float32 tensors of the published file that the network uses, by name.
+        origin: the SHA-256 of that file.
+        batching: the size and the placement of batches.
+    """
+
+    name: ClassVar[str]
+    distance: ClassVar[str]
+    kernel: ClassVar[str]
+
+    tensors: Tensors
+    origin: str
+    batching: Batching
+
+    @property
+    def widths(self) -> Mapping[str, int]:
+        """The number of features of each kind."""
+        raise NotImplementedError
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """JSON values that must agree before statistics of its features are compared."""
+        return {"extractor": self.name, "extractor_digest": self.digest}
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Check that it accepts images of this shape: [h, w, c] with 1 or 3 channels.
+
+        Raises:
+            MetricsError: it does not.
+        """
+        if len(shape) != 3 or shape[-1] not in (1, 3) or 0 in shape[:2]:
+            msg = (
+                f"{self.name} does not accept images of shape {list(shape)}; expected [h, w, c] "
+                "with 1 or 3 channels: choose another extractor (eval.extractors) for these data"
+            )
+            raise MetricsError(msg)
+
+    def features(self, images: NDArray[np.uint8]) -> Features:
+        """The features of raw images [n, h, w, c], grey ones repeated to three channels.
+
+        Raises:
+            MetricsError: other than uint8, or of a shape that is not accepted.
+        """
+        check_raw(images)
+        self.check(images.shape[1:])
+        network, weights = self._apply, self._replicated
+        return self.batching.run(
+            lambda batch: network(weights, batch), images, self.widths, self._prepare
+        )
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of the tensors, independent of the format of the file."""
+        return weights.digest(self.tensors)
+
+    def save(self, file: Files) -> None:
+        """Write the weights as safetensors."""
+        weights.write(file(WEIGHTS), self.tensors, self.origin)
+
+    @functools.cached_property
+    def _replicated(self) -> Any:
+        return self.batching.replicated(self._tree())
+
+    def _tree(self) -> Any:
+        """The weights in the form that the network takes."""
+        raise NotImplementedError
+
+    def _prepare(self, images: NDArray[Any]) -> NDArray[Any]:
+        """Preprocessing on the host."""
+        return images
+
+    def _apply(self, weights: Any, images: jax.Array) -> Mapping[str, jax.Array]:
+        """The features of a batch on the devices."""
+        raise NotImplementedError
+
+
+def check_raw(images: NDArray[Any]) -> None:
+    """Check that images are raw.
+
+    Raises:
+        MetricsError: they are not uint8, or no batch.
+    """
+    if images.dtype != np.uint8 or images.ndim < 4:
+        msg = (
+            f"images are {images.dtype} of shape {images.shape}; expected uint8 of [n, h, w, c] "
+            "or [n, f, h, w, c]: round samples to whole values from 0 to 255 first"
+        )
+        raise MetricsError(msg)
 
 
 def obtain(path: Path, choice: Sequence[Published], verify: bool) -> tuple[Tensors, str]:
-    """The float32 tensors of one of several published files, and that file's SHA-256.
+    """The tensors of one of several published files, and the SHA-256 of that file.
 
     Args:
-        path: one of the published files, or a safetensors that was made from one.
-        choice: the published files; the first is named when ``path`` is none of them.
+        path: one of the published files, or a safetensors file made from one.
+        choice: the published files; errors name the first if ``path`` is none of them.
         verify: as in :func:`weights.obtain`.
 
     Raises:
         MetricsError: as :func:`weights.obtain`.
     """
-    meant = _meant(path, choice)
-    tensors = weights.obtain(path, meant, verify=verify)
-    origin = meant.sha256 if verify else weights.origin(path)
-    return {name: one.astype(np.float32) for name, one in tensors.items()}, origin
+    intended = _intended(path, choice)
+    tensors = weights.obtain(path, intended, verify=verify)
+    return tensors, intended.sha256 if verify else weights.origin(path)
 
 
-def _meant(path: Path, choice: Sequence[Published]) -> Published:
-    """The one that ``path`` is, or is damaged from, or was made from."""
-    if not path.is_file():
+def _intended(path: Path, choice: Sequence[Published]) -> Published:
+    """The published file that ``path`` is by its size, or was made from."""
+    if not path.is_file() or len(choice) == 1:
         return choice[0]
     by_size = {one.size: one for one in choice}
     by_origin = {one.sha256: one for one in choice}
@@ -47,27 +145,33 @@ def _meant(path: Path, choice: Sequence[Published]) -> Published:
 
 
 def fitted(
-    tensors: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]], what: str
+    tensors: Mapping[str, NDArray[Any]],
+    shapes: Mapping[str, tuple[int, ...]],
+    what: str,
+    *,
+    exact: bool = False,
 ) -> Tensors:
-    """The tensors that a network of these shapes has; others, such as further heads, are left out.
+    """The tensors of a network as float32.
 
     Args:
         tensors: by name.
-        shapes: of all tensors that are needed.
-        what: the file and the network that is expected in it, for the message.
+        shapes: of all tensors that the network has.
+        what: the file and the expected network, for the message.
+        exact: refuse additional tensors; otherwise they are ignored (other heads, for example).
 
     Raises:
-        MetricsError: names the tensors that are missing, have another shape, or hold what is not
-            finite; or variances below zero.
+        MetricsError: tensors are missing, have another shape, are additional, or have values that
+            are not finite, or variances below zero; the message names them.
     """
+    actual = {name: one.shape for name, one in tensors.items() if exact or name in shapes}
     wrong = [
-        f"{name} is {tensors[name].shape if name in tensors else 'missing'}, expected {shape}"
-        for name, shape in shapes.items()
-        if name not in tensors or tensors[name].shape != shape
+        f"{name} is {actual.get(name, 'missing')}, expected {shapes.get(name, 'none')}"
+        for name in (*shapes, *sorted(actual.keys() - shapes.keys()))
+        if actual.get(name) != shapes.get(name)
     ]
     if wrong:
-        more = f", and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
-        msg = f"{what}: {'; '.join(wrong[:_NAMED])}{more}. It has {_some(tensors)}"
+        more = f", and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        msg = f"{what}: {'; '.join(wrong[:_SHOWN])}{more}. It has {_some(tensors)}"
         raise MetricsError(msg)
     found = {name: tensors[name] for name in shapes}
     unsound = [
@@ -78,48 +182,12 @@ def fitted(
     if unsound:
         msg = (
             f"{what}: values are not finite, or variances below zero, in "
-            f"{', '.join(unsound[:_NAMED])}; take the published file"
+            f"{', '.join(unsound[:_SHOWN])}; use the published file"
         )
         raise MetricsError(msg)
-    return found
+    return {name: one.astype(np.float32, copy=False) for name, one in found.items()}
 
 
 def _some(tensors: Mapping[str, Any]) -> str:
     names = sorted(tensors)
-    return f"{len(names)} tensors: {', '.join(names[:_NAMED])}{', …' * (len(names) > _NAMED)}"
-
-
-def in_batches(
-    apply: Callable[[NDArray[Any]], jax.Array], rows: NDArray[Any], size: int, width: int
-) -> NDArray[np.float32]:
-    """``apply`` [size, …] → [size, width] over all rows [n, …], the last batch padded with zeros.
-
-    One size of batch: one compilation, and features that depend on their own row alone.
-    """
-    found = np.empty((len(rows), width), np.float32)
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        batch = np.pad(part, [(0, size - len(part)), *[(0, 0)] * (rows.ndim - 1)])
-        found[start : start + size] = np.asarray(apply(batch))[: len(part)]
-    return found
-
-
-def whole(tree: Any, sharding: NamedSharding | None) -> Any:
-    """Weights on every device that shares a batch by ``sharding``; without it, on one."""
-    return jax.device_put(tree, sharding and NamedSharding(sharding.mesh, PartitionSpec()))
-
-
-def shared(batch: NDArray[Any], sharding: NamedSharding | None) -> jax.Array:
-    """A batch on the devices.
-
-    Raises:
-        MetricsError: it cannot be divided among them.
-    """
-    try:
-        return jax.device_put(batch, sharding)
-    except ValueError as error:
-        msg = (
-            f"a batch of {len(batch)} cannot be shared by the devices ({error}): "
-            "make batch_size a multiple of their number"
-        )
-        raise MetricsError(msg) from None
+    return f"{len(names)} tensors: {', '.join(names[:_SHOWN])}{', …' * (len(names) > _SHOWN)}"

@@ -1,121 +1,100 @@
-"""The networks that images are measured by, asked in one way.
+"""The feature extractors of a run: from its parameters, and from the reference artifact.
 
-An extractor is a network, and how images are brought to it. There is always the data set's own
-classifier; Inception and DINOv2 join it where the user has their weights (``eval`` names the
-files), and go with the reference artifact from then on. The last one leads: it is what the guidance
-search and the distillation go by.
+There is always the data set's own classifier. Further ones are active through ``eval.extractors``.
+They are saved in the reference artifact, and later stages load them from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import cast
 
-import numpy as np
 from jax.sharding import NamedSharding
-from numpy.typing import NDArray
 
 from sid2core import config
-from sid2core.metrics.networks import dinov2, inception, own
-from sid2core.metrics.networks.own import Extractor
-from sid2core.pipeline.artifact import Artifact
-
-WEIGHTS = "weights.safetensors"
-POOL, LOGITS, SPATIAL = "pool", "logits", "spatial"
-"""What is extracted: the features of distances; class scores; sFID's features."""
-_INCEPTIONS = {"pool3": POOL, "logits_unbiased": LOGITS, "sfid": SPATIAL}
-
-Features = dict[str, NDArray[np.float32]]
-"""Arrays [n, d] by one of the names above."""
+from sid2core.config.evaluation import EXTRACTORS, OWN
+from sid2core.metrics.networks import inception
+from sid2core.metrics.networks.batching import Batching
+from sid2core.metrics.networks.inception import BATCH_SIZE
+from sid2core.metrics.networks.own import OwnExtractor
+from sid2core.metrics.networks.pretrained import WEIGHTS
+from sid2core.metrics.networks.protocol import ExtractorKind, FeatureExtractor, Files
+from sid2core.pipeline.artifact import Artifact, Draft
 
 
-@dataclass(frozen=True, eq=False)
-class FeatureExtractor:
-    """A network to measure by.
-
-    Attributes:
-        name: as artifacts and tables have it.
-        distance: what its Fréchet distance is called.
-        kernel: what its kernel distance is called.
-        provenance: what statistics of its features must agree in.
-        features: those of raw images [n, h, w, c].
-        save: writes its weights.
-    """
-
-    name: str
-    distance: str
-    kernel: str
-    provenance: Mapping[str, Any]
-    features: Callable[[NDArray[np.uint8]], Features]
-    save: Callable[[Path], None] | None = None
-
-
-def of_data(extractor: Extractor) -> FeatureExtractor:
-    """The data set's own classifier. Its distances are called by no published metric's name."""
-
-    def features(images: NDArray[np.uint8]) -> Features:
-        pool, logits = extractor.features(images)
-        return {POOL: pool, LOGITS: logits}
-
-    return FeatureExtractor(own.NAME, "fd", "kd", extractor.provenance, features)
-
-
-def brought(settings: config.Eval, sharding: NamedSharding | None = None) -> list[FeatureExtractor]:
-    """Those whose weight files the user names, checked, in the order of their lead.
+def supplied(
+    settings: config.Extractors, sharding: NamedSharding | None = None
+) -> list[FeatureExtractor]:
+    """The active extractors of ``eval.extractors``, their weights verified.
 
     Raises:
-        MetricsError: a file is missing, or another one; the message says which one is meant.
+        MetricsError: a weight file is missing or not the expected one; the message names it.
     """
-    found = []
-    if settings.dinov2_weights is not None:
-        found.append(_dinov2(Path(settings.dinov2_weights), True, sharding))
-    if settings.inception_weights is not None:
-        place = Path(settings.inception_weights)
-        found.append(_inception(place, True, settings.inception_mode, sharding))
-    return found
+    return [_kind(name).from_settings(one, sharding) for name, one in settings.active.items()]
 
 
-def kept(reference: Artifact, sharding: NamedSharding | None = None) -> list[FeatureExtractor]:
-    """All those of the reference artifact; the weights in it are the user's, checked before."""
-    found = [of_data(Extractor.load(reference))]
-    for name in reference.facts["gauges"][1:]:
-        place = reference.path(f"{name}/{WEIGHTS}")
+def primary(settings: config.Eval) -> str:
+    """The name of the extractor that the guidance search and the distillation are scored by."""
+    return settings.primary_extractor or [OWN, *settings.extractors.active][-1]
+
+
+def save(draft: Draft, extractors: Sequence[FeatureExtractor], primary: str) -> None:
+    """Write the extractors and their names into the reference artifact."""
+    for extractor in extractors:
+        extractor.save(_places(draft, extractor.name))
+    draft.facts |= {
+        "extractors": [extractor.name for extractor in extractors],
+        "primary_extractor": primary,
+    }
+
+
+def load(
+    reference: Artifact, sharding: NamedSharding | None = None
+) -> tuple[list[FeatureExtractor], str]:
+    """All extractors of the reference artifact, the data set's own first, and the primary's name.
+
+    Raises:
+        MetricsError: the files of one are damaged.
+    """
+    if "extractors" not in reference.facts:
+        return _of_earlier_layout(reference, sharding)
+    names = reference.facts["extractors"]
+    extractors: list[FeatureExtractor] = [OwnExtractor.load(_files(reference, OWN), sharding)]
+    for name in names:
+        if name != OWN:
+            extractors.append(_kind(name).load(_files(reference, name), sharding))
+    return extractors, reference.facts["primary_extractor"]
+
+
+def own(reference: Artifact) -> OwnExtractor:
+    """The data set's own extractor, of the reference artifact."""
+    earlier = "extractors" not in reference.facts
+    return OwnExtractor.load(reference.path if earlier else _files(reference, OWN))
+
+
+def _of_earlier_layout(
+    reference: Artifact, sharding: NamedSharding | None
+) -> tuple[list[FeatureExtractor], str]:
+    """Artifacts that list ``gauges``: the last one is primary, the mode is in the manifest."""
+    names = reference.facts["gauges"]
+    extractors: list[FeatureExtractor] = [OwnExtractor.load(reference.path, sharding)]
+    for name in names[1:]:
+        file = _files(reference, name)
         if name == inception.NAME:
-            mode = reference.facts["inception_mode"]
-            found.append(_inception(place, False, mode, sharding))
+            mode, batching = reference.facts["inception_mode"], Batching(BATCH_SIZE, sharding)
+            extractors.append(inception.load(file(WEIGHTS), False, mode=mode, batching=batching))
         else:
-            found.append(_dinov2(place, False, sharding))
-    return found
+            extractors.append(_kind(name).load(file, sharding))
+    return extractors, names[-1]
 
 
-def _inception(
-    place: Path, verify: bool, mode: str, sharding: NamedSharding | None
-) -> FeatureExtractor:
-    devices = 1 if sharding is None else sharding.mesh.size
-    network = inception.load(place, verify, batch_size=_BATCH * devices, sharding=sharding)
-
-    def features(images: NDArray[np.uint8]) -> Features:
-        found = network(images, mode)
-        return {ours: found[theirs] for theirs, ours in _INCEPTIONS.items()}
-
-    return FeatureExtractor(
-        inception.NAME, "fid", "kid", network.provenance(mode), features, network.save
-    )
+def _places(draft: Draft, name: str) -> Files:
+    return lambda file: draft.path(f"{name}/{file}")
 
 
-def _dinov2(place: Path, verify: bool, sharding: NamedSharding | None) -> FeatureExtractor:
-    network = replace(dinov2.load(place, verify), sharding=sharding)
-
-    def features(images: NDArray[np.uint8]) -> Features:
-        return {POOL: network(images)["cls"]}
-
-    distance, kernel = "fd_dinov2", "kd_dinov2"
-    return FeatureExtractor(
-        dinov2.NAME, distance, kernel, network.provenance, features, network.save
-    )
+def _files(reference: Artifact, name: str) -> Files:
+    return lambda file: reference.path(f"{name}/{file}")
 
 
-_BATCH = 32
-"""Images that a device takes at once: bounds memory."""
+def _kind(name: str) -> ExtractorKind:
+    return cast("ExtractorKind", EXTRACTORS[name].resolve())

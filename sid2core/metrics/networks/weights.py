@@ -36,10 +36,10 @@ class Published:
     """Where it is found, in words."""
     url: str
 
-    def wanted(self, path: Path) -> str:
-        """A sentence or two: which file is needed at ``path``, and how to put it there."""
+    def needed(self, path: Path) -> str:
+        """Which file is needed at ``path``, and how to put it there."""
         return (
-            f"needed is {self.name} of {self.publisher}, {self.size} bytes, SHA-256 {self.sha256}: "
+            f"expected {self.name} of {self.publisher}, {self.size} bytes, SHA-256 {self.sha256}: "
             f"put it there, or run `dvc import-url {self.url} {path}`"
         )
 
@@ -65,7 +65,7 @@ def obtain(path: Path, published: Published, *, verify: bool = True) -> Tensors:
         return read(path)
     if noted["made_from"] != published.sha256:
         msg = (
-            f"{path} was made from a file of SHA-256 {noted['made_from']}; {published.wanted(path)}"
+            f"{path} was made from a file of SHA-256 {noted['made_from']}; {published.needed(path)}"
         )
         raise MetricsError(msg)
     tensors = read(path)
@@ -73,7 +73,7 @@ def obtain(path: Path, published: Published, *, verify: bool = True) -> Tensors:
     if found != written:
         msg = (
             f"{path} holds tensors of digest {found}, but was written with {written}: "
-            f"it is damaged; {published.wanted(path)}"
+            f"it is damaged; {published.needed(path)}"
         )
         raise MetricsError(msg)
     return tensors
@@ -88,17 +88,17 @@ def check(path: Path, published: Published) -> None:
     _check_there(path, published)
     found = path.stat().st_size
     if found != published.size:
-        msg = f"{path} has {found} bytes; {published.wanted(path)}"
+        msg = f"{path} has {found} bytes; {published.needed(path)}"
         raise MetricsError(msg)
     found_digest = artifact.sha256(path)
     if found_digest != published.sha256:
-        msg = f"{path} has SHA-256 {found_digest}; {published.wanted(path)}"
+        msg = f"{path} has SHA-256 {found_digest}; {published.needed(path)}"
         raise MetricsError(msg)
 
 
 def _check_there(path: Path, published: Published) -> None:
     if not path.is_file():
-        msg = f"{path} not found; {published.wanted(path)}"
+        msg = f"{path} not found; {published.needed(path)}"
         raise MetricsError(msg)
 
 

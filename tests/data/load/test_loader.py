@@ -33,8 +33,8 @@ def processes(dataset, batch_size, count, **others):
 
 
 def joined(batches):
-    images, labels = zip(*batches, strict=True)
-    return np.concatenate(images), np.concatenate(labels)
+    images, conditions = zip(*batches, strict=True)
+    return np.concatenate(images), np.concatenate([one.label for one in conditions])
 
 
 @settings(max_examples=40, deadline=None)
@@ -59,7 +59,7 @@ def test_the_batch_of_a_step_is_the_same_for_any_number_of_processes(sizes, batc
     whole = processes(dataset, batch_size, 1, augment=CHANCE)[0].batch(step)
     for count in (2, 3, 4, 7):
         shares = [one.batch(step) for one in processes(dataset, batch_size, count, augment=CHANCE)]
-        lengths = [len(share.labels) for share in shares]
+        lengths = [len(share.examples) for share in shares]
         assert max(lengths) - min(lengths) <= 1
         for part, expected in zip(joined(shares), whole, strict=True):
             np.testing.assert_array_equal(part, expected)
@@ -67,23 +67,23 @@ def test_the_batch_of_a_step_is_the_same_for_any_number_of_processes(sizes, batc
 
 def test_a_batch_pairs_images_with_their_labels():
     batch = Loader(stored.numbered([100] * 10), 64, seed=5).batch(123)
-    assert (batch.images.shape, batch.images.dtype) == ((64, 2, 2, 1), np.uint8)
-    assert batch.labels.dtype == np.int32
-    assert (stored.numbers(batch.images) == batch.labels).all()
+    assert (batch.examples.shape, batch.examples.dtype) == ((64, 2, 2, 1), np.uint8)
+    assert batch.condition.label.dtype == np.int32
+    assert (stored.numbers(batch.examples) == batch.condition.label).all()
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_a_single_image_fills_any_batch(batch_size):
     loader = Loader(stored.numbered([1]), batch_size, 0)
-    assert loader.batch(3).labels.tolist() == [0] * batch_size
+    assert loader.batch(3).condition.label.tolist() == [0] * batch_size
 
 
 def test_an_image_that_comes_again_is_changed_anew():
     images = np.random.default_rng(0).integers(0, 256, (1, 9, 9, 1), dtype=np.uint8)
     loader = Loader(stored.dataset(images, [0], "a"), 8, 0, CHANCE)
-    seen = {image.tobytes() for step in range(20) for image in loader.batch(step).images}
+    seen = {image.tobytes() for step in range(20) for image in loader.batch(step).examples}
     assert len(seen) == 18
-    assert Loader(loader.dataset, 8, 0).batch(3).images.tobytes() == images.tobytes() * 8
+    assert Loader(loader.dataset, 8, 0).batch(3).examples.tobytes() == images.tobytes() * 8
 
 
 GROUP_MIB = 16 * 4 / 2**20
@@ -129,7 +129,7 @@ def test_a_batch_goes_to_a_processor_without_a_copy():
     """Two copies of a batch would be two passes over memory, as much as making it takes."""
     loader = Loader(stored.numbered([20] * 5, (9, 9, 3)), 16, 0)
     batch = loader.batch(0)
-    assert placed(batch, 16).images.unsafe_buffer_pointer() == batch.images.ctypes.data
+    assert placed(batch, 16).examples.unsafe_buffer_pointer() == batch.examples.ctypes.data
 
 
 def alive():
@@ -170,7 +170,7 @@ def broken(at, monkeypatch):
 def test_what_fails_is_raised_at_its_batch_with_the_place_where_it_did(monkeypatch, prefetch):
     broken(3, monkeypatch)
     stream = Loader(stored.numbered([20]), 4, 0, prefetch=prefetch).stream(0, 10)
-    assert [len(next(stream).labels) for _ in range(3)] == [4, 4, 4]
+    assert [len(next(stream).examples) for _ in range(3)] == [4, 4, 4]
     with pytest.raises(DataError, match="the shard is gone") as caught:
         next(stream)
     assert "breaks" in {frame.name for frame in traceback.extract_tb(caught.value.__traceback__)}
@@ -229,10 +229,12 @@ def test_devices_share_a_batch_in_its_order():
     loader = Loader(stored.numbered([20] * 5), 16, 0, prefetch=1, sharding=over(*jax.devices()[:4]))
     (batch,) = loader.stream(3, 1)
     expected = loader.batch(3)
-    np.testing.assert_array_equal(batch.images, expected.images)
-    for number, shard in enumerate(batch.labels.addressable_shards):
+    np.testing.assert_array_equal(batch.examples, expected.examples)
+    for number, shard in enumerate(batch.condition.label.addressable_shards):
         assert shard.device == jax.devices()[number]
-        np.testing.assert_array_equal(shard.data, expected.labels[4 * number : 4 * (number + 1)])
+        np.testing.assert_array_equal(
+            shard.data, expected.condition.label[4 * number : 4 * (number + 1)]
+        )
 
 
 def test_a_batch_that_devices_cannot_share_is_refused():
@@ -255,12 +257,13 @@ MEMBER = """
     dataset = Dataset.open(artifact.load("prepare"), "train")
     sums = []
     for batch in Loader(dataset, 8, seed=0, prefetch=1).stream(5, 3):
-        assert batch.images.shape == (8, 3, 2, 1)
-        own = sorted(batch.labels.addressable_shards, key=lambda shard: shard.index[0].start)
+        assert batch.examples.shape == (8, 3, 2, 1)
+        labels = batch.condition.label.addressable_shards
+        own = sorted(labels, key=lambda shard: shard.index[0].start)
         sums.append([shard.index[0].start for shard in own])
         sums.append(np.concatenate([shard.data for shard in own]).tolist())
         # A computation over all: every process sees the whole batch's sum.
-        sums.append(int(jax.jit(lambda x: x.astype(int).sum())(batch.images)))
+        sums.append(int(jax.jit(lambda x: x.astype(int).sum())(batch.examples)))
     print(sums)
 """
 
@@ -298,5 +301,5 @@ def test_two_processes_make_one_global_batch(tmp_path):
         for index in range(2):
             starts, own, total = found[index][3 * number : 3 * number + 3]
             assert starts == [4 * index, 4 * index + 2]
-            assert own == whole.labels[4 * index : 4 * index + 4].tolist()
-            assert total == whole.images.sum(dtype=int)
+            assert own == whole.condition.label[4 * index : 4 * index + 4].tolist()
+            assert total == whole.examples.sum(dtype=int)

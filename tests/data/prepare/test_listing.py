@@ -7,7 +7,7 @@ from sid2core.data.errors import DataError
 from sid2core.data.prepare import listing
 from sid2core.data.prepare.counts import Reject
 from sid2core.data.prepare.listing import Part
-from sid2core.data.sources import protocol, registry
+from sid2core.data.sources import opening, protocol
 from sid2core.data.sources.protocol import Entry
 from tests import tiny
 from tests.data.made import Plain
@@ -30,7 +30,7 @@ def entries(*labels, start=0):
 
 
 def parts(monkeypatch, train, held_out=None, data=DATA, seed=0):
-    monkeypatch.setattr(registry, "opened", lambda data: (train, held_out))
+    monkeypatch.setattr(opening, "opened", lambda data: (train, held_out))
     return listing.parts(data, seed)
 
 
@@ -112,9 +112,9 @@ def test_eval_may_lack_a_class_but_not_all():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("a", "c"), r"1 only in data\.path \(b\); 1 only in data\.eval_path \(c\)"),
+        (("a", "c"), r"1 only in path \(b\); 1 only in eval_path \(c\)"),
         (("b", "a"), "the same in another order"),
-        (("a", "b", "c"), r"data\.path has 2 classes and data\.eval_path 3: 1 only in"),
+        (("a", "b", "c"), r"data\.source\.digits\.path has 2 classes and eval_path 3: 1 only in"),
     ],
 )
 def test_classes_of_two_sources_must_agree(monkeypatch, names, message):

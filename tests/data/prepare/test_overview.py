@@ -8,11 +8,12 @@ from PIL import Image
 from sid2core.data.prepare import overview, preparation
 from sid2core.data.prepare.counts import Reject
 from sid2core.data.prepare.listing import Part
+from sid2core.data.prepare.workers import Workers
 from tests import tiny
 from tests.data.made import Plain
 
 SIZES = tiny.params(
-    data={"shard_records": 16, "row_group_records": 4, "workers": 1, "max_reject_fraction": 0.9}
+    data={"shard_records": 16, "row_group_records": 4, "max_reject_fraction": 0.9}
 ).data
 
 
@@ -23,7 +24,7 @@ def prepared(folder, train, held_out, problems=()):
         Part("eval", held_out, held_out.index(), []),
     ]
     (folder / "work").mkdir()
-    preparation.write(parts, folder / "work", SIZES)
+    preparation.write(parts, folder / "work", SIZES, Workers(1))
     (folder / "made").mkdir()
     for part in parts:
         preparation.place(part, folder / "work", folder / "made")

@@ -15,12 +15,13 @@ from sid2core.data.load.reading import Shards
 from sid2core.data.prepare import preparation, workers
 from sid2core.data.prepare.counts import Reject
 from sid2core.data.prepare.listing import Part
+from sid2core.data.prepare.workers import Workers
 from tests import tiny
 from tests.data import made
 from tests.data.made import Plain
 
 SIZES = tiny.params(
-    data={"shard_records": 10, "row_group_records": 4, "workers": 1, "max_reject_fraction": 0.5}
+    data={"shard_records": 10, "row_group_records": 4, "max_reject_fraction": 0.5}
 ).data
 
 
@@ -46,10 +47,10 @@ class Counting(np.ndarray):
     __eq__ = object.__eq__
 
 
-def write(folder, source, data=SIZES, problems=(), split="train"):
+def write(folder, source, data=SIZES, problems=(), split="train", count=1):
     folder.mkdir(exist_ok=True)
     part = Part(split, source, source.index(), problems)
-    preparation.write([part], folder, data)
+    preparation.write([part], folder, data, Workers(count))
     return part
 
 
@@ -142,7 +143,7 @@ def test_clips_are_written(tmp_path):
 def test_workers_change_no_byte(tmp_path):
     source = Plain(60, captioned=True, broken=frozenset({7, 33}))
     for count in (1, 2):
-        write(tmp_path / str(count), source, SIZES.model_copy(update={"workers": count}))
+        write(tmp_path / str(count), source, count=count)
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 

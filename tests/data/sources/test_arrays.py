@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sid2core.data.errors import DataError
-from sid2core.data.sources import registry
+from sid2core.data.sources import opening
 from sid2core.data.sources.protocol import Entry, listed
 from sid2core.data.storage import npy
 from tests import tiny
@@ -23,8 +23,8 @@ LABELS = np.array([3, 1, 3, 10, 1])
 
 
 def opened(path, **keys):
-    data = {"source": "arrays", "path": str(path), "image_size": 4, "channels": 3} | keys
-    return registry.opened(tiny.params(data=data).data)[0]
+    data = tiny.source("arrays", **({"path": str(path), "image_size": 4, "channels": 3} | keys))
+    return opening.opened(tiny.params(data=data).data)[0]
 
 
 def npy_bytes(array, **options):
@@ -202,7 +202,11 @@ def test_labels_that_do_not_fit_are_refused(tmp_path, labels):
             r"has 239 of the 240 bytes that its shape \[5, 4, 4, 3\]",
         ),
         ("a.csv", b"", "is no .npz or .npy file: save the arrays by np.savez"),
-        ("a.npy", None, "not found from .*; expected an .npz or .npy file: set data.path"),
+        (
+            "a.npy",
+            None,
+            "not found from .*; expected an .npz or .npy file: set data.source",
+        ),
     ],
 )
 def test_damaged_files_are_refused(tmp_path, name, content, message):

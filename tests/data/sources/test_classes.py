@@ -17,7 +17,7 @@ def write(folder, text):
 
 def test_names_are_lines_in_label_order(tmp_path):
     path = write(tmp_path, "\ufeffgolden retriever\r\n\r\n  cat \nn01440764 tench, Tinca tinca\n")
-    names = classes.read_names(path)
+    names = classes.read_names(path, "data.class_names")
     assert names == ("golden retriever", "cat", "n01440764 tench, Tinca tinca")
     assert classes.numbers(names) == {
         "golden retriever": 0,
@@ -40,7 +40,7 @@ def test_names_are_lines_in_label_order(tmp_path):
 def test_bad_files_of_names_are_refused(tmp_path, text, message):
     path = str(tmp_path / "none") if text is None else write(tmp_path, text)
     with pytest.raises(DataError, match=message.replace("UTF-8 text: .*:", "UTF-8 text: .*;")):
-        classes.read_names(path)
+        classes.read_names(path, "data.class_names")
 
 
 def test_labels_are_lines_of_name_and_class(tmp_path):
@@ -54,7 +54,7 @@ def test_labels_are_lines_of_name_and_class(tmp_path):
         "d.png,",
         "x/c.png,cat",
     ]
-    labels = classes.read_labels(write(tmp_path, "\n".join(lines)))
+    labels = classes.read_labels(write(tmp_path, "\n".join(lines)), "data.labels")
     assert labels == {
         "ImageId": "PredictionString",
         "ILSVRC2012_val_00048981": "n03995372",
@@ -97,7 +97,7 @@ def test_labels_are_lines_of_name_and_class(tmp_path):
 )
 def test_bad_files_of_labels_are_refused(tmp_path, text, message):
     with pytest.raises(DataError, match=message):
-        classes.read_labels(write(tmp_path, text))
+        classes.read_labels(write(tmp_path, text), "data.labels")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,9 @@ raws = st.one_of(st.none(), st.integers(-3, 12), st.text("abc\udcff", max_size=2
 @given(st.lists(raws))
 def test_a_class_that_was_found_has_its_label(found):
     names = classes.ordered(found)
-    labels = classes.Labels(names, listed=False, labelled=any(raw is not None for raw in found))
+    labels = classes.Labels(
+        names, "data.path", listed=False, labelled=any(raw is not None for raw in found)
+    )
     for raw in found:
         label, problem = labels.of(raw)
         if problem is None:
@@ -132,15 +134,15 @@ def test_a_class_that_was_found_has_its_label(found):
 
 
 def test_listed_names_are_counted_by_numbers():
-    labels = classes.Labels(("cat", "n01440764 tench", "7"), listed=True)
+    labels = classes.Labels(("cat", "n01440764 tench", "7"), "data.path", listed=True)
     assert labels.of(1) == labels.of("n01440764") == labels.of("n01440764 tench") == (1, None)
     assert labels.of("7") == (2, None)
     assert labels.of(7) == (-1, "label 7; there are classes 0 to 2")
     assert labels.of(-1) == (-1, "label -1; there are classes 0 to 2")
     assert labels.of("dog") == (-1, "its class 'dog' is not in data.class_names")
     assert labels.of(None) == (-1, "it has no label")
-    assert classes.Labels(("cat",), listed=True).of(None)[0] == -1
-    assert classes.Labels(("cat",), listed=True, labelled=False).of(None) == (0, None)
+    assert classes.Labels(("cat",), "data.path", listed=True).of(None)[0] == -1
+    assert classes.Labels(("cat",), "data.path", listed=True, labelled=False).of(None) == (0, None)
 
 
 def test_empty_classes_are_told_and_kept(caplog):

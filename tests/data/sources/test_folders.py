@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from sid2core.data.errors import DataError, Unusable
-from sid2core.data.sources import folders, registry
+from sid2core.data.sources import folders, opening
 from sid2core.data.sources.protocol import Entry, listed
 from tests import tiny
 from tests.data import packs, pictures
 
 
 def opened(path, source="folder", **keys):
-    data = {"source": source, "path": str(path), "image_size": 4, "channels": 3} | keys
-    return registry.opened(tiny.params(data=data).data)[0]
+    data = tiny.source(source, **({"path": str(path), "image_size": 4, "channels": 3} | keys))
+    return opening.opened(tiny.params(data=data).data)[0]
 
 
 def frames(path, count=2, stride=1):
@@ -121,7 +121,7 @@ def test_folders_without_an_image_are_told_and_no_classes(tmp_path, caplog):
         ("c/1.txt", -1, "not an image by its name: .txt"),
         ("d/000.png", 1, None),
     ]
-    told = f"data.path {tmp_path}: 2 folder(s) without an image are no classes: a, c"
+    told = f"data.source.folder.path {tmp_path}: 2 folder(s) without an image are no classes: a, c"
     assert caplog.messages == [told]
 
 
@@ -134,9 +134,9 @@ def test_a_missing_path_tells_the_layout(tmp_path, source):
         with pytest.raises(DataError) as caught:
             opened(path, source, **keys)
         message = str(caught.value)
-        assert message.startswith(f"data.path {path} not found")
+        assert message.startswith(f"data.source.{source}.path {path} not found")
         assert message.endswith(
-            f"expected {path}/{wanted}, or a .zip or .tar of such: set data.path"
+            f"expected {path}/{wanted}, or a .zip or .tar of such: set data.source.{source}.path"
         )
         assert ("not found from /" in message) != path.startswith("memory")
 
@@ -161,8 +161,10 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path, name, message):
 def test_a_source_without_images_tells_what_was_found(tmp_path, kind):
     path = put(tmp_path / "data", {"a/1.tiff": b"", "a/2.tiff": b"", "b": b""}, kind)
     message = (
-        r"data.path .* holds no <class>/<image>; found 2 × not an image by its name: .tiff; 1 × "
-        "its name has no extension: convert them, or set data.path to where images are"
+        r"data.source.folder.path .* holds no <class>/<image>; found 2 × not an "
+        "image by its name: .tiff; 1 × "
+        "its name has no extension: convert them, or set data.source.folder.path to where images "
+        "are"
     )
     with pytest.raises(DataError, match=message):
         opened(path).index()
@@ -172,7 +174,7 @@ def test_a_zip_of_another_method_is_told_one_cure(tmp_path):
     content = packs.zipped({"a/1.png": packs.png(), "a/2.png": packs.png()}, zipfile.ZIP_LZMA)
     message = (
         "holds no <class>/<image>; found 2 × packed by method 14, neither stored nor deflated: "
-        "convert them, or set data.path to where images are$"
+        "convert them, or set data.source.folder.path to where images are$"
     )
     with pytest.raises(DataError, match=message):
         opened(packs.write(tmp_path / "a.zip", content)).index()
@@ -221,7 +223,7 @@ def test_labels_of_a_csv_with_any_folders_beside(tmp_path):
     (tmp_path / "labels.csv").write_text("image,class\n1.png,dog\n2,10\nfew/3.png,9\n8,owl\n")
     source = opened(tmp_path, labels=str(tmp_path / "labels.csv"))
     assert source.class_names == ("9", "10", "cat", "dog")
-    missing = "data.labels does not name it, and it lies in no class folder"
+    missing = "data.source.folder.labels does not name it, and it lies in no class folder"
     assert found(source) == {
         "1.png": "dog",
         "2.png": "10",
@@ -244,7 +246,7 @@ def test_class_names_fix_names_and_order(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert found(source) == {
             "cat/000.png": "cat",
-            "dog/000.png": "its class 'dog' is not in data.class_names",
+            "dog/000.png": "its class 'dog' is not in data.source.folder.class_names",
             "owl/000.png": "owl",
         }
     assert "no image in 1 class(es): hen" in caplog.text
@@ -316,25 +318,27 @@ def test_imagenets_flat_validation_images_take_labels(tmp_path, form):
         "ILSVRC2012_val_00000002,n01440764 1 2 3 4 n01440764 1 2 3 4\n"
     )
     packs.write(tmp_path / "LOC_val_solution.csv", csv.encode())
-    data = {
-        "source": "imagenet",
-        "image_size": 4,
-        "channels": 3,
-        "path": str(train(tmp_path / "train", "tar")),
-        "eval_path": str(val),
-        "labels": str(tmp_path / "LOC_val_solution.csv"),
-    }
-    first, second = registry.opened(tiny.params(data=data).data)
+    data = tiny.source(
+        "imagenet",
+        image_size=4,
+        channels=3,
+        path=str(train(tmp_path / "train", "tar")),
+        eval_path=str(val),
+        labels=str(tmp_path / "LOC_val_solution.csv"),
+    )
+    first, second = opening.opened(tiny.params(data=data).data)
     assert first.class_names == second.class_names == tuple(SYNSETS)
     assert len(first.index()) == 3
     assert found(second) == {
         "ILSVRC2012_val_00000001.JPEG": "n02012849",
         "ILSVRC2012_val_00000002.JPEG": "n01440764",
         "ILSVRC2012_val_00000003.JPEG": (
-            "data.labels does not name it, and it lies in no class folder"
+            "data.source.imagenet.labels does not name it, and it lies in no class folder"
         ),
     }
-    with pytest.raises(DataError, match="data.labels is null: set it to LOC_val_solution.csv"):
+    with pytest.raises(
+        DataError, match="data.source.imagenet.labels is null: set it to LOC_val_solution.csv"
+    ):
         opened(val if form != "folder" else val / "ILSVRC2012_img_val.tar", "imagenet").index()
 
 
@@ -391,7 +395,9 @@ def test_a_frame_that_an_archive_cannot_give_is_named(tmp_path):
 
 def test_single_images_where_clips_belong_are_told_of_the_other_source(tmp_path):
     pictures.folder(tmp_path, {"a": 3})
-    with pytest.raises(DataError, match="found 3 × it lies in no clip.* set data.source to folder"):
+    with pytest.raises(
+        DataError, match="found 3 × it lies in no clip.* set data.source.name to folder"
+    ):
         frames(tmp_path).index()
 
 

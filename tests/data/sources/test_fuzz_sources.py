@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sid2core.data.errors import DataError, Unusable
-from sid2core.data.sources import protocol, registry
+from sid2core.data.sources import opening, protocol
 from tests import tiny
 from tests.data import packs
 
@@ -108,10 +108,10 @@ def _mend(content):
 
 def used(path, source):
     """List the source and read some of it; returns how many entries there were."""
-    data = {"source": source, "path": str(path), "image_size": 4, "channels": 3}
+    data = tiny.source(source, path=str(path), image_size=4, channels=3)
     entries, stopped, reasons = [], [], []
     try:
-        made, _ = registry.opened(tiny.params(data=data).data)
+        made, _ = opening.opened(tiny.params(data=data).data)
         assert made.stamp()
         entries = protocol.listed(made)
         assert isinstance(made.captioned, bool)

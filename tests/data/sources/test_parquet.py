@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sid2core.data.errors import DataError, Unusable
-from sid2core.data.sources import parquet, registry
+from sid2core.data.sources import opening, parquet
 from sid2core.data.sources.protocol import listed
 from tests import tiny
 from tests.data import packs, pictures
@@ -18,8 +18,8 @@ NAMES = ["cat", "dog", "owl"]
 
 
 def opened(path, **keys):
-    data = {"source": "parquet", "path": str(path), "image_size": 4, "channels": 3} | keys
-    return registry.opened(tiny.params(data=data).data)[0]
+    data = tiny.source("parquet", **({"path": str(path), "image_size": 4, "channels": 3} | keys))
+    return opening.opened(tiny.params(data=data).data)[0]
 
 
 def table(rows, names=None, **columns):
@@ -116,7 +116,7 @@ def test_class_names_are_matched_by_name(tmp_path):
     path = write(tmp_path / "a.parquet", table(4, NAMES, label=[0, 1, 2, 5]))
     source = opened(path, class_names=str(tmp_path / "names"))
     assert source.class_names == ("owl", "hen", "cat")
-    none = "its class {!r} is not in data.class_names".format
+    none = "its class {!r} is not in data.source.parquet.class_names".format
     assert list(found(source).values()) == ["cat", none("dog"), "owl", none("5")]
     plain = opened(write(tmp_path / "b.parquet", table(4, label=[0, 1, 2, 5])),
                    class_names=str(tmp_path / "names"))  # fmt: skip
@@ -185,8 +185,9 @@ def test_files_of_several_splits_are_not_mixed(tmp_path):
     for split in ("train", "test"):
         write(tmp_path / f"{split}-00000-of-00001.parquet", table(1, label=[0]))
     message = (
-        r"holds files of several splits \(test, train\): set data.path to a pattern such as "
-        r"train-\*, and data.eval_path to test-\*"
+        r"holds files of several splits \(test, train\): set data.source.parquet.path to a "
+        r"pattern such as "
+        r"train-\*, and data.source.parquet.eval_path to test-\*"
     )
     with pytest.raises(DataError, match=message):
         opened(tmp_path).index()
@@ -195,7 +196,9 @@ def test_files_of_several_splits_are_not_mixed(tmp_path):
 
 def test_a_folder_without_parquet_and_a_damaged_file(tmp_path):
     packs.write(tmp_path / "a.txt", b"")
-    with pytest.raises(DataError, match="holds no Parquet file: set data.path to a folder of such"):
+    with pytest.raises(
+        DataError, match="holds no Parquet file: set data.source.parquet.path to a folder of such"
+    ):
         opened(tmp_path).index()
     content = write(tmp_path / "b.parquet", table(3, label=[0, 1, 0])).read_bytes()
     for damaged in (b"", b"PAR1", content[:-20], content[:200] + content[-4:]):
@@ -259,8 +262,10 @@ def test_files_whose_labels_mean_different_classes_stop(tmp_path, first, second,
         columns = {"text": {"label": ["a", "b"]}, "none": {}}.get(str(kind), {"label": [0, 1]})
         names = kind if isinstance(kind, list) else None
         write(tmp_path / f"data/{name}.parquet", table(2, names, **columns))
-    cure = "write all files alike, or name the classes in data.class_names"
-    with pytest.raises(DataError, match=f"data.path .*/2.parquet: {message}: {cure}"):
+    cure = "write all files alike, or name the classes in data.source.parquet.class_names"
+    with pytest.raises(
+        DataError, match=f"data.source.parquet.path .*/2.parquet: {message}: {cure}"
+    ):
         opened(tmp_path / "data").index()
 
 

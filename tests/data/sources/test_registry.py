@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sid2core import config
+from sid2core.config import yaml_edit
 from sid2core.data.errors import DataError, Unusable
-from sid2core.data.sources import protocol, registry
+from sid2core.data.sources import opening, protocol
 from sid2core.data.sources.protocol import Content, Entry
 from tests import tiny
 from tests.data import packs, pictures
@@ -77,19 +79,19 @@ MADE = {made.__name__: made for made in (folder, frames, imagenet, arrays, parqu
 
 def opened(path, name):
     """Each kind of source, with what it reads."""
-    data = {"source": name}
+    keys = {}
     if name == "shapes":
-        data |= {"count": 100, "image_size": 16}
+        keys = {"count": 100, "image_size": 16}
     elif name in MADE:
-        data |= {"image_size": 4, "channels": 3} | MADE[name](path)
-        data["path"] = str(data["path"])
-    return registry.opened(tiny.params(data=data).data)
+        keys = {"image_size": 4, "channels": 3} | MADE[name](path)
+        keys["path"] = str(keys["path"])
+    return opening.opened(tiny.params(data=tiny.source(name, **keys)).data)
 
 
 def test_digits_are_what_scikit_learn_carries():
     from sklearn.datasets import load_digits
 
-    source, held_out = registry.opened(DIGITS)
+    source, held_out = opening.opened(DIGITS)
     assert held_out is None
     entries = protocol.listed(source)
     expected = load_digits()
@@ -105,7 +107,7 @@ def test_digits_are_what_scikit_learn_carries():
     np.testing.assert_array_equal(np.stack(images), table)
 
 
-@pytest.mark.parametrize("name", registry.SOURCES)
+@pytest.mark.parametrize("name", config.SOURCES)
 def test_every_source_gives_the_same_at_each_call_and_keeps_its_promises(tmp_path, name):
     source, held_out = opened(tmp_path, name)
     assert held_out is None
@@ -134,19 +136,21 @@ def test_the_eval_split_may_have_a_folder_of_its_own(tmp_path):
     train = pictures.folder(tmp_path / "train", {"cat": 2})
     held_out = pictures.folder(tmp_path / "val", {"cat": 1})
     paths = {"path": str(train), "eval_path": str(held_out)}
-    data = {"source": "folder", "image_size": 4, "channels": 3} | paths
-    first, second = registry.opened(tiny.params(data=data).data)
+    data = tiny.source("folder", **({"image_size": 4, "channels": 3} | paths))
+    first, second = opening.opened(tiny.params(data=data).data)
     assert [entry.key for entry in first.index()] == ["cat/000.png", "cat/001.png"]
     assert [entry.key for entry in second.index()] == ["cat/000.png"]
-    with pytest.raises(DataError, match="data.eval_path .*none not found from"):
-        registry.opened(tiny.params(data=data | {"eval_path": str(tmp_path / "none")}).data)
+    folder = {"eval_path": str(tmp_path / "none")}
+    missing = yaml_edit.merged(data, {"source": {"folder": folder}})
+    with pytest.raises(DataError, match=r"data\.source\.folder\.eval_path .*none not found from"):
+        opening.opened(tiny.params(data=missing).data)
 
 
 def test_an_address_of_this_machine_is_a_path(tmp_path):
     path = pictures.folder(tmp_path, {"cat": 1})
     (path / "cat/back").symlink_to(path)
-    data = {"source": "folder", "image_size": 4, "channels": 3, "path": f"file://{path}"}
-    source, _ = registry.opened(tiny.params(data=data).data)
+    data = tiny.source("folder", image_size=4, channels=3, path=f"file://{path}")
+    source, _ = opening.opened(tiny.params(data=data).data)
     assert [entry.key for entry in source.index()] == ["cat/000.png", "cat/back"]
 
 
@@ -156,7 +160,7 @@ def test_listing_keeps_order():
 
 
 def test_a_source_of_no_entries_is_refused():
-    with pytest.raises(DataError, match=r"lists no image; choose another data\.source"):
+    with pytest.raises(DataError, match=r"lists no image; choose another data\.source\.name"):
         protocol.listed(Given(()))
 
 
@@ -202,8 +206,8 @@ def test_entries_are_small(tmp_path):
     for name in members:
         (tmp_path / "a" / name).touch()
     for path in ("a", "a.zip", "a.tar"):
-        data = {"source": "folder", "image_size": 4, "channels": 3, "path": str(tmp_path / path)}
-        source, _ = registry.opened(tiny.params(data=data).data)
+        data = tiny.source("folder", image_size=4, channels=3, path=str(tmp_path / path))
+        source, _ = opening.opened(tiny.params(data=data).data)
         tracemalloc.start()
         entries = source.index()
         kept = tracemalloc.get_traced_memory()[0] / len(entries)

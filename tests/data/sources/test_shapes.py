@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from sid2core.data.prepare import splits
-from sid2core.data.sources import protocol, registry, scenes
+from sid2core.data.sources import opening, protocol, scenes
 from sid2core.data.sources.shapes import Shapes
 from tests import tiny
 
 
 def opened(**data):
-    values = {"source": "shapes", "count": 20, "image_size": 16} | data
-    return registry.opened(tiny.params(data=values).data)
+    values = tiny.source("shapes", **({"count": 20, "image_size": 16} | data))
+    return opening.opened(tiny.params(data=values).data)
 
 
 def test_the_parameters_say_how_many_and_how_large():

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from sid2core.data.errors import DataError, Unusable
-from sid2core.data.sources import registry
+from sid2core.data.sources import opening
 from sid2core.data.sources.protocol import listed
 from tests import tiny
 from tests.data import packs, pictures
 
 
 def opened(path, **keys):
-    data = {"source": "webdataset", "path": str(path), "image_size": 4, "channels": 3} | keys
-    return registry.opened(tiny.params(data=data).data)[0]
+    data = tiny.source("webdataset", **({"path": str(path), "image_size": 4, "channels": 3} | keys))
+    return opening.opened(tiny.params(data=data).data)[0]
 
 
 def found(source):
@@ -169,7 +169,7 @@ def test_class_names_are_counted_or_matched(tmp_path):
         "owl",
         "n01440764 tench",
         "label 3; there are classes 0 to 2",
-        "its class 'dog' is not in data.class_names",
+        "its class 'dog' is not in data.source.webdataset.class_names",
     ]
 
 
@@ -205,6 +205,6 @@ def test_what_is_no_shard_is_refused(tmp_path):
         opened(tmp_path / "s.tar").index()
     packs.write(tmp_path / "s.tar", packs.tar({}))
     with pytest.raises(
-        DataError, match="holds no sample with an image; found nothing: set data.pa"
+        DataError, match="holds no sample with an image; found nothing: set data.so"
     ):
         opened(tmp_path / "s.tar").index()

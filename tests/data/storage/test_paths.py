@@ -9,7 +9,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from sid2core.data.errors import DataError
-from sid2core.data.sources import registry
+from sid2core.data.sources import opening
 from sid2core.data.storage import paths
 from sid2core.data.storage.archives import ZipTree
 from sid2core.data.storage.trees import ROOT
@@ -126,12 +126,12 @@ def test_a_refused_connection_is_told_and_not_taken_for_absence(source, name):
     with socket.socket() as taken:  # bound, but nobody listens
         taken.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{taken.getsockname()[1]}/{name}"
-        data = {"source": source, "path": address, "image_size": 4, "channels": 3}
+        data = tiny.source(source, path=address, image_size=4, channels=3)
         refused = (
             r"reading http://127.0.0.1:\d+/a.* failed: Connection refused; see that its network"
         )
         with pytest.raises(DataError, match=refused):
-            registry.opened(tiny.params(data=data).data)[0].index()
+            opening.opened(tiny.params(data=data).data)[0].index()
 
 
 def test_a_package_that_is_not_there_is_named(monkeypatch):

@@ -9,7 +9,7 @@ from sid2core import config
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks import classifier_training
 from sid2core.metrics.networks.classifier_training import shifted
-from sid2core.metrics.statistics import FeatureStatistics
+from sid2core.metrics.networks.protocol import LOGITS
 from tests.data import stored
 
 SETTINGS = config.Reference(
@@ -36,7 +36,7 @@ def dataset_of(count=96, shape=(4, 6, 2)):
 def test_training_learns_and_repeats_to_the_byte():
     dataset = dataset_of()
     extractor, curve = classifier_training.train(dataset, SETTINGS, seed=0)
-    _, logits = extractor.features(dataset.images)
+    logits = extractor.features(dataset.images)[LOGITS]
     assert (logits.argmax(axis=-1) == dataset.labels).mean() > 0.95
     assert curve[-1].loss < curve[0].loss
     assert [point.step for point in curve] == list(range(1, 61))
@@ -46,21 +46,6 @@ def test_training_learns_and_repeats_to_the_byte():
     assert curve_again == curve
     other, _ = classifier_training.train(dataset, SETTINGS, seed=1)
     assert other.digest != extractor.digest
-
-
-def test_a_split_is_described_chunk_by_chunk(monkeypatch):
-    dataset = dataset_of()
-    settings = SETTINGS.model_copy(update={"steps": 3})
-    extractor, _ = classifier_training.train(dataset, settings, seed=0)
-    features, logits = extractor.features(dataset.images)
-    whole = FeatureStatistics.of(features)
-    for chunk in (7, 96, 1000):
-        monkeypatch.setattr(classifier_training, "_CHUNK", chunk)
-        found, accuracy = classifier_training.describe(extractor, dataset)
-        assert found.n == 96
-        np.testing.assert_allclose(found.mean, whole.mean, rtol=1e-9)
-        np.testing.assert_allclose(found.m2, whole.m2, rtol=1e-9, atol=1e-9)
-        assert accuracy == (logits.argmax(axis=-1) == dataset.labels).mean()
 
 
 def test_a_diverging_run_stops_with_its_cure():

@@ -14,7 +14,10 @@ from PIL import Image
 from torch.nn import functional as F
 
 from sid2core.metrics.errors import MetricsError
-from sid2core.metrics.networks import dinov2, weights
+from sid2core.metrics.networks import dinov2, pretrained, weights
+from sid2core.metrics.networks.batching import Batching
+from sid2core.metrics.networks.dinov2 import DINOv2
+from sid2core.metrics.networks.protocol import POOL
 from tests.metrics import torch_dinov2
 
 MEAN, STD = ([[[a]], [[b]], [[c]]] for a, b, c in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -34,7 +37,7 @@ def path(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def extractor(path):
-    return dinov2.load(path, verify=False, batch_size=4)
+    return dinov2.load(path, verify=False, batching=Batching(4))
 
 
 def images_of(count, shape=(40, 50, 3), seed=0):
@@ -51,16 +54,16 @@ def expected(model, images):
         return model((torch.stack(prepared) - torch.tensor(MEAN)) / torch.tensor(STD)).numpy()
 
 
-def assert_close(found, wanted):
+def assert_close(found, expected_values):
     assert found.dtype == np.float32
-    assert found.shape == wanted.shape
-    assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
+    assert found.shape == expected_values.shape
+    assert np.abs(found - expected_values).max() <= 1e-5 * np.abs(expected_values).max()
 
 
 @pytest.mark.parametrize("shape", [(32, 32, 3), (224, 224, 3), (300, 190, 3)])
 def test_the_class_token_is_pytorchs(model, extractor, shape):
     images = images_of(5, shape)
-    found = extractor(images)["cls"]
+    found = extractor.features(images)[POOL]
     assert_close(found, expected(model, images))
     assert np.linalg.norm(found[0] - found[1]) > 0.01 * np.linalg.norm(found[0])
 
@@ -68,15 +71,15 @@ def test_the_class_token_is_pytorchs(model, extractor, shape):
 def test_grey_images_are_repeated(extractor):
     grey = images_of(2, (30, 20, 1))
     colours = np.repeat(grey, 3, axis=-1)
-    np.testing.assert_array_equal(extractor(grey)["cls"], extractor(colours)["cls"])
+    np.testing.assert_array_equal(extractor.features(grey)[POOL], extractor.features(colours)[POOL])
 
 
 def test_an_embedding_of_the_right_size_is_taken_as_it_is(tmp_path):
     model = torch_dinov2.drawn(width=64, depth=1, grid=16)
     torch.save(model.state_dict(), tmp_path / "small.pth")
-    extractor = dinov2.load(tmp_path / "small.pth", verify=False, batch_size=2)
+    extractor = dinov2.load(tmp_path / "small.pth", verify=False, batching=Batching(2))
     images = images_of(2)
-    assert_close(extractor(images)["cls"], expected(model, images))
+    assert_close(extractor.features(images)[POOL], expected(model, images))
 
 
 @settings(deadline=None)
@@ -84,9 +87,11 @@ def test_an_embedding_of_the_right_size_is_taken_as_it_is(tmp_path):
 def test_positions_are_resized_as_pytorch_does(size):
     grid = np.random.default_rng(size).normal(size=(size, size)).astype(np.float32)
     scale = (16 + 0.1) / size
-    wanted = F.interpolate(torch.from_numpy(grid)[None, None], scale_factor=scale, mode="bicubic")
+    expected_values = F.interpolate(
+        torch.from_numpy(grid)[None, None], scale_factor=scale, mode="bicubic"
+    )
     matrix = dinov2.bicubic(size, 16)
-    np.testing.assert_allclose(matrix @ grid @ matrix.T, wanted[0, 0].numpy(), atol=2e-5)
+    np.testing.assert_allclose(matrix @ grid @ matrix.T, expected_values[0, 0].numpy(), atol=2e-5)
     np.testing.assert_allclose(matrix.sum(axis=1), 1, rtol=1e-12)
 
 
@@ -103,27 +108,26 @@ def test_both_publishers_names_give_one_extractor(model, extractor, tmp_path):
 
 
 def test_saved_and_loaded_is_the_same(path, extractor, tmp_path, monkeypatch):
-    extractor.save(tmp_path / "saved.safetensors")
+    extractor.save(tmp_path.joinpath)
     with pytest.raises(MetricsError, match="was made from a file of SHA-256"):
-        dinov2.load(tmp_path / "saved.safetensors")
+        dinov2.load(tmp_path / pretrained.WEIGHTS)
     made = (dataclasses.replace(dinov2.PUBLISHED[1], sha256=weights.origin(path)),)
     monkeypatch.setattr(dinov2, "PUBLISHED", (dinov2.PUBLISHED[0], *made))
-    loaded = dinov2.load(tmp_path / "saved.safetensors")
+    assert DINOv2.load(tmp_path.joinpath).provenance == extractor.provenance
+    loaded = dinov2.load(tmp_path / pretrained.WEIGHTS)
     assert (loaded.digest, loaded.origin) == (extractor.digest, extractor.origin)
     assert json.loads(json.dumps(loaded.provenance)) == loaded.provenance
 
 
 def test_batches_and_devices_do_not_matter(extractor):
     images = images_of(7)
-    whole = extractor(images)["cls"]
-    assert extractor(images[:0])["cls"].shape == (0, 128)
+    whole = extractor.features(images)[POOL]
+    assert extractor.features(images[:0])[POOL].shape == (0, 128)
     for start in (0, 3, 6):
-        np.testing.assert_array_equal(extractor(images[start:])["cls"], whole[start:])
+        np.testing.assert_array_equal(extractor.features(images[start:])[POOL], whole[start:])
     sharding = NamedSharding(Mesh(jax.devices()[:2], ("data",)), PartitionSpec("data"))
-    shared = dataclasses.replace(extractor, sharding=sharding)
-    assert_close(shared(images)["cls"], whole)
-    with pytest.raises(MetricsError, match="a batch of 3 cannot be shared by the devices"):
-        dataclasses.replace(shared, batch_size=3)(images)
+    shared = dataclasses.replace(extractor, batching=Batching(2, sharding))
+    assert_close(shared.features(images)[POOL], whole)
 
 
 def test_the_published_size_is_that_of_vit_large():
@@ -136,11 +140,16 @@ def test_the_published_size_is_that_of_vit_large():
 
 
 @pytest.mark.parametrize(
-    "images", [images_of(2).astype(np.float32), images_of(2)[0], images_of(2, (8, 8, 2))]
+    ("images", "message"),
+    [
+        (images_of(2).astype(np.float32), r"expected uint8 of \[n, h, w, c\]"),
+        (images_of(2)[0], r"expected uint8 of \[n, h, w, c\]"),
+        (images_of(2, (8, 8, 2)), r"dinov2 does not accept images of shape \[8, 8, 2\]"),
+    ],
 )
-def test_other_images_are_refused(extractor, images):
-    with pytest.raises(MetricsError, match=r"expected uint8 of \[n, h, w, c\]"):
-        extractor(images)
+def test_other_images_are_refused(extractor, images, message):
+    with pytest.raises(MetricsError, match=message):
+        extractor.features(images)
 
 
 def without(state, name):

@@ -10,8 +10,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sid2core.metrics import statistics
 from sid2core.metrics.errors import MetricsError
-from sid2core.metrics.networks import i3d, weights
-from sid2core.metrics.networks.i3d import Extractor
+from sid2core.metrics.networks import i3d, pretrained, weights
+from sid2core.metrics.networks.batching import Batching
+from sid2core.metrics.networks.i3d import I3D
+from sid2core.metrics.networks.protocol import POOL
 from sid2core.metrics.statistics import FeatureStatistics
 from tests.metrics import torch_i3d
 
@@ -30,7 +32,7 @@ def path(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def extractor(path):
-    return i3d.load(path, verify=False, batch_size=1)
+    return i3d.load(path, verify=False, batching=Batching(1))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def narrow():
     """A sixteenth of the channels; the geometry is the same."""
     model = torch_i3d.drawn(divisor=16)
     tensors = {name: one.numpy() for name, one in torch_i3d.published(model).items()}
-    return model, Extractor(tensors, origin="", batch_size=2)
+    return model, I3D(tensors, origin="", batching=Batching(2))
 
 
 def videos_of(count, frames, shape=(24, 40, 3), seed=0):
@@ -66,16 +68,16 @@ def expected(model, videos):
         return model(torch.from_numpy(x).permute(0, 4, 1, 2, 3)).numpy()
 
 
-def assert_close(found, wanted):
+def assert_close(found, reference):
     assert found.dtype == np.float32
-    assert found.shape == wanted.shape
-    assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
+    assert found.shape == reference.shape
+    assert np.abs(found - reference).max() <= 1e-5 * np.abs(reference).max()
 
 
 def test_the_logits_are_pytorchs(model, extractor):
     """At full width; 10 frames come to odd numbers on the way, where paddings differ."""
     videos = videos_of(1, 10)
-    assert_close(extractor(videos)["logits"], expected(model, videos))
+    assert_close(extractor.features(videos)[POOL], expected(model, videos))
 
 
 # Even, and odd, at every stage.
@@ -83,7 +85,7 @@ def test_the_logits_are_pytorchs(model, extractor):
 def test_any_number_of_frames(narrow, frames):
     model, extractor = narrow
     videos = videos_of(3, frames, shape=(240, 224, 3))
-    found = extractor(videos)["logits"]
+    found = extractor.features(videos)[POOL]
     assert_close(found, expected(model, videos))
     assert np.linalg.norm(found[0] - found[1]) > 1e-3 * np.linalg.norm(found[0])
 
@@ -92,10 +94,10 @@ def test_clips_of_a_batch_do_not_touch_each_other(narrow):
     """And grey ones are repeated to three channels."""
     model, extractor = narrow
     grey = videos_of(3, 10, shape=(20, 30, 1))
-    whole = extractor(grey)["logits"]
+    whole = extractor.features(grey)[POOL]
     assert_close(whole, expected(model, np.repeat(grey, 3, axis=-1)))
-    np.testing.assert_array_equal(extractor(grey[2:])["logits"], whole[2:])
-    assert extractor(grey[:0])["logits"].shape == (0, 400)
+    np.testing.assert_array_equal(extractor.features(grey[2:])[POOL], whole[2:])
+    assert extractor.features(grey[:0])[POOL].shape == (0, 400)
 
 
 @pytest.mark.slow
@@ -103,31 +105,32 @@ def test_devices_do_not_matter(narrow):
     _, extractor = narrow
     videos = videos_of(3, 10)
     sharding = NamedSharding(Mesh(jax.devices()[:2], ("data",)), PartitionSpec("data"))
-    shared = dataclasses.replace(extractor, sharding=sharding)
-    assert_close(shared(videos)["logits"], extractor(videos)["logits"])
+    shared = dataclasses.replace(extractor, batching=Batching(1, sharding))
+    assert_close(shared.features(videos)[POOL], extractor.features(videos)[POOL])
 
 
 def test_fvd_is_the_frechet_distance_of_the_logits(extractor):
     """Statistics of other frame numbers, or of another network, are refused by name."""
     rng = np.random.default_rng(0)
+    provenance = {**extractor.provenance, "shape": [16, 24, 40, 3]}
     ours, theirs = (
-        FeatureStatistics.of(rng.normal(size=(9, 400))).moments(extractor.provenance(16))
-        for _ in range(2)
+        FeatureStatistics.of(rng.normal(size=(9, 400))).moments(provenance) for _ in range(2)
     )
     assert statistics.distance(ours, theirs) > 0
-    for other in (extractor.provenance(17), {**extractor.provenance(16), "resize": "torch 224"}):
+    for change in ({"shape": [17, 24, 40, 3]}, {"resize": "torch 224"}):
         with pytest.raises(MetricsError, match="differ in"):
-            statistics.distance(ours, dataclasses.replace(theirs, provenance=other))
+            statistics.distance(ours, dataclasses.replace(theirs, provenance=provenance | change))
     assert json.loads(json.dumps(ours.provenance)) == ours.provenance
 
 
 def test_saved_and_loaded_is_the_same(path, extractor, tmp_path, monkeypatch):
-    extractor.save(tmp_path / "saved.safetensors")
+    extractor.save(tmp_path.joinpath)
     with pytest.raises(MetricsError, match="was made from a file of SHA-256"):
-        i3d.load(tmp_path / "saved.safetensors")
+        i3d.load(tmp_path / pretrained.WEIGHTS)
     made = (dataclasses.replace(i3d.PUBLISHED[1], sha256=weights.origin(path)),)
     monkeypatch.setattr(i3d, "PUBLISHED", (i3d.PUBLISHED[0], *made))
-    loaded = i3d.load(tmp_path / "saved.safetensors")
+    assert I3D.load(tmp_path.joinpath).provenance == extractor.provenance
+    loaded = i3d.load(tmp_path / pretrained.WEIGHTS)
     assert (loaded.digest, loaded.origin) == (extractor.digest, extractor.origin)
 
 
@@ -139,7 +142,7 @@ def test_a_published_file_is_verified(path, monkeypatch):
     assert i3d.load(path).origin == good.sha256
     damaged = dataclasses.replace(good, sha256="0" * 64)
     monkeypatch.setattr(i3d, "PUBLISHED", (i3d.PUBLISHED[0], damaged))
-    with pytest.raises(MetricsError, match=r"has SHA-256 .* needed is i3d_torchscript.pt"):
+    with pytest.raises(MetricsError, match=r"has SHA-256 .* expected i3d_torchscript.pt"):
         i3d.load(path)
 
 
@@ -188,16 +191,20 @@ def test_the_published_size_is_that_of_these_shapes():
 
 def test_too_few_frames(narrow):
     with pytest.raises(MetricsError, match="clips have 9 frames; I3D needs 10 or more: sample"):
-        narrow[1](videos_of(1, 9))
+        narrow[1].features(videos_of(1, 9))
 
 
 @pytest.mark.parametrize(
-    "videos",
-    [videos_of(1, 16) / 255, videos_of(1, 16)[0], videos_of(1, 16, (8, 8, 4))],
+    ("videos", "message"),
+    [
+        (videos_of(1, 16) / 255, r"expected uint8 of .*\[n, f, h, w, c\]"),
+        (videos_of(1, 16)[0], r"i3d does not accept clips of shape \[24, 40, 3\]"),
+        (videos_of(1, 16, (8, 8, 4)), r"i3d does not accept clips of shape \[16, 8, 8, 4\]"),
+    ],
 )
-def test_other_videos_are_refused(narrow, videos):
-    with pytest.raises(MetricsError, match=r"expected uint8 of \[n, f, h, w, c\]"):
-        narrow[1](videos)
+def test_other_videos_are_refused(narrow, videos, message):
+    with pytest.raises(MetricsError, match=message):
+        narrow[1].features(videos)
 
 
 def flow(state):
@@ -215,7 +222,7 @@ def negative(state):
     ("change", "message"),
     [
         (flow, "not the RGB I3D of Kinetics-400: Conv3d_1a_7x7.conv3d.weight is (64, 2, 7, 7, 7)"),
-        (negative, "or variances below zero, in Mixed_3b.b0.bn.running_var; take the published"),
+        (negative, "or variances below zero, in Mixed_3b.b0.bn.running_var; use the published"),
         (lambda state: {"fc.weight": torch.zeros(1)}, "and 284 more. It has 1 tensors: fc.weight"),
     ],
 )

@@ -13,7 +13,10 @@ import safetensors.numpy
 import torch
 
 from sid2core.metrics.errors import MetricsError
-from sid2core.metrics.networks import inception, inception_network, weights
+from sid2core.metrics.networks import inception, inception_network, pretrained, weights
+from sid2core.metrics.networks.batching import Batching
+from sid2core.metrics.networks.inception import Inception
+from sid2core.metrics.networks.protocol import LOGITS, POOL, SPATIAL
 from tests.metrics import fid_peers
 
 SIZES = [(32, 32), (64, 64), (128, 128), (256, 256), (299, 299), (512, 512), (200, 333)]
@@ -60,7 +63,7 @@ def path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def extractor(path):
-    return inception.load(path, verify=False, batch_size=BATCH)
+    return inception.load(path, verify=False, batching=Batching(BATCH))
 
 
 @pytest.fixture(scope="module")
@@ -74,33 +77,39 @@ def pytorch_fid(path):
         yield fid_peers.PytorchFid(path, patch)
 
 
-def assert_close(found, wanted, tolerance=1e-5):
-    """Every output within ``tolerance`` of its largest value."""
-    assert found.keys() == wanted.keys() == inception.WIDTHS.keys()
-    for name, width in inception.WIDTHS.items():
-        assert found[name].shape == wanted[name].shape == (len(found["pool3"]), width)
-        assert found[name].dtype == np.float32
-        scale = np.abs(wanted[name]).max()
+def peers_features(outputs):
+    """What a port calls its outputs, by kind of feature."""
+    names = {POOL: "pool3", LOGITS: "logits_unbiased", SPATIAL: "sfid"}
+    return {kind: outputs[name] for kind, name in names.items()}
+
+
+def assert_close(found, expected, tolerance=1e-5):
+    """Every kind within ``tolerance`` of its largest value."""
+    assert found.keys() == expected.keys() == Inception.widths.keys()
+    for kind, width in Inception.widths.items():
+        assert found[kind].shape == expected[kind].shape == (len(found[POOL]), width)
+        assert found[kind].dtype == np.float32
+        scale = np.abs(expected[kind]).max()
         assert 0.1 < scale < 1000
-        assert np.abs(found[name] - wanted[name]).max() <= tolerance * scale, name
+        assert np.abs(found[kind] - expected[kind]).max() <= tolerance * scale, kind
 
 
 @pytest.mark.parametrize("size", [*QUICK, *SLOW], ids=str)
 def test_mode_tf1_is_torch_fidelity(extractor, torch_fidelity, size):
     images = raw(1, *size)
-    assert_close(extractor(images), torch_fidelity(images))
+    assert_close(extractor.features(images), peers_features(torch_fidelity(images)))
 
 
 @pytest.mark.parametrize("size", [*QUICK, *SLOW], ids=str)
 def test_mode_torch_is_pytorch_fid(extractor, pytorch_fid, size):
-    images = raw(1, *size)
-    assert_close(extractor(images, mode="torch"), pytorch_fid(images))
+    images, extractor = raw(1, *size), dataclasses.replace(extractor, mode="torch")
+    assert_close(extractor.features(images), peers_features(pytorch_fid(images)))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (512, 512), (200, 333)], ids=str)
 def test_mode_clean_is_clean_fid(extractor, pytorch_fid, size):
-    images = raw(1, *size)
-    assert_close(extractor(images, mode="clean"), pytorch_fid.clean(images))
+    images, extractor = raw(1, *size), dataclasses.replace(extractor, mode="clean")
+    assert_close(extractor.features(images), peers_features(pytorch_fid.clean(images)))
 
 
 def sharding(devices):
@@ -110,74 +119,73 @@ def sharding(devices):
 
 def test_features_depend_neither_on_batch_nor_on_devices(extractor):
     """Three images: three batches of one, and a part of one over 4 devices."""
-    shared = dataclasses.replace(extractor, batch_size=4, sharding=sharding(4))
     images = raw(3)
     for mode in ("tf1", "clean"):
-        assert_close(shared(images, mode), extractor(images, mode), tolerance=2e-6)
+        one = dataclasses.replace(extractor, mode=mode)
+        shared = dataclasses.replace(one, batching=Batching(1, sharding(4)))
+        assert_close(shared.features(images), one.features(images), tolerance=2e-6)
 
 
 @pytest.mark.slow
 def test_features_depend_neither_on_batch_nor_on_devices_in_full(extractor):
     images = raw(16)
-    expected = extractor(images)
-    for size, devices in [(7, None), (64, None), (8, 1), (8, 2), (8, 8)]:
+    expected = extractor.features(images)
+    for size, devices in [(7, None), (64, None), (8, 1), (4, 2), (1, 8)]:
         layout = None if devices is None else sharding(devices)
-        other = dataclasses.replace(extractor, batch_size=size, sharding=layout)
-        assert_close(other(images), expected, tolerance=2e-6)
+        other = dataclasses.replace(extractor, batching=Batching(size, layout))
+        assert_close(other.features(images), expected, tolerance=2e-6)
 
 
-def test_one_compilation_serves_all_counts(extractor):
-    extractor(raw(1))
-    before = inception._apply._cache_size()
-    for count in (1, 2):
-        extractor(raw(count))
-    assert inception._apply._cache_size() == before
+def test_one_compilation_serves_all_counts_and_modes(extractor):
+    extractor.features(raw(1))
+    before = inception._network._cache_size()
+    for count, mode in ((1, "tf1"), (2, "torch")):
+        dataclasses.replace(extractor, mode=mode).features(raw(count))
+    assert inception._network._cache_size() == before
 
 
 def test_no_images_have_no_features(extractor):
     for mode in inception.MODES:
-        found = extractor(raw(0), mode)
-        assert {name: part.shape for name, part in found.items()} == {
-            name: (0, width) for name, width in inception.WIDTHS.items()
+        found = dataclasses.replace(extractor, mode=mode).features(raw(0))
+        assert {kind: part.shape for kind, part in found.items()} == {
+            kind: (0, width) for kind, width in Inception.widths.items()
         }
 
 
 def test_grey_images_are_colour_ones_of_equal_channels(extractor):
     grey = raw(1, channels=1)
-    found, expected = extractor(grey), extractor(np.repeat(grey, 3, axis=-1))
-    for name in inception.WIDTHS:
-        np.testing.assert_array_equal(found[name], expected[name])
+    found, expected = extractor.features(grey), extractor.features(np.repeat(grey, 3, axis=-1))
+    for kind in Inception.widths:
+        np.testing.assert_array_equal(found[kind], expected[kind])
 
 
 @pytest.mark.parametrize(
-    ("images", "mode", "message"),
+    ("images", "message"),
     [
-        (np.full((2, 8, 8, 3), np.nan, np.float32), "tf1", r"expected uint8 of \[n, h, w, c\]"),
-        (raw(2)[0], "tf1", "of shape .*expected uint8"),
-        (raw(2).transpose(0, 3, 1, 2), "clean", "of shape .*expected uint8"),
-        (raw(2), "tf2", "unknown mode 'tf2'; one of tf1, torch, clean"),
+        (np.full((2, 8, 8, 3), np.nan, np.float32), r"expected uint8 of \[n, h, w, c\]"),
+        (raw(2)[0], "of shape .*expected uint8"),
+        (raw(2).transpose(0, 3, 1, 2), r"inception does not accept images of shape \[3, 48, 48\]"),
+        (raw(2)[:, None], r"does not accept images of shape \[1, 48, 48, 3\]"),
     ],
 )
-def test_other_images_and_modes_are_refused(extractor, images, mode, message):
+def test_other_images_are_refused(extractor, images, message):
     with pytest.raises(MetricsError, match=message):
-        extractor(images, mode)
+        extractor.features(images)
 
 
-def test_a_batch_that_the_devices_cannot_share_is_refused(extractor):
-    with pytest.raises(MetricsError, match="a batch of 1 cannot be shared .* multiple of their"):
-        dataclasses.replace(extractor, sharding=sharding(8))(raw(1))
+def test_an_unknown_mode_is_refused(extractor):
+    with pytest.raises(MetricsError, match="unknown mode 'tf2'; expected one of tf1, torch, clean"):
+        dataclasses.replace(extractor, mode="tf2")
 
 
-def test_provenance_tells_modes_and_weights_apart(extractor):
-    made = [extractor.provenance(mode) for mode in inception.MODES]
+def test_provenance_differs_by_mode_and_weights(extractor):
+    made = [dataclasses.replace(extractor, mode=mode).provenance for mode in inception.MODES]
     assert len({json.dumps(one) for one in made}) == 3
     assert [one["extractor"] for one in made] == ["inception"] * 3
     other = dataclasses.replace(
         extractor, tensors=extractor.tensors | {"fc.bias": np.zeros(1008, np.float32)}
     )
-    assert other.provenance("tf1") != made[0]
-    with pytest.raises(MetricsError, match="unknown mode"):
-        extractor.provenance("tf2")
+    assert other.provenance != made[0]
 
 
 @pytest.fixture
@@ -190,22 +198,23 @@ def as_published(path, monkeypatch):
 
 @pytest.mark.usefixtures("as_published")
 def test_a_saved_extractor_is_the_same(path, extractor, tmp_path):
-    converted = tmp_path / "inception.safetensors"
-    inception.load(path).save(converted)
-    loaded = inception.load(str(converted))
+    saved = inception.load(path, mode="clean")
+    saved.save(tmp_path.joinpath)
+    loaded = Inception.load(tmp_path.joinpath)
     assert loaded.digest == extractor.digest
-    assert loaded.provenance("clean") == extractor.provenance("clean")
+    assert loaded.provenance == saved.provenance
     assert loaded.origin == inception.PUBLISHED.sha256
     for name, tensor in random_tensors().items():
         np.testing.assert_array_equal(loaded.tensors[name], tensor)
+    converted = inception.load(str(tmp_path / pretrained.WEIGHTS))
+    assert converted.provenance == extractor.provenance
 
 
 def test_only_the_published_file_passes_for_it(path, extractor, tmp_path):
-    converted = tmp_path / "inception.safetensors"
-    extractor.save(converted)
+    extractor.save(tmp_path.joinpath)
     for file, message in [
-        (path, "has [0-9]+ bytes; needed is pt_inception-2015-12-05-6726825d.pth"),
-        (converted, "was made from a file of SHA-256"),
+        (path, "has [0-9]+ bytes; expected pt_inception-2015-12-05-6726825d.pth"),
+        (tmp_path / pretrained.WEIGHTS, "was made from a file of SHA-256"),
     ]:
         with pytest.raises(MetricsError, match=message):
             inception.load(file)
@@ -233,7 +242,10 @@ def test_torchvisions_inception_is_refused(tmp_path):
     torch.save(
         torchvision.models.inception_v3(weights=None, init_weights=False).state_dict(), other
     )
-    with pytest.raises(MetricsError, match=r"AuxLogits.*torchvision's Inception, another network"):
+    with pytest.raises(
+        MetricsError,
+        match=r"torchvision's Inception, another network .*fc\.weight is \(1000, 2048\)",
+    ):
         inception.load(other, verify=False)
 
 
@@ -241,7 +253,7 @@ def test_another_network_is_refused(tmp_path):
     other = tmp_path / "other.safetensors"
     other.write_bytes(safetensors.numpy.save({"fc.bias": np.zeros(10, np.float32)}))
     with pytest.raises(
-        MetricsError, match=r"472 tensors differ .*fc\.bias \(\(10,\), expected \(1008,\)\)"
+        MetricsError, match=r"is not FID's Inception: .*, and 469 more. It has 1 tensors: fc\.bias"
     ):
         inception.load(other, verify=False)
 

@@ -11,7 +11,10 @@ from flax import nnx
 from sid2core.data.load import pixels
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks import own as module
-from sid2core.metrics.networks.own import Architecture, Extractor
+from sid2core.metrics.networks import registry
+from sid2core.metrics.networks.batching import Batching
+from sid2core.metrics.networks.own import Architecture, OwnExtractor
+from sid2core.metrics.networks.protocol import LOGITS, POOL
 from sid2core.pipeline import artifact
 
 ARCHITECTURE = Architecture((5, 6, 3), num_classes=4, channels=(8, 12), feature_size=7)
@@ -19,7 +22,7 @@ ARCHITECTURE = Architecture((5, 6, 3), num_classes=4, channels=(8, 12), feature_
 
 @functools.cache
 def fresh(architecture=ARCHITECTURE, seed=0):
-    return Extractor(architecture, jax.device_get(architecture.init(jax.random.key(seed))))
+    return OwnExtractor(architecture, jax.device_get(architecture.init(jax.random.key(seed))))
 
 
 def applied(extractor, x):
@@ -33,7 +36,7 @@ def images_of(count, shape=(5, 6, 3)):
 
 def save(root, extractor, change=lambda draft: None):
     with artifact.create("reference", {}, root=root) as draft:
-        extractor.save(draft)
+        registry.save(draft, [extractor], "classifier")
         change(draft)
     return artifact.load("reference", root=root)
 
@@ -44,65 +47,68 @@ def save(root, extractor, change=lambda draft: None):
 )
 def test_any_size_and_channel_count(shape, channels):
     extractor = fresh(Architecture(shape, 3, channels, 6))
-    features, logits = extractor.features(images_of(3, shape))
-    assert features.shape == (3, 6)
-    assert logits.shape == (3, 3)
-    assert np.isfinite(features).all()
-    assert len(np.unique(features, axis=0)) == 3
+    features = extractor.features(images_of(3, shape))
+    assert {kind: one.shape for kind, one in features.items()} == {POOL: (3, 6), LOGITS: (3, 3)}
+    assert np.isfinite(features[POOL]).all()
+    assert len(np.unique(features[POOL], axis=0)) == 3
 
 
 def test_features_are_those_of_the_module():
     """The padded, jitted path against the plain one, image by image."""
     extractor, images = fresh(), images_of(3)
-    features, logits = extractor.features(images)
+    features = extractor.features(images)
     for index in range(3):
         expected = applied(extractor, pixels.to_unit(images[index : index + 1]))
-        np.testing.assert_allclose(features[index], expected[0][0], rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(logits[index], expected[1][0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(features[POOL][index], expected[0][0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(features[LOGITS][index], expected[1][0], rtol=1e-5, atol=1e-6)
 
 
-def test_features_do_not_depend_on_the_batch(monkeypatch):
-    monkeypatch.setattr(module, "_CHUNK", 8)
-    extractor, images = dataclasses.replace(fresh()), images_of(21)
+def test_features_do_not_depend_on_the_batch():
+    extractor, images = dataclasses.replace(fresh(), batching=Batching(8)), images_of(21)
     whole = extractor.features(images)
     for size in (1, 7, 8, 20):
         parts = [extractor.features(images[start : start + size]) for start in range(0, 21, size)]
-        for one, pieces in zip(whole, zip(*parts, strict=True), strict=True):
-            np.testing.assert_allclose(np.concatenate(pieces), one, rtol=1e-5, atol=1e-6)
-    assert extractor.features(images[:0])[0].shape == (0, 7)
+        for kind, one in whole.items():
+            found = np.concatenate([part[kind] for part in parts])
+            np.testing.assert_allclose(found, one, rtol=1e-5, atol=1e-6)
+    assert extractor.features(images[:0])[POOL].shape == (0, 7)
 
 
 def test_one_compilation_serves_all_batch_sizes():
     extractor = dataclasses.replace(fresh())
     for count in (1, 2, 300):
         extractor.features(images_of(count))
-    assert extractor._apply.func._cache_size() == 1
+    assert extractor._network._cache_size() == 1
 
 
 @pytest.mark.parametrize(
-    "images", [images_of(2).astype(np.float32), images_of(2, (6, 5, 3)), images_of(2)[0]]
+    ("images", "message"),
+    [
+        (images_of(2).astype(np.float32), r"expected uint8 of \[n, h, w, c\]"),
+        (images_of(2, (6, 5, 3)), r"shape \[6, 5, 3\]; .* expects \[5, 6, 3\]: run `dvc repro ref"),
+        (images_of(2)[0], r"expected uint8 of \[n, h, w, c\]"),
+    ],
 )
-def test_other_images_are_refused(images):
-    with pytest.raises(MetricsError, match=r"needs uint8 of \[n, 5, 6, 3\]"):
+def test_other_images_are_refused(images, message):
+    with pytest.raises(MetricsError, match=message):
         fresh().features(images)
 
 
 def test_saved_and_loaded_is_the_same_to_the_bit(tmp_path):
     extractor = fresh()
-    loaded = Extractor.load(save(tmp_path, extractor))
+    loaded = registry.own(save(tmp_path, extractor))
     assert loaded.architecture == extractor.architecture
     assert jax.tree.structure(loaded.weights) == jax.tree.structure(extractor.weights)
-    for one, other in zip(
-        loaded.features(images_of(9)), extractor.features(images_of(9)), strict=True
-    ):
-        np.testing.assert_array_equal(one, other)
+    features = loaded.features(images_of(9))
+    for kind, one in extractor.features(images_of(9)).items():
+        np.testing.assert_array_equal(features[kind], one)
     assert loaded.digest == extractor.digest
     assert loaded.provenance == extractor.provenance
     assert json.loads(json.dumps(loaded.provenance)) == loaded.provenance
 
 
 def test_weights_are_named_by_their_place(tmp_path):
-    path = save(tmp_path, fresh()).path(module.WEIGHTS)
+    path = save(tmp_path, fresh()).path(f"classifier/{module.WEIGHTS}")
     tensors = safetensors.numpy.load_file(path)
     assert tensors["stages.1.down.kernel"].shape == (3, 3, 8, 12)
     assert tensors["hidden.kernel"].shape == (12, 7)
@@ -117,7 +123,7 @@ def test_digest_tells_weights_and_architectures_apart():
 
 
 def overwrite(name, content):
-    return lambda draft: draft.path(name).write_bytes(content)
+    return lambda draft: draft.path(f"classifier/{name}").write_bytes(content)
 
 
 def config_with(**change):
@@ -139,10 +145,10 @@ def config_with(**change):
 def test_damaged_or_foreign_files_are_refused(tmp_path, change, message):
     made = save(tmp_path, fresh(), change)
     with pytest.raises(MetricsError, match=message):
-        Extractor.load(made)
+        registry.own(made)
 
 
-def test_images_of_a_batch_do_not_touch_each_other():
+def test_images_of_a_batch_are_independent():
     """One image changed moves its own features alone: no statistics over the batch."""
     extractor, x = fresh(), pixels.to_unit(images_of(3))
     before, _ = applied(extractor, x)

@@ -49,7 +49,7 @@ def state(dtype=torch.float32):
     )
 
 
-def expected(content):
+def arrays_of(content):
     """Values as float64; float types alone."""
     return {
         name: tensor.detach().to(torch.float64).numpy()
@@ -62,11 +62,11 @@ def expected(content):
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "old"])
 def test_reads_what_torch_wrote(tmp_path, old, dtype):
     found = weights.read(put(tmp_path, saved(state(dtype), old=old)))
-    wanted = expected(state(dtype))
-    assert found.keys() == wanted.keys()
+    expected = arrays_of(state(dtype))
+    assert found.keys() == expected.keys()
     for name, tensor in found.items():
         assert tensor.dtype.name == str(dtype).removeprefix("torch.")
-        np.testing.assert_array_equal(tensor.astype(np.float64), wanted[name])
+        np.testing.assert_array_equal(tensor.astype(np.float64), expected[name])
 
 
 def test_a_module_of_batch_norms_as_torch_saves_it(tmp_path):
@@ -74,10 +74,10 @@ def test_a_module_of_batch_norms_as_torch_saves_it(tmp_path):
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
     for old in (False, True):
         found = weights.read(put(tmp_path, saved(module.state_dict(), old=old)))
-        wanted = expected(module.state_dict())
-        assert found.keys() == wanted.keys()
+        expected = arrays_of(module.state_dict())
+        assert found.keys() == expected.keys()
         for name, tensor in found.items():
-            np.testing.assert_array_equal(tensor, wanted[name])
+            np.testing.assert_array_equal(tensor, expected[name])
 
 
 def test_nested_tensors_are_named_by_their_path(tmp_path):
@@ -95,10 +95,10 @@ def test_reads_the_parameters_of_torchscript(tmp_path):
     module = torch.nn.Sequential(torch.nn.Conv3d(2, 3, 3), torch.nn.BatchNorm3d(3)).eval()
     path = tmp_path / "script.pt"
     torch.jit.script(module).save(str(path))
-    found, wanted = weights.read(path), expected(module.state_dict())
-    assert found.keys() == wanted.keys()
+    found, expected = weights.read(path), arrays_of(module.state_dict())
+    assert found.keys() == expected.keys()
     for name, tensor in found.items():
-        np.testing.assert_array_equal(tensor, wanted[name])
+        np.testing.assert_array_equal(tensor, expected[name])
 
 
 def test_reads_safetensors(tmp_path):
@@ -265,19 +265,19 @@ def test_the_published_file_is_obtained(tmp_path):
 
 
 def test_a_missing_file_is_asked_for_with_everything_needed(tmp_path):
-    path, wanted = tmp_path / "w.pth", published(files()["old"])
+    path, expected = tmp_path / "w.pth", published(files()["old"])
     for call in (
-        lambda: weights.check(path, wanted),
-        lambda: weights.obtain(path, wanted),
-        lambda: weights.obtain(path, wanted, verify=False),
+        lambda: weights.check(path, expected),
+        lambda: weights.obtain(path, expected),
+        lambda: weights.obtain(path, expected, verify=False),
     ):
         with pytest.raises(MetricsError) as caught:
             call()
         for part in (
             f"{path} not found",
             "w.pth of the example project",
-            f"{wanted.size} bytes",
-            wanted.sha256,
+            f"{expected.size} bytes",
+            expected.sha256,
             f"`dvc import-url https://example.org/w {path}`",
         ):
             assert part in str(caught.value)
@@ -287,30 +287,32 @@ def test_other_files_than_the_published_one_are_refused(tmp_path):
     content = files()["zip"]
     other = bytes([*content[:-1], content[-1] ^ 1])
     path = put(tmp_path, content)
-    with pytest.raises(MetricsError, match=r"has SHA-256 [0-9a-f]{64}; needed is w\.pth"):
+    with pytest.raises(MetricsError, match=r"has SHA-256 [0-9a-f]{64}; expected w\.pth"):
         weights.obtain(path, published(other))
-    with pytest.raises(MetricsError, match=f"has {len(content)} bytes; needed is w"):
+    with pytest.raises(MetricsError, match=f"has {len(content)} bytes; expected w"):
         weights.obtain(path, published(content[:-1]))
     assert weights.obtain(path, published(other), verify=False).keys() == {"w"}
 
 
 def test_a_converted_file_stands_for_the_published_one(tmp_path):
     content = files()["old"]
-    path, wanted = put(tmp_path, content), published(content)
-    tensors = weights.obtain(path, wanted)
+    path, expected = put(tmp_path, content), published(content)
+    tensors = weights.obtain(path, expected)
     converted = tmp_path / "new" / "w.safetensors"
     weights.write(converted, tensors, weights.origin(path))
     assert os.listdir(converted.parent) == ["w.safetensors"]
-    assert weights.origin(path) == weights.origin(converted) == wanted.sha256
-    found = weights.obtain(converted, wanted)
+    assert weights.origin(path) == weights.origin(converted) == expected.sha256
+    found = weights.obtain(converted, expected)
     assert weights.digest(found) == weights.digest(tensors)
-    with pytest.raises(MetricsError, match=f"made from a file of SHA-256 {wanted.sha256}; needed"):
+    with pytest.raises(
+        MetricsError, match=f"made from a file of SHA-256 {expected.sha256}; expected"
+    ):
         weights.obtain(converted, published(files()["zip"]))
     damaged = bytearray(converted.read_bytes())
     damaged[-1] ^= 1
     converted.write_bytes(damaged)
     with pytest.raises(MetricsError, match=f"written with {weights.digest(tensors)}: it is damag"):
-        weights.obtain(converted, wanted)
+        weights.obtain(converted, expected)
 
 
 def test_digest_tells_names_types_shapes_and_values_apart():

@@ -1,0 +1,89 @@
+"""The condition of one batch: a pytree whose leaves are [b, …], on the host or on devices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar
+
+
+class Text(NamedTuple):
+    """Token vectors that attention sees beside the image's own positions."""
+
+    tokens: Any
+    """Vectors of a text encoder, [b, n, d]."""
+    mask: Any
+    """Which tokens are there, [b, n]; an example without any has no text."""
+
+
+class Given(NamedTuple):
+    """Clean frames that come before those to predict."""
+
+    frames: Any
+    """Raw values, uint8 [b, f, h, w, c]."""
+    there: Any
+    """Whether the example has them, bool [b]."""
+
+
+class Condition(NamedTuple):
+    """What one batch is conditioned on; a field is None where the batch has no such condition."""
+
+    label: Any = None
+    """Class indices, int32 [b]."""
+    text: Text | None = None
+    given: Given | None = None
+    extra: dict[str, Any] | None = None
+    """Values of kinds that :func:`register` added, by name; None if there are none."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Condition:
+        """The condition with these values by kind; values of None are left out."""
+        there = {name: value for name, value in values.items() if value is not None}
+        own = {name: there.pop(name) for name in _OWN if name in there}
+        return cls(**own, extra=there or None)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values by kind, without those that are None."""
+        own = {name: getattr(self, name) for name in _OWN}
+        return {name: value for name, value in own.items() if value is not None} | (
+            self.extra or {}
+        )
+
+
+_OWN = ("label", "text", "given")
+"""The kinds that have a field of their own."""
+
+
+def concatenated(*conditions: Condition) -> Condition:
+    """Conditions of equal kinds as one, along the batch: for several batches in one call."""
+    import jax
+    import jax.numpy as jnp
+
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *conditions)
+
+
+def to_arrays(condition: Condition) -> dict[str, Any]:
+    """The leaves by name, for an npz file: ``labels``, ``text.tokens``, ``given.frames`` and so on.
+
+    Kinds from outside the package keep their names.
+    """
+    import jax
+
+    arrays = {}
+    for name, value in condition.values.items():
+        for path, leaf in jax.tree_util.tree_flatten_with_path(value)[0]:
+            below = jax.tree_util.keystr(path, simple=True, separator=".")
+            arrays[f"{name}.{below}" if below else _FILE_NAMES.get(name, name)] = leaf
+    return arrays
+
+
+_FILE_NAMES = {"label": "labels"}
+
+_Tree = TypeVar("_Tree")
+
+
+def taken(condition: _Tree, rows: Any) -> _Tree:
+    """The rows ``rows`` of a condition or of several: an index array or a slice."""
+    import jax
+
+    return jax.tree.map(lambda leaf: leaf[rows], condition)

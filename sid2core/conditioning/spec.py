@@ -1,0 +1,226 @@
+"""Which kinds of condition a data set has or a model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sid2core.conditioning.condition import Condition
+from sid2core.conditioning.kinds import (
+    KINDS,
+    ConditionError,
+    ConditionKind,
+    GivenKind,
+    LabelKind,
+    Records,
+    TextKind,
+)
+
+_GRID_ROWS = 8
+"""Rows of a grid of samples whose conditions cannot be counted."""
+
+
+@dataclass(frozen=True)
+class ConditionSpec:
+    """Which kinds of condition a data set has, or a model takes; false without any."""
+
+    kinds: tuple[ConditionKind, ...] = ()
+
+    @classmethod
+    def of_classes(cls, classes: int, names: Sequence[str] = ()) -> ConditionSpec:
+        """Class labels alone."""
+        return cls((LabelKind(classes, tuple(names)),))
+
+    @classmethod
+    def of_data(cls, facts: Mapping[str, Any]) -> ConditionSpec:
+        """All kinds that prepared data have, from the manifest's facts."""
+        found = (kind.of_data(facts) for kind in KINDS.values())
+        return cls(tuple(kind for kind in found if kind is not None))
+
+    @classmethod
+    def of_manifest(cls, facts: Mapping[str, Any]) -> ConditionSpec:
+        """The specification in the facts of ``prepare``; class labels where they have none.
+
+        Raises:
+            ConditionError: as :meth:`from_json` does.
+        """
+        if "condition" in facts:
+            return cls.from_json(facts["condition"])
+        return cls.of_classes(len(facts["class_names"]), facts["class_names"])
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ConditionSpec:
+        """What :meth:`to_json` made.
+
+        Raises:
+            ConditionError: a kind is unknown, or its settings are not its own.
+        """
+        kinds = []
+        for name, settings in value.items():
+            if name not in KINDS:
+                msg = (
+                    f"condition kind {name!r} is unknown; known are {', '.join(KINDS)}: name the "
+                    "module that registers it in plugins, or import that module"
+                )
+                raise ConditionError(msg)
+            try:
+                kinds.append(KINDS[name].from_json(settings))
+            except TypeError as error:
+                msg = f"condition kind {name!r}: its settings do not fit ({error})"
+                raise ConditionError(msg) from None
+        return cls(tuple(kinds))
+
+    def to_json(self) -> dict[str, Any]:
+        """Settings by kind, JSON values."""
+        return {kind.name: kind.to_json() for kind in self.kinds}
+
+    def __bool__(self) -> bool:
+        return bool(self.kinds)
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.kinds)) or "none"
+
+    def __contains__(self, name: str) -> bool:
+        return any(kind.name == name for kind in self.kinds)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the kinds."""
+        return tuple(kind.name for kind in self.kinds)
+
+    @property
+    def label(self) -> LabelKind | None:
+        """The classes, if there are any."""
+        return next((kind for kind in self.kinds if isinstance(kind, LabelKind)), None)
+
+    @property
+    def text(self) -> TextKind | None:
+        """The text, if there is any."""
+        return next((kind for kind in self.kinds if isinstance(kind, TextKind)), None)
+
+    @property
+    def given(self) -> GivenKind | None:
+        """The given frames, if there are any."""
+        return next((kind for kind in self.kinds if isinstance(kind, GivenKind)), None)
+
+    def only(self, names: Sequence[str] | None) -> ConditionSpec:
+        """The same with the kinds ``names`` alone; all of them for None.
+
+        Raises:
+            ConditionError: one of them is not there.
+        """
+        if names is None:
+            return self
+        missing = [name for name in names if name not in self]
+        if missing:
+            have = ", ".join(self.names) or "none"
+            msg = f"model.condition: found {missing[0]!r}; the data have {have}"
+            raise ConditionError(f"{msg}: choose of these, or null for all")
+        return ConditionSpec(tuple(kind for kind in self.kinds if kind.name in names))
+
+    def null(self, count: int) -> Condition:
+        """The condition of ``count`` examples that says nothing."""
+        return Condition.of({kind.name: kind.null(count) for kind in self.kinds})
+
+    def dropped(self, condition: Condition, key: Any, rate: float, count: int) -> Condition:
+        """The condition with all kinds of an example dropped together, with probability ``rate``.
+
+        Args:
+            condition: of ``count`` examples.
+            key: decides which examples lose theirs.
+            rate: the probability.
+            count: how many examples.
+        """
+        import jax
+
+        if not self:
+            return condition
+        drop, values = jax.random.bernoulli(key, rate, (count,)), condition.values
+        return Condition.of(
+            {kind.name: kind.dropped(values[kind.name], drop) for kind in self.kinds}
+        )
+
+    def read(
+        self, records: Records, rows: NDArray[np.int64], examples: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], Condition]:
+        """The batch (examples, condition) of stored ``rows``, on the host.
+
+        Args:
+            records: the split.
+            rows: which records.
+            examples: their stored pixels, augmented or not.
+        """
+        values = {}
+        for kind in self.kinds:
+            examples, values[kind.name] = kind.read(records, rows, examples)
+        return examples, Condition.of(values)
+
+    def asked(self, count: int, records: Records | None = None) -> Condition:
+        """The conditions of ``count`` samples that stand for the data, on the host.
+
+        With classes alone: 0, 1, …, k − 1, 0, 1 and so on. With other kinds: those of the records
+        in stored order, again and again, so that the kinds of one sample fit each other.
+
+        Raises:
+            ConditionError: there are other kinds than classes, and no records.
+        """
+        if not self:
+            return Condition()
+        if self.label is not None and len(self.kinds) == 1:
+            return Condition(label=self.label.balanced(count))
+        if records is None:
+            msg = f"the model is conditioned on {', '.join(self.names)}; give a condition of each"
+            raise ConditionError(msg)
+        return self.stored(records, np.arange(count) % len(records))
+
+    def requested(self, how: str, count: int, records: Records, seed: int) -> Condition:
+        """The conditions of ``count`` samples, as ``eval.labels`` asks for them, on the host.
+
+        Args:
+            how: ``balanced``, see :meth:`asked`, or ``drawn``: at random, with the frequencies of
+                the records.
+            count: how many.
+            records: of the train split.
+            seed: of the random choice.
+        """
+        if how != "drawn" or not self:
+            return self.asked(count, records)
+        if self.label is not None and len(self.kinds) == 1:
+            return Condition(label=self.label.drawn(count, records.labels, seed))
+        rows = np.random.default_rng((seed, count)).integers(len(records), size=count)
+        return self.stored(records, rows)
+
+    def stored(self, records: Records, rows: NDArray[np.integer]) -> Condition:
+        """The conditions of stored ``rows``, on the host."""
+        return self.read(records, np.asarray(rows, np.int64), records.take(rows))[1]
+
+    @property
+    def rows(self) -> int:
+        """Different conditions that a grid of samples shows, one a row."""
+        if not self:
+            return 1
+        counted = self.kinds[0].distinct if len(self.kinds) == 1 else None
+        return _GRID_ROWS if counted is None else counted
+
+    def check(self, condition: Condition, optional: Sequence[str] = ()) -> None:
+        """Refuse a condition of other kinds.
+
+        Args:
+            condition: what a network is given.
+            optional: kinds that may be there or not.
+
+        Raises:
+            ConditionError: a kind is missing or superfluous.
+        """
+        found, expected = set(condition.values), set(self.names)
+        takes = ", ".join(self.names) or "none: the model is unconditional"
+        for name in sorted(expected - found - set(optional)):
+            msg = f"the condition lacks {name}; the model takes {takes}"
+            raise ConditionError(msg)
+        for name in sorted(found - expected - set(optional)):
+            msg = f"the condition has {name}, which the model does not take; it takes {takes}"
+            raise ConditionError(msg)

@@ -1,0 +1,99 @@
+"""The section ``eval``, and the feature extractors whose weights the user supplies.
+
+An extractor is a row of :data:`EXTRACTORS`: a name, its parameters, and its class, which follows
+:class:`sid2core.metrics.networks.protocol.ExtractorKind` and is imported on first use.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_serializer, model_validator
+
+from sid2core.config.registry import Kinds, Registry
+from sid2core.config.section import Positive, Section
+
+OWN = "classifier"
+"""The name of the data set's own extractor, which the stage ``reference`` trains."""
+
+
+class Weights(Section):
+    """An extractor that is used if the user has its weight file."""
+
+    weights: str | None
+
+    @property
+    def active(self) -> bool:
+        """Whether it is used. An extractor whose settings lack this property always is."""
+        return self.weights is not None
+
+
+class Inception(Weights):
+    """FID's Inception, and how images are resized for it."""
+
+    mode: Literal["tf1", "torch", "clean"]
+
+
+EXTRACTORS = Registry("eval.extractors")
+EXTRACTORS.register("i3d", Weights, "sid2core.metrics.networks.i3d:I3D")
+EXTRACTORS.register("dinov2", Weights, "sid2core.metrics.networks.dinov2:DINOv2")
+EXTRACTORS.register("inception", Inception, "sid2core.metrics.networks.inception:Inception")
+
+
+class Extractors(Kinds):
+    """The extractors beside the data set's own; the last active one is the default primary one."""
+
+    registry: ClassVar[Registry] = EXTRACTORS
+
+    @property
+    def active(self) -> dict[str, Section]:
+        """The settings of the extractors that are used, by name and in the registry's order."""
+        return {
+            name: settings
+            for name, settings in self.chosen.items()
+            if getattr(settings, "active", True)
+        }
+
+    @model_serializer
+    def _dump(self) -> dict[str, object]:
+        return {name: settings.model_dump() for name, settings in self.active.items()}
+
+
+class Eval(Section):
+    """How many images of each sampler are evaluated, by which extractors, and how many are kept."""
+
+    samples: Annotated[int, Field(ge=6)]  # each has five neighbours then
+    keep: Positive
+    grid_columns: Positive
+    chunk_size: Positive
+    labels: Literal["balanced", "drawn"]
+    extractors: Extractors
+    primary_extractor: str | None
+    reference_stats: str | None
+    infinity: bool
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Eval:
+        active = self.extractors.active
+        if self.keep > self.samples:
+            msg = f"keep {self.keep} exceeds samples {self.samples}"
+            raise ValueError(msg)
+        if self.samples < 20 and (self.infinity or "inception" in active):
+            msg = f"samples {self.samples} are too few for infinity or Inception; 20 or more"
+            raise ValueError(msg)
+        if self.reference_stats is not None and "inception" not in active:
+            msg = (
+                f"reference_stats is {self.reference_stats!r}, statistics of Inception's features: "
+                "set extractors.inception.weights too, or reference_stats to null"
+            )
+            raise ValueError(msg)
+        if OWN in self.extractors.chosen:
+            msg = f"extractors: {OWN} is the name of the data set's own; choose another name"
+            raise ValueError(msg)
+        if self.primary_extractor not in (None, OWN, *active):
+            msg = (
+                f"primary_extractor is {self.primary_extractor!r}; expected null, {OWN} or an "
+                f"extractor with weights (there are: {', '.join(active) or 'none'})"
+            )
+            raise ValueError(msg)
+        return self
