@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from sid2core import config
 from sid2core.conditioning import Condition, ConditionSpec
-from sid2core.config import build, yaml_edit
+from sid2core.config import build, presets, yaml_edit
 from sid2core.models.network import Network
 from sid2core.models.uvit import UViTConfig
 from sid2core.training import base
@@ -21,13 +21,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 """The project's own parameters, as read from YAML."""
 
-_PRESET = YAML(typ="safe").load((ROOT / "conf" / "tiny.yaml").read_text(encoding="utf-8"))
+_PRESET = presets.read("tiny", ROOT / "conf").params
 UNOPTIMISED = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 """XLA's flags for what is compiled once and run once: all tests have them (conftest.py)."""
 OPTIMISED = {"xla_backend_optimization_level": 2, "xla_llvm_disable_expensive_passes": False}
 """``compiler_options`` of the few programs that run long, or are compared to the last digits."""
-SECTIONS = _PRESET["params"] | {
-    "runtime": _PRESET["params"]["runtime"]
+SECTIONS = _PRESET | {
+    "runtime": _PRESET["runtime"]
     # One device, however many there are: what tests of stages compare is its bytes.
     | {"log_every": 5, "checkpoint_every": 10, "mesh": {"data": 1, "fsdp": 1}}
     # Of so little data, most of the time would be that of starting processes.

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from typing import TYPE_CHECKING
 
 from sid2core import config
-from sid2core.conditioning import ConditionSpec
 from sid2core.config import presets
 from sid2core.errors import Sid2Error
+
+if TYPE_CHECKING:
+    from sid2core.conditioning import ConditionSpec
 
 SUMMARY = "Parameters, FLOPs, memory and time of a model, before training; allocates no weight."
 
@@ -70,6 +73,8 @@ def _shape_of(data: config.Data) -> tuple[int, ...]:
 
 def _condition(data: config.Data, classes: int | None) -> ConditionSpec:
     """So many classes (0 is none), else those of the source."""
+    from sid2core.conditioning import ConditionSpec  # imports NumPy
+
     if classes is not None:
         return ConditionSpec.of_classes(classes) if classes else ConditionSpec()
     try:

@@ -7,6 +7,7 @@ tracks them. Reading imports neither JAX nor pandas, so a mistyped key fails at 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sid2core.config import explain, legacy
+from sid2core.config import explain, legacy, plugins
 from sid2core.config.data import Data, Loader
 from sid2core.config.diffusion import Diffusion, Sampling
 from sid2core.config.evaluation import Eval
@@ -232,6 +233,7 @@ class Runtime(Section):
 class Params(Section):
     """The whole of ``params.yaml``."""
 
+    plugins: list[Annotated[str, Field(min_length=1)]]
     seed: Seed
     data: Data
     loader: Loader
@@ -270,7 +272,13 @@ def read(path: Path = PARAMS_FILE) -> Params:
 
 
 def parse(raw: Any, origin: str = "params.yaml") -> Params:
-    """Check a mapping as read from YAML; errors as in :func:`read`."""
+    """Check a mapping as read from YAML, once its plugins are imported; errors as in :func:`read`.
+
+    Raises:
+        ParamsError: as :func:`read`, or a plugin cannot be imported.
+    """
+    if isinstance(raw, Mapping):
+        plugins.load(raw.get("plugins"))
     moved = [f"  {line}" for line in legacy.moved(raw)]
     if moved:
         msg = "\n".join([f"{origin} is of an earlier layout; {len(moved)} key(s) moved:", *moved])

@@ -1,15 +1,18 @@
-"""Presets: one file a scale, ``conf/<name>.yaml``, merged into ``params.yaml`` by one command.
+"""Presets: one file per scale, ``conf/<name>.yaml``, merged into ``params.yaml`` by one command.
 
-A file has two parts. ``params`` is what ``params.yaml`` is to say; every preset sets the same keys,
-so that one after another leaves nothing of the first behind. ``evidence`` is why to believe it:
-what the network costs, what is published, what was measured here, and how each value is known.
+A file has three parts. ``extends`` names the file that it differs from: another preset, or a base
+in ``conf/bases`` that several presets share. ``params`` are the differences. ``evidence`` says what
+the network costs, what is published, what was measured here, and how each value is known.
+
+The root, ``digits``, sets every key that a preset may set. So all presets set the same keys, and
+nothing of one remains after the next.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,7 +50,20 @@ class Published(config.Section):
     source: Annotated[str, Field(min_length=1)]
 
 
-class Evidence(config.Section):
+class Notes(config.Section):
+    """How each value of a file is known, by key of ``params.yaml`` or of a section of it."""
+
+    notes: dict[str, str]
+
+    @model_validator(mode="after")
+    def _kinds(self) -> Notes:
+        for key, note in self.notes.items():
+            if not re.match(rf"({'|'.join(KINDS)}): ", note):
+                raise ValueError(f"notes.{key} must begin with one of {', '.join(KINDS)}, and ': '")
+        return self
+
+
+class Evidence(Notes):
     """What is known of a preset. ``ours`` and ``hardware`` are null until it has been run."""
 
     title: Annotated[str, Field(min_length=1)]
@@ -59,21 +75,24 @@ class Evidence(config.Section):
     ours: dict[str, config.Finite] | None
     hardware: str | None
     command: Annotated[str, Field(min_length=1)]
-    notes: dict[str, str]
 
     @model_validator(mode="after")
-    def _believable(self) -> Evidence:
+    def _together(self) -> Evidence:
         if (self.ours is None) != (self.hardware is None):
             raise ValueError("ours and hardware go together: both null, or both given")
-        for key, note in self.notes.items():
-            if not re.match(rf"({'|'.join(KINDS)}): ", note):
-                raise ValueError(f"notes.{key} must begin with one of {', '.join(KINDS)}, and ': '")
         return self
 
 
-class _File(config.Section):
-    evidence: Evidence
+class Base(config.Section):
+    """What a file holds: the file it extends, the notes on its own values, and the values."""
+
+    extends: Annotated[str, Field(min_length=1)] | None = None
+    evidence: Notes
     params: dict[str, Any]
+
+
+class _File(Base):
+    evidence: Evidence
 
 
 @dataclass(frozen=True)
@@ -83,8 +102,9 @@ class Preset:
     name: str
     path: Path
     evidence: Evidence
+    """Its own, with the notes of the files that it extends."""
     params: Mapping[str, Any]
-    """The overlay: a nested mapping of keys of ``params.yaml``."""
+    """The overlay, with that of the files that it extends: a nested mapping of keys."""
 
     def note(self, key: str) -> str | None:
         """How the value of ``a.b.c`` is known: its own note, or that of ``a.b``, or of ``a``."""
@@ -137,16 +157,47 @@ def read(name: str, folder: Path = FOLDER) -> Preset:
         msg = f"no preset {name!r}; the nearest is {near} (there are: {', '.join(known)})"
         raise PresetError(msg)
     path = folder / f"{name}.yaml"
+    own = _parsed(path, _File)
+    assert isinstance(own, _File)
+    params, notes = dict(own.params), own.evidence.notes
+    for base in _bases(path, own, folder):
+        params = yaml_edit.merged(base.params, params)
+        notes = base.evidence.notes | notes
+    return Preset(name, path, own.evidence.model_copy(update={"notes": notes}), params)
+
+
+def _bases(path: Path, file: Base, folder: Path) -> Iterator[Base]:
+    """The files that ``file`` extends, the nearest first.
+
+    Raises:
+        PresetError: one does not exist, is malformed, or extends itself.
+    """
+    seen = [path]
+    while file.extends is not None:
+        path = folder / f"{file.extends}.yaml"
+        if path in seen:
+            msg = f"{seen[-1]} extends {file.extends}, which extends it; remove one extends"
+            raise PresetError(msg)
+        if not path.is_file():
+            msg = f"{seen[-1]} extends {file.extends}, but there is no {path}; "
+            msg += f"name a file in {folder}, without its ending"
+            raise PresetError(msg)
+        seen.append(path)
+        file = _parsed(path, Base if path.parent != folder else _File)
+        yield file
+
+
+def _parsed(path: Path, kind: type[Base]) -> Base:
+    """One file, its form checked."""
     try:
-        file = _File.model_validate(yaml_edit.load(path.read_text(encoding="utf-8")))
+        return kind.model_validate(yaml_edit.load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        msg = f"{path} is no preset: {'; '.join(problems)}"
+        msg = f"{path} is not a preset: {'; '.join(problems)}"
         raise PresetError(msg) from None
     except (yaml_edit.OverlayError, UnicodeDecodeError) as error:
         msg = f"{path} cannot be read: {error}"
         raise PresetError(msg) from None
-    return Preset(name, path, file.evidence, file.params)
 
 
 def change(preset: Preset, path: Path = config.PARAMS_FILE) -> Change:

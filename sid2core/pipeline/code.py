@@ -355,13 +355,13 @@ def _builds(tree: ast.Module, bound: set[str]) -> bool:
 def _registry_keys(stage: str, stages: Mapping[str, Declared]) -> set[str]:
     """The parameters whose registries a stage may use: its own, and those of its inputs.
 
-    Only ``prepare`` uses sources: all other stages read its shards.
+    Only ``prepare`` uses sources, and only ``distill`` forms: later stages read what they wrote.
     """
     inherited = {
         key
         for name in stages[stage].inputs
         for key in stages[name].params
-        if not _overlap(key, "data")
+        if not _overlap(key, "data") and not _overlap(key, "distill")
     }
     return {*stages[stage].params, *inherited}
 

@@ -1,6 +1,8 @@
 import io
+import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
@@ -16,6 +18,8 @@ from tests import tiny
 CONF = tiny.ROOT / "conf"
 COMMITTED = (tiny.ROOT / "params.yaml").read_text(encoding="utf-8")
 NAMES = presets.names(CONF)
+FILES = sorted(CONF.rglob("*.yaml"))
+RESOLVED = json.loads((Path(__file__).parent / "resolved_presets.json").read_text("utf-8"))
 SECTIONS = {
     *("data", "loader", "reference", "diffusion", "model", "train", "sampling"),
     *("guidance", "guidance_search", "distill", "eval", "runtime"),
@@ -25,6 +29,14 @@ QUICK = {"digits", "shapes", "tiny", "imagenet128-flop-heavy"}
 
 def preset(name):
     return presets.read(name, CONF)
+
+
+def notes_of(path):
+    """The notes of a file and of those that it extends."""
+    file = yaml_edit.load(path.read_text(encoding="utf-8"))
+    base = file.get("extends")
+    inherited = notes_of(CONF / f"{base}.yaml") if base else {}
+    return inherited | file["evidence"]["notes"]
 
 
 @pytest.fixture
@@ -82,14 +94,31 @@ def test_every_preset_sets_the_same_keys(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_value_says_how_it_is_known_and_no_note_is_idle(name):
+def test_the_resolved_parameters_are_those_of_the_committed_table(name):
+    """Without the kinds that are not chosen; other sections are not set by presets."""
+    dumped = parsed(name).model_dump()
+    chosen = {section: dumped[section] for section in SECTIONS - {"runtime"}}
+    chosen["runtime"] = {"remat": dumped["runtime"]["remat"]}
+    assert dict(yaml_edit.leaves(chosen)) == RESOLVED[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_value_says_how_it_is_known(name):
     one = preset(name)
-    keys = [key for key, _ in yaml_edit.leaves(one.params)]
-    assert [key for key in keys if one.note(key) is None] == []
-    used = {one.note(key) for key in keys}
-    assert [note for note in one.evidence.notes.values() if note not in used] == []
-    known = {".".join(key.split(".")[:depth]) for key in keys for depth in (1, 2, 3, 4)}
-    assert set(one.evidence.notes) <= known
+    assert [key for key, _ in yaml_edit.leaves(one.params) if one.note(key) is None] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_file_that_sets_a_value_explains_it_and_no_note_is_idle(path):
+    """So no note of a base is about a value that it does not know."""
+    file = yaml_edit.load(path.read_text(encoding="utf-8"))
+    own, every = file["evidence"]["notes"], notes_of(path)
+    for key, _ in yaml_edit.leaves(file["params"]):
+        sections = [key.rsplit(".", depth)[0] for depth in range(key.count(".") + 1)]
+        assert next(one for one in sections if one in every) in own, key
+    every = [key for key, _ in yaml_edit.leaves(preset("digits").params)]
+    for note in own:
+        assert [key for key in every if key == note or key.startswith(f"{note}.")], note
 
 
 def test_a_note_of_a_key_goes_before_that_of_its_section():
@@ -196,7 +225,8 @@ def test_every_preset_passes_the_check_and_keeps_comments_and_order(name, params
     assert yaml_edit.load(change.after) == merged
     written = [key for key, _ in yaml_edit.leaves(yaml_edit.load(change.after))]
     assert written == [key for key, _ in yaml_edit.leaves(tiny.PARAMS)]
-    assert not re.search(r"[\[{]", re.sub("#.*", "", change.after))
+    blocks = re.sub("#.*", "", change.after).replace("plugins: []", "")
+    assert not re.search(r"[\[{]", blocks)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -268,6 +298,47 @@ def test_elsewhere_the_cure_is_named(tmp_path):
         presets.names(tmp_path / "conf")
     with pytest.raises(PresetError, match="params.yaml not found"):
         presets.change(preset("tiny"), tmp_path / "params.yaml")
+
+
+def test_a_base_is_not_a_preset():
+    assert not {path.stem for path in (CONF / "bases").glob("*.yaml")} & set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("extends", "words"),
+    [
+        ("absent", "own.yaml extends absent, but there is no"),
+        ("own", "own.yaml extends own, which extends it"),
+        ("bases/other", "other.yaml is not a preset: evidence: Field required"),
+    ],
+)
+def test_a_base_that_cannot_be_used_is_named(tmp_path, extends, words):
+    text = (CONF / "digits.yaml").read_text(encoding="utf-8")
+    (tmp_path / "bases").mkdir()
+    (tmp_path / "bases/other.yaml").write_text("params: {}\n", encoding="utf-8")
+    (tmp_path / "own.yaml").write_text(f"extends: {extends}\n{text}", encoding="utf-8")
+    with pytest.raises(PresetError, match=re.escape(words)):
+        presets.read("own", tmp_path)
+
+
+def test_the_differences_of_the_nearest_file_win(tmp_path):
+    digits = (CONF / "digits.yaml").read_text(encoding="utf-8")
+    (tmp_path / "digits.yaml").write_text(digits, encoding="utf-8")
+    (tmp_path / "bases").mkdir()
+    base = "extends: digits\nevidence: {notes: {train: 'ours: long'}}\nparams:\n"
+    base += "  train: {steps: 7, batch_size: 6}\n"
+    (tmp_path / "bases/long.yaml").write_text(base, encoding="utf-8")
+    head, notes = digits.partition("params:")[0], "    train.steps: 'ours: longer'\n"
+    head = re.sub(r"(?s)(  notes:\n).*", rf"\1{notes}", head)
+    own = f"extends: bases/long\n{head}params:\n  train: {{steps: 8}}\n"
+    (tmp_path / "own.yaml").write_text(own, encoding="utf-8")
+    read = presets.read("own", tmp_path)
+    assert (read.params["train"]["steps"], read.params["train"]["batch_size"]) == (8, 6)
+    assert read.params["model"] == preset("digits").params["model"]
+    assert (read.note("train.steps"), read.note("train.batch_size")) == (
+        "ours: longer",
+        "ours: long",
+    )
 
 
 @pytest.mark.parametrize(
