@@ -18,12 +18,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from typing_extensions import Protocol, runtime_checkable
 
 from sid2core.data.decode.decoding import Recipe
 from sid2core.data.errors import Unusable
@@ -46,6 +47,7 @@ _LOSSY = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif": "gif"}
 _log = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class ImageSet(Protocol):
     """Images of one shape, read in chunks."""
 
