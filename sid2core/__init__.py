@@ -1,1 +1,29 @@
-"""Simpler Diffusion (SiD2): pixel-space diffusion on JAX as a declarative DVC pipeline."""
+"""Simpler Diffusion (SiD2): pixel-space diffusion on JAX as a declarative DVC pipeline.
+
+Three lines draw images::
+
+    import sid2core
+
+    model = sid2core.load_model("artifacts/train")
+    images = model.sample(16, label=3)  # uint8 [16, h, w, c]
+
+Importing the package is cheap: JAX is imported when a name below is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sid2core.inference.public import Model, load_model
+
+__all__ = ["Model", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    from sid2core.inference import public
+
+    return getattr(public, name)

@@ -44,6 +44,7 @@ def main(params: config.Params) -> None:
         params.loader,
         params.runtime.prefetch,
         sharding=layout.batch,
+        condition=teacher.denoiser.network.config.condition,
     )
     guidance = guidance_search.load(job.inputs["guidance_search"]).guidance
     local = mesh.local(params.runtime.mesh).batch

@@ -39,10 +39,8 @@ def main(params: config.Params) -> None:
     prepare, train, distill = (job.inputs[name] for name in ("prepare", "train", "distill"))
     settings, sampling, execution = params.eval, params.sampling, build.execution(params.runtime)
     sharding = mesh.local(params.runtime.mesh).batch
-    evaluator, dataset = (
-        Evaluator.load(job.inputs["reference"], sharding),
-        Dataset.open(prepare, "train"),
-    )
+    evaluator = Evaluator.load(job.inputs["reference"], sharding)
+    dataset = Dataset.open(prepare, "train")
     model = Trained.load(train.checked(), execution)
     searched = guidance_search.load(job.inputs["guidance_search"]).guidance
     students = distill.facts["students"]

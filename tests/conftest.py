@@ -1,4 +1,7 @@
-"""Strict settings for every test: eight fake devices, no silent promotion, warnings are errors.
+"""Strict settings for every test.
+
+Eight fake devices; no silent promotion of types; every call is checked against its annotations;
+warnings are errors.
 
 Nearly all the time of the tests is XLA's: they compile much and run it once. So nothing is
 optimised, and what one test compiled another finds.
@@ -18,7 +21,12 @@ os.environ["XLA_FLAGS"] = " ".join(
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import jaxtyping
 import pytest
+
+from tests import annotations
+
+annotations.install()
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -55,3 +63,9 @@ def _compiled(tmp_path_factory):
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Leave annotations unchecked, as in production: for errors that they would anticipate."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

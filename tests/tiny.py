@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from sid2core import config
 from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.config import build, presets, yaml_edit
+from sid2core.models.network import Network
 from sid2core.models.uvit import UViTConfig
 from sid2core.training import base
 from sid2core.training.initialisation import FROM_SCRATCH
@@ -92,7 +93,7 @@ def snapshot(folder: Path, stage: str) -> dict[str, bytes]:
 
 
 @dataclass(frozen=True)
-class Affine:
+class Affine(Network):
     """A network that answers scale · z + shift[label], and counts how often it is compiled."""
 
     config: UViTConfig = UViTConfig(

@@ -184,7 +184,7 @@ class Choice(Section):
         elif not isinstance(name, str) or name not in registry:
             problems.append(_refused(("name",), registry.unknown(name), name))
         given = {key: value for key, value in raw.items() if key != "name"}
-        if name in registry:
+        if isinstance(name, str) and name in registry:
             given = {name: {}} | given
         sections: dict[str, Section] = {}
         for key, value in given.items():

@@ -15,12 +15,13 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
 from numpy.typing import NDArray
+from typing_extensions import Protocol, runtime_checkable
 
 from sid2core import conditioning
 from sid2core.conditioning import Condition, ConditionSpec
@@ -73,6 +74,7 @@ class EvaluationRun:
         return 1 if self.sharding is None else self.sharding.mesh.size
 
 
+@runtime_checkable
 class ImageSet(Protocol):
     """Images that are made and measured chunk by chunk.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -71,7 +72,7 @@ class Generator:
     def __init__(
         self,
         method: Method,
-        params: Parameters,
+        params: Mapping[str, Array | np.ndarray],
         batch_size: int,
         sharding: NamedSharding | None = None,
         worse: WorseModel | None = None,

@@ -1,7 +1,7 @@
-"""The one error that this package raises for what it cannot measure."""
+"""The error of this package."""
 
 from sid2core.errors import Sid2Error
 
 
 class MetricsError(Sid2Error):
-    """Something cannot be measured or compared; the message tells the cure."""
+    """Something cannot be measured or compared; the message names the cure."""

@@ -1,12 +1,12 @@
-"""Sets of images as they are kept for measuring, read in chunks of raw pixels.
+"""Sets of images to be measured, read in chunks of raw pixels.
 
 A folder, ``.zip`` or ``.tar`` of image files (flat, or ``<class>/<image>``), in the order of names;
 an ``.npz`` with ``arr_0`` (ADM's sample files) or ``images``; an ``.npy``; Parquet as this project
-writes it: a file, a pattern, or a folder of such. Images are measured as they are: nothing is
-resized or cropped, so all of a set must be of one size.
+writes it: a file, a pattern, or a folder of them. Images are measured as they are: nothing is
+resized or cropped, so all images of a set must have one size.
 
-Files are decoded as ``prepare`` decodes them, see :mod:`sid2core.data.decode.decoding`. Arrays are
-mapped into memory where they lie; one that is compressed is unpacked into ``TMPDIR`` first, once.
+Files are decoded as in ``prepare``, see :mod:`sid2core.data.decode.decoding`. Arrays are mapped
+into memory; a compressed one is first unpacked into ``TMPDIR``, once.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from typing_extensions import Protocol, runtime_checkable
 
 from sid2core.data.decode.decoding import Recipe
 from sid2core.data.errors import Unusable
@@ -46,8 +47,9 @@ _LOSSY = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif": "gif"}
 _log = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class ImageSet(Protocol):
-    """Images of one shape, which pass in chunks."""
+    """Images of one shape, read in chunks."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -56,7 +58,7 @@ class ImageSet(Protocol):
 
     @property
     def image_format(self) -> str:
-        """What they went through: see :mod:`sid2core.metrics.provenance`."""
+        """The lossy formats that they passed through: see :mod:`sid2core.metrics.provenance`."""
         ...
 
     def __len__(self) -> int:
@@ -76,11 +78,11 @@ def opened(path: str, channels: int = 3) -> ImageSet:
     """The images at ``path``.
 
     Args:
-        path: what is named above; archives and arrays may lie behind an address.
+        path: one of the above; archives and arrays may be at a URL.
         channels: of image files, 3 or 1; colour is never made grey. Arrays have their own.
 
     Raises:
-        Sid2Error: there is nothing of the kind, or no image in it.
+        Sid2Error: the path holds no such set, or no image.
     """
     path = places.plain(path)
     if path.endswith((".npz", ".npy")):
@@ -96,7 +98,7 @@ def opened(path: str, channels: int = 3) -> ImageSet:
 
 
 def provenance(images: ImageSet) -> dict[str, Any]:
-    """What a set tells of itself; how its images were cropped, for one, it does not."""
+    """The provenance that a set of images has; how they were cropped is not part of it."""
     return {"shape": list(images.shape), "image_format": images.image_format, DECLARED: []}
 
 
@@ -110,7 +112,7 @@ class Files:
 
     @property
     def image_format(self) -> str:
-        """By their names: the lossy formats among them, if any."""
+        """The lossy formats among them, by file name."""
         extensions = {os.path.splitext(item.name)[1].lower() for item in self.items}
         return "+".join(sorted({_LOSSY[one] for one in extensions if one in _LOSSY})) or LOSSLESS
 
@@ -252,12 +254,12 @@ def _parquet(path: str) -> Prepared:
 
 
 def _layout(path: Path) -> Layout:
-    """What the schema tells, see :mod:`sid2core.data.load.shards`."""
+    """The layout in the schema's metadata, see :mod:`sid2core.data.load.shards`."""
     try:
         schema = pq.read_schema(path)
-        told: Mapping[str, Any] = json.loads(schema.metadata[b"sid2"])
-        shape, names = tuple(told["shape"]), tuple(told["class_names"])
-        return Layout(shape, names, told["split"], "caption" in schema.names)
+        metadata: Mapping[str, Any] = json.loads(schema.metadata[b"sid2"])
+        shape, names = tuple(metadata["shape"]), tuple(metadata["class_names"])
+        return Layout(shape, names, metadata["split"], "caption" in schema.names)
     except (OSError, pa.ArrowException, LookupError, TypeError, ValueError) as error:
         msg = (
             f"{path} cannot be read as Parquet of this project ({error!r}); `dvc repro prepare` "

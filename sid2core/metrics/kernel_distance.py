@@ -30,12 +30,12 @@ def kid(
     """The mean of MMD² over random subsets of both, with k(x, y) = (x·y / d + 1)³.
 
     MMD² = Σ_i≠j k(x_i, x_j) / (m(m-1)) + Σ_i≠j k(y_i, y_j) / (m(m-1)) - 2 Σ_ij k(x_i, y_j) / m²,
-    arXiv 1801.01401. It is unbiased whatever m, so a value slightly below 0 is no
-    error: the sets are alike.
+    arXiv 1801.01401. It is unbiased for every m, so a value slightly below 0 is
+    possible for similar sets.
 
     Subsets are drawn without replacement as torch-fidelity draws them (its ``rng_seed`` is 2020),
     so that both see the same ones; sums are float64. Where a set has fewer than ``subset_size``
-    vectors, as many are drawn as the smaller set has; torch-fidelity refuses.
+    vectors, the size of the smaller set is used; torch-fidelity raises an error.
 
     Args:
         features1: [n, d].
@@ -56,7 +56,7 @@ def kid(
     first, second = features.comparable(features1, features2)
     size = min(subset_size, len(first), len(second))
     if size == len(first) == len(second):
-        subsets = 1  # there is no other subset of that size
+        subsets = 1  # all subsets of that size are the same
     random, found = np.random.RandomState(seed), []
     for _ in range(subsets):
         some, others = (

@@ -1,9 +1,9 @@
-"""Precision, recall, density and coverage: which features lie among the others' neighbours.
+"""Precision, recall, density and coverage: features within the neighbourhoods of others.
 
-Squared distances are |x|² + |y|² - 2 x·y in float64, of vectors less the reference's median, tile
-by tile: memory is the features' own and a few tiles. Two squared distances that differ by less than
-such sums can be wrong count as equal, so that ties (copies of images, a set judged by itself) are
-decided by the definition and not by rounding.
+Squared distances are |x|² + |y|² - 2 x·y in float64, after subtracting the reference's median, tile
+by tile: memory holds the features and a few tiles. Two squared distances count as equal if they
+differ by less than the rounding error of these sums. So ties (copies of images, a set compared with
+itself) are decided by the definition, not by rounding.
 
 ADM's evaluator takes distances of float16 features where they are finite, torch-fidelity and prdc
 those of the features' own type; of continuous features all agree but for a few images.
@@ -73,7 +73,7 @@ def density_coverage(reference: ArrayLike, generated: ArrayLike, k: int = 5) -> 
     """Density = Σ_ij [|x_i - y_j| < r_k(x_i)] / (k m), coverage = mean_i [∃ j: the same].
 
     arXiv 2002.09797, with ``<`` and k = 5 as in prdc, the authors' code: a set
-    judged by itself has density 1. x, y and r_k as in :func:`precision_recall`, errors too.
+    compared with itself has density 1. x, y and r_k as in :func:`precision_recall`, errors too.
     """
     real, fake = _sets(reference, generated, k)
     radii = _squared_radii(real, k)
@@ -87,7 +87,7 @@ def density_coverage(reference: ArrayLike, generated: ArrayLike, k: int = 5) -> 
 
 @dataclass(frozen=True, eq=False)
 class _Set:
-    """Vectors, kept in their own type, and what is subtracted from them when they are used."""
+    """Vectors in their own type, and the origin that is subtracted when they are used."""
 
     values: NDArray[Any]
     origin: NDArray[np.float64]
@@ -103,12 +103,12 @@ class _Set:
 
 @dataclass(frozen=True, eq=False)
 class _Tile:
-    """Squared distances [rows, columns], and how far from the truth each may be."""
+    """Squared distances [rows, columns], and the bound of their rounding errors."""
 
     squared: NDArray[np.float64]
     slack: NDArray[np.float64]
     precision: float
-    """What ``slack`` is of the vectors' squared lengths."""
+    """``slack`` relative to the squared lengths of the vectors."""
 
     def within(self, squared_radii: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Distance ≤ radius."""
@@ -125,7 +125,7 @@ def _sets(reference: ArrayLike, generated: ArrayLike, k: int) -> tuple[_Set, _Se
         raise MetricsError(msg)
     least = max(2, k + 1)
     real, fake = features.comparable(reference, generated, least, ("reference", "generated"))
-    origin = np.median(real, axis=0).astype(np.float64)  # unlike a mean, not an outlier's
+    origin = np.median(real, axis=0).astype(np.float64)  # unlike a mean, robust to outliers
     return _Set(real, origin), _Set(fake, origin)
 
 

@@ -1,16 +1,16 @@
-"""What statistics of features were made from, and which of it two that are compared must share.
+"""The provenance of feature statistics, and the rules by which two may be compared.
 
-A provenance is a flat mapping of JSON values. What decides about a distance:
+A provenance is a flat mapping of JSON values. These entries must agree:
 
 ``extractor``, ``extractor_digest``: the network by name, and the SHA-256 of its weights.
-``mode``, ``resize``: how images are brought to the network's size.
+``mode``, ``resize``: how images are resized for the network.
 ``shape``: of the images, [h, w, c].
-``crop``: how real images were cut to that shape.
-``image_format``: :data:`LOSSLESS`, or the format that lost something on the way.
+``crop``: how real images were cropped to that shape.
+``image_format``: :data:`LOSSLESS`, or the lossy format that the images passed through.
 
-What describes, and may differ: ``split``, ``data``, and ``declared`` (see there). The number of
-images is no entry: it stands beside the statistics. Split and number decide whether two
-*distances* may stand side by side; who needs certain ones asks by :func:`check_expected`.
+These may differ: ``split``, ``data`` and ``declared``. The number of images is stored beside the
+statistics, not in the provenance. Two *distances* are comparable only for equal splits and numbers;
+a caller that needs particular ones uses :func:`check_expected`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from sid2core.metrics.errors import MetricsError
 LOSSLESS = "lossless"
 """``image_format`` of uint8 values (samples: ``round(127.5 x + 127.5)``, clipped) kept as such."""
 DECLARED = "declared"
-"""Names of the entries that a person vouches for, since the file did not tell.
+"""Names of the entries that the user declared because the file lacks them.
 
-Where it stands, statistics come from outside: of what they do not tell nothing is known.
+Statistics with this entry come from outside; other missing entries are unknown.
 """
 DESCRIPTIVE = frozenset({"split", "data", DECLARED})
 """Entries that may differ between two statistics that are compared."""
@@ -35,9 +35,9 @@ _NEVER_UNKNOWN = frozenset({"extractor", "mode"})
 def check_comparable(
     first: Mapping[str, Any], second: Mapping[str, Any], despite: Collection[str] = ()
 ) -> None:
-    """Refuse two provenances that differ in what must agree, but for the entries of ``despite``.
+    """Check that two provenances agree, except in the entries of ``despite``.
 
-    What one from outside does not tell passes, save for extractor and mode: :func:`unchecked`.
+    Entries that one from outside lacks are ignored, except extractor and mode: :func:`unchecked`.
 
     Raises:
         MetricsError: names each entry that differs.
@@ -57,7 +57,7 @@ def check_comparable(
 
 
 def unchecked(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Entries that only one tells, where one of the two comes from outside."""
+    """Entries that only one of the two has, if one of them comes from outside."""
     if DECLARED not in first and DECLARED not in second:
         return []
     return [
@@ -67,39 +67,39 @@ def unchecked(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def check_expected(found: Mapping[str, Any], expected: Mapping[str, Any], origin: str) -> None:
-    """Refuse what is not as ``expected``, entry by entry.
+def check_expected(actual: Mapping[str, Any], expected: Mapping[str, Any], origin: str) -> None:
+    """Check that a provenance has the ``expected`` entries.
 
     Raises:
         MetricsError: names ``origin`` and each entry that differs.
     """
     wrong = [
-        f"{name} {found.get(name)!r} (expected {value!r})"
+        f"{name} {actual.get(name)!r} (expected {value!r})"
         for name, value in expected.items()
-        if found.get(name) != value
+        if actual.get(name) != value
     ]
     if wrong:
-        msg = f"{origin} has {', '.join(wrong)}: give statistics that were made so"
+        msg = f"{origin} has {', '.join(wrong)}: supply statistics with the expected values"
         raise MetricsError(msg)
 
 
-def declared(told: Mapping[str, Any], by_person: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """What a file tells, and what a person declares beyond it, marked as such.
+def declared(stored: Mapping[str, Any], by_user: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """The provenance in a file, completed by the entries that the user declares.
 
     Raises:
-        MetricsError: both tell of an entry, differently; or neither names the extractor.
+        MetricsError: an entry of both differs; or neither names the extractor.
     """
-    check_expected(told, {name: by_person[name] for name in by_person if name in told}, origin)
-    if "extractor" not in told and "extractor" not in by_person:
+    check_expected(stored, {name: by_user[name] for name in by_user if name in stored}, origin)
+    if "extractor" not in stored and "extractor" not in by_user:
         msg = (
             f"{origin} does not say by which extractor it was made, and features of two networks "
             "have no distance: declare it (of published FIDs: --extractor inception --mode tf1)"
         )
         raise MetricsError(msg)
-    names = sorted(by_person.keys() - told.keys())
-    if "extractor" in told and not names:
-        return dict(told)
-    return {**by_person, **told, DECLARED: [*told.get(DECLARED, []), *names]}
+    names = sorted(by_user.keys() - stored.keys())
+    if "extractor" in stored and not names:
+        return dict(stored)
+    return {**by_user, **stored, DECLARED: [*stored.get(DECLARED, []), *names]}
 
 
 def _different(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:

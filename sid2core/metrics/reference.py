@@ -29,7 +29,7 @@ class Measured:
     Attributes:
         moments: mean and covariance of the features.
         accuracy: the share of images that the class scores assign to their class; None if the
-            extractor has no scores.
+            extractor has no scores of the data set's classes.
     """
 
     moments: Mapping[str, Moments]
@@ -89,7 +89,8 @@ class _Sums:
 
 def _sums(extractor: FeatureExtractor, dataset: Dataset, kept: NDArray[np.bool_]) -> _Sums:
     """The features of a split, chunk by chunk."""
-    pool = spatial = hits = None
+    pool = spatial = None
+    hits = 0 if extractor.widths.get(LOGITS) == dataset.num_classes else None
     features_kept = list[NDArray[np.float32]]()
     with progress.bar(len(dataset), f"{extractor.name} {dataset.split}", "image") as bar:
         for index, (images, labels) in enumerate(dataset.chunks(_CHUNK)):
@@ -97,8 +98,8 @@ def _sums(extractor: FeatureExtractor, dataset: Dataset, kept: NDArray[np.bool_]
             pool = _merged(pool, features[POOL])
             if SPATIAL in features:
                 spatial = _merged(spatial, features[SPATIAL])
-            if LOGITS in features:
-                hits = (hits or 0) + int((features[LOGITS].argmax(axis=-1) == labels).sum())
+            if hits is not None:
+                hits += int((features[LOGITS].argmax(axis=-1) == labels).sum())
             features_kept.append(features[POOL][kept[index * _CHUNK :][: len(images)]])
             bar.update(len(images))
     assert pool is not None, "a split has images"

@@ -1,4 +1,4 @@
-"""Mean and covariance of features: gathered chunk by chunk, kept in a file that says what it is."""
+"""Mean and covariance of features: summed chunk by chunk, stored with their provenance."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sid2core.metrics.provenance import check_comparable, check_expected, declar
 _AGAIN = "run `dvc repro reference` to make it again"
 _FETCH = "fetch or make it anew"
 _UNKNOWN = 0
-"""What stands in a file for a number of images that nobody told."""
+"""The number of images in a file if it is unknown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class FeatureStatistics:
         return FeatureStatistics(n, mean, self.m2 + other.m2 + outer)
 
     def moments(self, provenance: Mapping[str, Any]) -> Moments:
-        """Mean and covariance m2 / (n - 1), with what they were made from.
+        """Mean and covariance m2 / (n - 1), with their provenance.
 
         Raises:
             MetricsError: fewer than two vectors.
@@ -98,13 +98,13 @@ class FeatureStatistics:
         cure = "delete it, and run again what made it"
         with _opened(path, ("n", "mean", "m2", "provenance"), cure) as file:
             mean, m2 = _numbers(file, "mean", "m2")
-            n, told = int(file["n"]), _told(file)
+            n, stored = int(file["n"]), _provenance(file)
         _checked(path, mean, m2)
         if n < 0:
-            msg = f"{path} tells of {n} feature vectors; {cure}"
+            msg = f"{path} has {n} feature vectors; {cure}"
             raise MetricsError(msg)
         if provenance is not None:
-            check_comparable(told, provenance)
+            check_comparable(stored, provenance)
         return cls(n, mean, m2)
 
 
@@ -112,12 +112,12 @@ class FeatureStatistics:
 class Moments:
     """Mean and covariance (with N - 1) of n feature vectors, and their provenance.
 
-    What provenance tells, and what of it must agree between moments that are compared:
-    :mod:`sid2core.metrics.provenance`.
+    The entries of the provenance, and which of them must agree between moments that are compared,
+    are described in :mod:`sid2core.metrics.provenance`.
     """
 
     n: int | None
-    """None where others' file does not tell."""
+    """None if a file from outside does not state it."""
     mu: NDArray[np.float64]
     sigma: NDArray[np.float64]
     provenance: Mapping[str, Any]
@@ -135,7 +135,7 @@ class Moments:
     def save(self, path: Path) -> None:
         """Write an npz with ``mu``, ``sigma``, ``n`` and ``provenance`` (JSON text), atomically.
 
-        pytorch-fid and whatever else reads ``mu`` and ``sigma`` can use it.
+        pytorch-fid and other programs that read ``mu`` and ``sigma`` can use it.
         """
         n = _UNKNOWN if self.n is None else self.n
         _write(path, self.provenance, mu=self.mu, sigma=self.sigma, n=n)
@@ -145,12 +145,12 @@ class Moments:
         """Read what :meth:`save` wrote.
 
         Raises:
-            MetricsError: the file is missing, no npz, lacks one of the four entries, or holds
-                what is no mean and covariance.
+            MetricsError: the file is missing, no npz, lacks one of the four entries, or its arrays
+                are not a mean and a covariance.
         """
         with _opened(path, ("mu", "sigma", "n", "provenance"), _AGAIN) as file:
             mu, sigma = _numbers(file, "mu", "sigma")
-            n, provenance = int(file["n"]), _told(file)
+            n, provenance = int(file["n"]), _provenance(file)
         _checked(path, mu, sigma)
         return cls(n or None, mu, sigma, provenance)
 
@@ -163,10 +163,10 @@ class Moments:
         size: int | None = None,
         spatial: bool = False,
     ) -> Moments:
-        """Read statistics from outside: others' npz of ``mu`` and ``sigma``, or one of ours.
+        """Read statistics from outside: any npz of ``mu`` and ``sigma``.
 
-        So pytorch-fid, EDM, MAR and JiT keep theirs, and ADM in ``VIRTUAL_*.npz``, whose images are
-        not touched. Nothing is unpickled.
+        This is the format of pytorch-fid, EDM, MAR and JiT, and of ADM's ``VIRTUAL_*.npz``, whose
+        images are not read. Nothing is unpickled.
 
         Args:
             path: the file.
@@ -182,18 +182,18 @@ class Moments:
         names = ("mu_s", "sigma_s") if spatial else ("mu", "sigma")
         with _opened(path, names, _FETCH) as file:
             mu, sigma = _numbers(file, *names)
-            told = _told(file) if "provenance" in file.files else {}
+            stored = _provenance(file) if "provenance" in file.files else {}
             if "n" in file.files and int(file["n"]) != _UNKNOWN:
-                told["n"] = int(file["n"])
+                stored["n"] = int(file["n"])
         _checked(path, mu, sigma)
         if size is not None and mu.size != size:
             msg = f"{path} has {mu.size} features; expected {size}: give statistics of that network"
             raise MetricsError(msg)
-        provenance = declared(told, declaration, str(path))
+        provenance = declared(stored, declaration, str(path))
         return cls(provenance.pop("n", None), mu, sigma, provenance)
 
     def check_expected(self, expected: Mapping[str, Any], origin: str) -> None:
-        """Refuse other provenance, or another ``n``, than ``expected`` tells of.
+        """Check the provenance, or ``n``, against the ``expected`` entries.
 
         Raises:
             MetricsError: names ``origin`` and each entry that differs.
@@ -208,7 +208,7 @@ def distance(first: Moments, second: Moments, despite: Collection[str] = ()) -> 
 
 
 def is_statistics(path: Path) -> bool:
-    """Whether it is an npz with ``mu`` and ``sigma``; nothing of them is read."""
+    """Whether it is an npz with ``mu`` and ``sigma``; the arrays are not read."""
     with contextlib.suppress(zipfile.BadZipFile):
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as file:
@@ -223,23 +223,25 @@ def _write(path: Path, provenance: Mapping[str, Any], **arrays: ArrayLike) -> No
 
 @contextlib.contextmanager
 def _opened(path: Path, names: Collection[str], cure: str) -> Iterator[np.lib.npyio.NpzFile]:
-    """The npz at ``path`` with these entries; what is read of it inside fails with the cure."""
-    wanted = f"expected an npz with {', '.join(names)}: {cure}"
+    """The npz at ``path`` with these entries; errors in the body name the cure."""
+    expected = f"expected an npz with {', '.join(names)}: {cure}"
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             missing = [name for name in names if name not in file.files]
             if missing:
                 msg = (
                     f"{path} has no {', '.join(missing)} but {', '.join(file.files) or 'nothing'}; "
-                    f"{wanted}"
+                    f"{expected}"
                 )
                 raise MetricsError(msg)
             yield file
     except (MetricsError, MemoryError):
         raise
-    except Exception as error:  # zipfile, its unpackers and NumPy raise of damage what they like
+    except (
+        Exception
+    ) as error:  # zipfile, its unpackers and NumPy raise any exception for damaged files
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        msg = f"{path} cannot be read as feature statistics ({reason}); {wanted}"
+        msg = f"{path} cannot be read as feature statistics ({reason}); {expected}"
         raise MetricsError(msg) from error
 
 
@@ -252,7 +254,7 @@ def _numbers(file: np.lib.npyio.NpzFile, *names: str) -> Iterator[NDArray[np.flo
         yield values.astype(np.float64)
 
 
-def _told(file: np.lib.npyio.NpzFile) -> dict[str, Any]:
+def _provenance(file: np.lib.npyio.NpzFile) -> dict[str, Any]:
     provenance = json.loads(str(file["provenance"]))
     if not isinstance(provenance, dict):
         msg = f"its provenance is {provenance!r}, expected names and values"

@@ -16,11 +16,13 @@ from sid2core.typing import Array, Bool, Float
 
 Heads = Float[Array, "b n k d"]
 """n tokens in k heads of d channels."""
+Keys = Float[Array, "b m k d"]
+"""The same of m tokens to look at."""
 
 _ROPE_BASE = 10_000.0
 
 
-def attend(q: Heads, k: Heads, v: Heads, mask: Bool[Array, "b m"] | None, requested: str) -> Heads:
+def attend(q: Heads, k: Keys, v: Keys, mask: Bool[Array, "b m"] | None, requested: str) -> Heads:
     """``softmax(q kᵀ / sqrt(d)) v``, masked keys left out; softmax in float32.
 
     Args:
@@ -36,7 +38,7 @@ def attend(q: Heads, k: Heads, v: Heads, mask: Bool[Array, "b m"] | None, reques
     allowed = None if mask is None else mask[:, None, None, :]
     library: Literal["xla", "cudnn"] = "cudnn" if chosen == "cudnn" else "xla"
 
-    def attention(q: Heads, k: Heads, v: Heads) -> Heads:
+    def attention(q: Heads, k: Keys, v: Keys) -> Heads:
         return jax.nn.dot_product_attention(q, k, v, mask=allowed, implementation=library)
 
     with jax.numpy_dtype_promotion("standard"):  # jax itself raises half precision to float32

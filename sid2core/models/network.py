@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
@@ -98,7 +99,7 @@ def _nest(flat: Mapping[tuple[Any, ...], Array], like: Any, path: tuple[Any, ...
 
 
 def save(
-    folder: Path, network: Network, params: Mapping[str, Array], extra: Mapping[str, Any]
+    folder: Path, network: Network, params: Mapping[str, ArrayLike], extra: Mapping[str, Any]
 ) -> None:
     """Write ``model.safetensors`` and ``config.json``; ``extra`` joins the configuration.
 
@@ -111,7 +112,7 @@ def save(
     atomic.write_json(folder / CONFIG, config)
 
 
-def save_weights(path: Path, params: Mapping[str, Array]) -> None:
+def save_weights(path: Path, params: Mapping[str, ArrayLike]) -> None:
     """Write safetensors; the same parameters give the same bytes."""
     arrays = {name: np.ascontiguousarray(params[name]) for name in sorted(params)}
     atomic.write_bytes(path, to_bytes(arrays))

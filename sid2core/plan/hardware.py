@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import psutil
+
+from sid2core.training import peak_flops
 
 GIB = 2**30
 
@@ -38,18 +36,9 @@ def h200() -> Hardware:
 
 def cpu() -> Hardware:
     """This machine's processor and memory; the rate is that of a matrix product, measured here."""
-    size, rounds = 1024, 5
-    a = jnp.ones((size, size), jnp.float32)
-    product = jax.jit(jnp.matmul)
-    product(a, a).block_until_ready()
-    seconds = []
-    for _ in range(rounds):
-        since = time.perf_counter()
-        product(a, a).block_until_ready()
-        seconds.append(time.perf_counter() - since)
-    flops = size**3 / statistics.median(seconds)
-    source = f"{size} × {size} float32 matrix product, measured here just now"
-    return Hardware("cpu", psutil.virtual_memory().total, flops, source)
+    flops = 1e9 * peak_flops.gflops_per_second("float32", 1)
+    memory = psutil.virtual_memory().total
+    return Hardware("cpu", memory, flops, "float32 matrix product, measured here just now")
 
 
 HARDWARE: Mapping[str, Callable[[], Hardware]] = {"h200": h200, "cpu": cpu}

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sid2core.conditioning import ConditionSpec
 from sid2core.config import Params
 from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation import samplers_table
@@ -243,12 +244,12 @@ def _grids(evaluate: Artifact, names: Sequence[str], prepare: Artifact) -> dict[
         if missing:
             raise files.malformed(path, "evaluate", f"no grid of {missing}")
         grids = {name: arrays[name] for name in names}
-    classes, shape = len(prepare.facts["class_names"]), list(prepare.facts["shape"])
+    rows, shape = ConditionSpec.of_manifest(prepare.facts).rows, list(prepare.facts["shape"])
     for name, grid in grids.items():
-        fits = grid.ndim == 5 and grid.shape[0] == classes and list(grid.shape[2:]) == shape
+        fits = grid.ndim == 5 and grid.shape[0] == rows and list(grid.shape[2:]) == shape
         if grid.dtype != np.uint8 or not fits:
             found = f"{name} is {grid.dtype}{list(grid.shape)}"
-            expected = f"uint8 [{classes}, columns, {', '.join(map(str, shape))}]"
+            expected = f"uint8 [{rows}, columns, {', '.join(map(str, shape))}]"
             raise files.malformed(path, "evaluate", f"{found}, expected {expected}")
     return grids
 

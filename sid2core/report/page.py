@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from sid2core.conditioning import ConditionSpec
 from sid2core.report import (
     comparison,
     figures,
@@ -94,8 +95,14 @@ def _data(inputs: Inputs) -> dict[str, Any]:
 
 
 def _grids(inputs: Inputs) -> dict[str, Any]:
-    """One grid per sampler and one of real images, all with the same rows."""
-    names = inputs.class_names
+    """One grid per sampler and one of real images, all with the same rows.
+
+    A row is a class. Where samples are conditioned on more, row i has the condition of the training
+    image i, which is shown beside it.
+    """
+    spec = ConditionSpec.of_manifest(inputs.prepare.facts)
+    by_class = len(spec.names) <= 1 and spec.rows == len(inputs.class_names)
+    names = inputs.class_names if by_class else [f"image {row}" for row in range(spec.rows)]
     rows = np.unique(np.linspace(0, len(names) - 1, min(MOST_ROWS, len(names))).astype(int))
     shown = [names[row] for row in rows]
     columns = next(iter(inputs.grids.values())).shape[1]
@@ -111,18 +118,24 @@ def _grids(inputs: Inputs) -> dict[str, Any]:
         }
         for sampler in inputs.samplers
     ]
-    held_out = inputs.held_out
-    first, present = images.first_of_classes(held_out.labels, rows, columns)
-    cells = held_out.take(first.ravel()).reshape(*first.shape, *held_out.shape)
+    if by_class:
+        held_out = inputs.held_out
+        first, present = images.first_of_classes(held_out.labels, rows, columns)
+        cells = held_out.take(first.ravel()).reshape(*first.shape, *held_out.shape)
+    else:
+        cells, present = inputs.train.take(rows)[:, None], np.ones((len(rows), 1), bool)
     real = {
         "id": "real",
         "title": "Real images",
-        "note": "the first of each class in the eval split",
+        "note": "the first of each class in the eval split"
+        if by_class
+        else "the training image whose condition the row has",
         "alt": _grid_alt("real images", shown, columns),
         "uri": images.grid_uri(cells, present),
     }
     return {
         "items": [*items, real],
+        "by_class": by_class,
         "rows": shown,
         "classes": len(names),
         "columns": columns,
@@ -136,7 +149,7 @@ def _grid_note(sampler: Sampler) -> str:
 
 
 def _grid_alt(what: str, rows: list[str], columns: int) -> str:
-    return f"Grid of {what}: one row per class ({', '.join(rows)}), {columns} images per row"
+    return f"Grid of {what}: one row for each of {', '.join(rows)}, {columns} images per row"
 
 
 def _curves(inputs: Inputs) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
 from sid2core import config
-from sid2core.typing import Array
 
 _MUON_RMS = 0.2
 """Root mean square of Muon's updates over the learning rate: as large as Adam's usually are, so
@@ -72,11 +71,11 @@ def _named(settings: config.Optimiser, steps: int) -> optax.GradientTransformati
             )
 
 
-def _kernels(params: Mapping[str, Array]) -> dict[str, bool]:
+def _kernels(params: Mapping[str, Any]) -> dict[str, bool]:
     return {name: name.endswith("/kernel") for name in params}
 
 
-def _matrices(params: Mapping[str, Array]) -> dict[str, MuonDimensionNumbers | None]:
+def _matrices(params: Mapping[str, Any]) -> dict[str, MuonDimensionNumbers | None]:
     """Which parameters are matrices to Muon, and of what to what: all axes but the last are in."""
     inner = {
         name: kernel and not name.startswith(_ENDS) for name, kernel in _kernels(params).items()

@@ -1,4 +1,4 @@
-"""What the devices can do at most, measured: the rate of a large matrix product."""
+"""The peak rate of the devices, measured by a large matrix product."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 
 _SIZE, _ACCELERATORS_SIZE = 2048, 8192
-"""Large enough that nothing but the product counts, small enough to be done in a moment."""
+"""Side of the matrices: large enough to reach the peak, small enough to take a moment."""
 _TRIALS = 3
 
 
 def gflops_per_second(dtype: str, devices: int) -> float:
     """Multiply-adds a second, in 10⁹, of ``devices`` devices like this process's first one.
 
-    The devices of a processor are shares of it, so there it is the processor's, once a process.
+    The devices of a CPU share its cores, so there the rate is that of the CPU for each process.
     """
     one = _of_first_device(dtype)
     shared = jax.local_devices()[0].platform == "cpu"
@@ -25,7 +25,7 @@ def gflops_per_second(dtype: str, devices: int) -> float:
 
 @functools.cache
 def _of_first_device(dtype: str) -> float:
-    """The best of a few trials: what disturbs them can only slow them down."""
+    """The best of a few trials: other load can only slow them down."""
     device = jax.local_devices()[0]
     size = _SIZE if device.platform == "cpu" else _ACCELERATORS_SIZE
     product = jax.jit(lambda a: jnp.matmul(a, a, preferred_element_type=jnp.float32))

@@ -290,7 +290,7 @@ def test_a_name_that_cannot_be_a_key_is_refused(name):
         Registry("a").register(name, Nothing, made)
 
 
-def test_a_schema_that_is_not_a_section_is_refused():
+def test_a_schema_that_is_not_a_section_is_refused(unchecked):
     with pytest.raises(TypeError, match=r"must derive from config\.Section"):
         Registry("a").register("kind", dict, made)
 

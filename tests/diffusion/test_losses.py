@@ -130,7 +130,7 @@ WRONG_SHAPES = {
 
 
 @pytest.mark.parametrize("loss", [weighted_mse, sigmoid_loss, power_loss])
-def test_shapes_that_would_be_broadcast_are_refused(loss):
+def test_shapes_that_would_be_broadcast_are_refused(loss, unchecked):
     right = {
         "x": (6, 4, 4, 3),
         "x_hat": (6, 4, 4, 3),
@@ -150,7 +150,7 @@ def test_shapes_that_would_be_broadcast_are_refused(loss):
             loss(**wrong, **levels)
 
 
-def test_a_bias_that_moves_is_not_a_number():
+def test_a_bias_that_moves_is_not_a_number(unchecked):
     error, ones = draw(0, 2, 4, 4, 3), jnp.ones(2)
     with pytest.raises(TypeError, match=r"PowerLoss\(bias, levels\)"):
         power_loss(error, ones, ones, wt.TimeShiftedBias(-8.0, -3.0, 10), 1)

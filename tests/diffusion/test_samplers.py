@@ -374,7 +374,7 @@ def test_half_precision_networks_are_sampled_in_float32():
     assert float(jnp.mean(images)) == pytest.approx(MEAN, abs=0.03)
 
 
-def test_refusals():
+def test_refusals(unchecked):
     plan = SamplingPlan(DDIM(), 2, SCHEDULE)
     images = functools.partial(sample, denoise=mixing_denoiser, shape=(2,), plan=plan)
     with pytest.raises(ValueError, match="vector of typed keys"):

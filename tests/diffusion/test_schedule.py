@@ -130,7 +130,7 @@ def test_inverse_of_random_schedules(size, low, logsnr_min, logsnr_max, interpol
     assert abs(float(schedule.t_of(schedule.logsnr(time)) - time)) <= 1e-6
     assert float(schedule.dlogsnr_dt(time)) < 0
     assert (
-        abs(float(schedule.logsnr(time)) - schedule.logsnr_exact(np.asarray(time, np.float64)))
+        abs(float(schedule.logsnr(time)) - schedule.logsnr_exact(np.asarray([time], np.float64)))
         < 1e-5
     )
 
@@ -162,7 +162,7 @@ def test_a_schedule_is_static_under_jit():
         CosineInterpolated(512).image_size = 256
 
 
-def test_shift_modes_differ_in_sign_and_factor():
+def test_shift_modes_differ_in_sign_and_factor(unchecked):
     assert resolution_shift(32, 512) == pytest.approx(-2 * math.log(16))
     assert resolution_shift(32, 512, "listing") == pytest.approx(math.log(16))
     with pytest.raises(ValueError, match="shift is 'paper', expected one of"):
@@ -188,7 +188,7 @@ def test_refuses_invalid_sizes(arguments):
         CosineInterpolated(*arguments)
 
 
-def test_step_times():
+def test_step_times(unchecked):
     np.testing.assert_array_equal(step_times(4), [1.0, 0.75, 0.5, 0.25, 0.0])
     np.testing.assert_array_equal(step_times(2, 0.5), [0.5, 0.25, 0.0])
     np.testing.assert_array_equal(step_times(np.int64(2)), [1.0, 0.5, 0.0])

@@ -17,6 +17,7 @@ from sid2core.diffusion.schedule import CosineInterpolated
 from sid2core.distillation import moment_matching
 from sid2core.distillation.moment_matching import MomentMatching, Step
 from sid2core.inference.generator import Denoiser
+from sid2core.models.network import Network
 from tests import tiny
 from tests.data import stored
 
@@ -31,7 +32,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(Network):
     """The exact denoiser of data N(mean[label], variance) at every pixel.
 
     x_hat = m + v alpha / (v alpha² + sigma²) (z − alpha m). Variance 0 gives the mean alone.
@@ -275,7 +276,7 @@ def test_an_update_is_one_step_of_the_auxiliary_then_one_of_the_student():
     new, scalars = moment_matching.update(
         state,
         params(theta),
-        batches(),
+        jax.tree.map(jnp.asarray, batches()),
         jax.random.key(0),
         matching=made,
         chain=SGD,

@@ -2,6 +2,7 @@
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -85,7 +86,9 @@ def test_the_mixture_is_what_low_bit_training_weighs():
     levels = LEVELS[:-1].astype(np.float32)
     errors = low_bit_analysis.eps_errors([8], LEVELS)[8][:-1]
     np.testing.assert_allclose(
-        np.asarray(weighting(levels, 0)) * errors, curve(figure12(), "mixture")[:-1], atol=1e-4
+        np.asarray(weighting(jnp.asarray(levels), 0)) * errors,
+        curve(figure12(), "mixture")[:-1],
+        atol=1e-4,
     )
 
 

@@ -70,7 +70,7 @@ def test_a_cell_is_the_guidance_it_names(cell, guidance, words):
     assert cell.interval == words
 
 
-def test_a_score_is_mean_and_deviation_over_the_repeats():
+def test_a_score_is_mean_and_deviation_over_the_repeats(unchecked):
     repeats = [
         Quality(50, distance, 9.0, agreement, "fid")
         for distance, agreement in ((3.0, 0.5), (4.0, 0.6), (8.0, 0.7))

@@ -179,7 +179,9 @@ def test_the_working_folder_and_links_are_followed(tmp_path, monkeypatch):
         ({"chunks": [(IMAGES, LABELS.astype(float))]}, "labels float64"),
     ],
 )
-def test_samples_that_are_not_as_announced_leave_nothing(tmp_path, form, change, message):
+def test_samples_that_are_not_as_announced_leave_nothing(
+    unchecked, tmp_path, form, change, message
+):
     path = tmp_path / PLACES[form]
     sample_files.write(path, samples(IMAGES[:1]))
     with pytest.raises(MetricsError, match=message):

@@ -290,7 +290,7 @@ def test_chunks_of_another_extractor_or_kind_are_refused(tmp_path):
     with pytest.raises(MetricsError, match="has no mean, m2 but .* delete it, and run again"):
         FeatureStatistics.load(tmp_path / "a.npz")
     write_npz(tmp_path / "a.npz", n=-1, mean=np.zeros(2), m2=np.eye(2), provenance="{}")
-    with pytest.raises(MetricsError, match="tells of -1 feature vectors"):
+    with pytest.raises(MetricsError, match="has -1 feature vectors"):
         FeatureStatistics.load(tmp_path / "a.npz")
 
 

@@ -53,9 +53,15 @@ def assert_close(found, expected, tolerance):
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * scale)
 
 
-@pytest.mark.parametrize("name", WAYS)
+QUICK_WAYS = {"loops, levels again", "attention again"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in QUICK_WAYS else pytest.mark.slow) for name in WAYS],
+)
 def test_every_way_gives_the_same_outputs_and_gradients(name, plain):
-    """Dropout included: a block's key hangs on its index alone."""
+    """Dropout included: a block's key depends on its index alone."""
     out, gradient = outputs_and_gradients(CONFIG, WAYS[name])
     assert_close(out, plain[0], 1e-6)
     largest = max(float(jnp.abs(value).max()) for value in plain[1].values())
@@ -63,6 +69,7 @@ def test_every_way_gives_the_same_outputs_and_gradients(name, plain):
         np.testing.assert_allclose(gradient[key], value, rtol=0, atol=1e-6 * largest, err_msg=key)
 
 
+@pytest.mark.slow
 def test_video_in_loops_is_video_written_out():
     found, expected = (
         outputs_and_gradients(VIDEO, way) for way in (WAYS["loops, blocks again"], PLAIN)
@@ -98,6 +105,7 @@ def kept(way):
     )
 
 
+@pytest.mark.slow
 def test_recomputing_keeps_less():
     nothing, blocks, full = (
         kept(Execution(remat, scan_blocks=99)) for remat in (Remat.NONE, Remat.BLOCKS, Remat.FULL)

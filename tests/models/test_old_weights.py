@@ -7,6 +7,7 @@ interface changes, adapt the calls below, not the files.
 
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,7 +21,9 @@ TIMES = np.linspace(0.0, 1.0, 5, dtype=np.float32)
 def expected(name):
     with np.load(FIXTURES / "format1" / "expected.npz", allow_pickle=False) as file:
         return {
-            key.removeprefix(f"{name}/"): file[key] for key in file.files if key.startswith(name)
+            key.removeprefix(f"{name}/"): jnp.asarray(file[key])
+            for key in file.files
+            if key.startswith(name)
         }
 
 

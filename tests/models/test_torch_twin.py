@@ -28,27 +28,15 @@ from tests.models.twin_cases import (  # noqa: E402
 )
 from tests.tiny import OPTIMISED  # noqa: E402
 
-GUARDED = {
-    "symmetric",
-    "patch 4",
-    "one Res level",
-    "video",
-    "video, frames halved twice",
-    "heads",
-    "rope",
-    "rope, wide heads",
-    "parallel",
-}
-"""Every option of these is also that of another configuration."""
+QUICK = "everything"
+"""The configuration that combines most options; the others are slow."""
+ALL = [
+    pytest.param(changes, id=name, marks=[] if name == QUICK else [pytest.mark.slow])
+    for name, changes in CONFIGS.items()
+]
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        pytest.param(changes, id=name, marks=[pytest.mark.slow] if name in GUARDED else [])
-        for name, changes in CONFIGS.items()
-    ],
-)
+@pytest.mark.parametrize("changes", ALL)
 def test_parity_through_a_weights_file(tmp_path, changes):
     config = configs.tiny(**changes)
     model = Network(config)
@@ -83,13 +71,13 @@ def test_weights_must_fit(fault):
         twin_of(configs.tiny(), weights)
 
 
-@pytest.mark.parametrize("changes", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize("changes", ALL)
 def test_names_are_those_of_our_network(changes):
     config = configs.tiny(**changes)
     assert shapes(config) == {name: shape.shape for name, shape in Network(config).shapes().items()}
 
 
-@pytest.mark.parametrize("changes", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize("changes", ALL)
 def test_twin_runs_with_every_option(changes):
     config = configs.tiny(**changes)
     twin = twin_of(config, random_weights(config))

@@ -98,7 +98,7 @@ def run(twin, z, logsnr, condition, **text):
     return out.numpy()
 
 
-def close(found, expected, tolerance=1e-5):
+def close(found, expected, tolerance=2e-5):
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 

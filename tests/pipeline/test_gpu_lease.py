@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sid2core.pipeline import code, dag, gpu_lease, launch
+from sid2core.pipeline import code, dag, gpu_lease, launch, processes
 from sid2core.pipeline.gpu_lease import LeaseError
 from tests import tiny
 from tests.tiny import ROOT
@@ -57,7 +57,7 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SID2_WORK", str(tmp_path))
     monkeypatch.setattr(gpu_lease, "_NVIDIA", tmp_path / "no driver")
-    for name in ("SID2_GPUS", "CUDA_VISIBLE_DEVICES", *gpu_lease._PROCESSES):
+    for name in ("SID2_GPUS", "CUDA_VISIBLE_DEVICES", *(processes.OPEN_MPI, processes.SLURM)):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -143,7 +143,7 @@ def test_a_gpu_that_the_driver_does_not_know_is_refused(monkeypatch, tmp_path):
         gpu_lease.take("train")
 
 
-@pytest.mark.parametrize("variable", gpu_lease._PROCESSES)
+@pytest.mark.parametrize("variable", [processes.OPEN_MPI, processes.SLURM])
 def test_several_processes_of_one_run_are_refused(monkeypatch, variable):
     """Each would take a GPU for itself, and two runs could wait for each other's for ever."""
     monkeypatch.setenv("SID2_GPUS", "0,1")

@@ -56,7 +56,9 @@ def params() -> config.Params:
     return config.parse(raw_params())
 
 
-def images(seed: int, labels: NDArray[np.int64], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def images(
+    seed: int, labels: NDArray[np.integer], shape: tuple[int, int, int]
+) -> NDArray[np.uint8]:
     """Noisy blobs whose place tells the class."""
     random = np.random.default_rng(seed)
     height, width, channels = shape
@@ -240,7 +242,7 @@ def write(root: Path, world: World | None = None) -> Path:
         frame.to_csv(reports / f"{name}.csv", index=False)
     for name, metrics in _metrics().items():
         atomic.write_json(reports / name / "metrics.json", metrics)
-    labels = np.arange(60) % len(world.class_names)
+    labels = np.arange(60, dtype=np.int32) % len(world.class_names)
     sheet = contact_sheet(images(0, labels, world.shape), labels, world.class_names)
     sheet.save(reports / "prepare" / "contact_sheet.png")
     (root / "dvc.yaml").write_text(DVC, encoding="utf-8")

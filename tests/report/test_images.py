@@ -71,7 +71,7 @@ def test_large_cells_are_averaged() -> None:
     "samples",
     [np.zeros((1, 2, 8, 8, 2), np.uint8), np.zeros((1, 2, 8, 8, 1), np.float32)],
 )
-def test_other_arrays_are_refused(samples: NDArray) -> None:
+def test_other_arrays_are_refused(samples: NDArray, unchecked: None) -> None:
     with pytest.raises(ValueError, match="expected uint8"):
         images.grid_uri(samples)
 

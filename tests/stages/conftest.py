@@ -39,17 +39,14 @@ def _finish(folder):
         patch.chdir(folder)
         for stage in (prepare, reference, train, guidance_search, distill, evaluate):
             stage.main(config.read())
-    # A run that is repeated shall do its work again.
+    # Finished work is kept until DVC records it; a run that is repeated shall do it again.
     shutil.rmtree(folder / ".sid2")
 
 
 @pytest.fixture
 def project(finished, tmp_path, monkeypatch):
-    """A copy of it, the current folder: for runs that are repeated, stopped or harmed.
-
-    Without the work folders: finished work is kept until DVC records it, and would be used again.
-    """
-    shutil.copytree(finished, tmp_path / "project", ignore=shutil.ignore_patterns(".sid2"))
+    """A copy of it, the current folder: for runs that are repeated, stopped or harmed."""
+    shutil.copytree(finished, tmp_path / "project")
     for name in ("SID2_WORK", "SID2_FRESH", "DVC_ROOT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path / "project")

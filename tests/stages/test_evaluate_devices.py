@@ -42,6 +42,34 @@ def same(folder, other):
             assert np.abs(first[array].astype(int) - second[array]).max() <= 1
 
 
+def kill(stage, folder, compiled, count):
+    """Start a stage, and kill it once ``count`` chunks are there."""
+    with processes.start(stage, folder, compiled) as process:
+        deadline = time.monotonic() + processes.PATIENCE
+        while len(list((folder / ".sid2" / stage).rglob("chunk-*.npz"))) < count:
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "counts"), [("guidance_search", (1, 4)), ("distill", (1, 2))])
+def test_killed_while_it_scores_a_stage_ends_with_the_same_bytes(fresh, tmp_path, stage, counts):
+    """The search has ten chunks. Of distill's two one is the teacher's, one the student's."""
+    folders, compiled = [fresh("calm"), fresh("killed")], tmp_path / "compiled"
+    for folder in folders:
+        shutil.rmtree(folder / "artifacts" / stage)
+    processes.finish(processes.start(stage, folders[0], compiled))
+    for count in counts:
+        kill(stage, folders[1], compiled, count)
+        assert not (folders[1] / "artifacts" / stage).exists()
+    (log,) = processes.finish(processes.start(stage, folders[1], compiled))
+    assert "chunks are of an earlier run" in log
+    calm, killed = (tiny.snapshot(folder, stage) for folder in folders)
+    assert calm == killed
+
+
 @pytest.mark.slow
 def test_devices_processes_and_kills_change_nothing(fresh, tmp_path):
     compiled, folders = tmp_path / "compiled", []
@@ -52,15 +80,9 @@ def test_devices_processes_and_kills_change_nothing(fresh, tmp_path):
     logs = processes.finish(*processes.start_two("evaluate", folders[-1], compiled))
     assert "evaluate:" not in logs[1], "one of two speaks"
     folders.append(fresh("killed"))
-    with processes.start("evaluate", folders[-1], compiled) as process:
-        deadline = time.monotonic() + processes.PATIENCE
-        while len(list(folders[-1].glob(".sid2/evaluate/*/*/chunk*.npz"))) < 4:
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
+    kill("evaluate", folders[-1], compiled, 4)
     (log,) = processes.finish(processes.start("evaluate", folders[-1], compiled))
-    assert "chunks of an earlier run" in log
+    assert "chunks are of an earlier run" in log
     for folder in folders[1:]:
         same(folder, folders[0])
         assert not list(folder.glob(".sid2/evaluate/*/*"))

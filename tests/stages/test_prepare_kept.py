@@ -78,7 +78,6 @@ def test_killed_midway_it_goes_on_and_ends_with_the_same_bytes(project, workers)
     assert process.returncode == 0, printed
     assert "shards are there already" in printed
     assert tiny.snapshot(project, "prepare") == expected
-    assert not tallies(project)
 
 
 @pytest.mark.filterwarnings("default")  # of the cluster's own, as it comes and goes

@@ -100,6 +100,7 @@ def test_two_processes_train_as_one_and_the_first_one_speaks(alone, project, com
     assert "train:" not in silent
 
 
+@pytest.mark.slow
 def test_what_two_processes_wrote_one_process_reads(alone, project, compiled):
     """Two are killed between checkpoints; one goes on, on a device of its own."""
     folder = project(FSDP)

@@ -9,13 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sid2core import rng
-from sid2core.config.build import network as network_of
 from sid2core.data.load.loader import Loader
-from sid2core.models.network import Network
 from sid2core.training import accumulation, loop
 from tests import tiny
 from tests.data import stored
+from tests.training.perceptron import perceptron
 
 
 @given(st.integers(1, 4), st.integers(1, 4))
@@ -57,33 +55,18 @@ def dataset():
 
 
 def run_of(dataset, parts, **train):
-    """The run, its network's last layer not zero: only then does dropout matter."""
+    """The network and the run."""
     params = tiny.params(
         train={"accumulation": parts, "label_dropout": 0.5, **train},
         diffusion={"loss": {"sigmoid": {"bias": 4.0, "bias_start": -4.0, "bias_steps": 5}}},
-        model={"dropout": [0.2, 0.4]},
     )
-    network = Network(network_of(params.model, dataset.shape, dataset.condition))
+    network = perceptron(params, dataset.shape, dataset.condition)
     loader = Loader(dataset, params.train.batch_size, params.seed)
     return network, tiny.base_run(params, network, loader)
 
 
-def woken(state, seed=0):
-    """Weights that fresh networks have at zero, drawn."""
-    key = rng.key(seed, "woken")
-
-    def drawn(value, index):
-        noise = jax.random.normal(jax.random.fold_in(key, index), (value.size,))
-        return value + 0.05 * noise.reshape(value.shape)
-
-    params = {
-        name: drawn(value, index) for index, (name, value) in enumerate(state["params"].items())
-    }
-    return state | {"params": params}
-
-
 def after(run, steps=5):
-    state, scalars = woken(jax.jit(run.init)()), []
+    state, scalars = jax.jit(run.init)(), []
     for index in range(steps):
         state, row = run.step(state, next(run.batches(index)), index)
         scalars.append({name: float(value) for name, value in row.items()})
@@ -107,10 +90,10 @@ def test_four_parts_are_the_batch_up_to_rounding(dataset):
         assert distance < 1e-6 * np.linalg.norm(flat(whole[name])), name
 
 
-def test_a_part_is_not_the_batch(dataset):
-    """What the test above would miss if its network were deaf to chance: other draws differ."""
+def test_the_network_depends_on_its_dropout_key(dataset):
+    """The test above needs a network whose output depends on the dropout key."""
     network, run = run_of(dataset, 1)
-    state = woken(jax.jit(run.init)())
+    state = jax.jit(run.init)()
     z = jnp.ones((16, 8, 8, 1))
     arguments = (state["params"], z, jnp.zeros(16), tiny.labels(np.arange(16) % 10))
     one, two = (network.apply(*arguments, jax.random.key(key)) for key in (0, 1))

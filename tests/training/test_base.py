@@ -37,7 +37,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Affine:
+class Affine(Network):
     """Predicts scale · z + shift, and remembers what it was asked."""
 
     config: Shape = Shape()
@@ -197,7 +197,7 @@ def loss_of_mean(params, x, condition, key, step):
     return 0.5 * jnp.square(params["w"] - target), {}
 
 
-def test_an_update_is_a_step_of_the_optimiser_then_of_the_average():
+def test_an_update_is_a_step_of_the_optimiser_then_of_the_average(unchecked):
     """Gradient descent by hand, the EMA by its recursion, images taken from bytes to [-1, 1]."""
     decay, rate = 0.8, 0.1
     sgd = optax.sgd(rate)
@@ -338,7 +338,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_the_next_one_taken(run):
     assert not same(after["params"], kept["params"])
 
 
-def test_a_run_may_start_at_given_weights_and_keep_some(run):
+def test_a_run_may_start_at_given_weights_and_keep_some(run, unchecked):
     """Those that are kept are the same to the last bit, in the average too."""
     params, made = run
     net = made_network()

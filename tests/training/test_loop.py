@@ -73,7 +73,7 @@ def test_waiting_for_data_is_told(tmp_path, monkeypatch):
 def test_utilisation_is_the_steps_work_against_the_ceiling(tmp_path, monkeypatch):
     clock = Clock()
     monkeypatch.setattr(loop, "time", clock)
-    monkeypatch.setattr(loop.ceiling, "gflops_per_second", lambda dtype, devices: 40.0)
+    monkeypatch.setattr(loop.peak_flops, "gflops_per_second", lambda dtype, devices: 40.0)
     toy = quadratic(4, batches=clock.batches(4, 3.0))
     _, log = loop.fit(replace(toy, gflops_step=30.0), tmp_path, RUNTIME)
     # Two steps a row, of 3 seconds each (waiting counts: it is what the user pays for).

@@ -16,6 +16,7 @@ from sid2core.training import base, loop, mesh
 from sid2core.training.mesh import ONE_DEVICE
 from tests import tiny
 from tests.data import stored
+from tests.training.perceptron import perceptron
 
 MESHES = [*(pytest.param(*one, marks=pytest.mark.slow) for one in [(8, 1), (1, 8)]), (2, 4)]
 
@@ -73,7 +74,7 @@ OPTIMISER = tiny.SECTIONS["train"]["optimiser"] | {"adam_eps": 1e-5}
 
 def run_on(where, dataset, **train):
     params = tiny.params(train={"steps": 20, "ema_decay": 0.5, "optimiser": OPTIMISER, **train})
-    network = Network(build.network(params.model, dataset.shape, dataset.condition))
+    network = perceptron(params, dataset.shape, dataset.condition)
     loader = Loader(dataset, params.train.batch_size, params.seed, sharding=where.batch)
     return tiny.base_run(params, network, loader, where)
 

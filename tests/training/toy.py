@@ -26,6 +26,8 @@ RUNTIME = config.Runtime(
     attention="auto",
     prefetch=0,
     cache_mib=1,
+    workers=None,
+    dask_address=None,
 )
 
 

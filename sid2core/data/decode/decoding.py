@@ -135,7 +135,7 @@ class Recipe:
             picture, size = self._decoded(file)
             return Content(self._cut(picture), size)
 
-    def of_array(self, array: NDArray[np.uint8]) -> Content:
+    def of_array(self, array: NDArray[Any]) -> Content:
         """The same of a picture that is an array [h, w] or [h, w, c] of 1, 3 or 4 (RGBA) channels.
 
         Raises:

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from typing_extensions import Protocol, runtime_checkable
 
 from sid2core.data.errors import DataError
 from sid2core.data.load.shards import Layout
@@ -27,6 +28,7 @@ from sid2core.data.load.shards import Layout
 _CURE = "run `dvc repro --force prepare` to write it again"
 
 
+@runtime_checkable
 class RowGroups(Protocol):
     """Records of one layout that lie in row groups, numbered from 0 in stored order."""
 

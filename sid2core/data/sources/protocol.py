@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Protocol, runtime_checkable
 
 from sid2core.config import SOURCES
 from sid2core.data.errors import DataError, Unusable
@@ -70,6 +71,7 @@ def beside(parameter: str, part: str) -> str:
     return f"{parameter.rpartition('.')[0]}.{part}"
 
 
+@runtime_checkable
 class Source(Protocol):
     """A set of labelled images in a fixed order; pickled and sent to the processes that read it."""
 

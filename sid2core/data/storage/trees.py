@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple
+
+from typing_extensions import Protocol, runtime_checkable
 
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.storage import paths
@@ -40,6 +42,7 @@ class Item(NamedTuple):
 ROOT = Item("", is_folder=True)
 
 
+@runtime_checkable
 class Tree(Protocol):
     """What sources of files read from; pickled and sent to the processes that read it."""
 

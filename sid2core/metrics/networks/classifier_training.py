@@ -41,6 +41,9 @@ def train(
 ) -> tuple[OwnExtractor, list[Point]]:
     """Train a classifier with AdamW, cosine decay to zero, label smoothing and random shifts.
 
+    Data of one class have nothing to classify. There the classes are rotations of the image
+    (arXiv 1803.07728), which need no labels.
+
     The result depends only on the device and the arguments, except ``prefetch``, the number of
     batches made ahead.
 
@@ -56,7 +59,10 @@ def train(
         weight_decay=settings.weight_decay,
     )
     state = (weights, optimiser.init(weights))
-    step = jax.jit(_step(graph, optimiser, settings, dataset.num_classes), donate_argnums=0)
+    rotate = dataset.num_classes == 1
+    step = jax.jit(
+        _step(graph, optimiser, settings, architecture.num_classes, rotate), donate_argnums=0
+    )
     classes = ConditionSpec.of_classes(dataset.num_classes)
     loader = Loader(dataset, settings.batch_size, seed, prefetch=prefetch, condition=classes)
     history = np.empty((settings.steps, 2))
@@ -82,9 +88,10 @@ def _architecture(dataset: Dataset, settings: config.Reference) -> Architecture:
         msg = f"records have shape {dataset.shape}; this extractor needs images [h, w, c]"
         raise MetricsError(msg)
     height, width, channels = dataset.shape
+    rotations = 4 if height == width else 2
     return Architecture(
         (height, width, channels),
-        dataset.num_classes,
+        rotations if dataset.num_classes == 1 else dataset.num_classes,
         tuple(settings.channels),
         settings.feature_size,
     )
@@ -95,6 +102,7 @@ def _step(
     optimiser: optax.GradientTransformation,
     settings: config.Reference,
     num_classes: int,
+    rotate: bool,
 ) -> Callable[[Any, Batch, Array], tuple[Any, Array]]:
     """(state, batch, key) → (state, [loss, accuracy]), a pure function."""
 
@@ -107,14 +115,22 @@ def _step(
     def step(state: Any, batch: Batch, key: Array) -> tuple[Any, Array]:
         weights, slots = state
         x = shifted(pixels.to_unit(batch.examples), key, settings.max_shift)
-        (value, accuracy), slope = jax.value_and_grad(loss, has_aux=True)(
-            weights, x, batch.condition.label
-        )
+        labels = batch.condition.label
+        if rotate:
+            labels = jax.random.randint(jax.random.fold_in(key, 1), (len(x),), 0, num_classes)
+            x = rotated(x, labels, num_classes)
+        (value, accuracy), slope = jax.value_and_grad(loss, has_aux=True)(weights, x, labels)
         with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
             updates, slots = optimiser.update(slope, slots, weights)
         return (optax.apply_updates(weights, updates), slots), jnp.stack([value, accuracy])
 
     return step
+
+
+def rotated(x: Image, turns: Array, classes: int) -> Image:
+    """Image i rotated by turns[i] / classes of a full circle; classes is 4, or 2 if h ≠ w."""
+    options = [lambda image, k=4 // classes * turn: jnp.rot90(image, k) for turn in range(classes)]
+    return jax.vmap(lambda image, turn: jax.lax.switch(turn, options, image))(x, turns)
 
 
 def shifted(x: Image, key: Array, max_shift: int) -> Image:

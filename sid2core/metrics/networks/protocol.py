@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jax.sharding import NamedSharding
 from numpy.typing import NDArray
+from typing_extensions import Protocol, runtime_checkable
 
 POOL, LOGITS, SPATIAL = "pool", "logits", "spatial"
 """Kinds of features: those of distances, class scores, and those of sFID."""
@@ -19,6 +20,7 @@ Files = Callable[[str], Path]
 """Maps the name of a file to its path in the extractor's folder of an artifact."""
 
 
+@runtime_checkable
 class FeatureExtractor(Protocol):
     """A network with its preprocessing.
 
@@ -71,6 +73,7 @@ class FeatureExtractor(Protocol):
         ...
 
 
+@runtime_checkable
 class ExtractorKind(Protocol):
     """The class of a feature extractor, as registered in :mod:`sid2core.config.evaluation`."""
 

@@ -1,7 +1,7 @@
-"""Resizes of raw images as the published metrics do them: which one decides the numbers.
+"""Resizes of raw images as in the published metrics; the choice changes the numbers.
 
-``tf1``: bilinear as TensorFlow 1 has it, source = i · in / out, so no half pixel; no antialias.
-``torch``: bilinear as ``F.interpolate`` has it, source = (i + ½) in / out - ½; no antialias.
+``tf1``: bilinear as in TensorFlow 1, source = i · in / out, without half pixel or antialias.
+``torch``: bilinear as in ``F.interpolate``, source = (i + ½) in / out - ½; no antialias.
 ``clean``: Pillow's bicubic with antialias, channel by channel in float, clipped to [0, 255].
 
 None of them rounds. Sources: tensorflow ``image_resizer_state.h``; PyTorch ``UpSample.h``;
@@ -28,26 +28,26 @@ Matrix = NDArray[np.float32]
 def resize(images: jax.Array | NDArray[np.uint8], size: int, mode: str) -> Any:
     """Square colour images, float32 [n, size, size, 3] in [0, 255], of raw ones.
 
-    Grey images are repeated to three channels. The two linear modes work where the images are:
-    arrays on devices stay there, and stay sharded; ``clean`` works on the host.
+    Grey images are repeated to three channels. The two linear modes work on the devices that hold
+    the images, sharded or not; ``clean`` works on the host.
 
     Args:
         images: uint8 [n, h, w, c], with 1 or 3 channels; n may be 0.
-        size: height and width to come.
+        size: height and width of the result.
         mode: one of :data:`MODES`.
 
     Raises:
         MetricsError: other images, or an unknown mode.
     """
     if mode not in MODES:
-        msg = f"unknown resize {mode!r}; one of {', '.join(MODES)} is needed"
+        msg = f"unknown resize {mode!r}; expected one of {', '.join(MODES)}"
         raise MetricsError(msg)
     check_images(images)
     return MODES[mode](images, size, mode)
 
 
 def check_images(images: jax.Array | NDArray[Any]) -> None:
-    """Refuse what are no raw images.
+    """Check that images are raw.
 
     Raises:
         MetricsError: other than uint8 of [n, h, w, c] with 1 or 3 channels, h and w at least 1.
@@ -76,23 +76,23 @@ def _contracted(images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.A
 
 
 @functools.lru_cache(maxsize=64)
-def matrix(mode: str, found: int, wanted: int) -> Matrix:
-    """The weights [wanted, found] of a linear resize of one axis, as the frameworks round them.
+def matrix(mode: str, size: int, out: int) -> Matrix:
+    """The weights [out, size] of a linear resize of one axis, rounded as in the frameworks.
 
-    Both compute a place in the source in float32, mix the two pixels around it by its fraction,
-    and repeat the last pixel beyond the edge.
+    Both compute the position in the source in float32, interpolate between the two pixels around
+    it, and repeat the last pixel beyond the edge.
     """
-    step = np.float64(np.float32(found / wanted))
-    # Reckoned in float64 and rounded once: so rounds a fused multiply-add, which PyTorch uses.
-    exact = step * np.arange(wanted) if mode == "tf1" else step * (np.arange(wanted) + 0.5) - 0.5
+    step = np.float64(np.float32(size / out))
+    # Computed in float64 and rounded once, like the fused multiply-add that PyTorch uses.
+    exact = step * np.arange(out) if mode == "tf1" else step * (np.arange(out) + 0.5) - 0.5
     place = np.maximum(exact, 0).astype(np.float32)
-    first = np.minimum(place.astype(np.int32), found - 1)
+    first = np.minimum(place.astype(np.int32), size - 1)
     fraction = place - first.astype(np.float32)
-    weights = np.zeros((wanted, found), np.float32)
-    every = np.arange(wanted)
+    weights = np.zeros((out, size), np.float32)
+    every = np.arange(out)
     weights[every, first] = 1 - fraction
-    # Added, for beyond the edge both are the last pixel.
-    weights[every, np.minimum(first + 1, found - 1)] += fraction
+    # Added, because beyond the edge both are the last pixel.
+    weights[every, np.minimum(first + 1, size - 1)] += fraction
     return weights
 
 

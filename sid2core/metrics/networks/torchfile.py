@@ -1,8 +1,8 @@
 """Tensors of files of ``torch.save``, without PyTorch and without running code in them.
 
 Both formats: the zip archive (since PyTorch 1.6, and TorchScript's), and the older one of five
-pickles and raw storages. Pickles are read by an unpickler that knows tensors, storages and
-dictionaries alone: it builds inert descriptions, and refuses every other name.
+pickles and raw storages. Pickles are read by an unpickler that knows only tensors, storages and
+dictionaries. It builds inert descriptions and refuses every other name.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FLOATS = frozenset(_STORAGES[f"{kind}Storage"] for kind in ("BFloat16", "Double"
 
 
 class UnreadableError(Exception):
-    """Why a file is no weight file, in words."""
+    """A file is not a weight file; the message says why."""
 
 
 def recognises(head: bytes) -> bool:
@@ -52,8 +52,8 @@ def read(file: BinaryIO) -> Tensors:
     """All tensors of a file that is :func:`recognised <recognises>`, each with its path as name.
 
     Raises:
-        UnreadableError: the file holds code, or is damaged; a file made to do harm may also raise
-            any other exception.
+        UnreadableError: the file holds code, or is damaged; a malicious file may also raise any
+            other exception.
     """
     head = file.read(len(_ZIP))
     file.seek(0)
@@ -61,7 +61,7 @@ def read(file: BinaryIO) -> Tensors:
 
 
 class _Storage(NamedTuple):
-    """Values in a row, still in the file."""
+    """Consecutive values in the file, not read yet."""
 
     key: str
     dtype: np.dtype[Any]
@@ -95,17 +95,17 @@ class _Module:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds dictionaries, lists, numbers and the descriptions above; knows nothing else.
+    """Builds only dictionaries, lists, numbers and the descriptions above.
 
-    Functions are made anew for each name: a pickle may set attributes of what it is given, and
-    that must not outlive it.
+    Functions are created anew for each name: a pickle may set attributes of the objects it
+    receives, and these must not survive it.
     """
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands for a name of the file.
+        """The replacement for a name in the file.
 
         Raises:
-            UnreadableError: the name is none of those that tensors need.
+            UnreadableError: tensors do not need this name.
         """
         if module == "torch" and name in _STORAGES:
             return name

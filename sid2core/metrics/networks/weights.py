@@ -1,6 +1,6 @@
-"""Weight files that others published: checked, and read without running code in them.
+"""Published weight files: checked, and read without running code in them.
 
-Formats are told apart by their first bytes: safetensors, and both of ``torch.save``
+The first bytes identify the format: safetensors, or one of the two of ``torch.save``
 (:mod:`sid2core.metrics.networks.torchfile`).
 """
 
@@ -26,14 +26,14 @@ from sid2core.pipeline import artifact
 
 @dataclass(frozen=True)
 class Published:
-    """A weight file as it was published: what to ask a user for, and to know it by."""
+    """A published weight file: its name, size, checksum and source."""
 
     name: str
     size: int
     """Bytes."""
     sha256: str
     publisher: str
-    """Where it is found, in words."""
+    """Where it is found, for messages."""
     url: str
 
     def needed(self, path: Path) -> str:
@@ -50,7 +50,7 @@ def obtain(path: Path, published: Published, *, verify: bool = True) -> Tensors:
     Args:
         path: the published file, or the safetensors written from it.
         published: what the file must be.
-        verify: whether it must be that file; otherwise any readable weight file will do.
+        verify: whether it must be that file; otherwise any readable weight file is accepted.
 
     Raises:
         MetricsError: as :func:`check` and :func:`read`; a converted file was made from another
@@ -80,7 +80,7 @@ def obtain(path: Path, published: Published, *, verify: bool = True) -> Tensors:
 
 
 def check(path: Path, published: Published) -> None:
-    """Refuse a file that is not, byte for byte, the published one.
+    """Check that a file is the published one.
 
     Raises:
         MetricsError: it is missing, or has another size or SHA-256.
@@ -113,10 +113,10 @@ def digest(tensors: Mapping[str, NDArray[Any]]) -> str:
 
 
 def write(path: Path, tensors: Tensors, made_from: str) -> None:
-    """Write safetensors, whole or not at all, that say which file they were made from.
+    """Write safetensors atomically, with the checksum of the file they were made from.
 
     Args:
-        path: where to; folders on the way are made.
+        path: its folders are made if needed.
         tensors: what to write.
         made_from: the SHA-256 of the file that was read.
     """
@@ -144,13 +144,13 @@ def read(path: Path) -> Tensors:
     try:
         with path.open("rb") as file:
             tensors = _reader(file)(file)
-    except Exception as error:  # a hostile file may break its reader in any way
+    except Exception as error:  # a hostile file may raise any exception in its reader
         reason = str(error) if isinstance(error, UnreadableError) else repr(error)
         msg = f"{path} cannot be read as a weight file: {reason}"
         raise MetricsError(msg) from error
     floats = {name: tensor for name, tensor in tensors.items() if tensor.dtype in FLOATS}
     if not floats:
-        msg = f"{path} holds no float tensors; it is no file of weights"
+        msg = f"{path} holds no float tensors; it is not a file of weights"
         raise MetricsError(msg)
     return floats
 
@@ -164,13 +164,13 @@ def _reader(file: BinaryIO) -> Callable[[BinaryIO], Tensors]:
         return lambda file: safetensors.numpy.load(file.read())
     msg = (
         f"it begins with {head!r}, neither a file of torch.save nor safetensors; "
-        "a page saved in place of the file, or a download cut short, looks so"
+        "it may be a saved web page, or an incomplete download"
     )
     raise UnreadableError(msg)
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """What a safetensors file says of itself; nothing of other files."""
+    """The metadata of a safetensors file; empty for other files."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         # A pickle's or an archive's first bytes are a huge number: nothing of that size is read.

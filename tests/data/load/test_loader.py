@@ -189,7 +189,7 @@ def test_a_closed_stream_leaves_no_thread_behind(taken):
     stream.close()
 
 
-def test_closing_waits_for_no_more_than_the_batch_under_way(monkeypatch):
+def test_closing_waits_for_no_more_than_the_batch_under_way(monkeypatch, unchecked):
     begun, go = threading.Event(), threading.Event()
     made = []
 

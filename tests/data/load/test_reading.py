@@ -38,7 +38,7 @@ def test_row_groups_come_as_they_were_written(tmp_path, shape, sizes):
     assert shards.column("key") == [f"r/{row}" for row in range(len(images))]
 
 
-def test_pixels_are_a_view_of_arrows_memory_that_nobody_writes_to(tmp_path):
+def test_pixels_are_a_view_of_arrows_memory_that_nobody_writes_to(unchecked, tmp_path):
     paths, _, _ = write(tmp_path, sizes=((64, 64),))
     shards = Shards(paths, LAYOUT)
     before = pa.total_allocated_bytes()

@@ -91,7 +91,9 @@ def test_the_sheet_has_a_row_a_class(tmp_path):
 )
 def test_cells_are_enlarged_by_whole_numbers_or_reduced(side, shown):
     images = np.zeros((3, side, side, 3), np.uint8)
-    sheet = overview.contact_sheet(images, np.arange(3), [str(label) for label in range(50)])
+    sheet = overview.contact_sheet(
+        images, np.arange(3, dtype=np.int32), [str(label) for label in range(50)]
+    )
     assert sheet.size == (2 + 12 * (shown + 2), 2 + shown + 2)
 
 

@@ -190,7 +190,9 @@ def test_bad_entries_are_set_aside(entry, problem):
         (np.zeros((3, 2, 1), np.uint8), "channels last"),
     ],
 )
-def test_an_image_that_breaks_the_sources_promise_is_a_defect_and_no_reject(image, message):
+def test_an_image_that_breaks_the_sources_promise_is_a_defect_and_no_reject(
+    image, message, unchecked
+):
     with pytest.raises(DataError, match=message):
         protocol.loaded(Given(made=image), Entry("k", 0))
 

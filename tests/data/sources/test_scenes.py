@@ -193,7 +193,8 @@ def ground(texture, **values):
 
 
 def woven(texture, x, y, period=0.25):
-    made = TEXTURES[texture](ground(texture, period=period), np.float32(x), np.float32(y), 1000)
+    x, y = (np.atleast_1d(np.float32(axis)) for axis in (x, y))
+    made = TEXTURES[texture](ground(texture, period=period), x, y, 1000)
     return np.asarray(made)
 
 

@@ -8,7 +8,7 @@ import pytest
 from sid2core import config
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks import classifier_training
-from sid2core.metrics.networks.classifier_training import shifted
+from sid2core.metrics.networks.classifier_training import rotated, shifted
 from sid2core.metrics.networks.protocol import LOGITS
 from tests.data import stored
 
@@ -46,6 +46,26 @@ def test_training_learns_and_repeats_to_the_byte():
     assert curve_again == curve
     other, _ = classifier_training.train(dataset, SETTINGS, seed=1)
     assert other.digest != extractor.digest
+
+
+@pytest.mark.parametrize("shape", [(6, 6, 2), (4, 6, 2)])
+def test_data_of_one_class_train_on_rotations(shape):
+    """Images that are brighter at the top: a rotation can be seen."""
+    ramp = np.linspace(0, 160, shape[0]).reshape(-1, 1, 1)
+    noise = np.random.default_rng(0).integers(0, 60, (96, *shape))
+    dataset = stored.dataset((noise + ramp).astype(np.uint8), np.zeros(96, np.int32), ("images",))
+    extractor, curve = classifier_training.train(dataset, SETTINGS, seed=0)
+    assert extractor.widths[LOGITS] == (4 if shape[0] == shape[1] else 2)
+    assert curve[-1].accuracy > (1 + 1 / extractor.widths[LOGITS]) / 2
+
+
+def test_rotations_are_those_of_numpy():
+    x = np.random.default_rng(0).normal(size=(8, 5, 5, 2)).astype(np.float32)
+    found = np.asarray(rotated(jnp.asarray(x), jnp.arange(8) % 4, 4))
+    for index, image in enumerate(x):
+        np.testing.assert_array_equal(found[index], np.rot90(image, index % 4))
+    halves = np.asarray(rotated(jnp.asarray(x[:, :3]), jnp.arange(8) % 2, 2))
+    np.testing.assert_array_equal(halves[1], np.rot90(x[1, :3], 2))
 
 
 def test_a_diverging_run_stops_with_its_cure():

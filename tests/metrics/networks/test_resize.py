@@ -136,5 +136,7 @@ def test_other_images_are_refused(mode, images):
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(MetricsError, match="unknown resize 'tf2'; one of tf1, torch, clean"):
+    with pytest.raises(
+        MetricsError, match="unknown resize 'tf2'; expected one of tf1, torch, clean"
+    ):
         resize(raw(1, 8, 8, 3), 299, "tf2")

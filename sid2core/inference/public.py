@@ -1,0 +1,173 @@
+"""A trained model in Python: load a folder, draw images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sid2core import rng
+from sid2core.conditioning import Condition, ConditionError, ConditionSpec, LabelKind
+from sid2core.config import SAMPLERS
+from sid2core.config.registry import FromFields, imported
+from sid2core.diffusion.guidance import ConstantGuidance, Guidance, NoGuidance
+from sid2core.diffusion.samplers import DDPM, Sampler
+from sid2core.errors import Sid2Error
+from sid2core.inference.generator import STUDENT_SAMPLER, Generator
+from sid2core.inference.model import Trained
+from sid2core.models import network
+
+_STEPS, _BATCH = 32, 50
+"""Steps of a base model, and images drawn at once: the defaults of ``params.yaml``."""
+
+Label = int | str
+
+
+class SampleError(Sid2Error):
+    """The model cannot draw what was asked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model with its weights, ready to draw images."""
+
+    trained: Trained
+
+    @property
+    def condition(self) -> ConditionSpec:
+        """What the model is conditioned on."""
+        return self.trained.denoiser.network.config.condition
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each class, as far as known."""
+        return () if self.condition.label is None else self.condition.label.names
+
+    @property
+    def student_steps(self) -> int | None:
+        """The number of steps of a distilled student; None for a base model."""
+        return self.trained.config.get("student_steps")
+
+    def sample(
+        self,
+        count: int,
+        *,
+        label: Label | Sequence[Label] | None = None,
+        prompt: str | None = None,
+        seed: int = 0,
+        guidance: float | Guidance | None = None,
+        sampler: str | Sampler | None = None,
+        steps: int | None = None,
+    ) -> NDArray[np.uint8]:
+        """Draw images [n, h, w, c] or clips [n, f, h, w, c]; image i depends on (seed, i) alone.
+
+        Args:
+            count: how many, n.
+            label: a class by index or name, or one for each image; None for every class in turn.
+            prompt: a text, for models that take text.
+            seed: of the noise.
+            guidance: a weight, a guidance, or None for none.
+            sampler: a sampler, its name in ``params.yaml``, or None: DDPM, and for a student its
+                own.
+            steps: how many; None for 32, and for a student its own number.
+
+        Raises:
+            ConditionError: there is no such class, or the model takes other conditions.
+            SampleError: a student is asked for guidance, or the sampler is unknown.
+        """
+        if count < 1:
+            msg = f"count: found {count}; expected 1 or more"
+            raise SampleError(msg)
+        student = self.student_steps
+        if student is not None and guidance:
+            msg = "guidance: a student has learned its teacher's guidance; leave it out"
+            raise SampleError(msg)
+        condition = self._condition(count, label, prompt)
+        method = self.trained.method(
+            _sampler(sampler, student), _guidance(guidance), steps or student or _STEPS, clip=True
+        )
+        generator = Generator(method, self.trained.params, min(count, _BATCH))
+        return generator.images(rng.key(seed, "sample"), np.arange(count), condition)
+
+    def _condition(
+        self, count: int, label: Label | Sequence[Label] | None, prompt: str | None
+    ) -> Condition:
+        if prompt is not None:
+            takes = ", ".join(self.condition.names) or "nothing: it is unconditional"
+            msg = f"prompt: the model takes no text; it takes {takes}"
+            raise ConditionError(msg)
+        if label is None:
+            return self.condition.asked(count)
+        kind = self.condition.label
+        if kind is None:
+            msg = f"label: found {label!r}, but the model takes no class; leave it out"
+            raise ConditionError(msg)
+        labels = [label] * count if isinstance(label, int | str | np.integer) else list(label)
+        if len(labels) != count:
+            msg = f"label: found {len(labels)} for {count} images; give one, or one for each image"
+            raise ConditionError(msg)
+        return Condition(label=np.array([kind.index(one) for one in labels], np.int32))
+
+
+def load_model(folder: str | Path) -> Model:
+    """Load ``artifacts/train``, ``artifacts/distill/student_8``, or a copy of such a folder.
+
+    Raises:
+        WeightsError: the folder holds no readable model.
+        SampleError: the folder holds several; they are listed.
+    """
+    place = Path(folder)
+    if not (place / network.CONFIG).exists():
+        inside = sorted(path.parent.name for path in place.glob(f"*/{network.CONFIG}"))
+        if inside:
+            msg = f"{place} holds {', '.join(inside)}; load one of these, such as "
+            raise SampleError(f"{msg}{place / inside[0]}")
+    trained = Trained.load(place)
+    kind = trained.denoiser.network.config.condition.label
+    if kind is None or kind.names:
+        return Model(trained)
+    return Model(_named(trained, kind, place.absolute()))
+
+
+def _named(trained: Trained, kind: LabelKind, place: Path) -> Trained:
+    """With the class names of the ``prepare`` artifact beside it, for folders of format 1."""
+    for above in place.parents[:2]:
+        manifest = above / "prepare" / "manifest.json"
+        if manifest.exists():
+            names = tuple(json.loads(manifest.read_text(encoding="utf-8"))["facts"]["class_names"])
+            if len(names) == kind.classes:
+                net = trained.denoiser.network
+                kinds = tuple(
+                    replace(one, names=names) if one is kind else one
+                    for one in net.config.condition.kinds
+                )
+                shape = replace(net.config, condition=ConditionSpec(kinds))
+                denoiser = replace(trained.denoiser, network=replace(net, config=shape))
+                return replace(trained, denoiser=denoiser)
+    return trained
+
+
+def _guidance(guidance: float | Guidance | None) -> Guidance:
+    if guidance is None:
+        return NoGuidance()
+    return ConstantGuidance(float(guidance)) if isinstance(guidance, int | float) else guidance
+
+
+def _sampler(sampler: str | Sampler | None, student: int | None) -> Sampler:
+    if sampler is None:
+        return DDPM() if student is None else STUDENT_SAMPLER
+    if not isinstance(sampler, str):
+        return sampler
+    if sampler not in SAMPLERS:
+        raise SampleError(f"sampler: {SAMPLERS.unknown(sampler)}")
+    kind = SAMPLERS[sampler]
+    made: Sampler = (
+        imported(kind.target.target)()  # the sampler's own defaults
+        if isinstance(kind.target, FromFields)
+        else kind.resolve()(kind.schema())
+    )
+    return made

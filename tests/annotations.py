@@ -1,0 +1,38 @@
+"""How tests check annotations: jaxtyping for shapes, beartype for the rest."""
+
+import io
+from typing import IO, BinaryIO
+
+from beartype import BeartypeConf, FrozenDict, beartype
+from beartype.roar import BeartypeDecorHintPep673Exception
+from jaxtyping import install_import_hook
+
+_CONF = BeartypeConf(
+    # As in PEP 484, an int is a float.
+    is_pep484_tower=True,
+    # Binary files of fsspec and zipfile lack ``mode`` and ``name``, which nothing here reads.
+    hint_overrides=FrozenDict({BinaryIO: io.IOBase, IO[bytes]: io.IOBase}),
+)
+_NOT_YET = (
+    "sid2core.distillation",
+    "sid2core.evaluation",
+    "sid2core.inference",
+    "sid2core.metrics.networks",
+    "stages",
+)
+"""Packages whose annotations are not true yet."""
+
+
+def checked(function):
+    """The function or class, whose calls are checked."""
+    if function.__module__.startswith(_NOT_YET):
+        return function
+    try:
+        return beartype(conf=_CONF)(function)
+    except BeartypeDecorHintPep673Exception:
+        return function  # ``Self`` has no meaning for a method that is decorated without its class
+
+
+def install() -> None:
+    """Check every call of the packages' functions; to be called before they are imported."""
+    install_import_hook(["sid2core", "stages"], "tests.annotations.checked")

@@ -1,0 +1,53 @@
+"""Data without classes or captions, from the source to the page."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+
+from sid2core import config
+from sid2core.pipeline import artifact
+from stages import (
+    analysis,
+    distill,
+    evaluate,
+    guidance_search,
+    plan,
+    prepare,
+    reference,
+    report,
+    train,
+)
+from tests import tiny
+
+
+def test_unconditional_data_pass_all_stages(tmp_path, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    source = tiny.source("arrays", path=str(tmp_path / "images.npy"), image_size=8, channels=1)
+    tiny.write(tmp_path, data=source, model=tiny.ONE_BLOCK)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(tiny.ROOT / "dvc.yaml", tmp_path)
+    computed = (prepare, reference, train, guidance_search, distill, evaluate)
+    for stage in (*computed, plan, analysis, report):
+        stage.main(config.read())
+
+    verdict = json.loads(artifact.load("guidance_search").path("best.json").read_text())
+    assert verdict["best"]["weight"] == 0.0
+    assert verdict["runner_up"] is None
+    assert len(pd.read_csv("reports/guidance_search/grid.csv")) == 1
+
+    table = pd.read_csv("reports/evaluate/samplers.csv")
+    assert list(table["sampler"]) == ["base", "student_2", "train_images"]
+    assert table["agreement"].isna().all()
+    for stage in ("distill", "evaluate"):
+        metrics = json.loads((tmp_path / "reports" / stage / "metrics.json").read_text())
+        assert not [name for one in metrics.values() for name in one if "agreement" in name]
+
+    page = (tmp_path / "reports" / "index.html").read_text(encoding="utf-8")
+    assert "there is no guidance to search" in page
+
+    made = artifact.load("evaluate")
+    assert np.load(made.path("grids.npz"))["base"].shape == (1, 3, 8, 8, 1)
+    assert (np.load(made.path("base.npz"))["labels"] == 0).all()
