@@ -25,6 +25,7 @@ from sid2core.conditioning import (
     TextKind,
 )
 from sid2core.data.load.loader import Loader
+from sid2core.models.architecture import ModelError
 from sid2core.models.network import Network
 from tests import tiny
 from tests.data import stored
@@ -190,6 +191,13 @@ def test_a_network_refuses_other_conditions():
     extra = Condition(label=jnp.zeros(3, jnp.int32), extra={"vector": jnp.zeros((3, 2))})
     with pytest.raises(ConditionError, match="the condition has vector"):
         jax.eval_shape(net.apply, shapes, z, logsnr, extra)
+
+
+def test_a_condition_that_the_network_would_ignore_is_refused():
+    with pytest.raises(ModelError, match="condition: found given frames"):
+        configs.tiny(condition=ConditionSpec((GivenKind((2, 8, 8, 3)),)))
+    with pytest.raises(ModelError, match=r"model\.text_channels: found None; the text has 5"):
+        configs.tiny(condition=ConditionSpec((TextKind(4, 5),)))
 
 
 def test_an_unconditional_network_has_no_embedding_of_classes():

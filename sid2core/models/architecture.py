@@ -80,6 +80,9 @@ class UViTConfig:
             what = f"clips of {frames[0]} frames" if frames else "images, which have no frames,"
             msg = f"{what} do not divide by {thinning}, the product of model.temporal_strides"
             raise ModelError(f"{msg} {list(self.temporal_strides)}; change them, or data.frames")
+        if self.condition.given is not None:
+            msg = "condition: found given frames; the network takes none yet: leave the kind out"
+            raise ModelError(msg)
         text = self.condition.text
         if text is not None and text.channels != self.text_channels:
             msg = f"model.text_channels: found {self.text_channels}; the text has {text.channels}"
