@@ -12,7 +12,8 @@ from pathlib import Path
 from sid2core import config
 from sid2core.atomic import write_text
 from sid2core.pipeline import stage
-from sid2core.report import inputs, page
+from sid2core.report import page
+from sid2core.report.read import inputs
 
 PAGE = Path("reports") / "index.html"
 

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sid2core.report import figures, formatting, published
-from sid2core.report.inputs import Inputs, Sampler
+from sid2core.report.read.inputs import Inputs, Sampler
 from sid2core.report.tables import Cell, Row, Table
 
 _COLUMNS = ("NFE", "inference cost", "sampling cost", "sampling time", "FID", "fd eval")

@@ -14,8 +14,8 @@ from matplotlib.transforms import Bbox, BboxBase
 from numpy.typing import NDArray
 
 from sid2core.report import formatting, svg
-from sid2core.report.inputs import Sampler, Search, Setting
 from sid2core.report.published import Forward
+from sid2core.report.read.inputs import Sampler, Search, Setting
 from sid2core.report.svg import INK, MUTED, SERIES, WIDTH
 
 SMOOTHING = 0.08

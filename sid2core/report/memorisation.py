@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from sid2core.report import neighbours
 from sid2core.report.images import Pixels
-from sid2core.report.inputs import Inputs, Sampler, samples_of
 from sid2core.report.neighbours import Found
+from sid2core.report.read.inputs import Inputs, Sampler, samples_of
 
 NEIGHBOURS = 3
 LARGEST_SET = 50_000

@@ -17,14 +17,14 @@ from sid2core.report import (
     formatting,
     images,
     low_bit,
-    measured,
     plan,
     prepared,
     provenance,
     scores,
 )
-from sid2core.report.inputs import Inputs, Sampler
 from sid2core.report.memorisation import Check, check
+from sid2core.report.read import measured
+from sid2core.report.read.inputs import Inputs, Sampler
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_ROWS = 12

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sid2core.report import formatting
-from sid2core.report.plan_files import Plan
+from sid2core.report.read.plan_files import Plan
 from sid2core.report.tables import Cell, Row, Table
 
 _KINDS = {"res": "residual", "transformer": "Transformer"}

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter
 
 from sid2core.data.prepare.splits import SPLITS
 from sid2core.report import formatting, svg
-from sid2core.report.prepared_files import Prepared
+from sid2core.report.read.prepared_files import Prepared
 from sid2core.report.tables import Cell, Row, Table
 
 _REASONS = 12

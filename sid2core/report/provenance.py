@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sid2core.report.inputs import Inputs
+from sid2core.report.read.inputs import Inputs
 
 
 def collect(inputs: Inputs) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sid2core.report import formatting
-from sid2core.report.inputs import Sampler, Search
+from sid2core.report.read.inputs import Sampler, Search
 from sid2core.report.tables import Cell, Row, Table
 
 

@@ -24,7 +24,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sid2core.report import inputs, page
+from sid2core.report import page
+from sid2core.report.read import inputs
 from tests.report import synthetic
 
 pytestmark = pytest.mark.browser

@@ -4,7 +4,7 @@ import pytest
 
 from sid2core.config import presets
 from sid2core.report import comparison, published
-from sid2core.report.inputs import Sampler
+from sid2core.report.read.inputs import Sampler
 from tests.tiny import ROOT
 
 # Table 5 of the supplement, as its text has it.

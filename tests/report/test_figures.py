@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from sid2core.report import figures, published
-from sid2core.report.inputs import Sampler, Search, Setting
+from sid2core.report.read.inputs import Sampler, Search, Setting
 
 NAN = math.nan
 

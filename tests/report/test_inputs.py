@@ -14,7 +14,7 @@ import pytest
 
 from sid2core import atomic
 from sid2core.pipeline import artifact
-from sid2core.report import inputs
+from sid2core.report.read import inputs
 from tests.report import synthetic
 
 REPORTS = {

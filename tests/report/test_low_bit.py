@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from sid2core import config
-from sid2core.report import inputs, low_bit, page
+from sid2core.report import low_bit, page
+from sid2core.report.read import inputs
 from tests.report import synthetic
 
 TABLES = {name.removeprefix("analysis/"): table for name, table in synthetic.low_bit().items()}

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from sid2core.report import measured
-from sid2core.report.files import InputError
+from sid2core.report.read import measured
+from sid2core.report.read.files import InputError
 from tests.report import synthetic
 
 TITLES = {"base": "Base", "train_images": "Real training images"}

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sid2core.report import inputs, memorisation
+from sid2core.report import memorisation
+from sid2core.report.read import inputs
 from tests.report import synthetic
 from tests.report.test_neighbours import brute_force
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sid2core.report import inputs, page
+from sid2core.report import page
+from sid2core.report.read import inputs
 from tests.report import synthetic
 from tests.report.test_images import cells_of, decode
 from tests.report.test_neighbours import brute_force

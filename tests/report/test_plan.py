@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from sid2core.report import plan
-from sid2core.report.plan_files import Plan
+from sid2core.report.read.plan_files import Plan
 from sid2core.report.tables import Table
 
 NUMBERS = {

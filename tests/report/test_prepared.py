@@ -5,8 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sid2core.report import prepared, prepared_files
-from sid2core.report.files import InputError
+from sid2core.report import prepared
+from sid2core.report.read import prepared_files
+from sid2core.report.read.files import InputError
 from tests.report import synthetic
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from sid2core.report import scores
-from sid2core.report.inputs import Sampler, Search, Setting
+from sid2core.report.read.inputs import Sampler, Search, Setting
 from sid2core.report.tables import Cell, Table
 
 NAN = math.nan

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sid2core.report.inputs import InputError
+from sid2core.report.read.inputs import InputError
 from stages import report
 from tests.report import synthetic
 

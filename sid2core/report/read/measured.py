@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from sid2core.report import files, formatting
+from sid2core.report import formatting
+from sid2core.report.read import files
 from sid2core.report.tables import Cell, Row, Table
 
 _SCORE_NUMBERS = ("samples", "value", "low", "high", "bias", "std")

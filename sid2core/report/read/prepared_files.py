@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sid2core.report import files
+from sid2core.report.read import files
 
 _STAGE = "prepare"
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -18,12 +18,13 @@ from sid2core.evaluation import samplers_table
 from sid2core.evaluation.samplers_table import BASELINE, SamplerRow
 from sid2core.pipeline import artifact
 from sid2core.pipeline.artifact import Artifact, ArtifactError
-from sid2core.report import files, formatting, measured, plan_files, prepared_files
-from sid2core.report.files import InputError
+from sid2core.report import formatting
 from sid2core.report.images import Pixels
-from sid2core.report.measured import Measured
-from sid2core.report.plan_files import Plan
-from sid2core.report.prepared_files import Prepared
+from sid2core.report.read import files, measured, plan_files, prepared_files
+from sid2core.report.read.files import InputError
+from sid2core.report.read.measured import Measured
+from sid2core.report.read.plan_files import Plan
+from sid2core.report.read.prepared_files import Prepared
 
 _SETTING_NUMBERS = (
     "weight",

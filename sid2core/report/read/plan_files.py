@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sid2core.report import files
+from sid2core.report.read import files
 
 _STAGE = "plan"
 _KINDS = ("res", "transformer")
