@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,7 @@ def extended(tmp_path_factory):
     """A project that names the examples as its plugins, after all stages."""
     folder = tmp_path_factory.mktemp("extended")
     write_plugins(folder)
+    shutil.copy(tiny.ROOT / "dvc.yaml", folder)
     tiny.write(folder, plugins=["plugins.my_kinds"], **KINDS)
     done = run(folder, STAGES)
     assert done.returncode == 0, done.stderr[-3000:]
