@@ -150,10 +150,17 @@ def test_published_statistics_are_a_fid_of_unknown_n(project, capsys, inception_
 class Brightness:
     """Stands for a network of two features: the mean levels of an image's halves."""
 
-    widths = {POOL: 2}
+    distance, kernel, widths = "fd", "kd", {POOL: 2}
 
     def __init__(self, name, **entries):
+        self.name = name
         self.provenance = {"extractor": name, "extractor_digest": "abc", "resize": "none"} | entries
+
+    def check(self, shape):
+        """Any image will do."""
+
+    def save(self, file):
+        """There are no weights."""
 
     @staticmethod
     def features(images):

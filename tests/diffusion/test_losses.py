@@ -341,7 +341,8 @@ def test_the_target_of_v_is_exact_where_the_signal_nearly_vanishes():
     wide = np.float64(lam)[:, None, None, None]
     v = np.sqrt(expit(wide)) * np.float64(given.eps) - np.sqrt(expit(-wide)) * np.float64(given.x)
     loss = weighted_mse(jnp.asarray(v, jnp.float32), given.x, lam, neg, wt.elbo(lam), "v")
-    right = WeightedLoss(wt.ElboWeighting())(given, jnp.asarray(v, jnp.float32), "v", 0)
+    exact = jnp.asarray(v, jnp.float32)
+    right = WeightedLoss(wt.ElboWeighting())(given, exact, par.Prediction.V, 0)
     assert np.all(np.asarray(right) < 1e-13 * np.asarray(loss))
 
 

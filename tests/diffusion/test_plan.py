@@ -125,7 +125,7 @@ def test_a_plan_is_a_static_argument():
     assert len(seen) == 1
 
 
-class ThreeEvaluations:
+class ThreeEvaluations(DDIM):
     evaluations_per_step = 3
 
 

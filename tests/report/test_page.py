@@ -184,7 +184,8 @@ def test_the_costs_are_beside_published_ones(document: Document) -> None:
 def test_the_same_inputs_give_the_same_bytes(root: Path, text: str) -> None:
     program = (
         "import hashlib, sys; from pathlib import Path\n"
-        "from sid2core.report import inputs, page; from tests.report import synthetic\n"
+        "from sid2core.report import page; from sid2core.report.read import inputs\n"
+        "from tests.report import synthetic\n"
         "text = page.build(inputs.read(synthetic.params(), Path(sys.argv[1])))\n"
         "assert 'jax' not in sys.modules, 'the report needs no jax'\n"
         "print(hashlib.sha256(text.encode()).hexdigest())"

@@ -73,7 +73,7 @@ def assert_as_alone(folder, alone):
         for root in (folder, alone)
     )
     assert steps == other == ["step", "5", "10", "15", "20"]
-    assert not list(folder.glob(".sid2/train/*/checkpoints"))
+    assert list(folder.glob(".sid2/train/*/finished.json")), "kept until DVC records it"
 
 
 @pytest.mark.parametrize(

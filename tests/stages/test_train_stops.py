@@ -108,6 +108,7 @@ def test_a_grid_of_samples_is_drawn_while_it_trains_and_changes_nothing(project)
     assert grids[0].read_bytes() != grids[1].read_bytes()
     found = tiny.snapshot(project, "train")
     assert {name: found[name] for name in expected} == expected
+    shutil.rmtree(".sid2")
     train.main(tiny.params())
     assert not (project / "reports/train/samples").exists(), "it is of another run"
 

@@ -310,7 +310,7 @@ def test_a_run_tells_the_bias_where_it_moves(run):
     begun = base.base_run(
         tiny.objective(params, net),
         params.train,
-        None,
+        Loader(stored.dataset(*some_images(), "0123456789"), 16, params.seed),
         params.seed,
         curves={"bias": TimeShiftedBias(-8.0, -3.0, 10)},
     )

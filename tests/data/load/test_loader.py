@@ -61,7 +61,7 @@ def test_the_batch_of_a_step_is_the_same_for_any_number_of_processes(sizes, batc
         shares = [one.batch(step) for one in processes(dataset, batch_size, count, augment=CHANCE)]
         lengths = [len(share.examples) for share in shares]
         assert max(lengths) - min(lengths) <= 1
-        for part, expected in zip(joined(shares), whole, strict=True):
+        for part, expected in zip(joined(shares), jax.tree.leaves(whole), strict=True):
             np.testing.assert_array_equal(part, expected)
 
 
@@ -119,7 +119,8 @@ def test_a_stream_is_the_batches_one_after_another_on_the_device(prefetch):
         assert len(found) == steps
         for step, batch in enumerate(found, start):
             assert isinstance(batch, Batch)
-            for part, expected in zip(batch, loader.batch(step), strict=True):
+            pairs = zip(*map(jax.tree.leaves, (batch, loader.batch(step))), strict=True)
+            for part, expected in pairs:
                 assert isinstance(part, jax.Array)
                 assert part.dtype == expected.dtype
                 np.testing.assert_array_equal(part, expected)
