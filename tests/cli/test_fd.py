@@ -220,7 +220,8 @@ def test_networks_of_the_users_own_weights(project, capsys, networks, arguments,
 
 
 def test_what_cannot_be_compared_is_refused_before_any_work(project, capsys, networks, monkeypatch):
-    monkeypatch.setattr(Brightness, "features", None)
+    fails = staticmethod(lambda images: pytest.fail("it works before it checks"))
+    monkeypatch.setattr(Brightness, "features", fails)
     declared = {"extractor": "inception", "mode": "tf1", "extractor_digest": "other"}
     Moments.published(published("a.npz", size=2), declared).save(project / "b.npz")
     monkeypatch.setitem(
