@@ -150,10 +150,17 @@ def test_published_statistics_are_a_fid_of_unknown_n(project, capsys, inception_
 class Brightness:
     """Stands for a network of two features: the mean levels of an image's halves."""
 
-    widths = {POOL: 2}
+    distance, kernel, widths = "fd", "kd", {POOL: 2}
 
     def __init__(self, name, **entries):
+        self.name = name
         self.provenance = {"extractor": name, "extractor_digest": "abc", "resize": "none"} | entries
+
+    def check(self, shape):
+        """It accepts any."""
+
+    def save(self, file):
+        """It has no weights."""
 
     @staticmethod
     def features(images):
@@ -213,7 +220,7 @@ def test_networks_of_the_users_own_weights(project, capsys, networks, arguments,
 
 
 def test_what_cannot_be_compared_is_refused_before_any_work(project, capsys, networks, monkeypatch):
-    monkeypatch.setattr(Brightness, "features", None)
+    monkeypatch.setattr(Brightness, "features", lambda *_: pytest.fail("images are measured"))
     declared = {"extractor": "inception", "mode": "tf1", "extractor_digest": "other"}
     Moments.published(published("a.npz", size=2), declared).save(project / "b.npz")
     monkeypatch.setitem(
