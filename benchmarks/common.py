@@ -195,9 +195,12 @@ def chosen(names: Sequence[str], only: Sequence[str] | None) -> list[str]:
 def models(dtype: str) -> dict[str, UViTConfig]:
     """The two networks of the benchmarks: the project's default, and one of 5 GFLOPs."""
     from sid2core import config
+    from sid2core.conditioning import ConditionSpec
     from sid2core.config import build  # these import jax, which a contender's process sets up
 
-    default = build.network(config.read(Path("params.yaml")).model, (8, 8, 1), 10)
+    default = build.network(
+        config.read(Path("params.yaml")).model, (8, 8, 1), ConditionSpec.of_classes(10)
+    )
     rgb = replace(
         default,
         image_shape=(64, 64, 3),
