@@ -37,7 +37,7 @@ NOTHING = ConditionSpec()
 
 @dataclass(frozen=True)
 class VectorKind(ConditionKind):
-    """A vector that hangs on the record's key."""
+    """A vector that depends on the record's key."""
 
     name: ClassVar[str] = "vector"
     size: int
