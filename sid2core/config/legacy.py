@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sid2core.config.yaml_read import shown
+
 _SCHEDULE = ("noise_res_low", "noise_res_high", "logsnr_min", "logsnr_max", "shift")
 _LOSS = ("bias", "bias_start", "bias_steps", "levels")
 _PATHS = ("path", "eval_path")
@@ -86,7 +88,7 @@ def moved(raw: Any) -> Iterator[str]:
     for key in NAMES:
         found, value = _at(raw, key)
         if found and isinstance(value, str):
-            yield f"{key} moved to {key}.name: found {value!r} where a section is expected"
+            yield f"{key} moved to {key}.name: found {shown(value)} where a section is expected"
     for move in MOVES:
         if _at(raw, move.old)[0]:
             yield f"{move.old} moved to {_new(raw, move)}"

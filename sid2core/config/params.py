@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from sid2core.config import explain, legacy, plugins
+from sid2core.config import explain, legacy, plugins, yaml_read
 from sid2core.config.data import Data, Loader
 from sid2core.config.diffusion import Diffusion, Sampling
 from sid2core.config.evaluation import Eval
@@ -286,12 +284,12 @@ def read(path: Path = PARAMS_FILE) -> Params:
             out-of-range key; the message lists every such key.
     """
     try:
-        raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        raw = yaml_read.load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         msg = f"{path} not found in {Path.cwd()}; run from the project's root"
         raise ParamsError(msg) from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        msg = f"{path} is not valid YAML: {error}"
+    except (yaml_read.YamlProblem, UnicodeDecodeError) as error:
+        msg = f"{path} cannot be used: {error}"
         raise ParamsError(msg) from None
     return parse(raw, str(path))
 
@@ -311,6 +309,6 @@ def parse(raw: Any, origin: str = "params.yaml") -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        lines = [explain.line(Params, item) for item in error.errors()]
-        msg = "\n".join([f"{origin} has {len(lines)} problem(s):", *lines])
+        lines = explain.lines(Params, error)
+        msg = "\n".join([f"{origin} has {len(lines)} problem(s):", *explain.first(lines)])
         raise ParamsError(msg) from None

@@ -24,6 +24,7 @@ from pydantic import SerializeAsAny, ValidationError, model_serializer, model_va
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from sid2core.config.section import ParamsError, Section
+from sid2core.config.yaml_read import shown
 
 REFUSED = "refused"
 """Type of the validation errors made here; their messages are complete sentences."""
@@ -133,9 +134,9 @@ class Registry:
 
     def unknown(self, name: object) -> str:
         """What to say about a name that is not registered."""
-        found = difflib.get_close_matches(str(name), list(self), n=1, cutoff=0.0)
+        found = difflib.get_close_matches(str(name)[:100], list(self), n=1, cutoff=0.0)
         nearest = f"the nearest is {found[0]} " if found else ""
-        return f"no kind {name!r}; {nearest}(there are: {', '.join(self) or 'none'})"
+        return f"no kind {shown(name)}; {nearest}(there are: {', '.join(self) or 'none'})"
 
     def owners(self, key: str) -> list[str]:
         """The kinds whose sub-section has this key."""
@@ -256,7 +257,7 @@ def _idle(kind: Kind, value: Any, wrong: list[InitErrorDetails]) -> list[InitErr
     return [
         _refused(
             (kind.name, name),
-            f"found {value[name]!r}, which has no effect without {needed}; set {needed}, "
+            f"found {shown(value[name])}, which has no effect without {needed}; set {needed}, "
             f"or {name} to null",
             value[name],
         )

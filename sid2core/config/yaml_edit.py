@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from sid2core.config import yaml_read
 from sid2core.errors import Sid2Error
 
 _PLAIN = re.compile(r"[A-Za-z](?:[\w./ -]*[\w./-])?", re.ASCII)
@@ -31,13 +31,12 @@ def load(text: str) -> Any:
     """The value of a YAML 1.2 text.
 
     Raises:
-        OverlayError: it is not valid YAML.
+        OverlayError: it is not valid YAML, or exceeds the limits of :mod:`yaml_read`.
     """
     try:
-        return YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        msg = f"not valid YAML: {error}"
-        raise OverlayError(msg) from None
+        return yaml_read.load(text)
+    except yaml_read.YamlProblem as error:
+        raise OverlayError(str(error)) from None
 
 
 def merged(base: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:

@@ -112,6 +112,40 @@ def test_an_entry_of_a_list_is_named_by_its_place(path, value, key, expected):
 
 
 @pytest.mark.parametrize(
+    ("value", "key", "reason"),
+    [
+        ("big", "data.image_size", "a valid integer"),
+        (2.5, "data.image_size", "a valid integer"),
+        (0, "data.image_size", "greater than 0"),
+        ([64], "data.image_size", "at least 2 items"),
+        ([64, 0], "data.image_size.1", "greater than 0"),
+        (["64", 64], "data.image_size.0", "a valid integer"),
+    ],
+)
+def test_a_key_of_several_types_has_one_problem_and_all_its_types(value, key, reason):
+    (line,) = refusal(with_value("data.image_size", value))
+    assert line.startswith(f"{key}: found ")
+    assert "; expected integer or list of integer or null: " in line
+    assert reason in line
+
+
+def test_many_problems_are_counted_and_the_first_named():
+    with pytest.raises(ParamsError) as caught:
+        config.parse(with_value("model.channels", ["wide"] * 300))
+    heading, *lines = str(caught.value).splitlines()
+    assert heading == "params.yaml has 300 problem(s):"
+    assert lines[0].strip().startswith("model.channels.0: found 'wide'")
+    assert lines[20:] == ["  ... and 280 more"]
+
+
+def test_a_long_value_and_a_long_key_are_shortened():
+    (line,) = refusal(with_value("report.title", ["x" * 4_000_000]))
+    assert len(line) < 400
+    (line,) = refusal(with_value("y" * 1_000_000, 1))
+    assert len(line) < 400
+
+
+@pytest.mark.parametrize(
     ("path", "value"),
     [
         ("seed", -1),

@@ -81,7 +81,7 @@ def parse(loss, extractors=None):
 def refusal(loss, extractors=None):
     with pytest.raises(ValidationError) as caught:
         parse(loss, extractors)
-    return [explain.line(Root, item).strip() for item in caught.value.errors()]
+    return [line.strip() for line in explain.lines(Root, caught.value)]
 
 
 def test_one_key_selects_a_kind_and_only_that_kind_is_dumped():
