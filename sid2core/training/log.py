@@ -1,4 +1,4 @@
-"""What a run tells of itself: rows of means, and apart from them how fast they came."""
+"""The log of a run: rows of means, and in another table its speed."""
 
 from __future__ import annotations
 
