@@ -17,7 +17,7 @@ from sid2core.training.mesh import ONE_DEVICE, Layout
 from sid2core.typing import Array, Scalar
 
 Scalars = dict[str, Scalar]
-"""What a loss tells beside itself, each of it a mean over rows too."""
+"""Scalars that a loss returns beside its value; each is a mean over rows, too."""
 
 
 def in_parts(batch: Any, parts: int) -> Any:
@@ -41,7 +41,7 @@ def mean_and_gradient(
     """The mean of ``loss(params, part, index)`` over the parts of ``batch``, and its gradient.
 
     A loss that is a mean over rows has the value and the gradient that the whole batch has, up to
-    rounding; so has what it tells beside itself. Gradients are summed divided over devices as
+    rounding; so have the scalars beside it. Gradients are summed divided over devices as
     ``layout`` says.
     """
 

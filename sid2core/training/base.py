@@ -38,7 +38,7 @@ BUCKETS = {
     "loss_logsnr_0_to_5": (0.0, 5.0),
     "loss_logsnr_above_5": (5.0, math.inf),
 }
-"""The parts of the loss that the log tells apart, from much noise to little."""
+"""The parts of the loss that the log lists separately, from much noise to little."""
 
 
 Curve = Callable[[Any], Any]
@@ -284,7 +284,7 @@ def base_run(
 def compiled(
     objective: Objective, settings: config.Train, seed: int, layout: Layout = ONE_DEVICE
 ) -> tuple[Callable[..., dict[str, Any]], Any]:
-    """What makes the first state, and :func:`update` as ``settings`` have it, jitted.
+    """The functions that make the first state and, by ``settings``, the next one; jitted.
 
     The first state has fresh weights, or those that its maker is given.
 

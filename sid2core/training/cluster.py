@@ -129,7 +129,7 @@ def _shared(claimed: AbstractContextManager[Path], stage: str) -> Iterator[None]
 
 
 def _settings(environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """What to tell ``jax.distributed.initialize``; None where nothing speaks of several processes.
+    """The arguments of ``jax.distributed.initialize``; None for a single process.
 
     Raises:
         ClusterError: not all of ``SID2_COORDINATOR``, … are set, or not to numbers.

@@ -86,7 +86,7 @@ def fit(
     show: Callable[[Log], None] = lambda log: None,
     look: Callable[[int, Any], None] = lambda step, state: None,
 ) -> tuple[Any, Log]:
-    """Train to the end, from wherever an earlier run in ``folder`` stopped.
+    """Train to the end, from the step at which an earlier run in ``folder`` stopped.
 
     Args:
         run: what to train.
