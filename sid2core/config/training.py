@@ -26,7 +26,8 @@ WIDEST_POWER = 0.2886
 class Optimiser(Section):
     """An optimiser with linear warm-up and a global-norm clip; ``decay`` follows the warm-up.
 
-    ``weight_decay`` is of adamw and muon, null for adam; muon uses Adam for parameters that are not matrices.
+    ``weight_decay`` is of adamw and muon, null for adam; muon uses
+    Adam for parameters that are not matrices.
     """
 
     name: Literal["adam", "adamw", "muon"]
