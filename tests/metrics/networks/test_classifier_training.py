@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import extractor as extractor_benchmark
 from sid2core import config
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks import classifier_training
-from sid2core.metrics.networks.classifier_training import rotated, shifted
+from sid2core.metrics.networks.classifier_training import shifted
 from sid2core.metrics.networks.protocol import LOGITS
 from tests.data import stored
 
@@ -48,24 +49,41 @@ def test_training_learns_and_repeats_to_the_byte():
     assert other.digest != extractor.digest
 
 
-@pytest.mark.parametrize("shape", [(6, 6, 2), (4, 6, 2)])
-def test_data_of_one_class_train_on_rotations(shape):
-    """Images that are brighter at the top: a rotation can be seen."""
-    ramp = np.linspace(0, 160, shape[0]).reshape(-1, 1, 1)
-    noise = np.random.default_rng(0).integers(0, 60, (96, *shape))
-    dataset = stored.dataset((noise + ramp).astype(np.uint8), np.zeros(96, np.int32), ("images",))
-    extractor, curve = classifier_training.train(dataset, SETTINGS, seed=0)
-    assert extractor.widths[LOGITS] == (4 if shape[0] == shape[1] else 2)
-    assert curve[-1].accuracy > (1 + 1 / extractor.widths[LOGITS]) / 2
+def classes_of(count, classes):
+    """Noise images whose labels go round the classes."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 4, 6, 2)).astype(np.uint8)
+    return stored.dataset(images, np.arange(count) % classes, map(str, range(classes)))
 
 
-def test_rotations_are_those_of_numpy():
-    x = np.random.default_rng(0).normal(size=(8, 5, 5, 2)).astype(np.float32)
-    found = np.asarray(rotated(jnp.asarray(x), jnp.arange(8) % 4, 4))
-    for index, image in enumerate(x):
-        np.testing.assert_array_equal(found[index], np.rot90(image, index % 4))
-    halves = np.asarray(rotated(jnp.asarray(x[:, :3]), jnp.arange(8) % 2, 2))
-    np.testing.assert_array_equal(halves[1], np.rot90(x[1, :3], 2))
+@pytest.mark.parametrize(
+    ("count", "classes", "labelled"), [(96, 1, False), (30, 3, True), (29, 3, False)]
+)
+def test_labels_are_used_where_each_class_has_enough_images(count, classes, labelled):
+    settings = SETTINGS.model_copy(update={"steps": 1})
+    extractor, _ = classifier_training.train(classes_of(count, classes), settings, seed=0)
+    assert extractor.architecture.labelled == labelled
+    assert (LOGITS in extractor.widths) == labelled
+
+
+def test_training_without_labels_orders_images_and_repeats_to_the_byte():
+    """The benchmark's requirements, of a tiny extractor of digits."""
+    update = {"channels": [8, 16], "feature_size": 16, "steps": 150, "batch_size": 64}
+    settings = SETTINGS.model_copy(update=update)
+    images, _ = extractor_benchmark.digits(0)
+    train, held_out = images[:600], images[600:1200]
+    dataset = stored.dataset(train, np.zeros(len(train), np.int32), ("digits",))
+    extractor, curve = classifier_training.train(dataset, settings, seed=0)
+    assert curve[-1].loss < curve[0].loss
+    distances = extractor_benchmark.distances(extractor, train, held_out, seed=0)
+    assert extractor_benchmark.failures(distances) == []
+
+    short = settings.model_copy(update={"steps": 3})
+    first, again = (
+        classifier_training.train(dataset, short, seed=0, prefetch=prefetch)[0].digest
+        for prefetch in (0, 2)
+    )
+    assert first == again
 
 
 def test_a_diverging_run_stops_with_its_cure():
