@@ -41,7 +41,7 @@ from sid2core.metrics.statistics import FeatureStatistics, Moments, distance
 RESULT = Path(__file__).parent / "results" / "extractor.json"
 COMMAND = "python -m benchmarks.extractor"
 COUNT, HELD_OUT, SIZE = 1800, 400, 16
-PER_CLASS = (5, 10, 20)
+PER_CLASS = (5, 20)
 REQUIRED = {"strong blur": ("slight blur",), "slight blur": ("held out",)}
 """Which sets must be further than which."""
 EMPTY = ("grey", "black", "noise")
@@ -160,18 +160,24 @@ def measure(
 
 
 def summary(found: Sequence[Mapping[str, float]]) -> dict[str, object]:
-    """Multiples of the held-out distance: the mean and its 90 % t-interval over the seeds."""
-    multiples = {name: [one[name] / one["held out"] for one in found] for name in found[0]}
+    """Multiples of the held-out distance: the geometric mean and its 90 % interval over the seeds.
+
+    The interval is Student's, of the logarithms.
+    """
     rows: dict[str, object] = {}
-    for name, values in multiples.items():
-        mean, half = statistics.fmean(values), math.nan
-        if len(values) > 1:
-            error = statistics.stdev(values) / math.sqrt(len(values))
-            half = float(stats.t.ppf(0.95, len(values) - 1)) * error
-        rows[name] = [round(number, 2) for number in (mean, mean - half, mean + half)]
+    for name in found[0]:
+        logs = [math.log(one[name] / one["held out"]) for one in found]
+        mean, half = statistics.fmean(logs), math.nan
+        if len(logs) > 1:
+            error = statistics.stdev(logs) / math.sqrt(len(logs))
+            half = float(stats.t.ppf(0.95, len(logs) - 1)) * error
+        rows[name] = [float(f"{math.exp(x):.3g}") for x in (mean, mean - half, mean + half)]
     wrong = sorted({text for one in found for text in failures(one)})
-    held_out = round(statistics.fmean(one["held out"] for one in found), 4)
-    return {"held_out_fd": held_out, "multiples": rows, "failures": wrong}
+    return {
+        "multiples": rows,
+        "failures": wrong,
+        "distances": [{name: round(value, 6) for name, value in one.items()} for one in found],
+    }
 
 
 def main() -> None:

@@ -53,17 +53,17 @@ def test_columns_that_do_not_apply_to_real_images_are_empty(tmp_path):
     )
 
 
-@pytest.mark.parametrize(("fd", "warned"), [(74.9, False), (75.1, True)])
+@pytest.mark.parametrize(("fd", "warned"), [(24.9, False), (25.1, True)])
 def test_samples_far_from_real_images_are_warned_of(tmp_path, caplog, fd, warned):
-    """Further than 30 times the baseline's distance of 2.5."""
+    """Further than ten times the baseline's distance of 2.5."""
     far = Measurement([replace(SCORES[0], value=fd), *SCORES[1:]], 0.75)
     tables.write(tmp_path, [spec(), None], {"base": far, BASELINE: MEASURED})
     messages = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert len(messages) == warned
     if warned:
         assert messages[0] == (
-            "samples are further from real images than 30 times the real-data baseline: fd_eval "
-            "of base 75.1; of real images 2.5. Look at the samples before you use them; a longer "
+            "samples are further from real images than 10 times the real-data baseline: fd_eval "
+            "of base 25.1; of real images 2.5. Look at the samples before you use them; a longer "
             "training (train.steps) usually helps"
         )
 
