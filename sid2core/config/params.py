@@ -36,7 +36,7 @@ PARAMS_FILE = Path("params.yaml")
 
 
 class Reference(Section):
-    """The data set's own feature extractor: a small classifier of the train split."""
+    """The data set's own feature extractor: a small network that learns from the train split."""
 
     channels: Annotated[list[Positive], Field(min_length=1)]
     feature_size: Positive
