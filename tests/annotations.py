@@ -4,7 +4,6 @@ import io
 from typing import IO, BinaryIO
 
 from beartype import BeartypeConf, FrozenDict, beartype
-from beartype.roar import BeartypeDecorHintPep673Exception
 from jaxtyping import install_import_hook
 
 _CONF = BeartypeConf(
@@ -13,24 +12,11 @@ _CONF = BeartypeConf(
     # Binary files of fsspec and zipfile lack ``mode`` and ``name``, which nothing here reads.
     hint_overrides=FrozenDict({BinaryIO: io.IOBase, IO[bytes]: io.IOBase}),
 )
-_NOT_YET = (
-    "sid2core.distillation",
-    "sid2core.evaluation",
-    "sid2core.inference",
-    "sid2core.metrics.networks",
-    "stages",
-)
-"""Packages whose annotations are not true yet."""
 
 
 def checked(function):
     """The function or class, whose calls are checked."""
-    if function.__module__.startswith(_NOT_YET):
-        return function
-    try:
-        return beartype(conf=_CONF)(function)
-    except BeartypeDecorHintPep673Exception:
-        return function  # ``Self`` has no meaning for a method that is decorated without its class
+    return beartype(conf=_CONF)(function)
 
 
 def install() -> None:

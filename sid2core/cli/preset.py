@@ -59,7 +59,8 @@ def run(options: argparse.Namespace) -> None:
 def _made(options: argparse.Namespace) -> str:
     """Make a preset for the user's data and print why it is so; returns its name."""
     # Slow to import: JAX.
-    from sid2core.plan.tailored import choice, preset_file, speed, survey
+    from sid2core.data.prepare import survey
+    from sid2core.plan.tailored import choice, preset_file, speed
 
     name = options.called or preset_file.name_for(options.data)
     path = preset_file.check_name(name)

@@ -9,7 +9,7 @@ import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,9 @@ class Records(Protocol):
         ...
 
 
+_Kind = TypeVar("_Kind", bound="ConditionKind")
+
+
 @dataclass(frozen=True)
 class ConditionKind(ABC):
     """One kind of condition with its settings; subclasses are frozen dataclasses of JSON values.
@@ -59,7 +62,7 @@ class ConditionKind(ABC):
 
     @classmethod
     @abstractmethod
-    def of_data(cls, facts: Mapping[str, Any]) -> Self | None:
+    def of_data(cls, facts: Mapping[str, Any]) -> ConditionKind | None:
         """The kind as prepared data have it, from the manifest's facts; None if they lack it."""
 
     @abstractmethod
@@ -111,7 +114,7 @@ class ConditionKind(ABC):
         }
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
+    def from_json(cls: type[_Kind], value: Mapping[str, Any]) -> _Kind:
         """What :meth:`to_json` made.
 
         Raises:
@@ -136,7 +139,7 @@ class LabelKind(ConditionKind):
     names: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
-    def of_data(cls, facts: Mapping[str, Any]) -> Self | None:
+    def of_data(cls, facts: Mapping[str, Any]) -> LabelKind | None:
         """All the classes that the data have."""
         names = tuple(facts["class_names"])
         return None if names == UNLABELLED else cls(len(names), names)
@@ -208,7 +211,7 @@ class TextKind(ConditionKind):
     channels: int
 
     @classmethod
-    def of_data(cls, facts: Mapping[str, Any]) -> Self | None:
+    def of_data(cls, facts: Mapping[str, Any]) -> TextKind | None:
         """None: prepared data hold captions, not token vectors."""
         del facts
         return None
@@ -245,7 +248,7 @@ class GivenKind(ConditionKind):
     shape: tuple[int, int, int, int]
 
     @classmethod
-    def of_data(cls, facts: Mapping[str, Any]) -> Self | None:
+    def of_data(cls, facts: Mapping[str, Any]) -> GivenKind | None:
         """None: how many frames are given is chosen for a model."""
         del facts
         return None
@@ -273,8 +276,6 @@ KINDS: dict[str, type[ConditionKind]] = {
     kind.name: kind for kind in (LabelKind, TextKind, GivenKind)
 }
 """Every kind by its name, in the order in which specifications list them."""
-
-_Kind = TypeVar("_Kind", bound=ConditionKind)
 
 
 def register(kind: type[_Kind]) -> type[_Kind]:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sid2core.data.prepare.survey import Survey
 from sid2core.plan.tailored.speed import Machine
-from sid2core.plan.tailored.survey import Survey
 
 TRAIN, SEARCH, DISTIL, EVALUATE = 0.45, 0.12, 0.12, 0.14
 """Shares of the whole time; the rest is for preparing, the feature extractor and starting."""

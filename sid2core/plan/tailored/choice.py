@@ -9,12 +9,12 @@ from typing import Any
 
 from sid2core import config
 from sid2core.config import build, yaml_edit
+from sid2core.data.prepare.survey import Survey
 from sid2core.errors import Sid2Error
 from sid2core.models import cost
 from sid2core.plan.tailored import budget
 from sid2core.plan.tailored.budget import Budget
 from sid2core.plan.tailored.speed import Machine
-from sid2core.plan.tailored.survey import Survey
 
 SIZES = (16, 32, 64, 128, 256, 512)
 _WIDTHS = {16: 192, 32: 192, 64: 256, 128: 512, 256: 768, 512: 1024}

@@ -13,12 +13,12 @@ from ruamel.yaml.comments import CommentedSeq
 
 from sid2core import atomic
 from sid2core.config import build, presets
+from sid2core.data.prepare.survey import Survey
 from sid2core.models.execution import Remat
 from sid2core.models.network import Network
 from sid2core.plan import counting, memory
 from sid2core.plan.tailored.choice import Choice
 from sid2core.plan.tailored.speed import Machine
-from sid2core.plan.tailored.survey import Survey
 
 MARK = "# Written by `sid2 preset --for`; the command may replace this file.\n"
 BASE = "digits"

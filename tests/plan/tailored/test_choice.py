@@ -3,11 +3,11 @@
 import pytest
 
 from sid2core.config import presets, yaml_edit
+from sid2core.data.prepare.survey import Survey
 from sid2core.models.architecture import UViTConfig
 from sid2core.plan.tailored import choice, preset_file
 from sid2core.plan.tailored.choice import ChoiceError
 from sid2core.plan.tailored.speed import Machine, proxy
-from sid2core.plan.tailored.survey import Survey
 from tests import tiny
 
 BASE = yaml_edit.merged(tiny.PARAMS, presets.read("digits", tiny.ROOT / "conf").params)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from sid2core.config import presets, yaml_edit
 from sid2core.data.errors import DataError
-from sid2core.plan.tailored import survey
+from sid2core.data.prepare import survey
 from tests import tiny
 
 BASE = yaml_edit.merged(tiny.PARAMS, presets.read("digits", tiny.ROOT / "conf").params)
