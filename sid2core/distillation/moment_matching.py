@@ -36,7 +36,7 @@ from sid2core.diffusion.times import antithetic_times
 from sid2core.inference import negatives
 from sid2core.inference.generator import STUDENT_SAMPLER, Denoiser
 from sid2core.models.network import Parameters
-from sid2core.training import optimiser, skip_nonfinite
+from sid2core.training import ema, optimiser, skip_nonfinite
 from sid2core.training.accumulation import Told, mean_and_gradient
 from sid2core.training.loop import Run
 from sid2core.training.mesh import ONE_DEVICE, Layout
@@ -185,7 +185,9 @@ def update(
     new = {
         "step": state["step"] + 1,
         "student": student,
-        "ema": optax.incremental_update(student, state["ema"], 1.0 - ema_decay),
+        "ema": optax.incremental_update(
+            student, state["ema"], ema.decaying(ema_decay)(state["step"] + 1)
+        ),
         "auxiliary": auxiliary,
         "optimiser_student": optimiser_s,
         "optimiser_auxiliary": optimiser_a,

@@ -177,7 +177,9 @@ def update(
     new = {
         "step": state["step"] + 1,
         "params": params,
-        "ema": optax.incremental_update(params, state["ema"], 1.0 - ema_decay),
+        "ema": optax.incremental_update(
+            params, state["ema"], ema.decaying(ema_decay)(state["step"] + 1)
+        ),
         "emas": ema.updated(state["emas"], params, state["step"], emas or {}),
         "optimiser": optimiser_state,
     }
