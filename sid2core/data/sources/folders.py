@@ -285,7 +285,10 @@ class Folder(Decoded):
             given = [label_file.looked_up(labels, item.path) for item in files]
             inherited = self._is_class(top) and not any(given) and not self.asked.unlabelled
             for item, name in zip(files, given, strict=True):
-                yield item, top.name if inherited else classes.parsed(name or "")
+                raw = classes.parsed(name or "")
+                if isinstance(raw, int) and raw < 0:  # -1 and 1 are the classes of CelebA
+                    raw = name
+                yield item, top.name if inherited else raw
 
     @property
     def _labels_used(self) -> bool:
