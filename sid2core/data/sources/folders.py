@@ -250,7 +250,7 @@ class Folder(Decoded):
 
     def _is_class(self, item: Item) -> bool:
         fits = item.is_folder and is_text(item.name)
-        return fits and re.fullmatch(self.pattern, item.name) is not None
+        return fits and re.fullmatch(self.pattern, item.name, re.DOTALL) is not None
 
     def _alone(self) -> bool:
         """Whether images have no labels: the parameters say so, or they all lie flat.
