@@ -1,4 +1,4 @@
-# Two commands do everything on a fresh machine with Python 3.11 or 3.12, pip and make:
+# Two commands do everything on a fresh machine with Python 3.11 to 3.13, pip and make:
 #   make repro   set up, then train, search, distil, evaluate and report
 #   make test    set up, then run the tests
 PYTHON ?= python3
@@ -11,6 +11,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) tools/environment.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@

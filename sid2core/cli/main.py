@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sid2core import console
 from sid2core.cli import fd, plan, preset, samples
 from sid2core.errors import Sid2Error
 
@@ -46,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code. A :class:`Sid2Error` is one line on stderr."""
+    console.prepare()
     options = parser().parse_args(arguments)
     try:
         options.command.run(options)
@@ -53,6 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader has closed the pipe (`sid2 … | head`); the flush at exit must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO) or error.filename is not None:
+            raise
+        print(f"sid2: cannot write the result: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Sid2Error as error:
         lines = (line.strip() for line in str(error).splitlines())
         print("sid2:", "; ".join(lines).replace(":; ", ": "), file=sys.stderr)

@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--devices", metavar="N", type=_positive, default=1, help="number of devices"
     )
     parser.add_argument("--batch", metavar="B", type=_positive, help="default: train.batch_size")
-    parser.add_argument("--hardware", choices=("h200", "cpu"), default="h200")
+    parser.add_argument("--hardware", choices=("h100", "h200", "cpu"), default="h200")
     parser.add_argument("--utilisation", metavar="U", type=_share, default=0.4)
     parser.add_argument("--shape", metavar="HxWxC", type=_shape, help="of one example (or FxHxWxC)")
     parser.add_argument("--classes", metavar="N", type=_whole, help="number of classes; 0 for none")

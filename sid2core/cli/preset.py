@@ -1,14 +1,18 @@
-"""``sid2 preset``: set ``params.yaml`` to a preset, or list all presets."""
+"""``sid2 preset``: set ``params.yaml`` to a preset, make one for data, or list all presets."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from sid2core.config import presets
+from sid2core import config
+from sid2core.config import presets, yaml_edit
 
-SUMMARY = "Set params.yaml to a preset of conf/, keeping its comments; or list the presets."
+SUMMARY = "Set params.yaml to a preset of conf/, or to one made for your data; or list the presets."
+_DEFAULT_SECONDS = 1800.0
 _HEADINGS = ("preset", "what", "GFLOPs", "parameters", "published FID")
 
 
@@ -16,7 +20,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("name", metavar="NAME", nargs="?", help="a preset: conf/NAME.yaml")
+    what.add_argument("--for", dest="data", metavar="PATH", help="make a preset for these data")
     what.add_argument("--list", action="store_true", help="a table of all presets")
+    own = parser.add_argument_group("with --for")
+    own.add_argument(
+        "--time",
+        metavar="T",
+        type=_seconds,
+        help="for the whole pipeline: 30m, 2h, 1d (default 30m)",
+    )
+    own.add_argument(
+        "--device", choices=("h100", "h200"), help="plan for it instead of this machine"
+    )
+    own.add_argument("--size", metavar="N", type=int, help="side of the images in pixels")
+    own.add_argument(
+        "--name", dest="called", metavar="NAME", help="of the preset (default: after the path)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only print what would change")
 
 
@@ -26,10 +45,53 @@ def run(options: argparse.Namespace) -> None:
         everything = [presets.read(name) for name in presets.names()]
         print("\n".join(_table([_HEADINGS, *map(_row, everything)])))
         return
+    if options.data is not None:
+        options.name = _made(options)
+    elif options.time or options.device or options.size:
+        msg = "--time, --device and --size need --for PATH"
+        raise presets.PresetError(msg)
     change = presets.change(presets.read(options.name))
     if not options.dry_run:
         change.write()
     print("\n".join(_said(change, options.name, options.dry_run)))
+
+
+def _made(options: argparse.Namespace) -> str:
+    """Make a preset for the user's data and print why it is so; returns its name."""
+    # Slow to import: JAX.
+    from sid2core.plan.tailored import choice, preset_file, speed, survey
+
+    name = options.called or preset_file.name_for(options.data)
+    path = preset_file.check_name(name)
+    seconds = options.time or _DEFAULT_SECONDS
+    base = yaml_edit.merged(_current(), presets.read(preset_file.BASE).params)
+    found = survey.survey(options.data, base)
+    machine = (
+        speed.device(options.device)
+        if options.device
+        else speed.here(speed.proxy(found.condition, found.channels))
+    )
+    chosen = choice.choose(found, machine, seconds, base, options.size)
+    print("\n".join(preset_file.lines(found, machine, chosen)))
+    preset_file.write(path, found, chosen, f"sid2 preset {name} && dvc repro")
+    print(f"\n{path} is written; `sid2 preset {preset_file.BASE}` goes back")
+    return str(name)
+
+
+def _current() -> Any:
+    try:
+        return yaml_edit.load(config.PARAMS_FILE.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        msg = f"{config.PARAMS_FILE} not found in {Path.cwd()}; run from the project's root"
+        raise presets.PresetError(msg) from None
+
+
+def _seconds(value: str) -> float:
+    """``30m``, ``2h``, ``1.5d`` or ``90s`` in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value)
+    if match is None or not float(match[1]):
+        raise argparse.ArgumentTypeError(f"{value!r} is not a time such as 30m, 2h or 1d")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def _said(change: presets.Change, name: str, dry_run: bool) -> Iterator[str]:

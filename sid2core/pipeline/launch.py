@@ -22,6 +22,8 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
+from sid2core import console
+
 _MEMORY = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "MALLOC_ARENA_MAX": "1",
@@ -52,9 +54,10 @@ def prepare(stage: str) -> None:
     """Make this process, ``python -m stages.<stage>``, ready; before it imports JAX.
 
     It is replaced by itself with the settings above, takes a GPU where several experiments share a
-    machine (:mod:`sid2core.pipeline.gpu_lease`), and tells JAX where compiled programs are kept:
+    machine (:mod:`sid2core.pipeline.gpu_lease`), and sets where JAX keeps compiled programs:
     what one stage compiled serves the next, and a resumed run.
     """
+    console.prepare()
     if importlib.util.find_spec("jax") is None:
         sys.exit(
             f"{sys.executable} has no jax: activate the project's environment "

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from sid2core import config
+from sid2core import config, console
 from sid2core.errors import Sid2Error
 from sid2core.pipeline import workdir
 
@@ -18,6 +18,7 @@ def run(name: str, main: Callable[[Any], None], read: Callable[[], Any] = config
 
     Anything else keeps its traceback: it is a defect of the program.
     """
+    console.prepare()
     # Importing Orbax leaves a handler behind; without force it would stay the only one.
     logging.basicConfig(
         level=logging.INFO, format=f"{name}: %(message)s", stream=sys.stderr, force=True

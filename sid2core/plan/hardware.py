@@ -34,6 +34,11 @@ def h200() -> Hardware:
     return Hardware("h200", 141 * 10**9, 989e12 / 2, "the data sheet, bfloat16, dense")
 
 
+def h100() -> Hardware:
+    """One NVIDIA H100 SXM: 80 GB, 989 TFLOP/s in dense bfloat16, two FLOPs per multiply-add."""
+    return Hardware("h100", 80 * 10**9, 989e12 / 2, "the data sheet, bfloat16, dense")
+
+
 def cpu() -> Hardware:
     """This machine's processor and memory; the rate is that of a matrix product, measured here."""
     flops = 1e9 * peak_flops.gflops_per_second("float32", 1)
@@ -41,5 +46,5 @@ def cpu() -> Hardware:
     return Hardware("cpu", memory, flops, "float32 matrix product, measured here just now")
 
 
-HARDWARE: Mapping[str, Callable[[], Hardware]] = {"h200": h200, "cpu": cpu}
+HARDWARE: Mapping[str, Callable[[], Hardware]] = {"h100": h100, "h200": h200, "cpu": cpu}
 """The values of ``sid2 plan --hardware``."""

@@ -442,9 +442,9 @@ def test_tiny_numbers_are_floats_however_they_are_written(tmp_path, number):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"seed: [1,", "is not valid YAML"),
-        (b"seed: 0\nseed: 1\n", "is not valid YAML"),
-        (b"seed: \xff\xfe\n", "is not valid YAML"),
+        (b"seed: [1,", "cannot be used: not valid YAML"),
+        (b"seed: 0\nseed: 1\n", "cannot be used: not valid YAML"),
+        (b"seed: \xff\xfe\n", "cannot be used"),
         (b"", "(the whole file): found None (NoneType); expected a section"),
         (b"- 1\n- 2\n", "(the whole file): found [1, 2] (list); expected a section"),
         (b"just text\n", "(the whole file): found 'just text' (str); expected a section"),

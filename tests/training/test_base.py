@@ -206,7 +206,7 @@ def test_an_update_is_a_step_of_the_optimiser_then_of_the_average(unchecked):
     update = jax.jit(partial(base.update, objective=loss_of_mean, chain=sgd, ema_decay=decay))
     raw = np.full((2, 1, 1, 1), 204, np.uint8)
     key, w, ema = jax.random.key(3), 2.0, 2.0
-    for step in range(5):
+    for step in range(60):
         noise = float(jax.random.normal(jax.random.fold_in(key, step)))
         gradient = w - (204 / 127.5 - 1 + noise)
         state, scalars = update(state, Batch(raw, tiny.labels([0, 0])), key)
@@ -215,7 +215,8 @@ def test_an_update_is_a_step_of_the_optimiser_then_of_the_average(unchecked):
         assert float(scalars["update_norm"]) == pytest.approx(abs(rate * gradient), rel=1e-4)
         w -= rate * gradient
         assert float(scalars["param_norm"]) == pytest.approx(abs(w), rel=1e-4)
-        ema = decay * ema + (1 - decay) * w
+        share = max(1 - decay, 9 / (11 + step))
+        ema = (1 - share) * ema + share * w
         assert float(state["params"]["w"]) == pytest.approx(w, rel=1e-4)
         assert float(state["ema"]["w"]) == pytest.approx(ema, rel=1e-4)
         assert int(state["step"]) == step + 1

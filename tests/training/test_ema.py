@@ -1,6 +1,7 @@
 """Averages against their closed forms, in float64."""
 
 import math
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sid2core.config import presets
 from sid2core.config.training import WIDEST_POWER, Ema
 from sid2core.training import ema
 
+CONF = Path(__file__).resolve().parents[2] / "conf"
 WIDTHS = st.floats(0.01, WIDEST_POWER)
 
 
@@ -40,12 +43,36 @@ def test_a_power_average_is_a_weighted_sum_of_all_steps(width, steps, seed):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_fixed_average_starts_from_the_fresh_weights():
-    decay, steps = 0.9, 30
+@pytest.mark.parametrize("steps", [1, 30, 200])
+def test_the_warm_up_of_a_decay_is_a_weighted_sum_of_all_steps(steps):
+    """Up to step k the weights sum to binom(k + 10, 9) / binom(T + 10, 9)."""
     trajectory = walk(steps)
-    (found,) = averaged(trajectory, ("decay", decay)).values()
-    weights = np.append(decay**steps, (1 - decay) * decay ** np.arange(steps)[::-1])
-    np.testing.assert_allclose(found, weights @ trajectory, rtol=1e-5)
+    (actual,) = averaged(trajectory, ("decay", 0.9999)).values()
+    edges = [math.comb(k + 10, 9) / math.comb(steps + 10, 9) for k in range(steps + 1)]
+    expected = np.diff(edges, prepend=0.0) @ trajectory
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_after_its_warm_up_a_decay_is_constant():
+    """With decay 0.9 the warm-up ends at step 80; what it left decays by 0.9 a step."""
+    decay, first, steps = 0.9, 80, 130
+    trajectory = walk(steps)
+    (start,) = averaged(trajectory[: first + 1], ("decay", decay)).values()
+    (actual,) = averaged(trajectory, ("decay", decay)).values()
+    count = steps - first
+    weights = (1 - decay) * decay ** np.arange(count)[::-1]
+    expected = decay**count * start + weights @ trajectory[first + 1 :]
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_warm_up_leaves_nothing_in_the_trainings_of_the_paper():
+    """Less than float32 can show, so that their average is that of a constant decay."""
+    names = [name for name in presets.names(CONF) if name.startswith(("imagenet", "kinetics"))]
+    assert len(names) == 7
+    for name in names:
+        train = presets.read(name, CONF).params["train"]
+        decay, rest = train["ema_decay"], train["steps"] - 9 / (1 - train["ema_decay"])
+        assert decay**rest < np.finfo(np.float32).eps, name
 
 
 def test_several_are_kept_side_by_side_as_each_alone():

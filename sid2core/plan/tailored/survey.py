@@ -1,0 +1,174 @@
+"""What there is at a path: which source reads it, how many images of which size and colours.
+
+Only the names of all files are read, and a few pictures among them are decoded.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sid2core import config
+from sid2core.conditioning import ConditionSpec
+from sid2core.config import yaml_edit
+from sid2core.data.errors import DataError, Unusable
+from sid2core.data.sources import opening
+from sid2core.data.sources.protocol import Entry, Source, listed
+
+PROBES = 64
+"""Pictures that are decoded, spread over the whole set."""
+_SIDE = 64
+_GREY = 2
+"""Channels that differ by no more than this, of 255, are the same: JPEG is not exact."""
+_TRAIN, _EVAL = ("train", "training"), ("val", "valid", "validation", "eval", "test")
+_SEEN = 5000
+"""Names after which the kind of a folder is decided."""
+_KINDS = {
+    ".parquet": "parquet",
+    ".npz": "arrays",
+    ".npy": "arrays",
+    ".tar": "webdataset",
+    ".zip": "folder",
+}
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found."""
+
+    source: Mapping[str, Any]
+    """The section ``data.source``: the name and the sub-section of that name."""
+    train: int
+    """Images that can be used, before a split."""
+    eval: int | None
+    """Those of a separate eval split, if there is one."""
+    problems: int
+    """Files that cannot be used, as far as their names show."""
+    class_names: tuple[str, ...]
+    smallest_class: int
+    side: int
+    """Median of the shorter side in pixels."""
+    channels: int
+    """1 if every probed picture is grey, else 3."""
+    captioned: bool
+    seconds: float
+    """Time to read and decode one picture on one core."""
+
+    @property
+    def condition(self) -> ConditionSpec:
+        """What a model of these data is conditioned on."""
+        shape = (_SIDE, _SIDE, self.channels)
+        metadata = {"class_names": self.class_names, "captioned": self.captioned, "shape": shape}
+        return ConditionSpec.of_data(metadata)
+
+
+def survey(path: str, raw: Mapping[str, Any]) -> Survey:
+    """Look at the data at ``path``.
+
+    Args:
+        path: a folder, an archive or a file.
+        raw: the parameters that the section ``data`` is merged into, as read from YAML.
+
+    Raises:
+        DataError: there is nothing that a source reads.
+    """
+    found = source_of(os.path.abspath(os.path.expanduser(path)))
+    overlay = {"data": {"source": found, "image_size": _SIDE, "channels": 3, "crop": "squash"}}
+    data = config.parse(yaml_edit.merged(raw, overlay)).data
+    train, held_out = opening.opened(data)
+    entries = listed(train)
+    usable = [entry for entry in entries if entry.problem is None]
+    classes = Counter(entry.label for entry in usable)
+    sides, grey, seconds = _probe(train, usable)
+    return Survey(
+        source=found,
+        train=len(usable),
+        eval=None if held_out is None else len(listed(held_out)),
+        problems=len(entries) - len(usable),
+        class_names=train.class_names,
+        smallest_class=min(classes.values(), default=0),
+        side=round(statistics.median(sides)),
+        channels=1 if grey else 3,
+        captioned=train.captioned,
+        seconds=seconds,
+    )
+
+
+def source_of(path: str) -> dict[str, Any]:
+    """The section ``data.source`` for an absolute path.
+
+    Raises:
+        DataError: nothing is there, or nothing that a source reads.
+    """
+    if not os.path.exists(path):
+        msg = f"--for {path}: there is no such file or folder"
+        raise DataError(msg)
+    train, held_out = _splits(path)
+    name = _kind(train)
+    return {"name": name, name: {"path": train, "eval_path": held_out}}
+
+
+def _splits(path: str) -> tuple[str, str | None]:
+    """The path of the train split and that of the eval split, if the folder has both."""
+    if not os.path.isdir(path):
+        return path, None
+    folders = {name.lower(): name for name in os.listdir(path)}
+    train = next((folders[name] for name in _TRAIN if name in folders), None)
+    held_out = next((folders[name] for name in _EVAL if name in folders), None)
+    if train is not None and os.path.isdir(os.path.join(path, train)):
+        return os.path.join(path, train), held_out and os.path.join(path, held_out)
+    for start in _TRAIN:
+        if any(Path(path).glob(f"{start}-*.parquet")):
+            others = (one for one in _EVAL if any(Path(path).glob(f"{one}-*.parquet")))
+            other = next(others, None)
+            return os.path.join(path, f"{start}-*.parquet"), other and os.path.join(
+                path, f"{other}-*.parquet"
+            )
+    return path, None
+
+
+def _kind(path: str) -> str:
+    """The name of the source that reads ``path``."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in _KINDS and not os.path.isdir(path):
+        return _KINDS[suffix]
+    if not os.path.isdir(path):
+        msg = f"--for {path}: expected a folder of images, or a file of {', '.join(sorted(_KINDS))}"
+        raise DataError(msg)
+    suffixes: Counter[str] = Counter()
+    for _, folders, files in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        suffixes.update(os.path.splitext(name)[1].lower() for name in files)
+        if suffixes.total() > _SEEN:
+            break
+    packed = [(suffixes[suffix], kind) for suffix, kind in _KINDS.items() if suffixes[suffix]]
+    images = suffixes.total() - sum(count for count, _ in packed)
+    if packed and images <= 2 * max(packed)[0] and max(packed)[1] != "folder":
+        return max(packed)[1]
+    return "folder"
+
+
+def _probe(source: Source, usable: list[Entry]) -> tuple[list[int], bool, float]:
+    """Shorter sides, whether all is grey, seconds a picture; of pictures spread over the set."""
+    sides, grey, since = [], True, time.perf_counter()
+    chosen = usable[:: max(1, len(usable) // PROBES)][:PROBES]
+    for entry in chosen:
+        try:
+            content = source.read(entry)
+        except Unusable:
+            continue
+        pixels = content.image.astype(np.int16)
+        sides.append(min(content.size))
+        grey &= int(np.ptp(pixels, axis=-1).max()) <= _GREY
+    if not sides:
+        msg = f"none of {len(chosen)} files that were tried is an image; see docs/data.md"
+        raise DataError(msg)
+    return sides, grey, (time.perf_counter() - since) / len(sides)
