@@ -89,12 +89,12 @@ def work(project, stage):
         one for place in places for one in project.folder.glob(f"{place}artifacts/.{stage}.draft")
     ]
     # Not Path.glob: folders come and go while a checkpoint is written.
-    walked = os.walk(project.folder / ".sid2" / stage)
+    walked = [*os.walk(project.folder / ".sid2" / stage), *os.walk(project.folder / ".sid2/drawn")]
     files = [Path(folder) / name for folder, _, names in walked for name in names]
     return {
         (one, _modified(one))
         for one in [*drafts, *files]
-        if "made_for" not in one.name and ".orbax-checkpoint-tmp" not in str(one)
+        if ".json" not in one.name and ".orbax-checkpoint-tmp" not in str(one)
     }
 
 
