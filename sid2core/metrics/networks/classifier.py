@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sid2core.typing import Array, Features, Image
+from sid2core.typing import Array, Features, Float, Image
 
 DETAIL = 4.0
 """Factor of an image's fine detail where it is an input of its own."""
@@ -56,7 +56,7 @@ class Classifier(nnx.Module):
         return features, self.head(features)
 
 
-def with_detail(x: Image) -> Image:
+def with_detail(x: Image) -> Float[Array, "b h w more"]:
     """The image x and DETAIL · (x − its 3×3 binomial mean), edges repeated: [b, h, w, 2c].
 
     The mean colour dominates what group norm normalises; without this input, few hundred steps do
@@ -84,7 +84,7 @@ class Stage(nnx.Module):
         self.down, self.down_norm = _conv(width, out, stride, rngs), _norm(out, rngs)
         self.conv, self.conv_norm = _conv(out, out, 1, rngs), _norm(out, rngs)
 
-    def __call__(self, x: Image) -> Image:
+    def __call__(self, x: Image) -> Float[Array, "b down_h down_w out"]:
         """[b, h, w, width] to [b, ceil(h / stride), ceil(w / stride), out]."""
         x = nnx.gelu(self.down_norm(self.down(x)))
         return nnx.gelu(self.conv_norm(self.conv(x)))
