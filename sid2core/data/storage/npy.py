@@ -49,6 +49,19 @@ def located(path: str, names: tuple[str, ...] = ()) -> Stored | None:
     return _located(path, names, paths.mark(path))
 
 
+def names(path: str) -> tuple[str, ...]:
+    """The names of the arrays in an ``.npz``; none of an ``.npy``.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if not path.endswith(".npz"):
+        return ()
+    with paths.opened(path) as file, archives.zip_of(file, path) as archive:
+        found = [info.filename for info in archive.filelist]
+    return tuple(name.removesuffix(".npy") for name in found if name.endswith(".npy"))
+
+
 @functools.lru_cache(maxsize=8)
 def mapped(stored: Stored) -> NDArray[Any]:
     """The array, of which only what is read comes into memory."""
