@@ -249,6 +249,7 @@ class Runtime(Section):
     attention: Literal["auto", "xla", "recomputed", "cudnn"]
     prefetch: NonNegative
     cache_mib: Positive
+    drawn_gib: NonNegativeFloat
     workers: Positive | None
     dask_address: str | None
 

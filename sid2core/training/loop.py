@@ -86,7 +86,7 @@ def fit(
     show: Callable[[Log], None] = lambda log: None,
     look: Callable[[int, Any], None] = lambda step, state: None,
 ) -> tuple[Any, Log]:
-    """Train to the end, from wherever an earlier run in ``folder`` stopped.
+    """Train to the end, from the step at which an earlier run in ``folder`` stopped.
 
     Args:
         run: what to train.
@@ -237,7 +237,7 @@ def _resume(run: Run, checkpoints: Checkpoints, folder: Path) -> tuple[int, Any,
 def _check(
     run: Run, steps: list[dict[str, Any]], done: int, most: int, checkpoints: Checkpoints
 ) -> None:
-    """Tell of skipped updates among the ``steps`` that end at ``done``; stop at ``most`` in a row.
+    """Log skipped updates among the ``steps`` that end at ``done``; stop at ``most`` in a row.
 
     A run that skips none stops at once.
     """
@@ -246,9 +246,9 @@ def _check(
         in_row = one.get(SKIPPED)
         if wrong and (in_row is None or in_row >= most):
             many = "" if in_row is None else f", as are {in_row} in a row (runtime.max_skipped)"
-            told = ", ".join(f"{name} {one[name]:.4g}" for name in one if name != SKIPPED)
+            values = ", ".join(f"{name} {one[name]:.4g}" for name in one if name != SKIPPED)
             msg = (
-                f"{run.name}: step {number} is not finite{many}: {told}. "
+                f"{run.name}: step {number} is not finite{many}: {values}. "
                 f"{kept(checkpoints.settled())}; {run.cure}"
             )
             raise TrainingError(msg)
