@@ -24,7 +24,7 @@ def main(params: config.Params) -> None:
     data, runtime = params.data, params.runtime
     pool = Workers(runtime.workers, runtime.dask_address)
     parts = listing.parts(data, params.seed)
-    _log.info("%s", overview.table(parts))
+    _log.info("entries by class\n%s", overview.table(parts))
     job = context.begin("prepare", params)
     stamps = [part.source.stamp() for part in parts]
     with workdir.claim("prepare", {**job.made_by, "stamps": stamps}) as folder:

@@ -223,8 +223,8 @@ def test_the_table_of_classes_is_always_printed(tmp_path, caplog):
     path = pictures.folder(tmp_path / "images", {"9": 4, "10": 4})
     with caplog.at_level(logging.INFO):
         prepare.main(files("folder", path, train_fraction=0.5))
-    (table,) = (text for text in caplog.messages if text.startswith("label  class name"))
-    rows = [line.split() for line in table.splitlines()[1:3]]
+    (table,) = (text for text in caplog.messages if text.startswith("entries by class"))
+    rows = [line.split() for line in table.splitlines()[2:4]]
     assert [row[:2] for row in rows] == [["0", "9"], ["1", "10"]]
     facts = artifact.load("prepare").facts
     assert facts["class_names"] == ["9", "10"]

@@ -250,7 +250,7 @@ class Folder(Decoded):
 
     def _is_class(self, item: Item) -> bool:
         fits = item.is_folder and is_text(item.name)
-        return fits and re.fullmatch(self.pattern, item.name) is not None
+        return fits and re.fullmatch(self.pattern, item.name, re.DOTALL) is not None
 
     def _alone(self) -> bool:
         """Whether images have no labels: the parameters say so, or they all lie flat.
@@ -285,7 +285,10 @@ class Folder(Decoded):
             given = [label_file.looked_up(labels, item.path) for item in files]
             inherited = self._is_class(top) and not any(given) and not self.asked.unlabelled
             for item, name in zip(files, given, strict=True):
-                yield item, top.name if inherited else classes.parsed(name or "")
+                raw = classes.parsed(name or "")
+                if isinstance(raw, int) and raw < 0:  # -1 and 1 are the classes of CelebA
+                    raw = name
+                yield item, top.name if inherited else raw
 
     @property
     def _labels_used(self) -> bool:

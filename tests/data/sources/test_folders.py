@@ -337,8 +337,11 @@ def test_a_table_beside_flat_images_is_used_or_refused(tmp_path):
     with pytest.raises(DataError, match=cure):
         opened(tmp_path).index()
     assert found(opened(tmp_path, unlabelled=True))["1.png"] == "unlabelled"
-    source = opened(tmp_path, labels=str(table), label_column="x")
+    keys = {"labels": str(table), "label_column": "x"}
+    source = opened(tmp_path, **keys)
     assert found(source) == {"1.png": "3"}
+    table.write_text("image_id;x;y\n1.png;-1;4\n")
+    assert found(opened(tmp_path, **keys)) == {"1.png": "-1"}
     assert (source.fields.label, source.fields.ignored) == ("x", ("y",))
 
 
