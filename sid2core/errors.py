@@ -27,6 +27,11 @@ def printable(text: str) -> str:
     )
 
 
+def message(error: Exception) -> str:
+    """The text of an error for a terminal: line ends stay, other control characters are escaped."""
+    return "\n".join(printable(line) for line in str(error).split("\n"))
+
+
 def few(names: Iterable[object], limit: int = _NAMES) -> str:
     """The first names of a list for a message, printable and cut, with "…" if there are more."""
     first = list(itertools.islice(names, limit + 1))

@@ -234,7 +234,7 @@ class _Shard:
             images = [name for name in images if name == self.asked.image.lower()]
         if len(images) != 1:
             found = f"{len(images)} images" if images else "no image"
-            return Sample(key, problem=f"{found} in the sample: {' '.join(parts)}")
+            return Sample(key, problem=f"{found} in the sample: {few(parts)}")
         try:
             for name, member in parts.items():
                 if member.problem or member.link is not None:

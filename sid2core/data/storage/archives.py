@@ -208,7 +208,7 @@ def unpacked(path: str, place: Packed) -> bytes:
         msg = f"damaged: {error}"
         raise Unusable(msg) from None
     if magic != _MAGIC or len(content) != place.size or zlib.crc32(content) != place.crc:
-        msg = "damaged: its bytes are not those that the archive's table tells of"
+        msg = "damaged: its bytes do not match the archive's table"
         raise Unusable(msg)
     return content
 

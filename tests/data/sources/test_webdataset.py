@@ -132,7 +132,7 @@ def test_samples_that_cannot_be_used_say_why(tmp_path):
     assert found_ == {
         "s/a": "another of this key came before it",  # its first one is a class of its own
         "s/b": "no image in the sample: cls",
-        "s/c": "2 images in the sample: jpg png",
+        "s/c": "2 images in the sample: jpg, png",
         "s/d": "label -1; there are classes 0 to 0",
         "s/e": "it has no label",
         "s/g": "its label is float; expected an integer or a name",
