@@ -153,8 +153,8 @@ class Recipe:
             _check_end(file)
             if self.jpeg == "scaled":
                 on_its_side = _turn(image) in _ON_THEIR_SIDE
-                wanted = (2 * self.width, 2 * self.height)
-                image.draft(None, wanted[::-1] if on_its_side else wanted)
+                target = (2 * self.width, 2 * self.height)
+                image.draft(None, target[::-1] if on_its_side else target)
         image.load()
         turn, profile = _turn(image), image.info.get("icc_profile")
         picture = _eight_bits(image, depth, file)
@@ -182,7 +182,7 @@ class Recipe:
 
 
 class Decoded:
-    """What sources of pictures have in common: their recipe tells of the images."""
+    """What sources of pictures have in common: a recipe for the images."""
 
     recipe: Recipe
 
@@ -234,8 +234,8 @@ def _eight_bits(image: ImageFile.ImageFile, depth: str, file: BinaryIO) -> Image
         raise Unusable(msg)
     if not depth.endswith(";16B"):
         return image
-    # Of colours Pillow keeps high bytes alone. Told that their order is the other, it gives the low
-    # ones; and of grey with alpha, told that it is RGBA of bytes, all four.
+    # Pillow keeps only the high bytes of colours. Declared little-endian, they give the low
+    # bytes; grey with alpha, declared as RGBA of bytes, gives all four bytes.
     if depth == "LA;16B":
         four = _read_as("RGBA", file)
         high, low = four[..., 0::2], four[..., 1::2]
