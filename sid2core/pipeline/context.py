@@ -38,13 +38,14 @@ class Context:
             yield draft
 
     @contextmanager
-    def create_by_content(self, record: Path) -> Iterator[Draft]:
-        """The same without the parameters, which go into the file ``record``.
+    def create_by_content(self, keys: tuple[str, ...], record: Path) -> Iterator[Draft]:
+        """The same with the parameters ``keys`` alone; all of them go into the file ``record``.
 
-        So the artifact is a function of its files and metadata alone. Parameters that change none
-        of them, such as the location of the data, leave its digest as it is.
+        So the artifact is a function of these, its files and its metadata. Parameters that change
+        none of them, such as the location of the data, leave its digest as it is.
         """
-        with artifact.create(self.stage, {}, self.inputs) as draft:
+        kept = dag.tracked(keys, self.made_by)
+        with artifact.create(self.stage, kept, self.inputs) as draft:
             yield draft
         atomic.write_json(record, {"params": dict(self.made_by)})
 

@@ -60,7 +60,7 @@ def test_facts_and_metrics_say_what_is_there():
     made = artifact.load("prepare")
     assert made.facts["shape"] == [8, 8, 1]
     assert made.facts["class_names"] == list("0123456789")
-    assert made.manifest["params"] == {}
+    assert made.manifest["params"] == {"seed": PARAMS.seed, "data": {"crop": PARAMS.data.crop}}
     assert recorded()["seed"] == PARAMS.seed
     for split, facts in made.facts["splits"].items():
         dataset = Dataset.open(made, split)
