@@ -29,7 +29,7 @@ def main(params: config.Params) -> None:
     stamps = [part.source.stamp() for part in parts]
     with workdir.claim("prepare", {**job.made_by, "stamps": stamps}) as folder:
         preparation.write(parts, folder, data, pool)
-        with job.create() as draft:
+        with job.create_by_content(REPORTS / "source.json") as draft:
             for part in parts:
                 preparation.place(part, folder, draft.folder)
             rejects = [reject for part in parts for reject in part.rejects]
