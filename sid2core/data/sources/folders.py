@@ -221,6 +221,9 @@ class Folder(Decoded):
         escape = f", or list the classes in {beside(self.parameter, 'class_names')}"
         while folders := [item for item in inside if item.is_folder]:
             names = [item.name for item in folders]
+            if any(split_names.among([name]) for name in names):  # annotations/ is no class
+                full = [item.name for item in folders if self._holds_images(item)]
+                names = full or names
 
             def join(name: str, above: str = above) -> str:
                 return paths.join(self.tree.root, paths.join(above, name))

@@ -281,6 +281,9 @@ def test_a_single_train_folder_is_no_class_but_one_among_others_is(tmp_path):
     pictures.folder(tmp_path / "a", {"train": 1})
     with pytest.raises(DataError, match=f"set data.source.folder.path to {tmp_path}/a/train,"):
         opened(tmp_path / "a").index()
+    packs.write(tmp_path / "a/annotations/1.json", b"{}")
+    with pytest.raises(DataError, match=f"set data.source.folder.path to {tmp_path}/a/train,"):
+        opened(tmp_path / "a").index()
     pictures.folder(tmp_path / "b", {"train": 1, "bus": 1, "car": 1})
     assert opened(tmp_path / "b").class_names == ("bus", "car", "train")
     assert len(opened(tmp_path / "b").index()) == 3
@@ -296,6 +299,8 @@ def test_clips_in_folders_of_splits_are_refused(tmp_path):
     pictures.clips(tmp_path, {"train/run/a": 3, "test/run/b": 3})
     with pytest.raises(DataError, match="data.source.frames.eval_path to .*/test"):
         frames(tmp_path).index()
+    source = opened(tmp_path / "train", "frames", frames=2, frame_stride=1, unlabelled=True)
+    assert found(source) == {"run/a": "unlabelled"}
 
 
 def test_a_folder_that_an_archive_does_not_hold(tmp_path):
