@@ -65,7 +65,7 @@ class Pretrained:
             )
             raise MetricsError(msg)
 
-    def features(self, images: NDArray[np.uint8]) -> Features:
+    def features(self, images: NDArray[Any]) -> Features:
         """The features of raw images [n, h, w, c], grey ones repeated to three channels.
 
         Raises:
