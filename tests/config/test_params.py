@@ -210,7 +210,6 @@ DECAY, WIDE = {"kind": "decay", "value": 0.99}, {"kind": "power", "value": 0.3}
         ("model.dropout", [0.1], "model", "dropout has 1 entries; 2 channels need 2"),
         ("model.head_size", 48, "model", "head_size 48 must divide 64 channels"),
         ("model.emb_channels", 127, "model", "emb_channels is 127; expected an even number"),
-        ("eval.keep", 5000, "eval", "keep 5000 exceeds samples"),
         ("distill.steps", [8, 8], "distill", "steps repeats an entry"),
         ("distill.accumulation", 7, "distill", "accumulation 7 must divide batch_size 64"),
         ("train.accumulation", 7, "train", "accumulation 7 must divide batch_size 64"),
