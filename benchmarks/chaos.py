@@ -29,6 +29,7 @@ import orbax.checkpoint as ocp
 import pandas as pd
 
 from benchmarks.common import RESULTS
+from sid2core import checksums
 from tests import tiny
 from tests.processes import finish, start
 
@@ -116,6 +117,8 @@ def _complete(folder: Path) -> list[Path]:
 
 def _read(path: Path) -> None:
     """Read a checkpoint as a restart does; whatever is wrong with it is raised."""
+    if not checksums.whole(path):
+        raise SystemExit(f"{path} does not match its checksums")
     options = ocp.CheckpointManagerOptions(read_only=True)
     handler = ocp.StandardCheckpointHandler()
     with ocp.CheckpointManager(path.parent, options=options, item_handlers=handler) as manager:
