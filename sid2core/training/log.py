@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import resource
-import statistics
 import sys
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,21 +74,22 @@ class Log:
         """The last step before the norms rose and stayed high; 0 if no row is calm.
 
         A row is not calm if an update of it was skipped, or if one of its norms is not finite or
-        more than ``RISE`` times the median of all rows.
+        more than ``RISE`` times the lower quartile of all rows.
         """
         norms = [name for name in (self.rows or [{}])[0] if str(name).endswith(NORM)]
-        typical = {
-            name: statistics.median(
-                [row[name] for row in self.rows if math.isfinite(row[name])] or [0.0]
-            )
-            for name in norms
-        }
+        typical = {name: _lower_quartile([row[name] for row in self.rows]) for name in norms}
         calm = (
             row["step"]
             for row in reversed(self.rows)
             if not row.get(SKIPPED) and all(row[name] <= RISE * typical[name] for name in norms)
         )
         return next(calm, 0)
+
+
+def _lower_quartile(values: Sequence[float]) -> float:
+    """Of the finite values, so that a bad stretch may have three quarters of the rows."""
+    finite = sorted(filter(math.isfinite, values))
+    return finite[len(finite) // 4] if finite else 0.0
 
 
 def means(steps: Sequence[Mapping[str, float]]) -> Row:

@@ -151,6 +151,9 @@ def test_a_long_value_and_a_long_key_are_shortened():
         ("seed", -1),
         ("seed", 2**32),
         ("train.steps", 0),
+        ("train.steps", 2**31),
+        ("distill.iterations", 2**31),
+        ("runtime.keep_checkpoints", 1),
         ("train.ema_decay", 1.0),
         ("train.ema_decay", -0.1),
         ("train.label_dropout", 1.0),
@@ -182,6 +185,8 @@ def test_a_value_out_of_range_is_refused(path, value):
         ("sampling.sampler.ddpm.logvar_fraction", 0.0),
         ("sampling.sampler.ddpm.logvar_fraction", 1.0),
         ("seed", 2**32 - 1),
+        ("train.steps", 2**31 - 1),
+        ("eval.keep", 5000),  # as many as there are
         ("train.optimiser.warmup_steps", 0),
         ("guidance.weight", 0.0),
         ("guidance_search.intervals", []),
