@@ -134,7 +134,7 @@ def _read(path: Path) -> None:
 def _summary(kills: list[dict[str, Any]], calm: Path, fire: Path, steps: int) -> dict[str, Any]:
     expected, found = tiny.snapshot(calm, "train"), tiny.snapshot(fire, "train")
     rows = pd.read_csv(fire / "reports/train/curve.csv")["step"].tolist()
-    wanted = [*range(EVERY["log_every"], steps, EVERY["log_every"]), steps]
+    expected_steps = [*range(EVERY["log_every"], steps, EVERY["log_every"]), steps]
     return {
         "kills": len(kills),
         "kills_before_the_first_new_checkpoint": sum(one["steps"] == 0 for one in kills),
@@ -143,7 +143,7 @@ def _summary(kills: list[dict[str, Any]], calm: Path, fire: Path, steps: int) ->
         "steps": steps,
         "files_compared": len(expected),
         "same_bytes": expected == found,
-        "every_row_once": rows == wanted,
+        "every_row_once": rows == expected_steps,
     }
 
 

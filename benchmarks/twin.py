@@ -86,8 +86,8 @@ def train_step(network: UViTConfig, batch: int, compiled: bool) -> Work:
         x = images.float() / 127.5 - 1.0
         t = (torch.rand((), device=DEVICE) + offsets) % 1.0
         dropped = torch.rand(batch, device=DEVICE) < settings.train.label_dropout
-        told = torch.where(dropped, network.condition.label.classes, labels)
-        value = objective(model, schedule, x, told, t, torch.randn_like(x), bias)
+        given = torch.where(dropped, network.condition.label.classes, labels)
+        value = objective(model, schedule, x, given, t, torch.randn_like(x), bias)
         value.backward()
         torch.nn.utils.clip_grad_norm_(parameters, adam.clip_norm)
         optimiser.step()
@@ -112,9 +112,9 @@ def sampler(
     null = torch.full_like(labels, network.condition.label.classes)
 
     def x_hat(z: Tensor, level: Tensor, acts: bool) -> Tensor:
-        copies, told = (2, torch.cat([labels, null])) if acts else (1, labels)
+        copies, given = (2, torch.cat([labels, null])) if acts else (1, labels)
         z = torch.cat([z] * copies)
-        v = predict(z, level.expand(len(z)), told)
+        v = predict(z, level.expand(len(z)), given)
         both = torch.sigmoid(level).sqrt() * z - torch.sigmoid(-level).sqrt() * v
         positive, *negative = both.chunk(copies)
         if negative:

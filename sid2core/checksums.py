@@ -63,6 +63,12 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def remove(path: Path) -> None:
+    """Remove a file and its checksum."""
+    path.unlink(missing_ok=True)
+    _sums(path).unlink(missing_ok=True)
+
+
 def _sums(path: Path) -> Path:
     return path / SUMS if path.is_dir() else path.with_name(path.name + SUFFIX)
 

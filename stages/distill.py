@@ -18,6 +18,7 @@ from sid2core.data.load.loader import Loader
 from sid2core.distillation import moment_matching
 from sid2core.evaluation import measuring, sample_sets, sampler_spec
 from sid2core.evaluation.drawing import EvaluationRun
+from sid2core.evaluation.store import Store
 from sid2core.inference import guidance_search
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
@@ -53,7 +54,10 @@ def main(params: config.Params) -> None:
     condition = teacher.denoiser.network.config.condition.asked(count, dataset)
     with cluster.claim_training("distill", job.made_by, **job.inputs) as folder:
         scores = workdir.of_this_code(folder / "scores", "distill")
-        scoring = EvaluationRun("distill", scores, evaluator, sampling.batch_size, local)
+        store = Store.of("distill", folder, params.runtime.drawn_gib)
+        scoring = EvaluationRun(
+            "distill", scores, evaluator, sampling.batch_size, local, store=store
+        )
         spec = sampler_spec.guided(teacher, sampling, guidance, "teacher")
         samples = sample_sets.distilled(spec, condition, count, params.seed)
         metrics = {spec.name: measuring.distillation_metrics(samples, scoring)}

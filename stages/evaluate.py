@@ -23,6 +23,7 @@ from sid2core.evaluation import (
 )
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.measuring import Measurement
+from sid2core.evaluation.store import Store
 from sid2core.inference import guidance_search
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
@@ -59,7 +60,13 @@ def main(params: config.Params) -> None:
     measure = partial(measuring.all_scores, evaluator=evaluator, settings=settings)
     with cluster.claim("evaluate", job.made_by, **job.inputs) as folder:
         run = EvaluationRun(
-            "evaluate", folder, evaluator, sampling.batch_size, sharding, settings.chunk_size
+            "evaluate",
+            folder,
+            evaluator,
+            sampling.batch_size,
+            sharding,
+            settings.chunk_size,
+            Store.of("evaluate", folder, params.runtime.drawn_gib),
         )
         measured = drawing.draw_and_measure([*samples, *grids, real], run, measure)
         if not cluster.first():

@@ -16,6 +16,7 @@ from sid2core.config import build
 from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation import drawing, measuring, sample_sets, sampler_spec, tables
 from sid2core.evaluation.drawing import EvaluationRun
+from sid2core.evaluation.store import Store
 from sid2core.inference import guidance_search
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
@@ -46,7 +47,10 @@ def main(params: config.Params) -> None:
         for spec in specs
     ]
     with cluster.claim("guidance_search", job.made_by, **job.inputs) as folder:
-        run = EvaluationRun("guidance_search", folder, evaluator, sampling.batch_size, sharding)
+        store = Store.of("guidance_search", folder, params.runtime.drawn_gib)
+        run = EvaluationRun(
+            "guidance_search", folder, evaluator, sampling.batch_size, sharding, store=store
+        )
         measured = drawing.draw_and_measure([*chain(*repeats)], run, measuring.quality)
         if not cluster.first():
             return

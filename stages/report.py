@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sid2core import config
 from sid2core.atomic import write_text
+from sid2core.evaluation import samplers_table
 from sid2core.pipeline import stage
 from sid2core.report import page
 from sid2core.report.read import inputs
@@ -19,9 +20,13 @@ PAGE = Path("reports") / "index.html"
 
 
 def main(params: config.Params) -> None:
-    """Read what the other stages wrote and write ``reports/index.html``."""
-    write_text(PAGE, page.build(inputs.read(params, Path())))
+    """Read what the other stages wrote, write ``reports/index.html``, warn of poor samples."""
+    read = inputs.read(params, Path())
+    write_text(PAGE, page.build(read))
     print(PAGE)
+    far = samplers_table.warning(read.samplers, read.baseline)
+    if far is not None:
+        print(f"warning: {far}")
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class ConditionKind(ABC):
     @classmethod
     @abstractmethod
     def of_data(cls, facts: Mapping[str, Any]) -> Self | None:
-        """The kind as prepared data have it, from the manifest's facts; None where they do not."""
+        """The kind as prepared data have it, from the manifest's facts; None if they lack it."""
 
     @abstractmethod
     def read(

@@ -97,7 +97,7 @@ class Source(Choice):
     ``eval_path`` for the eval split of a source whose settings have that key and give it.
 
     A kind's settings may say which of ``image_size`` and ``channels`` it ``needs`` or ``refuses``,
-    and the ``shape`` of an example as far as the parameters tell.
+    and the ``shape`` of an example as far as the parameters determine it.
     """
 
     registry: ClassVar[Registry] = SOURCES

@@ -36,7 +36,7 @@ PARAMS_FILE = Path("params.yaml")
 
 
 class Reference(Section):
-    """The data set's own feature extractor: a small classifier of the train split."""
+    """The data set's own feature extractor: a small network that learns from the train split."""
 
     channels: Annotated[list[Positive], Field(min_length=1)]
     feature_size: Positive
@@ -249,6 +249,7 @@ class Runtime(Section):
     attention: Literal["auto", "xla", "recomputed", "cudnn"]
     prefetch: NonNegative
     cache_mib: Positive
+    drawn_gib: NonNegativeFloat
     workers: Positive | None
     dask_address: str | None
 

@@ -26,7 +26,8 @@ WIDEST_POWER = 0.2886
 class Optimiser(Section):
     """An optimiser with linear warm-up and a global-norm clip; ``decay`` follows the warm-up.
 
-    ``weight_decay`` is of adamw and muon, null for adam; muon has Adam for what is no matrix.
+    ``weight_decay`` is of adamw and muon, null for adam; muon uses
+    Adam for parameters that are not matrices.
     """
 
     name: Literal["adam", "adamw", "muon"]
@@ -74,7 +75,7 @@ class Ema(Section):
     def _narrow(self) -> Ema:
         if self.kind == "power" and self.value > WIDEST_POWER:
             msg = (
-                f"power {self.value} is wider than the average of all steps alike, which is "
+                f"power {self.value} is wider than the plain average of all steps, which is "
                 f"{WIDEST_POWER}; usual widths are 0.05 to 0.15"
             )
             raise ValueError(msg)

@@ -219,7 +219,7 @@ class WeightedLoss:
 
     @classmethod
     def elbo(cls, settings: Any, *, shape: tuple[int, ...]) -> "WeightedLoss":
-        """The bound on the likelihood: every log-SNR counts alike."""
+        """The bound on the likelihood: every log-SNR has the same weight."""
         return cls(weighting.ElboWeighting())
 
     @classmethod

@@ -37,7 +37,7 @@ from sid2core.inference import negatives
 from sid2core.inference.generator import STUDENT_SAMPLER, Denoiser
 from sid2core.models.network import Parameters
 from sid2core.training import ema, optimiser, skip_nonfinite
-from sid2core.training.accumulation import Told, mean_and_gradient
+from sid2core.training.accumulation import Scalars, mean_and_gradient
 from sid2core.training.loop import Run
 from sid2core.training.mesh import ONE_DEVICE, Layout
 from sid2core.typing import Array, Image, LogSnr, Pixels, Scalar, Time
@@ -154,11 +154,11 @@ def update(
 ) -> tuple[dict[str, Any], dict[str, Scalar]]:
     """One iteration: an update of the auxiliary on one batch, of the student on the next."""
     keys = jax.random.split(jax.random.fold_in(key, state["step"]))
-    teacher, fixed = layout.gathered(teacher), layout.gathered(state["student"])
+    teacher, fixed = layout.replicate(teacher), layout.replicate(state["student"])
 
     def improved(name: str, loss: Any, batch: Batch, key: Array) -> Any:
         whole = (*batch, matching.drawn(batch.examples.shape, key))
-        weights = layout.gathered(state[name])
+        weights = layout.replicate(state[name])
         (value, _), gradient = mean_and_gradient(loss, weights, whole, parts, layout)
         change, moments = chain.update(gradient, state[f"optimiser_{name}"], state[name])
         new = optax.apply_updates(state[name], change)
@@ -166,7 +166,7 @@ def update(
         norms = {f"{one}_norm_{name}": optax.tree.norm(tree) for one, tree in trees.items()}
         return new, moments, value, norms
 
-    def auxiliary_loss(weights: Parameters, part: Part, _: Any) -> tuple[Scalar, Told]:
+    def auxiliary_loss(weights: Parameters, part: Part, _: Any) -> tuple[Scalar, Scalars]:
         images, condition, draws = part
         seen = matching.stepped(fixed, to_unit(images), condition, draws)
         return matching.auxiliary_loss(weights, teacher, seen), {}
@@ -174,9 +174,9 @@ def update(
     auxiliary, optimiser_a, loss_a, norms_a = improved(
         "auxiliary", auxiliary_loss, batches[0], keys[0]
     )
-    known = layout.gathered(auxiliary)
+    known = layout.replicate(auxiliary)
 
-    def student_loss(weights: Parameters, part: Part, _: Any) -> tuple[Scalar, Told]:
+    def student_loss(weights: Parameters, part: Part, _: Any) -> tuple[Scalar, Scalars]:
         images, condition, draws = part
         step = matching.stepped(weights, to_unit(images), condition, draws)
         return matching.student_loss(known, teacher, step), {}
@@ -224,7 +224,7 @@ def distillation_run(
     layout.check_parts("distill", settings.batch_size, settings.accumulation)
     chain, teacher = (
         optimiser.build(settings.optimiser, settings.iterations),
-        layout.placed(teacher),
+        layout.shard(teacher),
     )
 
     def initial(teacher: Parameters) -> dict[str, Any]:
@@ -254,7 +254,7 @@ def distillation_run(
     return Run(
         name=name,
         steps=settings.iterations,
-        init=lambda: layout.born(initial, teacher),
+        init=lambda: layout.init_sharded(initial, teacher),
         batches=batches,
         step=step,
         images_per_step=2 * settings.batch_size,

@@ -8,6 +8,7 @@ of its images; of the images themselves only those are kept that are shown later
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import logging
@@ -26,8 +27,9 @@ from typing_extensions import Protocol, runtime_checkable
 from sid2core import conditioning
 from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.data.load.dataset import Dataset
-from sid2core.evaluation import chunks
+from sid2core.evaluation import chunks, store
 from sid2core.evaluation.sampler_spec import SamplerSpec
+from sid2core.evaluation.store import Store
 from sid2core.inference.generator import Generator
 from sid2core.metrics.evaluator import Accumulator, Evaluator
 from sid2core.pipeline import progress
@@ -54,6 +56,7 @@ class EvaluationRun:
         batch_size: images drawn at once.
         sharding: how the devices of this process share a batch; None for one device.
         images_per_chunk: a multiple of ``batch_size`` wastes nothing; None is eight batches.
+        store: where samples are, for later runs too; None is in ``folder``, for this work alone.
     """
 
     stage: str
@@ -62,6 +65,7 @@ class EvaluationRun:
     batch_size: int
     sharding: NamedSharding | None = None
     images_per_chunk: int | None = None
+    store: Store | None = None
 
     @property
     def chunk_size(self) -> int:
@@ -171,7 +175,21 @@ class _Chunk:
         return slice(self.start, self.start + self.size)
 
     def path(self, run: EvaluationRun) -> Path:
-        return run.folder / self.of.name / f"chunk-{self.start:08d}.npz"
+        stored = _stored(self.of, run)
+        if stored is None:
+            return run.folder / self.of.name / f"chunk-{self.start:08d}.npz"
+        indices, condition = self.of.indices[self.part], self.of.condition(self.part)
+        leaves = jax.tree.leaves(condition)
+        content = store.of_arrays(
+            {"indices": indices, "kept": np.array(self.kept)}
+            | dict(zip(map(str, range(len(leaves))), leaves, strict=True))
+        )
+        return stored / f"chunk-{self.start:08d}-{content[:16]}.npz"
+
+    @property
+    def kept(self) -> int:
+        """How many of its images are kept."""
+        return min(self.size, max(0, self.of.keep - self.start))
 
 
 def draw_and_measure(
@@ -194,6 +212,9 @@ def draw_and_measure(
     Raises:
         MetricsError: ``measure`` raises it, such as for too few images.
     """
+    if run.store is not None and cluster.first():
+        run.store.use(place for one in sets if (place := _stored(one, run)) is not None)
+    cluster.wait(f"{run.stage}: the store is ready")
     _draw(sets, run)
     cluster.wait(f"{run.stage}: all is drawn")
     measured = [one for one in sets if one.measured]
@@ -210,8 +231,9 @@ def draw_and_measure(
 
 def _draw(sets: Sequence[ImageSet], run: EvaluationRun) -> None:
     """Make this process's share of the chunks: every n-th of all sets' chunks, for n processes."""
-    everything = [chunk for one in sets for chunk in _chunks(one, run)]
-    own = everything[jax.process_index() :: jax.process_count()]
+    # Samplers that are the same, such as two with one guidance, have the same files in the store.
+    everything = {chunk.path(run): chunk for one in sets for chunk in _chunks(one, run)}
+    own = [*everything.values()][jax.process_index() :: jax.process_count()]
     missing = [
         chunk for chunk in own if not chunks.intact(chunk.path(run), chunk.of.indices[chunk.part])
     ]
@@ -240,8 +262,34 @@ def _arrays(chunk: _Chunk, source: Source, evaluator: Evaluator) -> Mapping[str,
     indices = chunk.of.indices[chunk.part]
     images, seconds = source(indices, chunk.of.condition(chunk.part))
     features = evaluator.features(images) if chunk.of.measured else {}
-    kept = images[: max(0, chunk.of.keep - chunk.start)]
+    kept = images[: chunk.kept]
     return {**features, "indices": indices, "images": kept, "seconds": np.array(seconds)}
+
+
+def _stored(one: ImageSet, run: EvaluationRun) -> Path | None:
+    """The folder in the store for what draws a set.
+
+    None for real images, and for a sampler or guidance that has no description.
+    """
+    if run.store is None or not isinstance(one, SampleSet):
+        return None
+    try:
+        return run.store.place(_producer(one, run))
+    except TypeError as error:
+        _log.info("%s is not kept for later runs: %s", one.name, error)
+        return None
+
+
+@functools.lru_cache(maxsize=256)
+def _producer(one: SampleSet, run: EvaluationRun) -> dict[str, Any]:
+    """All that decides what an image of the set is, but its index and its condition."""
+    references = run.evaluator.references if one.measured else ()
+    return {
+        "method": store.described(one.spec.method),
+        "weights": store.of_weights(one.spec.params),
+        "stream": store.of_arrays({"": jax.random.key_data(one.stream)}),
+        "extractors": [store.described(one.extractor.provenance) for one in references],
+    }
 
 
 def _measured_path(one: ImageSet, run: EvaluationRun) -> Path:

@@ -6,10 +6,19 @@ This module imports nothing heavy, so that the page can use it.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 BASELINE = "train_images"
 """The last row of the table: real training images, measured as samples are."""
+FAR = 10.0
+"""Multiple of the real-data baseline's ``fd_eval`` above which a sampler is warned of.
+
+In all measurements of ``benchmarks/results/extractor.json``, uniformly grey, black and noise images
+lie above it (13 times and more), and so do strongly blurred images (20 times and more). Slightly
+blurred photographs and drawings lie at about 3, samples of the embedded default between 0.9 and
+1.5.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,3 +59,17 @@ class SamplerRow:
 
 TEXTS = ("sampler", "title")
 NUMBERS = tuple(one.name for one in dataclasses.fields(SamplerRow) if one.name not in TEXTS)
+
+
+def warning(samplers: Iterable[SamplerRow], baseline: SamplerRow) -> str | None:
+    """Which samplers are further than :data:`FAR` times the baseline; None if none is."""
+    far = [one for one in samplers if one.fd_eval > FAR * baseline.fd_eval]
+    if not far:
+        return None
+    listed = ", ".join(f"{one.sampler} {one.fd_eval:.3g}" for one in far[:4])
+    more = f" and {len(far) - 4} more" if len(far) > 4 else ""
+    return (
+        f"samples are further from real images than {FAR:g} times the real-data baseline: fd_eval "
+        f"of {listed}{more}; of real images {baseline.fd_eval:.3g}. Look at the samples before you "
+        "use them; a longer training (train.steps) usually helps"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -15,11 +16,12 @@ from sid2core.atomic import write_csv, write_json
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.measuring import Measurement
 from sid2core.evaluation.sampler_spec import SamplerSpec
-from sid2core.evaluation.samplers_table import BASELINE, SamplerRow
+from sid2core.evaluation.samplers_table import BASELINE, SamplerRow, warning
 from sid2core.metrics.names import count_name
 from sid2core.metrics.scores import Score
 from sid2core.models import cost
 
+_log = logging.getLogger(__name__)
 _METRICS = ("fid_eval", "fid_train", "inception_score", "fd_dinov2_eval")
 """Of further extractors' scores, those among a sampler's metrics."""
 
@@ -27,23 +29,28 @@ _METRICS = ("fid_eval", "fid_train", "inception_score", "fd_dinov2_eval")
 def write(
     folder: Path, specs: Iterable[SamplerSpec | None], measured: Mapping[str, Measurement]
 ) -> None:
-    """Write ``samplers.csv``, ``scores.csv`` and ``metrics.json``.
+    """Write ``samplers.csv``, ``scores.csv`` and ``metrics.json``; warn of samples far from real.
 
     Args:
         folder: where to.
         specs: the samplers in the order of the rows; None is the real-data baseline.
         measured: by the sampler's name, or :data:`BASELINE`.
     """
-    rows, scores, metrics = list[SamplerRow](), list[dict[str, Any]](), {}
+    rows = dict[str, SamplerRow]()
+    scores, metrics = list[dict[str, Any]](), {}
     for spec in specs:
         found = measured[BASELINE if spec is None else spec.name]
         row = sampler_row(spec, found)
-        rows.append(row)
+        rows[row.sampler] = row
         scores += score_rows(row.sampler, found.scores)
         metrics[row.sampler] = sampler_metrics(row, found.scores)
-    write_table(folder / "samplers.csv", map(asdict, rows))
+    write_table(folder / "samplers.csv", map(asdict, rows.values()))
     write_table(folder / "scores.csv", scores)
     write_json(folder / "metrics.json", metrics)
+    baseline = rows.pop(BASELINE, None)
+    far = None if baseline is None else warning(rows.values(), baseline)
+    if far is not None:
+        _log.warning("%s", far)
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -67,7 +67,7 @@ class Score:
     repeats: int
     samples: int
     distance: str
-    """What the distance is called: of whose features it is."""
+    """The name of the distance, which depends on the feature extractor."""
 
 
 def grid(settings: config.GuidanceSearch, spec: ConditionSpec) -> list[Cell]:

@@ -172,10 +172,12 @@ class Accumulator:
     def agreement(self) -> float | None:
         """The share of images that the data set's own classifier assigns to their class.
 
-        None where images were not sampled for a class.
+        None where images were not sampled for a class, and where the data set's own extractor was
+        trained without labels.
         """
         labels = [one for one in self._labels if one is not None]
-        if len(labels) < len(self._labels):
+        own = self._evaluator.references[0].extractor
+        if len(labels) < len(self._labels) or LOGITS not in own.widths:
             return None
         logits = self.features(self._evaluator.references[0], LOGITS)
         return float((logits.argmax(axis=-1) == np.concatenate(labels)).mean())

@@ -49,8 +49,8 @@ def rotate(h: Heads, grid: Sequence[int]) -> Heads:
     """``(h1, h2) → (h1 cos a − h2 sin a, h1 sin a + h2 cos a)``: rotary embedding along each axis.
 
     Channel i pairs with i + d/2, and the pairs are dealt to the axes in turn; the i-th of an axis
-    with m pairs turns by 10000^(−i/m) radians a position, so that qᵀk hangs on differences of
-    positions alone. arXiv 2104.09864, one axis at a time.
+    with m pairs turns by 10000^(−i/m) radians a position, so that qᵀk depends on differences of
+    positions only. arXiv 2104.09864, one axis at a time.
 
     Args:
         h: queries or keys [b, n, heads, d] of all positions of ``grid`` in order.

@@ -1,4 +1,4 @@
-"""Where a weight lies on a mesh of devices: one rule for weights, averages and moments alike."""
+"""Where a weight lies on a mesh of devices: one rule for weights, averages and moments."""
 
 from __future__ import annotations
 

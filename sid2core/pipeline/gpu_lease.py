@@ -6,7 +6,7 @@ and waits while none is free; ``SID2_GPUS=0+1,2+3`` hands out pairs.
 
 A lease is a lock of the operating system on one file a GPU, so it ends with the process, however
 that ends. Each machine has a folder of its own in the work folder, which may lie on a disk that
-several share; the log beside the locks tells who had what, and when.
+several share; the log beside the locks records who had which GPU, and when.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def take(stage: str) -> None:
     place.mkdir(parents=True, exist_ok=True)
     since = time.monotonic()
     if (group := _first_free(choice, place)) is None:
-        _say(stage, f"waiting, no GPU of SID2_GPUS={value} is free; {place}/leases.jsonl tells why")
+        _say(stage, f"waiting, no GPU of SID2_GPUS={value} is free; {place}/leases.jsonl shows why")
     while group is None:
         time.sleep(POLL_S)
         group = _first_free(choice, place)

@@ -54,7 +54,7 @@ def prepare(stage: str) -> None:
     """Make this process, ``python -m stages.<stage>``, ready; before it imports JAX.
 
     It is replaced by itself with the settings above, takes a GPU where several experiments share a
-    machine (:mod:`sid2core.pipeline.gpu_lease`), and tells JAX where compiled programs are kept:
+    machine (:mod:`sid2core.pipeline.gpu_lease`), and sets where JAX keeps compiled programs:
     what one stage compiled serves the next, and a resumed run.
     """
     console.prepare()

@@ -1,4 +1,4 @@
-"""The environment variables by which the processes of one run are told of each other.
+"""The environment variables that describe the processes of one run.
 
 Two modules read them: :mod:`sid2core.training.cluster`, which joins the processes, and
 :mod:`sid2core.pipeline.gpu_lease`, which serves runs of one process only.

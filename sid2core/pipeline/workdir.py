@@ -181,7 +181,7 @@ def _begin(
             _log.warning("continuing work of other code: %s differ", others)
         if mark.exists():
             _log.info("this work is finished, but not recorded by DVC: its result is used")
-            mark.unlink()
+            checksums.remove(mark)
     place.mkdir(exist_ok=True)
     about = {
         "stage": stage,

@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from sid2core.conditioning import ConditionSpec
+from sid2core.evaluation import samplers_table
 from sid2core.report import (
     comparison,
     figures,
@@ -56,6 +57,7 @@ def context(inputs: Inputs) -> dict[str, Any]:
         "title": inputs.params.report.title,
         "data": _data(inputs),
         "best": best,
+        "warning": samplers_table.warning(inputs.samplers, inputs.baseline),
         "students": [s for s in inputs.samplers if s.student],
         "baseline": inputs.baseline,
         "training": inputs.training,

@@ -32,10 +32,14 @@ def sampler_table(samplers: Sequence[Sampler], baseline: Sampler) -> Table:
     """All samplers and, last, the real-data baseline: training images measured like samples."""
     rows = [*samplers, baseline]
     unit, name = formatting.flops_unit([row.gflops_image for row in samplers])
+    agreement = []
+    if any(math.isfinite(row.agreement) for row in rows):
+        column = _column(rows, lambda row: 100 * row.agreement, max, suffix="%")
+        agreement.append(("class agreement", *column))
     columns: list[tuple[str, list[str], set[int]]] = [
         ("fd eval", *_column(rows, lambda row: row.fd_eval, min)),
         ("fd train", *_column(rows, lambda row: row.fd_train, min)),
-        ("class agreement", *_column(rows, lambda row: 100 * row.agreement, max, suffix="%")),
+        *agreement,
         ("samples", [formatting.count(row.samples) for row in rows], set()),
         ("steps", [formatting.count(row.steps) for row in rows], set()),
         ("guidance weight", [_weight(row) for row in rows], set()),
@@ -92,6 +96,7 @@ def search_table(search: Search) -> Mapping[str, Any]:
     means = formatting.column([s.fd_train_mean for s in ordered])
     decimals = formatting.decimals_for([s.fd_train_mean for s in ordered])
     agreement = formatting.column([100 * s.agreement for s in ordered])
+    classes = any(math.isfinite(s.agreement) for s in ordered)
     kinds = {id(search.best): "best", id(search.runner_up): "runner-up"}
     rows = [
         Row(
@@ -100,7 +105,7 @@ def search_table(search: Search) -> Mapping[str, Any]:
                 Cell(s.interval),
                 Cell(means[i], s is search.best),
                 Cell(formatting.fixed(s.fd_train_std, decimals)),
-                Cell(agreement[i] + "%" if math.isfinite(s.agreement) else formatting.NOTHING),
+                *([Cell(_percent(agreement[i]))] if classes else []),
                 Cell(formatting.count(s.nfe)),
                 Cell(kinds.get(id(s), "")),
             ),
@@ -109,7 +114,8 @@ def search_table(search: Search) -> Mapping[str, Any]:
         for i, s in enumerate(ordered)
     ]
     searched = formatting.metric(f"{search.distance}_train")
-    headings = ("log-SNR interval", searched, "± seeds", "class agreement", "NFE", "rank")
+    measured = (searched, "± seeds", *(["class agreement"] if classes else []))
+    headings = ("log-SNR interval", *measured, "NFE", "rank")
     second = search.runner_up
     gap = math.nan if second is None else second.fd_train_mean - search.best.fd_train_mean
     error = search.noise * math.sqrt(2 / search.best.repeats)
@@ -124,6 +130,10 @@ def search_table(search: Search) -> Mapping[str, Any]:
         "settled": gap > 2 * error,
         "unguided_once": sum(s.weight == 0 for s in search.settings) == 1,
     }
+
+
+def _percent(text: str) -> str:
+    return text if text == formatting.NOTHING else f"{text}%"
 
 
 def distilled_table(metrics: Mapping[str, Mapping[str, float]]) -> Table | None:

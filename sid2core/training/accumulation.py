@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from sid2core.training.mesh import ONE_DEVICE, Layout
 from sid2core.typing import Array, Scalar
 
-Told = dict[str, Scalar]
-"""What a loss tells beside itself, each of it a mean over rows too."""
+Scalars = dict[str, Scalar]
+"""Scalars that a loss returns beside its value; each is a mean over rows, too."""
 
 
 def in_parts(batch: Any, parts: int) -> Any:
@@ -32,22 +32,22 @@ def in_parts(batch: Any, parts: int) -> Any:
 
 
 def mean_and_gradient(
-    loss: Callable[[Any, Any, Array], tuple[Scalar, Told]],
+    loss: Callable[[Any, Any, Array], tuple[Scalar, Scalars]],
     params: Any,
     batch: Any,
     parts: int,
     layout: Layout = ONE_DEVICE,
-) -> tuple[tuple[Scalar, Told], Any]:
+) -> tuple[tuple[Scalar, Scalars], Any]:
     """The mean of ``loss(params, part, index)`` over the parts of ``batch``, and its gradient.
 
     A loss that is a mean over rows has the value and the gradient that the whole batch has, up to
-    rounding; so has what it tells beside itself. Gradients are summed divided over devices as
+    rounding; so have the scalars beside it. Gradients are summed divided over devices as
     ``layout`` says.
     """
 
-    def one(part: Any, index: Array) -> tuple[tuple[Scalar, Told], Any]:
+    def one(part: Any, index: Array) -> tuple[tuple[Scalar, Scalars], Any]:
         value, gradient = jax.value_and_grad(loss, has_aux=True)(params, part, index)
-        return value, layout.divided(gradient)
+        return value, layout.reshard(gradient)
 
     if parts == 1:
         return one(batch, jnp.int32(0))
@@ -60,6 +60,6 @@ def mean_and_gradient(
     first = jax.tree.map(lambda one: one[0], numbered[1])
     shapes = jax.eval_shape(loss, params, first, jnp.int32(0))
     nothing = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), shapes)
-    zero = (nothing, layout.divided(jax.tree.map(jnp.zeros_like, params)))
+    zero = (nothing, layout.reshard(jax.tree.map(jnp.zeros_like, params)))
     total, _ = jax.lax.scan(add, zero, numbered)
     return jax.tree.map(lambda one: one / parts, total)

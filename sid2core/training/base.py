@@ -26,7 +26,7 @@ from sid2core.models import cost
 from sid2core.models.dropout import DropoutKey, PartKey
 from sid2core.models.network import Network, Parameters
 from sid2core.training import accumulation, ema, optimiser, skip_nonfinite
-from sid2core.training.accumulation import Told
+from sid2core.training.accumulation import Scalars
 from sid2core.training.ema import Share
 from sid2core.training.loop import Run
 from sid2core.training.mesh import ONE_DEVICE, Layout
@@ -38,7 +38,7 @@ BUCKETS = {
     "loss_logsnr_0_to_5": (0.0, 5.0),
     "loss_logsnr_above_5": (5.0, math.inf),
 }
-"""The parts of the loss that the log tells apart, from much noise to little."""
+"""The parts of the loss that the log lists separately, from much noise to little."""
 
 
 Curve = Callable[[Any], Any]
@@ -73,7 +73,7 @@ class Objective:
 
     def __call__(
         self, params: Mapping[str, Array], x: Samples, condition: Condition, key: Array, step: Array
-    ) -> tuple[Scalar, Told]:
+    ) -> tuple[Scalar, Scalars]:
         """The loss of a batch: its examples in [-1, 1], their condition, one key, the step.
 
         Examples are images [b, h, w, c] or video [b, f, h, w, c].
@@ -102,7 +102,7 @@ class Objective:
         draws: Draws,
         key_dropout: DropoutKey,
         step: Array,
-    ) -> tuple[Scalar, Told]:
+    ) -> tuple[Scalar, Scalars]:
         """The loss of a batch, or of a part of one, with its random choices made."""
         logsnr = self.schedule.logsnr(draws.t)
         z = parametrisation.diffuse(x, draws.eps, logsnr)
@@ -122,11 +122,11 @@ class Objective:
         step: Array,
         parts: int,
         layout: Layout = ONE_DEVICE,
-    ) -> tuple[tuple[Scalar, Told], Any]:
+    ) -> tuple[tuple[Scalar, Scalars], Any]:
         """Loss and gradient of a raw batch, in ``parts``, each with its share of the same draws."""
         draws, key_dropout = self.drawn(images.shape, condition, key)
 
-        def loss(params: Any, part: tuple[Pixels, Draws], index: Array) -> tuple[Scalar, Told]:
+        def loss(params: Any, part: tuple[Pixels, Draws], index: Array) -> tuple[Scalar, Scalars]:
             images, draws = part
             dropout = PartKey(key_dropout, index, parts)
             return self.of_draws(params, to_unit(images), draws, dropout, step)
@@ -134,7 +134,7 @@ class Objective:
         return accumulation.mean_and_gradient(loss, params, (images, draws), parts, layout)
 
 
-def by_logsnr(losses: Array, logsnr: LogSnr) -> Told:
+def by_logsnr(losses: Array, logsnr: LogSnr) -> Scalars:
     """Which part of the mean of ``losses`` [b] is of examples within each of a few log-SNRs.
 
     The parts add up to the mean; where a batch has no such example a part is 0, never NaN.
@@ -162,16 +162,16 @@ def update(
     ``key`` is folded with the state's own step.
     """
     images, condition = batch
-    step_key, weights = jax.random.fold_in(key, state["step"]), layout.gathered(state["params"])
+    step_key, weights = jax.random.fold_in(key, state["step"]), layout.replicate(state["params"])
     if parts == 1:
-        (loss, told), gradient = jax.value_and_grad(objective, has_aux=True)(
+        (loss, parts_of_loss), gradient = jax.value_and_grad(objective, has_aux=True)(
             weights, to_unit(images), condition, step_key, state["step"]
         )
     else:
-        (loss, told), gradient = objective.accumulated(
+        (loss, parts_of_loss), gradient = objective.accumulated(
             weights, images, condition, step_key, state["step"], parts, layout
         )
-    gradient = layout.divided(gradient)
+    gradient = layout.reshard(gradient)
     change, optimiser_state = chain.update(gradient, state["optimiser"], state["params"])
     params = optax.apply_updates(state["params"], change)
     new = {
@@ -185,7 +185,7 @@ def update(
     }
     norms = {"grad_norm": gradient, "param_norm": params, "update_norm": change}
     scalars = {name: optax.tree.norm(tree) for name, tree in norms.items()}
-    return new, {"loss": loss} | told | scalars
+    return new, {"loss": loss} | parts_of_loss | scalars
 
 
 def initial_state(
@@ -257,7 +257,7 @@ def base_run(
     key, shape = rng.key(seed, "train"), objective.network.config
     rate = optimiser.learning_rate(settings.optimiser, settings.steps)
     shown = _together({"learning_rate": rate, **(curves or {})})
-    given = None if start is None else layout.placed(start)
+    given = None if start is None else layout.shard(start)
 
     def step(state: Any, batch: Batch, index: int) -> tuple[Any, dict[str, Scalar]]:
         state, scalars = step_of(state, batch, key)
@@ -266,7 +266,9 @@ def base_run(
     return Run(
         name="train",
         steps=settings.steps,
-        init=lambda: layout.born(first) if given is None else layout.born(first, given),
+        init=lambda: (
+            layout.init_sharded(first) if given is None else layout.init_sharded(first, given)
+        ),
         batches=lambda index: loader.stream(index, settings.steps - index),
         step=step,
         images_per_step=settings.batch_size,
@@ -282,7 +284,7 @@ def base_run(
 def compiled(
     objective: Objective, settings: config.Train, seed: int, layout: Layout = ONE_DEVICE
 ) -> tuple[Callable[..., dict[str, Any]], Any]:
-    """What makes the first state, and :func:`update` as ``settings`` have it, jitted.
+    """The functions that make the first state and, by ``settings``, the next one; jitted.
 
     The first state has fresh weights, or those that its maker is given.
 

@@ -2,7 +2,7 @@
 
 The stage command is the same as for one process. Started by ``srun`` or by Open MPI's ``mpirun``
 (``runtime.launcher``, or by hand), or on the hosts of a TPU pod, processes find each other by
-``jax.distributed.initialize``'s own detection. Started in any other way they are told:
+``jax.distributed.initialize``'s own detection. Otherwise these variables are needed:
 
 - ``SID2_COORDINATOR``: host and port of process 0, such as ``10.0.0.1:9876``
 - ``SID2_PROCESSES``: how many there are
@@ -129,7 +129,7 @@ def _shared(claimed: AbstractContextManager[Path], stage: str) -> Iterator[None]
 
 
 def _settings(environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """What to tell ``jax.distributed.initialize``; None where nothing speaks of several processes.
+    """The arguments of ``jax.distributed.initialize``; None for a single process.
 
     Raises:
         ClusterError: not all of ``SID2_COORDINATOR``, … are set, or not to numbers.
@@ -153,7 +153,7 @@ def _by_hand(given: Mapping[str, str]) -> dict[str, Any]:
         "coordinator_address": coordinator,
         "num_processes": int(count),
         "process_id": int(index),
-        # Else JAX looks for a cluster all the same, for what it was not told.
+        # Otherwise JAX also looks for a cluster to find what is missing here.
         "cluster_detection_method": "deactivate",
     }
 
@@ -163,7 +163,7 @@ def _launched() -> bool:
 
 
 def _start_under(launcher: str) -> None:
-    """Replace this process by ``launcher``, which starts the same command as often as it is told.
+    """Replace this process by ``launcher``, which starts the same command in several processes.
 
     The process keeps its number and its place under DVC, and signals reach the launcher.
     """

@@ -85,7 +85,7 @@ def _cure(error: BaseException, folder: Path) -> str | None:
         ):
             return (
                 f"out of memory ({first_line(one)}): lower batch_size, or set runtime.remat to "
-                "blocks or full; `sid2 plan` tells what fits"
+                "blocks or full; `sid2 plan` shows what fits"
             )
     return None
 

@@ -95,10 +95,10 @@ def _check_there(folder: Path) -> None:
         raise config.ParamsError(msg)
 
 
-def _check_prediction(folder: Path, found: str | None, wanted: str) -> None:
-    if found not in (None, wanted):
+def _check_prediction(folder: Path, found: str | None, expected: str) -> None:
+    if found not in (None, expected):
         msg = (
             f"train.init_from: the model in {folder} predicts {found}, but diffusion.prediction "
-            f"is {wanted}; set it to {found}"
+            f"is {expected}; set it to {found}"
         )
         raise config.ParamsError(msg)

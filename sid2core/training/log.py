@@ -1,4 +1,4 @@
-"""The log of a run: rows of means, and apart from them how fast they came."""
+"""The log of a run: rows of means, and in another table its speed."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _lower_quartile(values: Sequence[float]) -> float:
 def means(steps: Sequence[Mapping[str, float]]) -> Row:
     """Mean of each scalar, and how many steps were skipped.
 
-    Skipped updates are left out of the means: what they tell is not finite. Where none is left, a
+    Skipped updates are left out of the means: their values are not finite. If none is left, a
     mean is NaN, an empty cell of the table.
     """
     counted = [one for one in steps if not one.get(SKIPPED)]
@@ -104,7 +104,7 @@ def means(steps: Sequence[Mapping[str, float]]) -> Row:
 
 
 def _mean(values: Sequence[float]) -> float:
-    """In float64, rounded to what float32 can tell."""
+    """In float64, rounded to the precision of float32."""
     return float(f"{math.fsum(values) / len(values):.7g}") if values else math.nan
 
 

@@ -95,7 +95,7 @@ def fit(
     show: Callable[[Log], None] = lambda log: None,
     look: Callable[[int, Any], None] = lambda step, state: None,
 ) -> tuple[Any, Log]:
-    """Train to the end, from wherever an earlier run in ``folder`` stopped.
+    """Train to the end, from the step at which an earlier run in ``folder`` stopped.
 
     Args:
         run: what to train.
@@ -257,8 +257,8 @@ def _check(run: Run, steps: list[dict[str, Any]], done: int, most: int) -> str |
         in_row = one.get(SKIPPED)
         if wrong and (in_row is None or in_row >= most):
             many = "" if in_row is None else f", as are {in_row} in a row (runtime.max_skipped)"
-            told = ", ".join(f"{name} {one[name]:.4g}" for name in one if name != SKIPPED)
-            return f"{run.name}: step {number} is not finite{many}: {told}"
+            values = ", ".join(f"{name} {one[name]:.4g}" for name in one if name != SKIPPED)
+            return f"{run.name}: step {number} is not finite{many}: {values}"
     skipped = sum(one.get(SKIPPED, 0) > 0 for one in steps)
     if skipped:
         _log.warning(

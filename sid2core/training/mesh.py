@@ -54,14 +54,14 @@ class Layout:
             self.shardings(shapes),
         )
 
-    def born(self, init: Callable[..., Any], *arguments: Any) -> Any:
+    def init_sharded(self, init: Callable[..., Any], *arguments: Any) -> Any:
         """``init(*arguments)``, each array made in its place: it is never whole on a device."""
         if self.mesh is None:
             return init(*arguments)
         places = self.shardings(jax.eval_shape(init, *arguments))
         return jax.jit(init, out_shardings=places)(*arguments)
 
-    def placed(self, tree: Any) -> Any:
+    def shard(self, tree: Any) -> Any:
         """Arrays of the host (the same in every process) in their places."""
         return tree if self.mesh is None else jax.device_put(tree, self.shardings(tree))
 
@@ -91,13 +91,13 @@ class Layout:
             )
             raise config.ParamsError(msg)
 
-    def gathered(self, params: Any) -> Any:
+    def replicate(self, params: Any) -> Any:
         """Within a step: weights whole on every device, to compute with."""
         if self.mesh is None:
             return params
         return jax.lax.with_sharding_constraint(params, self._whole)
 
-    def divided(self, gradient: Any) -> Any:
+    def reshard(self, gradient: Any) -> Any:
         """Within a step: a gradient divided as the weights are, to update them with."""
         if self.mesh is None:
             return gradient

@@ -20,10 +20,10 @@ SKIPPED = "skipped"
 
 
 def guarded(update: Update) -> Update:
-    """The same update, but where it tells anything not finite, all but the step stays as it was.
+    """The same update; if a scalar is not finite, everything but the step stays as it was.
 
     The step moves on, so what comes next sees another batch and other noise. A gradient that is not
-    finite has no finite norm, so the scalars tell of it too. ``jnp.where`` joins the fused loops
+    finite has no finite norm, so the scalars show it, too. ``jnp.where`` joins the fused loops
     that write the state anyway; ``lax.cond`` would copy it.
     """
 

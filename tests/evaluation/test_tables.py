@@ -1,6 +1,6 @@
 import json
 import math
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import pandas as pd
 import pytest
@@ -51,6 +51,21 @@ def test_columns_that_do_not_apply_to_real_images_are_empty(tmp_path):
     assert text.splitlines()[2] == (
         "train_images,real training images,,,,,1000,2.5,1.234568,0.75,,,"
     )
+
+
+@pytest.mark.parametrize(("fd", "warned"), [(24.9, False), (25.1, True)])
+def test_samples_far_from_real_images_are_warned_of(tmp_path, caplog, fd, warned):
+    """Further than ten times the baseline's distance of 2.5."""
+    far = Measurement([replace(SCORES[0], value=fd), *SCORES[1:]], 0.75)
+    tables.write(tmp_path, [spec(), None], {"base": far, BASELINE: MEASURED})
+    messages = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(messages) == warned
+    if warned:
+        assert messages[0] == (
+            "samples are further from real images than 10 times the real-data baseline: fd_eval "
+            "of base 25.1; of real images 2.5. Look at the samples before you use them; a longer "
+            "training (train.steps) usually helps"
+        )
 
 
 def test_the_columns_are_those_of_the_row(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from sid2core.metrics import statistics
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.evaluator import Evaluator
+from sid2core.metrics.networks.protocol import POOL
 from tests import tiny
 from tests.metrics.evaluators import MeanColour, mean_colour_evaluator
 
@@ -81,6 +82,13 @@ def test_quality_is_that_of_the_primary_extractor(evaluator):
     assert quality.fd_train == pytest.approx(4 * alone.fd_train, rel=1e-6)
     assert quality.agreement == alone.agreement
     assert Evaluator((first, second), first).quality(SAMPLES, tiny.labels(LABELS)) == alone
+
+
+def test_agreement_is_absent_where_the_extractor_has_no_scores_of_classes(evaluator, monkeypatch):
+    """Even if images were drawn for a class: it would be 1 for all."""
+    monkeypatch.setattr(MeanColour, "widths", {POOL: 3})
+    quality = evaluator.quality(SAMPLES, tiny.labels(np.zeros(60, np.int32)))
+    assert quality.agreement is None
 
 
 def test_labels_must_be_one_for_each_image(evaluator):

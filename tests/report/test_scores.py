@@ -44,6 +44,12 @@ def test_an_unknown_value_is_a_dash_and_never_the_best() -> None:
     assert marked(table)["fd eval"] == ["Base"]
 
 
+def test_data_without_classes_have_no_column_of_agreement() -> None:
+    rows = [replace(one, agreement=NAN) for one in (BASE, GUIDED, REAL)]
+    assert "class agreement" not in scores.sampler_table(rows[:2], rows[2]).columns
+    assert "class agreement" in scores.sampler_table([BASE], REAL).columns
+
+
 def test_equal_scores_are_both_best() -> None:
     table = scores.sampler_table([BASE, replace(BASE, title="Again")], REAL)
     assert marked(table)["fd eval"] == ["Base", "Again"]

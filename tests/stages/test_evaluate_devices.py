@@ -46,7 +46,7 @@ def kill(stage, folder, compiled, count):
     """Start a stage, and kill it once ``count`` chunks are there."""
     with processes.start(stage, folder, compiled) as process:
         deadline = time.monotonic() + processes.PATIENCE
-        while len(list((folder / ".sid2" / stage).rglob("chunk-*.npz"))) < count:
+        while len(list((folder / ".sid2" / "drawn").rglob("chunk-*.npz"))) < count:
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < deadline
             time.sleep(0.002)

@@ -25,6 +25,18 @@ def test_it_writes_the_page_and_names_it(root: Path, capsys: pytest.CaptureFixtu
     assert (root / "reports/index.html").read_bytes() == first
 
 
+def test_samples_far_from_real_images_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    table = synthetic.samplers()
+    table.loc[0, "fd_eval"] = 1000 * table["fd_eval"].iloc[-1]
+    synthetic.write(tmp_path, synthetic.World(samplers=table))
+    monkeypatch.chdir(tmp_path)
+    report.main(synthetic.params())
+    assert "\nwarning: samples are further from real images" in capsys.readouterr().out
+    assert "<strong>Warning.</strong> Samples are further" in Path("reports/index.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "stage"), [("train/curve.csv", "train"), ("analysis/figure12.csv", "analysis")]
 )

@@ -38,12 +38,12 @@ def test_mean_and_gradient_are_those_of_the_whole():
         return jnp.mean(jnp.square(x @ w - y)), {"error": jnp.mean(x @ w - y)}
 
     for parts in (1, 2, 3, 12):
-        (value, told), gradient = accumulation.mean_and_gradient(
+        (value, scalars), gradient = accumulation.mean_and_gradient(
             loss, jnp.asarray(w, jnp.float32), batch, parts
         )
         error = x @ w - y
         assert float(value) == pytest.approx(np.mean(error**2), rel=1e-5)
-        assert float(told["error"]) == pytest.approx(np.mean(error), rel=1e-5)
+        assert float(scalars["error"]) == pytest.approx(np.mean(error), rel=1e-5)
         np.testing.assert_allclose(gradient, 2 * error @ x / 12, rtol=1e-4)
 
 

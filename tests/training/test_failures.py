@@ -8,7 +8,7 @@ import pytest
 from sid2core.training.failures import Stopped, TrainingError, explained, kept
 
 
-def told(error, folder, newest=8):
+def message_of(error, folder, newest=8):
     """What a user reads of ``error``; its cause stays with it."""
     with pytest.raises(TrainingError) as caught, explained("toy", folder, lambda: newest):
         raise error
@@ -26,7 +26,7 @@ def wrapped(error):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("wrap", [lambda error: error, wrapped])
 def test_a_full_disk_says_where_and_what_to_do(tmp_path, number, wrap):
-    message = told(wrap(OSError(number, os.strerror(number))), folder=tmp_path)
+    message = message_of(wrap(OSError(number, os.strerror(number))), folder=tmp_path)
     assert message.startswith("toy: a disk is full")
     assert f"make room under {tmp_path}" in message
     assert "SID2_WORK" in message
@@ -35,7 +35,7 @@ def test_a_full_disk_says_where_and_what_to_do(tmp_path, number, wrap):
 
 def test_a_full_disk_is_known_by_its_words_too(tmp_path):
     error = ValueError("RESOURCE_EXHAUSTED: Error writing x [OS error 28: No space left on device]")
-    assert "disk is full" in told(error, folder=tmp_path)
+    assert "disk is full" in message_of(error, folder=tmp_path)
 
 
 def test_the_devices_memory(tmp_path):
@@ -49,7 +49,7 @@ def test_the_devices_memory(tmp_path):
 
 
 def test_the_hosts_memory(tmp_path):
-    assert "toy: out of memory (MemoryError)" in told(MemoryError(), folder=tmp_path)
+    assert "toy: out of memory (MemoryError)" in message_of(MemoryError(), folder=tmp_path)
 
 
 @pytest.mark.parametrize(

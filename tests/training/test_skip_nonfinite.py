@@ -14,7 +14,7 @@ BAD = (math.nan, math.inf, -math.inf)
 
 
 def update(state, pull):
-    """A step towards 0, with a moment; ``pull`` is told as it is."""
+    """A step towards 0, with a moment; ``pull`` is reported as it is."""
     moment = 0.5 * state["moments"]["w"] + pull * state["params"]["w"]
     params = {"w": state["params"]["w"] - 0.1 * moment, "b": state["params"]["b"] + pull}
     new = {"step": state["step"] + 1, "params": params, "moments": {"w": moment, "b": pull}}
@@ -42,9 +42,9 @@ def test_finite_updates_are_what_they_are_without_guard():
     for index in range(20):
         pull = jnp.float32(0.3 + 0.1 * index)
         state, scalars = PLAIN(state, pull)
-        watched, told = CAREFUL(watched, pull)
+        watched, scalars_out = CAREFUL(watched, pull)
         assert same(watched, state | {"skipped": jnp.int32(0)})
-        assert same(told, scalars | {"skipped": jnp.int32(0)})
+        assert same(scalars_out, scalars | {"skipped": jnp.int32(0)})
 
 
 @settings(max_examples=40, deadline=None)

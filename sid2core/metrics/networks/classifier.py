@@ -1,4 +1,4 @@
-"""A small convolutional classifier: the data set's own feature extractor."""
+"""A small convolutional network: the data set's own feature extractor."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from sid2core.typing import Array, Features, Image
 
+DETAIL = 4.0
+"""Factor of an image's fine detail where it is an input of its own."""
 _GROUPS = 8  # at most: group norm of few channels falls back to their greatest common divisor
 
 
@@ -28,10 +31,12 @@ class Classifier(nnx.Module):
         channels: Sequence[int],
         feature_size: int,
         num_classes: int,
+        detail: bool,
         rngs: nnx.Rngs,
     ) -> None:
-        """One entry of ``channels`` for each stage."""
-        widths = [in_channels, *channels]
+        """One entry of ``channels`` for each stage; ``detail``: whether :func:`with_detail`."""
+        self.detail = detail
+        widths = [2 * in_channels if detail else in_channels, *channels]
         self.stages = nnx.List(
             [
                 Stage(width, out, stride=1 if index == 0 else 2, rngs=rngs)
@@ -43,10 +48,32 @@ class Classifier(nnx.Module):
 
     def __call__(self, x: Image) -> tuple[Features, Array]:
         """Features [b, d] (gelu of the hidden layer after a mean over positions), logits [b, k]."""
+        if self.detail:
+            x = with_detail(x)
         for stage in self.stages:
             x = stage(x)
         features = nnx.gelu(self.hidden(x.mean(axis=(1, 2))))
         return features, self.head(features)
+
+
+def with_detail(x: Image) -> Image:
+    """The image x and DETAIL · (x − its 3×3 binomial mean), edges repeated: [b, h, w, 2c].
+
+    The mean colour dominates what group norm normalises; without this input, few hundred steps do
+    not suffice to see slight blur or noise in photographs.
+    """
+    low = _smoothed(_smoothed(x, axis=1), axis=2)
+    return jnp.concatenate([x, DETAIL * (x - low)], axis=-1)
+
+
+def _smoothed(x: Image, axis: int) -> Image:
+    """The binomial mean (1, 2, 1) / 4 along an axis."""
+    pad = [(1, 1) if one == axis else (0, 0) for one in range(x.ndim)]
+    padded, size = jnp.pad(x, pad, "edge"), x.shape[axis]
+    left, middle, right = (
+        jax.lax.slice_in_dim(padded, start, start + size, axis=axis) for start in range(3)
+    )
+    return 0.25 * left + 0.5 * middle + 0.25 * right
 
 
 class Stage(nnx.Module):

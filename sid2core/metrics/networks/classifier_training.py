@@ -1,4 +1,4 @@
-"""Trains the data set's own feature extractor, a classifier of the train split."""
+"""Trains the data set's own feature extractor on its train split, with or without labels."""
 
 from __future__ import annotations
 
@@ -20,11 +20,17 @@ from sid2core.data.load import pixels
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Batch, Loader
 from sid2core.metrics.errors import MetricsError
+from sid2core.metrics.networks import self_supervised
 from sid2core.metrics.networks.own import Architecture, OwnExtractor
 from sid2core.pipeline import progress
-from sid2core.typing import Array, Image
+from sid2core.typing import Array, Image, Scalar
 
+FEWEST_PER_CLASS = 10
+"""Mean number of training images per class below which labels are not used."""
 _POINTS = 100  # of the curve, at most
+
+Loss = Callable[[Any, Image, Array, Array], tuple[Scalar, Scalar]]
+"""(weights, images in [-1, 1], labels, key) → (loss, accuracy)."""
 
 
 @dataclass(frozen=True)
@@ -37,34 +43,49 @@ class Point:
 
 
 def train(
-    dataset: Dataset, settings: config.Reference, seed: int, prefetch: int = 0
+    dataset: Dataset,
+    settings: config.Reference,
+    seed: int,
+    prefetch: int = 0,
+    labelled: bool | None = None,
 ) -> tuple[OwnExtractor, list[Point]]:
-    """Train a classifier with AdamW, cosine decay to zero, label smoothing and random shifts.
+    """Train with AdamW, cosine decay to zero, label smoothing and random shifts.
 
-    Data of one class have nothing to classify. There the classes are rotations of the image
-    (arXiv 1803.07728), which need no labels.
+    With labels the network classifies. Without, each step learns from two views of half a batch
+    (:mod:`sid2core.metrics.networks.self_supervised`).
 
-    The result depends only on the device and the arguments, except ``prefetch``, the number of
-    batches made ahead.
+    The result depends only on the device and the arguments, except ``prefetch``.
+
+    Args:
+        dataset: the train split.
+        settings: the section ``reference``.
+        seed: of everything random.
+        prefetch: the number of batches made ahead.
+        labelled: whether to use the labels; None for what :func:`has_labels` says.
 
     Raises:
         MetricsError: the examples are not images, or the loss is no longer finite.
     """
-    architecture = _architecture(dataset, settings)
+    if labelled is None:
+        labelled = has_labels(dataset)
+    architecture = _architecture(dataset, settings, labelled)
     base = rng.key(seed, "reference")
     graph, _ = architecture.split()
-    weights = architecture.init(rng.key(seed, "reference/init"))
+    init = rng.key(seed, "reference/init")
+    weights, loss, batch_size = {"network": architecture.init(init)}, _classify, settings.batch_size
+    if not architecture.labelled:
+        weights["projection"] = self_supervised.projection(
+            jax.random.fold_in(init, 1), settings.feature_size
+        )
+        loss, batch_size = _self_supervise, max(1, settings.batch_size // 2)
     optimiser = optax.adamw(
         optax.cosine_decay_schedule(settings.learning_rate, settings.steps),
         weight_decay=settings.weight_decay,
     )
     state = (weights, optimiser.init(weights))
-    rotate = dataset.num_classes == 1
-    step = jax.jit(
-        _step(graph, optimiser, settings, architecture.num_classes, rotate), donate_argnums=0
-    )
+    step = jax.jit(_step(loss(graph, settings), optimiser), donate_argnums=0)
     classes = ConditionSpec.of_classes(dataset.num_classes)
-    loader = Loader(dataset, settings.batch_size, seed, prefetch=prefetch, condition=classes)
+    loader = Loader(dataset, batch_size, seed, prefetch=prefetch, condition=classes)
     history = np.empty((settings.steps, 2))
     with (
         closing(loader.stream(0, settings.steps)) as batches,
@@ -80,57 +101,75 @@ def train(
                 )
                 raise MetricsError(msg)
             bar.update()
-    return OwnExtractor(architecture, jax.device_get(state[0])), _curve(history)
+    return OwnExtractor(architecture, jax.device_get(state[0]["network"])), _curve(history)
 
 
-def _architecture(dataset: Dataset, settings: config.Reference) -> Architecture:
+def has_labels(dataset: Dataset) -> bool:
+    """Whether there are two classes or more, and enough images of each on average."""
+    classes = dataset.num_classes
+    return classes > 1 and len(dataset) >= FEWEST_PER_CLASS * classes
+
+
+def _architecture(dataset: Dataset, settings: config.Reference, labelled: bool) -> Architecture:
     if len(dataset.shape) != 3:
         msg = f"records have shape {dataset.shape}; this extractor needs images [h, w, c]"
         raise MetricsError(msg)
     height, width, channels = dataset.shape
-    rotations = 4 if height == width else 2
     return Architecture(
         (height, width, channels),
-        rotations if dataset.num_classes == 1 else dataset.num_classes,
+        dataset.num_classes if labelled else self_supervised.LEVELS,
         tuple(settings.channels),
         settings.feature_size,
+        labelled,
     )
 
 
+def _classify(graph: Any, settings: config.Reference) -> Loss:
+    """Cross-entropy of the classes."""
+
+    def loss(weights: Any, x: Image, labels: Array, key: Array) -> tuple[Scalar, Scalar]:
+        x = shifted(x, key, settings.max_shift)
+        _, logits = nnx.merge(graph, weights["network"])(x)
+        hits = (logits.argmax(axis=-1) == labels).astype(jnp.float32)
+        targets = jax.nn.one_hot(labels, logits.shape[-1])
+        targets = optax.smooth_labels(targets, settings.label_smoothing)
+        return optax.softmax_cross_entropy(logits, targets).mean(), hits.mean()
+
+    return loss
+
+
+def _self_supervise(graph: Any, settings: config.Reference) -> Loss:
+    """The loss of :mod:`sid2core.metrics.networks.self_supervised`; labels are not used."""
+
+    def loss(weights: Any, x: Image, labels: Array, key: Array) -> tuple[Scalar, Scalar]:
+        del labels
+        key_shift, key_level, key_noise = jax.random.split(key, 3)
+        levels = self_supervised.random_levels(key_level, 2 * len(x))
+        views = shifted(jnp.concatenate([x, x]), key_shift, settings.max_shift)
+        views = self_supervised.degraded(views, levels, key_noise)
+        features, estimated = nnx.merge(graph, weights["network"])(views)
+        projected = jnp.matmul(features, weights["projection"], precision=jax.lax.Precision.HIGHEST)
+        return self_supervised.loss(levels, estimated, projected)
+
+    return loss
+
+
 def _step(
-    graph: Any,
-    optimiser: optax.GradientTransformation,
-    settings: config.Reference,
-    num_classes: int,
-    rotate: bool,
+    loss: Loss, optimiser: optax.GradientTransformation
 ) -> Callable[[Any, Batch, Array], tuple[Any, Array]]:
     """(state, batch, key) → (state, [loss, accuracy]), a pure function."""
 
-    def loss(weights: Any, x: Image, labels: Array) -> tuple[Array, Array]:
-        _, logits = nnx.merge(graph, weights)(x)
-        hits = (logits.argmax(axis=-1) == labels).astype(jnp.float32)
-        targets = optax.smooth_labels(jax.nn.one_hot(labels, num_classes), settings.label_smoothing)
-        return optax.softmax_cross_entropy(logits, targets).mean(), hits.mean()
-
     def step(state: Any, batch: Batch, key: Array) -> tuple[Any, Array]:
         weights, slots = state
-        x = shifted(pixels.to_unit(batch.examples), key, settings.max_shift)
-        labels = batch.condition.label
-        if rotate:
-            labels = jax.random.randint(jax.random.fold_in(key, 1), (len(x),), 0, num_classes)
-            x = rotated(x, labels, num_classes)
-        (value, accuracy), slope = jax.value_and_grad(loss, has_aux=True)(weights, x, labels)
+        x = pixels.to_unit(batch.examples)
+        (value, accuracy), slope = jax.value_and_grad(loss, has_aux=True)(
+            weights, x, batch.condition.label, key
+        )
         with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
             updates, slots = optimiser.update(slope, slots, weights)
         return (optax.apply_updates(weights, updates), slots), jnp.stack([value, accuracy])
 
     return step
-
-
-def rotated(x: Image, turns: Array, classes: int) -> Image:
-    """Image i rotated by turns[i] / classes of a full circle; classes is 4, or 2 if h ≠ w."""
-    options = [lambda image, k=4 // classes * turn: jnp.rot90(image, k) for turn in range(classes)]
-    return jax.vmap(lambda image, turn: jax.lax.switch(turn, options, image))(x, turns)
 
 
 def shifted(x: Image, key: Array, max_shift: int) -> Image:

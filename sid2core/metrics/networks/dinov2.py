@@ -7,7 +7,7 @@ statistics are of that resize. The network is that of arXiv 2304.07193. Its posi
 resized as the original code does: bicubic, without antialias, by the scale (16 + 0.1) / 37.
 
 The user supplies the weights: Hugging Face's safetensors or Meta's ``.pth``. The names of the
-tensors tell them apart, and both give one digest.
+tensors distinguish them, and both have the same digest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The data set's own feature extractor: a small classifier, trained by the stage ``reference``."""
+"""The data set's own feature extractor, a small network trained by the stage ``reference``."""
 
 from __future__ import annotations
 
@@ -35,20 +35,31 @@ BATCH_SIZE = 256
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the classifier is built from."""
+    """What the network is built from.
+
+    Attributes:
+        shape: of the images, [h, w, c].
+        num_classes: the number of logits.
+        channels: of each stage.
+        feature_size: of the hidden layer.
+        labelled: whether the logits are scores of the data set's classes. Otherwise the network was
+            trained without labels, and only its features are used.
+    """
 
     shape: tuple[int, int, int]
     num_classes: int
     channels: tuple[int, ...]
     feature_size: int
+    labelled: bool = True
 
     def build(self, rngs: nnx.Rngs) -> Classifier:
-        """A classifier with fresh weights."""
+        """A network with fresh weights."""
         return Classifier(
             in_channels=self.shape[-1],
             channels=self.channels,
             feature_size=self.feature_size,
             num_classes=self.num_classes,
+            detail=not self.labelled,
             rngs=rngs,
         )
 
@@ -65,12 +76,13 @@ class Architecture:
 
 @dataclass(frozen=True, eq=False)
 class OwnExtractor:
-    """A trained classifier.
+    """A trained network.
 
-    Features are ``pool`` [n, d], the hidden layer, and ``logits`` [n, k] of the classes.
+    Features are ``pool`` [n, d], the hidden layer, and, if it was trained with labels, ``logits``
+    [n, k] of the classes.
 
     Attributes:
-        architecture: of the classifier.
+        architecture: of the network.
         weights: a tree of float32 arrays.
         batching: the size and the placement of batches.
     """
@@ -86,7 +98,10 @@ class OwnExtractor:
     @property
     def widths(self) -> Mapping[str, int]:
         """The number of features of each kind."""
-        return {POOL: self.architecture.feature_size, LOGITS: self.architecture.num_classes}
+        widths = {POOL: self.architecture.feature_size}
+        if self.architecture.labelled:
+            widths[LOGITS] = self.architecture.num_classes
+        return widths
 
     @functools.cached_property
     def digest(self) -> str:
@@ -104,7 +119,7 @@ class OwnExtractor:
         }
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Check that images have the shape [h, w, c] that the classifier was trained on.
+        """Check that images have the shape [h, w, c] that the network was trained on.
 
         Raises:
             MetricsError: they do not.
@@ -129,12 +144,12 @@ class OwnExtractor:
 
     @functools.cached_property
     def _network(self) -> Any:
-        graph, _ = self.architecture.split()
+        (graph, _), widths = self.architecture.split(), self.widths
 
         @jax.jit
         def network(weights: Any, images: jax.Array) -> dict[str, jax.Array]:
             pool, logits = nnx.merge(graph, weights)(pixels.to_unit(images))
-            return {POOL: pool, LOGITS: logits}
+            return {name: {POOL: pool, LOGITS: logits}[name] for name in widths}
 
         return network
 
@@ -165,7 +180,11 @@ class OwnExtractor:
             value = json.loads(file(CONFIG).read_text(encoding="utf-8"))
             name, shape, channels = value["name"], tuple(value["shape"]), tuple(value["channels"])
             architecture = Architecture(
-                shape, value["num_classes"], channels, value["feature_size"]
+                shape,
+                value["num_classes"],
+                channels,
+                value["feature_size"],
+                value.get("labelled", True),
             )
             tensors = safetensors.numpy.load(file(WEIGHTS).read_bytes())
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

@@ -13,11 +13,8 @@ from jax.sharding import NamedSharding
 
 from sid2core import config
 from sid2core.config.evaluation import EXTRACTORS, OWN
-from sid2core.metrics.networks import inception
-from sid2core.metrics.networks.batching import Batching
-from sid2core.metrics.networks.inception import BATCH_SIZE
+from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks.own import OwnExtractor
-from sid2core.metrics.networks.pretrained import WEIGHTS
 from sid2core.metrics.networks.protocol import ExtractorKind, FeatureExtractor, Files
 from sid2core.pipeline.artifact import Artifact, Draft
 
@@ -54,11 +51,9 @@ def load(
     """All extractors of the reference artifact, the data set's own first, and the primary's name.
 
     Raises:
-        MetricsError: the files of one are damaged.
+        MetricsError: the files of one are damaged, or an earlier version wrote them.
     """
-    if "extractors" not in reference.facts:
-        return _of_earlier_layout(reference, sharding)
-    names = reference.facts["extractors"]
+    names = _listed(reference)
     extractors: list[FeatureExtractor] = [OwnExtractor.load(_files(reference, OWN), sharding)]
     for name in names:
         if name != OWN:
@@ -68,24 +63,19 @@ def load(
 
 def own(reference: Artifact) -> OwnExtractor:
     """The data set's own extractor, of the reference artifact."""
-    earlier = "extractors" not in reference.facts
-    return OwnExtractor.load(reference.path if earlier else _files(reference, OWN))
+    _listed(reference)
+    return OwnExtractor.load(_files(reference, OWN))
 
 
-def _of_earlier_layout(
-    reference: Artifact, sharding: NamedSharding | None
-) -> tuple[list[FeatureExtractor], str]:
-    """Artifacts that list ``gauges``: the last one is primary, the mode is in the manifest."""
-    names = reference.facts["gauges"]
-    extractors: list[FeatureExtractor] = [OwnExtractor.load(reference.path, sharding)]
-    for name in names[1:]:
-        file = _files(reference, name)
-        if name == inception.NAME:
-            mode, batching = reference.facts["inception_mode"], Batching(BATCH_SIZE, sharding)
-            extractors.append(inception.load(file(WEIGHTS), False, mode=mode, batching=batching))
-        else:
-            extractors.append(_kind(name).load(file, sharding))
-    return extractors, names[-1]
+def _listed(reference: Artifact) -> list[str]:
+    """The names of the extractors in the artifact."""
+    if "extractors" not in reference.facts:
+        msg = (
+            f"{reference.folder} was made by an earlier version of this project; make it again: "
+            "dvc repro --force --single-item reference"
+        )
+        raise MetricsError(msg)
+    return list(reference.facts["extractors"])
 
 
 def _places(draft: Draft, name: str) -> Files:

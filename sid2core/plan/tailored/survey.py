@@ -51,7 +51,7 @@ class Survey:
     eval: int | None
     """Those of a separate eval split, if there is one."""
     problems: int
-    """Files that cannot be used, as far as their names tell."""
+    """Files that cannot be used, as far as their names show."""
     class_names: tuple[str, ...]
     smallest_class: int
     side: int

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import extractor as extractor_benchmark
 from sid2core import config
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks import classifier_training
-from sid2core.metrics.networks.classifier_training import rotated, shifted
-from sid2core.metrics.networks.protocol import LOGITS
+from sid2core.metrics.networks.classifier_training import shifted
+from sid2core.metrics.networks.protocol import LOGITS, POOL
 from tests.data import stored
 
 SETTINGS = config.Reference(
@@ -48,24 +49,27 @@ def test_training_learns_and_repeats_to_the_byte():
     assert other.digest != extractor.digest
 
 
-@pytest.mark.parametrize("shape", [(6, 6, 2), (4, 6, 2)])
-def test_data_of_one_class_train_on_rotations(shape):
-    """Images that are brighter at the top: a rotation can be seen."""
-    ramp = np.linspace(0, 160, shape[0]).reshape(-1, 1, 1)
-    noise = np.random.default_rng(0).integers(0, 60, (96, *shape))
-    dataset = stored.dataset((noise + ramp).astype(np.uint8), np.zeros(96, np.int32), ("images",))
-    extractor, curve = classifier_training.train(dataset, SETTINGS, seed=0)
-    assert extractor.widths[LOGITS] == (4 if shape[0] == shape[1] else 2)
-    assert curve[-1].accuracy > (1 + 1 / extractor.widths[LOGITS]) / 2
+@pytest.mark.parametrize(
+    ("count", "classes", "labelled"), [(96, 1, False), (30, 3, True), (29, 3, False)]
+)
+def test_labels_are_used_where_each_class_has_enough_images(count, classes, labelled):
+    images, labels = np.zeros((count, 4, 6, 2), np.uint8), np.arange(count) % classes
+    dataset = stored.dataset(images, labels, map(str, range(classes)))
+    assert classifier_training.has_labels(dataset) == labelled
 
 
-def test_rotations_are_those_of_numpy():
-    x = np.random.default_rng(0).normal(size=(8, 5, 5, 2)).astype(np.float32)
-    found = np.asarray(rotated(jnp.asarray(x), jnp.arange(8) % 4, 4))
-    for index, image in enumerate(x):
-        np.testing.assert_array_equal(found[index], np.rot90(image, index % 4))
-    halves = np.asarray(rotated(jnp.asarray(x[:, :3]), jnp.arange(8) % 2, 2))
-    np.testing.assert_array_equal(halves[1], np.rot90(x[1, :3], 2))
+def test_training_without_labels_orders_images():
+    """The benchmark's requirements, of a tiny extractor of digits."""
+    update = {"feature_size": 16, "steps": 100, "batch_size": 64}
+    settings = SETTINGS.model_copy(update=update)
+    images, _ = extractor_benchmark.digits(0)
+    train, held_out = images[:600], images[600:1000]
+    dataset = stored.dataset(train, np.zeros(len(train), np.int32), ("digits",))
+    extractor, curve = classifier_training.train(dataset, settings, seed=0)
+    assert set(extractor.widths) == {POOL}
+    assert curve[-1].loss < curve[0].loss
+    distances = extractor_benchmark.distances(extractor, train, held_out, seed=0)
+    assert extractor_benchmark.failures(distances) == []
 
 
 def test_a_diverging_run_stops_with_its_cure():
