@@ -7,6 +7,7 @@ and the one before is used.
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -17,10 +18,11 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
-from sid2core import checksums, config
+from sid2core import atomic, checksums, config
 from sid2core.training import cluster
 
-_UNFINISHED = "*.orbax-checkpoint-tmp*"
+_UNFINISHED = ".orbax-checkpoint-tmp"
+_STATE, _SAVED_LOG = "default", "log.json"
 _log = logging.getLogger(__name__)
 
 
@@ -42,6 +44,7 @@ class Checkpoints:
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
         self._folder = folder.absolute()
+        self._logs: dict[int, Mapping[str, Any]] = {}
         if cluster.first():
             self._remove_damaged()
         if jax.process_count() > 1:
@@ -61,13 +64,13 @@ class Checkpoints:
 
     def whole(self, step: int) -> bool:
         """Whether the checkpoint of ``step`` matches its checksums."""
-        return checksums.whole(self._folder / str(step))
+        return _whole(self._folder / str(step))
 
     def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
         """The state saved at ``step``, shaped and typed as ``like``, and the log saved with it."""
         abstract = jax.tree.map(ocp.tree.to_shape_dtype_struct, like)
         state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-        return state, self._manager.metadata(step).custom_metadata
+        return state, checksums.read_json(self._folder / str(step) / _SAVED_LOG)
 
     def save(self, step: int, state: Any, log: Mapping[str, Any]) -> None:
         """Write ``state`` and the log, as JSON values.
@@ -75,7 +78,8 @@ class Checkpoints:
         Returns once the values are copied; they are written in the background. What went wrong
         with an earlier write is raised here.
         """
-        self._manager.save(step, args=ocp.args.StandardSave(state), custom_metadata=dict(log))
+        self._logs[step] = log
+        self._manager.save(step, args=ocp.args.StandardSave(state))
 
     def close(self) -> None:
         """Wait for writes under way."""
@@ -84,14 +88,23 @@ class Checkpoints:
     def _seal(self) -> None:
         """Seal the checkpoint that is complete but for its name; Orbax writes one at a time."""
         if cluster.first():
-            for folder in self._folder.glob(_UNFINISHED):
-                checksums.seal(folder)
+            for step in [*self._logs]:
+                for folder in self._folder.glob(f"{step}{_UNFINISHED}*"):
+                    text = json.dumps(self._logs.pop(step))  # with NaN: no update counted
+                    atomic.write_text(folder / _SAVED_LOG, text)
+                    checksums.seal(folder / _SAVED_LOG)
+                    checksums.seal(folder / _STATE)
 
     def _remove_damaged(self) -> None:
         """Remove checkpoints from the newest on, until one is whole; Orbax would refuse to save."""
         folders = [path for path in self._folder.glob("*") if path.name.isdigit()]
         for path in sorted(folders, key=lambda path: int(path.name), reverse=True):
-            if checksums.whole(path):
+            if _whole(path):
                 return
             _log.warning("the checkpoint of step %s is removed; the one before is used", path.name)
             shutil.rmtree(path)
+
+
+def _whole(checkpoint: Path) -> bool:
+    """Orbax writes the files beside these two after they are sealed; a restart needs none."""
+    return checksums.whole(checkpoint / _SAVED_LOG) and checksums.whole(checkpoint / _STATE)

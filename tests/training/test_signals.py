@@ -62,16 +62,21 @@ def test_the_second_ends_the_process_at_once_whatever_it_computes(second):
 def test_a_closed_terminal_is_a_request_and_what_is_printed_later_is_no_error(tmp_path):
     done = tmp_path / "done"
     prints = "print('lost', flush=True); sys.stderr.write('lost')"
-    program = WAITS.format(
-        body=f"{LOOPS}\n    {prints}; open({str(done)!r}, 'w').write(request.by)"
-    )
-    child, terminal = pty.fork()
-    if child == 0:
-        environment = os.environ | {"PYTHONPATH": str(tiny.ROOT)}
-        os.execve(sys.executable, [sys.executable, "-c", program], environment)
-    assert os.read(terminal, 5) == b"ready"
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    body = f"{LOOPS}\n    {prints}; open({str(done)!r}, 'w').write(request.by)"
+    controls = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    terminal, inside = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", controls + WAITS.format(body=body)],
+        env=os.environ | {"PYTHONPATH": str(tiny.ROOT)},
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        start_new_session=True,
+    ) as process:
+        os.close(inside)
+        assert os.read(terminal, 5) == b"ready"
+        os.close(terminal)
+        assert process.wait(timeout=30) == 0
     assert done.read_text() == "SIGHUP"
 
 
