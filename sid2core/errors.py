@@ -1,4 +1,11 @@
-"""The one ancestor of every error that a user can cure."""
+"""The one ancestor of every error that a user can cure, and how names are written in messages."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+_NAMES, _LENGTH = 5, 80
 
 
 class Sid2Error(Exception):
@@ -7,3 +14,30 @@ class Sid2Error(Exception):
     A stage that ends with one prints the message alone. Any other exception is a defect of the
     program and keeps its traceback.
     """
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters, line ends and undecodable bytes as escape sequences.
+
+    Names of files and classes come from outside: printed as they are, they could move the cursor
+    or look like another line.
+    """
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
+    )
+
+
+def message(error: Exception) -> str:
+    """The text of an error for a terminal: line ends stay, other control characters are escaped."""
+    return "\n".join(printable(line) for line in str(error).split("\n"))
+
+
+def few(names: Iterable[object], limit: int = _NAMES) -> str:
+    """The first names of a list for a message, printable and cut, with "…" if there are more."""
+    first = list(itertools.islice(names, limit + 1))
+    shown = [printable(_cut(str(name))) for name in first[:limit]]
+    return ", ".join([*shown, *(["…"] if len(first) > limit else [])])
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _LENGTH else f"{name[: _LENGTH - 1]}…"

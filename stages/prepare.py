@@ -20,10 +20,11 @@ _log = logging.getLogger(__name__)
 
 
 def main(params: config.Params) -> None:
-    """Write ``artifacts/prepare``, its metrics and what a person looks at."""
+    """Write ``artifacts/prepare``, its metrics, tables and the contact sheet."""
     data, runtime = params.data, params.runtime
     pool = Workers(runtime.workers, runtime.dask_address)
     parts = listing.parts(data, params.seed)
+    _log.info("entries by class\n%s", overview.table(parts))
     job = context.begin("prepare", params)
     stamps = [part.source.stamp() for part in parts]
     with workdir.claim("prepare", {**job.made_by, "stamps": stamps}) as folder:
@@ -36,7 +37,7 @@ def main(params: config.Params) -> None:
             draft.facts |= overview.facts(parts)
             overview.write(REPORTS, parts, draft.folder)
     if rejects:
-        _log.warning("%d set aside: %s", len(rejects), listing.told(rejects))
+        _log.warning("%d set aside: %s", len(rejects), listing.summary(rejects))
 
 
 if __name__ == "__main__":

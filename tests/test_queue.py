@@ -1,11 +1,7 @@
 """Queued experiments, as DVC runs them: `python -m pytest -m slow tests/test_queue.py`."""
 
 import json
-import os
 import platform
-import shutil
-import subprocess
-import sys
 import time
 from itertools import combinations
 from pathlib import Path
@@ -14,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from sid2core.cli import main
-from tests import tiny
+from tests import dvc_project
 
 RATES = (0.001, 0.002, 0.004)
 DEADLINE_S = 3600
@@ -23,41 +19,14 @@ DEADLINE_S = 3600
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """A copy of the project with a committed, tiny baseline; runs commands in it."""
-    project = tmp_path / "project"
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    files = subprocess.run(listed, cwd=tiny.ROOT, capture_output=True, text=True, check=True)
-    for name in files.stdout.strip("\0").split("\0"):
-        if (tiny.ROOT / name).is_file():
-            (project / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(tiny.ROOT / name, project / name)
-    environment = tiny.environment(
-        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        PYTHONPATH="",
-        SID2_GPUS="0,1",
-        DVC_SITE_CACHE_DIR=str(tmp_path / "site"),
-        GIT_CONFIG_GLOBAL=str(tmp_path / "gitconfig"),
-    )
-    environment.pop("CUDA_VISIBLE_DEVICES", None)
-    (tmp_path / "gitconfig").write_text(
-        "[user]\nname = test\nemail = test@localhost\n[init]\ndefaultBranch = main\n"
-    )
-
-    def command(line):
-        done = subprocess.run(
-            line.split(), cwd=project, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    monkeypatch.chdir(project)
+    project = dvc_project.copy(tmp_path / "project", SID2_GPUS="0,1")
+    monkeypatch.chdir(project.folder)
     assert main.main(["preset", "tiny"]) == 0
-    command("git init")
-    command("git add --all")
-    command("git commit --quiet --message=tiny")
+    project.commit()
     # What all experiments share is made before: making it at once, all but one would be refused.
-    command("dvc repro prepare")
-    yield command
-    command("dvc queue stop --kill")
+    project.run("dvc repro prepare")
+    yield project.run
+    project.run("dvc queue stop --kill")
 
 
 def wait(run):

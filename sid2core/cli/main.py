@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sid2core import console
 from sid2core.cli import fd, plan, preset, samples
-from sid2core.errors import Sid2Error
+from sid2core.errors import Sid2Error, message
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Sid2Error as error:
-        lines = (line.strip() for line in str(error).splitlines())
+        lines = (line.strip() for line in message(error).split("\n"))
         print("sid2:", "; ".join(lines).replace(":; ", ": "), file=sys.stderr)
         return 1
     return 0

@@ -7,17 +7,19 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from sid2core.config.registry import Choice, Registry
-from sid2core.config.section import NonNegative, OpenFraction, Plain, Positive, Section
+from sid2core.config.section import FilePath, NonNegative, OpenFraction, Plain, Positive, Section
 
 Shape = tuple[int, ...]
 """[h, w, c] of an image, or [f, h, w, c] of a clip."""
+COLUMNS = ("label_column", "image_column")
+"""Keys that name fields of files."""
 
 
 class Digits(Plain):
     """The digits that come with scikit-learn."""
 
     size: ClassVar[Shape] = (8, 8, 1)
-    refuses: ClassVar[tuple[str, ...]] = ("image_size", "channels")
+    refuses: ClassVar[tuple[str, ...]] = ("image_size", "channels", *COLUMNS, "unlabelled")
 
     def shape(self, data: Data) -> Shape | None:
         """The shape of one example."""
@@ -28,7 +30,7 @@ class Shapes(Section):
     """Drawn shapes in colour, as many as ``count``."""
 
     needs: ClassVar[tuple[str, ...]] = ("image_size",)
-    refuses: ClassVar[tuple[str, ...]] = ("channels",)
+    refuses: ClassVar[tuple[str, ...]] = ("channels", *COLUMNS, "unlabelled")
 
     count: Positive
 
@@ -45,8 +47,8 @@ class Files(Section):
 
     needs: ClassVar[tuple[str, ...]] = ("image_size", "channels")
 
-    path: str
-    eval_path: str | None
+    path: FilePath
+    eval_path: FilePath | None
 
     def shape(self, data: Data) -> Shape | None:
         """The shape of one example."""
@@ -57,6 +59,8 @@ class Files(Section):
 
 class Frames(Files):
     """Clips of ``frames`` frames, every ``frame_stride``-th of those in a folder."""
+
+    refuses: ClassVar[tuple[str, ...]] = COLUMNS
 
     frames: Positive
     frame_stride: Positive
@@ -70,13 +74,13 @@ class Frames(Files):
 class Named(Files):
     """Files, and a text file that names the classes in label order, one per line."""
 
-    class_names: str | None
+    class_names: FilePath | None
 
 
 class Labelled(Named):
     """The same, and a CSV file of name,class for images that are in no class folder."""
 
-    labels: str | None
+    labels: FilePath | None
 
 
 SOURCES = Registry("data.source")
@@ -96,8 +100,8 @@ class Source(Choice):
     Targets take ``data``, the whole section, and ``part``: ``path`` for the train split (or both),
     ``eval_path`` for the eval split of a source whose settings have that key and give it.
 
-    A kind's settings may say which of ``image_size`` and ``channels`` it ``needs`` or ``refuses``,
-    and the ``shape`` of an example as far as the parameters determine it.
+    A kind's settings may say which keys of ``data`` it ``needs`` or ``refuses``, and the ``shape``
+    of an example as far as the parameters determine it.
     """
 
     registry: ClassVar[Registry] = SOURCES
@@ -107,6 +111,9 @@ class Data(Section):
     """What ``prepare`` reads, to which shape, and how it splits and shards it."""
 
     source: Source
+    label_column: Annotated[str, Field(min_length=1)] | None
+    image_column: Annotated[str, Field(min_length=1)] | None
+    unlabelled: bool
     image_size: Positive | Annotated[list[Positive], Field(min_length=2, max_length=2)] | None
     channels: Literal[1, 3] | None
     crop: Literal["adm", "centre", "squash"]
@@ -137,12 +144,13 @@ class Data(Section):
     @model_validator(mode="after")
     def _fitting(self) -> Data:
         name, settings = self.source.name, self.source.settings
-        for key in ("image_size", "channels"):
-            given = getattr(self, key) is not None
+        for key in ("image_size", "channels", *COLUMNS, "unlabelled"):
+            given = getattr(self, key) not in (None, False)
             if not given and key in getattr(settings, "needs", ()):
                 raise ValueError(f"source {name} needs {key}, found null")
             if given and key in getattr(settings, "refuses", ()):
-                raise ValueError(f"source {name} has its own {key}; set {key} to null")
+                neutral = "false" if key == "unlabelled" else "null"
+                raise ValueError(f"source {name} does not take {key}; set {key} to {neutral}")
         return self
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_serializer, model_validator
 
 from sid2core.config.registry import Kinds, Registry
-from sid2core.config.section import Positive, Section
+from sid2core.config.section import FilePath, Positive, Section
 
 OWN = "classifier"
 """The name of the data set's own extractor, which the stage ``reference`` trains."""
@@ -20,7 +20,7 @@ OWN = "classifier"
 class Weights(Section):
     """An extractor that is used if the user has its weight file."""
 
-    weights: str | None
+    weights: FilePath | None
 
     @property
     def active(self) -> bool:

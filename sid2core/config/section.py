@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sid2core.errors import Sid2Error
 
@@ -18,6 +19,8 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # JAX keeps 32 bits of it
 OpenFraction = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+FilePath = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path or an address; ``~`` is the home folder."""
 Bits = Annotated[int, Field(ge=1, le=8)]  # a pixel has 8
 
 

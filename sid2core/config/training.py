@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from sid2core.config.section import (
+    FilePath,
     Fraction,
     NonNegative,
     NonNegativeFloat,
@@ -95,7 +96,7 @@ class Train(Section):
     ema_decay: Fraction
     emas: Annotated[list[Ema], Field(min_length=1)] | None
     optimiser: Optimiser
-    init_from: Annotated[str, Field(min_length=1)] | None
+    init_from: Annotated[FilePath, Field(min_length=1)] | None
     freeze: list[Annotated[str, Field(min_length=1)]] | None
 
     @model_validator(mode="after")

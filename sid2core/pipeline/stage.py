@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sid2core import config, console
-from sid2core.errors import Sid2Error
+from sid2core.errors import Sid2Error, message
 from sid2core.pipeline import workdir
 
 
@@ -29,7 +29,7 @@ def run(name: str, main: Callable[[Any], None], read: Callable[[], Any] = config
         workdir.prune()
         main(read())
     except Sid2Error as error:
-        sys.exit(f"{name}: {error}")
+        sys.exit(f"{name}: {message(error)}")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -80,6 +80,32 @@ ILL_TYPED = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "neutral"),
+    [
+        ("label_column", "label", "null"),
+        ("image_column", "image", "null"),
+        ("unlabelled", True, "false"),
+    ],
+)
+def test_built_in_data_take_no_columns(key, value, neutral):
+    (line,) = refusal(with_value(f"data.{key}", value))
+    assert f"source digits does not take {key}; set {key} to {neutral}" in line
+
+
+def test_home_folders_in_paths_are_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    data = tiny.source("folder", path="~/pets", labels="~/a.csv", image_size=4, channels=3)
+    weights = {"extractors": {"inception": {"weights": "~/w.npz"}}}
+    params = tiny.params(data=data, train={"init_from": "~/model"}, eval=weights)
+    settings = params.data.source.settings
+    assert (settings.path, settings.labels) == ("/home/me/pets", "/home/me/a.csv")
+    assert params.train.init_from == "/home/me/model"
+    assert params.eval.extractors.chosen["inception"].weights == "/home/me/w.npz"
+    address = tiny.params(data=tiny.source("folder", path="s3://b/~x", image_size=4, channels=3))
+    assert address.data.source.settings.path == "s3://b/~x"
+
+
 @pytest.mark.parametrize(("path", "value", "expected"), ILL_TYPED)
 def test_an_ill_typed_value_is_refused_with_its_key_and_type(path, value, expected):
     (line,) = refusal(with_value(path, value))

@@ -50,7 +50,8 @@ def test_parity_through_a_weights_file(tmp_path, changes):
         z, logsnr, condition = inputs
         expected = apply(params, z, logsnr, condition._replace(text=tokens))
     twin = twin_of(config, load_file(tmp_path / network.WEIGHTS))
-    close(run(twin, *inputs, **text), np.asarray(expected))
+    # GroupNorm's variance, E[x²] − E[x]², loses digits to cancellation: up to 7e-5 of the largest.
+    close(run(twin, *inputs, **text), np.asarray(expected), 1e-4)
 
 
 @pytest.mark.parametrize("fault", ["missing", "left over", "shape"])

@@ -1,8 +1,11 @@
 import csv
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sid2core import config
@@ -214,3 +217,39 @@ def test_progress_is_told(tmp_path, capsys):
     path = pictures.folder(tmp_path / "images", {"cat": 4, "dog": 4})
     prepare.main(files("folder", path, train_fraction=0.5))
     assert "prepare: 100%" in capsys.readouterr().err
+
+
+def test_the_table_of_classes_is_always_printed(tmp_path, caplog):
+    path = pictures.folder(tmp_path / "images", {"9": 4, "10": 4})
+    with caplog.at_level(logging.INFO):
+        prepare.main(files("folder", path, train_fraction=0.5))
+    (table,) = (text for text in caplog.messages if text.startswith("entries by class"))
+    rows = [line.split() for line in table.splitlines()[2:4]]
+    assert [row[:2] for row in rows] == [["0", "9"], ["1", "10"]]
+    facts = artifact.load("prepare").facts
+    assert facts["class_names"] == ["9", "10"]
+    counts = [facts["splits"][split]["per_class"] for split in ("train", "eval")]
+    assert [[int(row[2]) for row in rows], [int(row[3]) for row in rows]] == counts
+
+
+def test_a_filtered_set_of_hugging_face_keeps_the_classes_that_it_uses(tmp_path):
+    rows = {"image": [packs.png(row) for row in range(40)], "label": [1, 3] * 20}
+    names = {"info": {"features": {"label": {"names": ["a", "b", "c", "d"]}}}}
+    made = pa.table(rows).replace_schema_metadata({"huggingface": json.dumps(names)})
+    pq.write_table(made, tmp_path / "a.parquet")
+    prepare.main(files("parquet", tmp_path / "a.parquet", train_fraction=0.5))
+    dataset = Dataset.open(artifact.load("prepare"), "train")
+    assert dataset.class_names == ("b", "d")
+    for key, label in zip(dataset.keys, dataset.labels, strict=True):
+        assert label == int(key[-7:]) % 2
+
+
+def test_names_with_line_ends_and_escapes_stay_on_one_line(tmp_path, caplog):
+    path = pictures.folder(tmp_path / "images", {"cat\n\x1b[31m": 4, "dog": 4})
+    (path / "dog/a\nb.png").write_bytes(b"")
+    with caplog.at_level(logging.INFO):
+        prepare.main(files("folder", path, train_fraction=0.5))
+    assert "\x1b" not in caplog.text
+    assert r"cat\n\x1b[31m" in caplog.text
+    ((_, key, _),) = rejects()
+    assert key == r"dog/a\nb.png"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -47,6 +48,10 @@ def test_unconditional_data_pass_all_stages(tmp_path, monkeypatch):
 
     page = (tmp_path / "reports" / "index.html").read_text(encoding="utf-8")
     assert "there is no guidance to search" in page
+    assert "class agreement" not in page.lower()
+    assert "network that learnt from its train split without labels" in page
+    (metric,) = json.loads(Path("reports/reference/metrics.json").read_text())
+    assert metric.startswith("fd_train_"), "no accuracy"
 
     made = artifact.load("evaluate")
     assert np.load(made.path("grids.npz"))["base"].shape == (1, 3, 8, 8, 1)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sid2core.data.sources.protocol import Record
+from sid2core.errors import printable
 
 BRIGHTNESS_BINS = 32
 """Of equal width over 0 to 256."""
@@ -23,7 +24,7 @@ _LEVELS = np.arange(256, dtype=np.int64)
 
 
 class Reject(NamedTuple):
-    """An image that was set aside; bytes of names that are no text are escaped."""
+    """An image that was set aside; names are printable."""
 
     split: str
     key: str
@@ -31,8 +32,8 @@ class Reject(NamedTuple):
 
     @classmethod
     def of(cls, split: str, key: str, reason: str) -> Reject:
-        """With anything that is no text escaped."""
-        return cls(split, _escaped(key), _escaped(reason))
+        """With control characters and undecodable bytes escaped."""
+        return cls(split, printable(key), printable(reason))
 
 
 @dataclass
@@ -106,7 +107,3 @@ def _histogram(image: NDArray[np.uint8]) -> NDArray[np.int64]:
     rows = image.reshape(-1, width, channels)
     picture = Image.fromarray(rows[..., 0] if channels == 1 else rows)
     return np.array(picture.histogram(), np.int64).reshape(channels, 256)
-
-
-def _escaped(text: str) -> str:
-    return text.encode(errors="backslashreplace").decode()

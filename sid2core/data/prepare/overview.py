@@ -1,4 +1,4 @@
-"""What ``prepare`` found, for readers: the manifest's facts, tables, a sheet of images."""
+"""What ``prepare`` found, for readers: metadata of the manifest, tables, a sheet of images."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from sid2core.data.load.reading import Shards
 from sid2core.data.load.shards import Layout
 from sid2core.data.prepare.counts import BRIGHTNESS_BINS
 from sid2core.data.prepare.listing import Part
+from sid2core.data.sources import protocol
+from sid2core.errors import few, printable
 
 _REASONS = 50
 """At most so many reasons have a row of their own."""
@@ -27,6 +29,8 @@ _HEAD_BYTES, _HEAD_RECORDS = 64 * 2**20, 1024
 _CELL = (32, 96)
 """Sides of the sheet's images: small ones are enlarged to the first, large ones reduced."""
 _GAP = 2
+_CLASSES, _NAME_SHOWN, _FIELDS = 40, 40, 12
+"""Classes and fields that are printed at most, and characters of a name."""
 _NAME_WIDTH, _NAME_LENGTH = 96, 15
 
 
@@ -38,7 +42,7 @@ def facts(parts: Sequence[Part]) -> dict[str, Any]:
     source = parts[0].source
     found = {
         "shape": list(source.shape),
-        "class_names": list(source.class_names),
+        "class_names": list(parts[0].class_names),
         "captioned": source.captioned,
         "decoding": dict(source.facts),
     }
@@ -70,12 +74,36 @@ def write(folder: Path, parts: Sequence[Part], shards: Path) -> None:
         atomic.write_text(folder / f"{name}.csv", text.getvalue())
     train = next(part for part in parts if part.split == "train")
     images, labels = _head(shards / train.shards[0], train.layout)
-    sheet = contact_sheet(images, labels, train.source.class_names)
+    sheet = contact_sheet(images, labels, [printable(name) for name in train.class_names])
     sheet.save(folder / "contact_sheet.png")
 
 
+def table(parts: Sequence[Part]) -> str:
+    """The classes and the entries of each split, and the fields that labels come from.
+
+    Entries are those listed: some may turn out to be damaged when they are decoded.
+    """
+    names = [printable(name) for name in parts[0].class_names]
+    names = [name if len(name) <= _NAME_SHOWN else f"{name[: _NAME_SHOWN - 1]}…" for name in names]
+    counts = [Counter(entry.label for entry in part.entries) for part in parts]
+    width = max(map(len, ["class name", *names[:_CLASSES]]))
+    splits = "".join(f"{part.split:>9}" for part in parts)
+    lines = [f"label  {'class name':{width}}{splits}"]
+    for label, name in enumerate(names[:_CLASSES]):
+        numbers = "".join(f"{count[label]:9}" for count in counts)
+        lines.append(f"{label:5}  {name:{width}}{numbers}")
+    if len(names) > _CLASSES:
+        more = f"… {len(names) - _CLASSES} more classes, all in reports/prepare/classes.csv"
+        lines.append(more)
+    found = protocol.fields_of(parts[0].source)
+    if found.label is not None:
+        lines.append(f"labels: {printable(found.label)}")
+    lines.append(f"ignored fields: {few(found.ignored, _FIELDS) or 'none'}")
+    return "\n".join(lines)
+
+
 def _classes(part: Part) -> int:
-    return len(part.source.class_names)
+    return len(part.class_names)
 
 
 def _tables(parts: Sequence[Part]) -> Mapping[str, list[tuple]]:

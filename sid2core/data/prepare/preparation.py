@@ -180,7 +180,7 @@ class _Limit:
         write_rejects(self.table, rejects)
         msg = (
             f"{len(rejects)} of {self.total} images had to be set aside, more than the share that "
-            f"data.max_reject_fraction {self.fraction:g} allows: {listing.told(rejects)}; all of "
-            f"them so far are in {self.table}: repair or remove them, or raise the limit"
+            f"data.max_reject_fraction {self.fraction:g} allows: {listing.summary(rejects)}; all "
+            f"of them so far are in {self.table}: repair or remove them, or raise the limit"
         )
         raise DataError(msg)

@@ -1,4 +1,4 @@
-"""Which entries train and which judge, and in which order they are written: by hashes of keys.
+"""Which entries are of which split, and in which order they are written: by hashes of keys.
 
 Each entry's rank is a hash of (seed, purpose, key), so neither the order of the source nor the
 library versions matter.
@@ -28,9 +28,9 @@ def split(
     """Entries of ``train`` and ``eval``, as listed; u(key) = sha256("seed/split/key") in [0, 1).
 
     A ``fixed`` source is split by exact counts: of the n entries of each class, in the order of u,
-    the first floor(train_fraction n + 1/2) train and the rest judge. Of any other source an entry
-    trains where u < train_fraction, so that adding entries moves none; but the one of least u in
-    its class trains always.
+    the first floor(train_fraction n + 1/2) train and the rest are for evaluation. Of any other
+    source an entry trains where u < train_fraction, so that adding entries moves none; but the one
+    of least u in its class trains always.
 
     Raises:
         DataError: an exact count would leave a class without an entry in one of the splits.
@@ -53,7 +53,7 @@ def split(
 
 
 def mixed(entries: Iterable[Entry], seed: int, *, grouped: bool) -> list[Entry]:
-    """Entries in the order of sha256("seed/order/key"): a shuffle that hangs on keys alone.
+    """Entries in the order of sha256("seed/order/key"): a shuffle that depends on keys alone.
 
     Of a ``grouped`` source whole groups are shuffled so, then the entries of every few groups
     that have come to follow one another: each group is read but once.

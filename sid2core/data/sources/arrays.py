@@ -12,9 +12,11 @@ from sid2core import config
 from sid2core.config.data import Labelled
 from sid2core.data.decode.decoding import Decoded, Recipe
 from sid2core.data.errors import DataError
-from sid2core.data.sources import classes
+from sid2core.data.sources import classes, fields
+from sid2core.data.sources.fields import Asked, Fields
 from sid2core.data.sources.protocol import Content, Entry, beside, key_of
 from sid2core.data.storage import npy, paths
+from sid2core.errors import few
 
 _IMAGES = ("images", "arr_0")
 _LABELS = ("labels", "arr_1")
@@ -26,8 +28,8 @@ class Arrays(Decoded):
     """Images [n, h, w] or [n, h, w, c] of bytes; the key is the row's number.
 
     ``path`` is an ``.npz`` with ``images`` and ``labels`` (or ADM's ``arr_0`` and ``arr_1``), or an
-    ``.npy`` of images. Labels that an ``.npz`` lacks are the ``.npy`` of ``label_file``; without
-    any, the images are one class.
+    ``.npy`` of images. Labels that an ``.npz`` lacks are the ``.npy`` of ``label_file``, or
+    the only other array that is named like labels; without any, the images are one class.
     """
 
     path: str
@@ -35,6 +37,7 @@ class Arrays(Decoded):
     parameter: str
     label_file: str | None = None
     class_file: str | None = None
+    asked: Asked = Asked()
     captioned: bool = False
     fixed: bool = False
     grouped: bool = False
@@ -43,7 +46,8 @@ class Arrays(Decoded):
     def of(cls, settings: Labelled, *, data: config.Data, part: str) -> Arrays:
         """The source ``arrays``: the file at the parameter ``part``."""
         key, path = key_of(data.source.name, part), paths.plain(getattr(settings, part))
-        return cls(path, Recipe.of(data), key, settings.labels, settings.class_names)
+        names, asked = settings.class_names, Asked.by(data)
+        return cls(path, Recipe.of(data), key, settings.labels, names, asked)
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -51,6 +55,14 @@ class Arrays(Decoded):
         if self.class_file is not None:
             return classes.read_names(self.class_file, beside(self.parameter, "class_names"))
         return classes.ordered(self._labels() or ())
+
+    @property
+    def fields(self) -> Fields:
+        """The arrays in an ``.npz``."""
+        label = self._label_array
+        used = {self._image_array, label}
+        ignored = tuple(name for name in npy.names(self.path) if name not in used)
+        return Fields(label or (None if self.asked.unlabelled else self.label_file), ignored)
 
     def index(self) -> list[Entry]:
         """Every row, in order."""
@@ -73,7 +85,7 @@ class Arrays(Decoded):
         """One row's picture, cropped and resized as files are."""
         stored = self._images
         if not os.path.exists(stored.path):  # a temporary copy, and this is another machine
-            stored = npy.located(self.path, _IMAGES) or stored
+            stored = npy.located(self.path, (self._image_array or "",)) or stored
         return self.recipe.of_array(np.array(npy.mapped(stored)[entry.place]))
 
     @property
@@ -92,23 +104,46 @@ class Arrays(Decoded):
         if not self.path.endswith((".npz", ".npy")):
             msg = f"{self._where} is no .npz or .npy file: save the arrays by np.savez"
             raise DataError(msg)
-        found = npy.located(self.path, _IMAGES)
-        if found is None:
-            msg = f"{self._where} has no array {' or '.join(_IMAGES)}: name the images so"
-            raise DataError(msg)
+        name = self._image_array
+        found = npy.located(self.path, (name,) if name else ())
+        if found is None or (name is None and self.path.endswith(".npz")):
+            msg = f"{self._where} has no array {' or '.join(_IMAGES)}; found "
+            msg += few(npy.names(self.path)) or "none"
+            raise DataError(f"{msg}: set {fields.IMAGE_KEY} to that of the images")
         _check(found, self._where)
         return found
 
+    @property
+    def _image_array(self) -> str | None:
+        """The name of the images in an ``.npz``, if there are any."""
+        names = npy.names(self.path)
+        if names and self.asked.image is not None:
+            fields.require(self.asked.image, names, self._where, fields.IMAGE_KEY)
+            return self.asked.image
+        return next((name for name in _IMAGES if name in names), None)
+
+    @property
+    def _label_array(self) -> str | None:
+        """The name of the labels in an ``.npz``, if there are any."""
+        names = npy.names(self.path)
+        candidates = [name for name in names if name in _LABELS or fields.is_label_like(name)]
+        if self.label_file is not None and self.asked.label is None:
+            candidates = [name for name in candidates if name in _LABELS]
+        first = next((name for name in _LABELS if name in candidates), "")
+        return fields.label(self.asked, candidates, names, self._where, first)
+
     def _labels(self) -> list[classes.Raw] | None:
-        """What is told of each row's class, or None where nothing is.
+        """The label of each row as it is, or None if there are none.
 
         Raises:
             DataError: the labels are not one number or name for each image.
         """
         count = self._images.shape[0]
         where, found = f"labels of {self._where}", None
-        if self.path.endswith(".npz"):
-            found = npy.located(self.path, _LABELS)
+        if self.asked.unlabelled:
+            return None
+        if (name := self._label_array) is not None:
+            found = npy.located(self.path, (name,))
         if found is None and self.label_file is not None:
             key = beside(self.parameter, "labels")
             where = f"{key} {self.label_file}"

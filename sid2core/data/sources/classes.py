@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from sid2core import conditioning
 from sid2core.data.errors import DataError
 from sid2core.data.sources.protocol import Entry, beside, is_text
 from sid2core.data.storage import paths
+from sid2core.errors import few, printable
 
 Raw = int | str | None
-"""How a source tells a label: by number, by name, or not at all."""
+"""A label as a source has it: a number, a name, or none."""
 
 UNLABELLED = conditioning.UNLABELLED[0]
 """The one class of images that come without labels."""
@@ -22,12 +23,12 @@ UNLABELLED = conditioning.UNLABELLED[0]
 _log = logging.getLogger(__name__)
 _SHOWN = 5
 _SYNSET = re.compile(r"n\d{8}(?=\s|$)")
+_DIGITS = re.compile(r"[0-9]{1,18}")
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
-_BOXES = re.compile(r"(n\d{8})(\s+\d+){4}(\s+n\d{8}(\s+\d+){4})*\s*")
 
 
 def read_names(path: str, key: str) -> tuple[str, ...]:
-    """The names in a text file, one per line, in the order of their labels.
+    """The names in a text file, one per line, in the order of their labels; see :func:`normal`.
 
     Args:
         path: the file.
@@ -37,7 +38,7 @@ def read_names(path: str, key: str) -> tuple[str, ...]:
         DataError: it is not there, no text, names nothing, or one class twice.
     """
     lines = (line.strip() for line in paths.text(path, key).splitlines())
-    names = tuple(line for line in lines if line)
+    names = tuple(normal(line) for line in lines if line)
     if not names:
         msg = f"{key} {path} is empty; expected the names of the classes, one a line"
         raise DataError(msg)
@@ -48,57 +49,23 @@ def read_names(path: str, key: str) -> tuple[str, ...]:
     return names
 
 
+def normal(name: str) -> str:
+    """``name`` in Unicode's composed form (NFC), since macOS writes names in the decomposed one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def of_folders(names: Iterable[str]) -> tuple[str, ...]:
+    """Class names in label order: names of folders, sorted; as numbers if all are numbers."""
+    found = sorted({normal(name) for name in names})
+    if all(_DIGITS.fullmatch(name) for name in found):
+        found.sort(key=int)
+    return tuple(found)
+
+
 def identity(name: str) -> str:
     """What files call a class: of ``n01440764 tench, Tinca tinca`` the synset, else all of it."""
     synset = _SYNSET.match(name)
     return synset[0] if synset else name
-
-
-def read_labels(path: str, key: str) -> dict[str, str]:
-    """The class of each file that a CSV of ``name,class`` names.
-
-    Of ImageNet's ``n03995372 85 1 499 272``, a class and the box around it, the class counts.
-    A header names a file that is not there, and so does no harm.
-
-    Args:
-        path: the CSV.
-        key: the parameter that names it.
-
-    Raises:
-        DataError: it is not there or no such CSV, or gives a file two classes.
-    """
-    found: dict[str, str] = {}
-    try:
-        for number, row in enumerate(csv.reader(paths.text(path, key).splitlines()), start=1):
-            if not row:
-                continue
-            if len(row) < 2:
-                msg = f"{key} {path}, line {number}: found {row[0]!r}; expected name,class"
-                raise DataError(msg)
-            name, label = row[0].strip().removeprefix("./"), row[1].strip()
-            boxes = _BOXES.fullmatch(label)
-            label = boxes[1] if boxes else label
-            if found.setdefault(name, label) != label:
-                msg = f"{key} {path}, line {number}: {name} is {label!r} here and "
-                raise DataError(f"{msg}{found[name]!r} before; give it one class")
-    except csv.Error as error:
-        msg = f"{key} {path} is no CSV ({error}); expected lines of name,class"
-        raise DataError(msg) from error
-    return found
-
-
-def looked_up(labels: Mapping[str, str], path: str) -> str | None:
-    """What ``labels`` say of a file: by path or by name alone, each with its extension or not."""
-    name = path.rpartition("/")[2]
-    for key in (path, _stem(path), name, _stem(name)):
-        if key in labels:
-            return labels[key]
-    return None
-
-
-def _stem(path: str) -> str:
-    above, dot, extension = path.rpartition(".")
-    return above if dot and "/" not in extension else path
 
 
 def numbers(names: Sequence[str]) -> dict[str, int]:
@@ -113,15 +80,15 @@ def parsed(text: str) -> Raw:
 
 
 def ordered(found: Iterable[Raw]) -> tuple[str, ...]:
-    """The names of the classes that labels tell of: numbers by size, then names, sorted."""
+    """The names of the classes among labels: numbers by size, then names, sorted."""
     distinct = set(found)
     by_number = sorted(raw for raw in distinct if isinstance(raw, int) and raw >= 0)
-    by_name = sorted(raw for raw in distinct if isinstance(raw, str) and is_text(raw))
+    by_name = sorted(normal(raw) for raw in distinct if isinstance(raw, str) and is_text(raw))
     return tuple(dict.fromkeys([*map(str, by_number), *by_name])) or (UNLABELLED,)
 
 
 class Labels:
-    """From what a source tells of a label to the label itself.
+    """From a label as a source has it to the class index.
 
     Where names are ``listed`` (in ``class_names``, or by the source) a number counts them;
     else they are those found, and a number is a name like any other. ``parameter`` is the key of
@@ -144,14 +111,14 @@ class Labels:
             inside = 0 <= raw < len(self._names)
             reason = f"label {raw}; there are classes 0 to {len(self._names) - 1}"
             return (raw, None) if inside else (-1, reason)
-        label = self._by_name.get(str(raw))
+        label = self._by_name.get(normal(str(raw)))
         return (-1, f"its class {raw!r} is not in {self._key}") if label is None else (label, None)
 
 
 def settled(
     entries: list[Entry], class_names: Sequence[str], where: str, layout: str, cure: str
 ) -> list[Entry]:
-    """``entries``, once it is sure that some can be used; tells in the log of empty classes.
+    """``entries``, if some can be used; empty classes are named in the log.
 
     Raises:
         DataError: none can.
@@ -160,10 +127,9 @@ def settled(
     if not usable:
         reasons = Counter(entry.problem for entry in entries).most_common(_SHOWN)
         found = "; ".join(f"{count} × {reason}" for reason, count in reasons) or "nothing"
-        msg = f"{where} holds no {layout}; found {found}: {cure}"
+        msg = f"{printable(where)} holds no {layout}; found {found}: {cure}"
         raise DataError(msg)
     empty = [name for label, name in enumerate(class_names) if not usable[label]]
     if empty:
-        shown = ", ".join(empty[:_SHOWN]) + (", …" if len(empty) > _SHOWN else "")
-        _log.warning("%s: no image in %d class(es): %s", where, len(empty), shown)
+        _log.warning("%s: no image in %d class(es): %s", printable(where), len(empty), few(empty))
     return entries

@@ -22,18 +22,20 @@ from sid2core.config.data import Labelled
 from sid2core.data.decode import decoding
 from sid2core.data.decode.decoding import Decoded, Recipe
 from sid2core.data.errors import DataError, Unusable
-from sid2core.data.sources import classes
+from sid2core.data.sources import classes, fields, label_file, split_names
+from sid2core.data.sources.fields import Asked, Fields
+from sid2core.data.sources.label_file import LabelFile
 from sid2core.data.sources.protocol import Content, Entry, beside, is_text, key_of
-from sid2core.data.storage import paths
+from sid2core.data.storage import archives, paths
 from sid2core.data.storage.archives import TarTree, ZipTree
 from sid2core.data.storage.trees import ROOT, Item, LocalTree, RemoteTree, Tree, walk
+from sid2core.errors import few, printable
 
 SYNSET = r"n\d{8}"
 """What ImageNet's class folders are called."""
 
 _log = logging.getLogger(__name__)
 _PACKED = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar")
-_SHOWN = 5
 _BARE = "it lies in no class folder"
 
 
@@ -44,9 +46,14 @@ def planted(path: str, parameter: str, layout: str) -> Tree:
         DataError: it is not there, or none of these.
     """
     path = paths.plain(path)
-    wanted = f"{path}/{layout}, or a .zip or .tar of such"
+    expected = f"{path}/{layout}, or a .zip or .tar of such"
     if not paths.exists(path):
-        raise paths.missing(path, parameter, wanted)
+        inner = archives.inner(path)
+        if inner is None or not paths.exists(inner[0]):
+            raise paths.missing(path, parameter, expected)
+        archive, below = inner
+        kind = ZipTree if archive.lower().endswith(".zip") else TarTree
+        return kind(f"{archive}/{below}", below)
     extension = os.path.splitext(path)[1].lower()
     if paths.is_address(path) or not os.path.isdir(path):
         if extension == ".zip":
@@ -57,7 +64,7 @@ def planted(path: str, parameter: str, layout: str) -> Tree:
             msg = f"{parameter} {path} is compressed as a whole, so its images cannot be read one "
             raise DataError(f"{msg}by one: unpack it into a folder or a plain .tar, and set that")
         if not paths.is_address(path):
-            msg = f"{parameter} {path} is a file; expected {wanted}: set {parameter} to such"
+            msg = f"{parameter} {path} is a file; expected {expected}: set {parameter} to such"
             raise DataError(msg)
         return RemoteTree(path)
     return LocalTree(path)
@@ -88,6 +95,9 @@ class Folder(Decoded):
     A class is that of ``label_file``, for a file that is named there, else the folder's. Folders of
     whose files some are named there are no classes; neither are those that do not fit ``pattern``.
     Images all of which lie flat, and that no file labels, are one class.
+
+    Folders that are named like splits, and a CSV file beside flat images that no parameter names,
+    stop the stage.
     """
 
     tree: Tree
@@ -96,6 +106,7 @@ class Folder(Decoded):
     label_file: str | None = None
     class_file: str | None = None
     pattern: str = ".*"
+    asked: Asked = Asked()
     captioned: bool = False
     fixed: bool = False
     grouped: bool = False
@@ -103,28 +114,47 @@ class Folder(Decoded):
     @classmethod
     def of(cls, settings: Labelled, *, data: config.Data, part: str) -> Folder:
         """The source ``folder``: the tree at the parameter ``part``."""
-        key = key_of(data.source.name, part)
-        tree = planted(getattr(settings, part), key, "<class>/<image>")
-        return cls(tree, Recipe.of(data), key, settings.labels, settings.class_names)
+        tree = planted(getattr(settings, part), key_of(data.source.name, part), "<class>/<image>")
+        return cls._at(tree, settings, data, part, ".*")
 
     @classmethod
     def of_imagenet(cls, settings: Labelled, *, data: config.Data, part: str) -> Folder:
         """The source ``imagenet``: its tars or its extracted tree at the parameter ``part``."""
-        key = key_of(data.source.name, part)
-        tree = imagenet(getattr(settings, part), key)
-        return cls(tree, Recipe.of(data), key, settings.labels, settings.class_names, SYNSET)
+        tree = imagenet(getattr(settings, part), key_of(data.source.name, part))
+        return cls._at(tree, settings, data, part, SYNSET)
+
+    @classmethod
+    def _at(
+        cls, tree: Tree, settings: Labelled, data: config.Data, part: str, pattern: str
+    ) -> Folder:
+        key, asked = key_of(data.source.name, part), Asked.by(data)
+        if settings.labels is None and (asked.image or asked.label):
+            name = fields.LABEL_KEY if asked.label else fields.IMAGE_KEY
+            msg = (
+                f"{name} names a column, but {beside(key, 'labels')} is null: set it to a CSV file"
+            )
+            raise DataError(f"{msg}, or {name} to null")
+        recipe, names = Recipe.of(data), settings.class_names
+        return cls(tree, recipe, key, settings.labels, names, pattern, asked)
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
-        """Those of ``class_file``; else those that labels and folders tell of, sorted."""
+        """Those of ``class_file``; else those of labels and folders, sorted."""
         if self.class_file is not None:
             return classes.read_names(self.class_file, beside(self.parameter, "class_names"))
-        if self.label_file is not None:
+        if self._labels_used:
             return classes.ordered(name for _, name in self._classed())
-        return tuple(sorted(self._folders())) or (classes.UNLABELLED,)
+        names = () if self.asked.unlabelled else self._folders()
+        return classes.of_folders(names) or (classes.UNLABELLED,)
+
+    @property
+    def fields(self) -> Fields:
+        """The columns of ``label_file``."""
+        return self._read_labels().fields if self._labels_used else Fields()
 
     def index(self) -> list[Entry]:
         """Every file, class by class, sorted by name at every level."""
+        self._check_splits()
         alone = self._alone()
         labels = classes.Labels(self.class_names, self.parameter, listed=False, labelled=not alone)
         entries = []
@@ -179,18 +209,38 @@ class Folder(Decoded):
         path = paths.join(self.tree.root, item.path)
         return any(file and paths.same(file, path) for file in (self.label_file, self.class_file))
 
+    def _check_splits(self) -> None:
+        """Refuse folders of splits, unless files say what the classes are.
+
+        Raises:
+            DataError: the class folders, or those in the only one, are named like splits.
+        """
+        if self._labels_used or self.class_file is not None:
+            return
+        above, inside = self._above, self._tops()
+        escape = f", or list the classes in {beside(self.parameter, 'class_names')}"
+        while folders := [item for item in inside if item.is_folder]:
+            names = [item.name for item in folders]
+
+            def join(name: str, above: str = above) -> str:
+                return paths.join(self.tree.root, paths.join(above, name))
+
+            split_names.check_folders(names, join, self._where, self.parameter, escape=escape)
+            if len(folders) > 1:
+                return
+            above, inside = folders[0].path, self.tree.scan(folders[0])
+
     def _folders(self) -> list[str]:
         """The names of the class folders: those that hold an image, by its name."""
         found = [item for item in self._tops() if self._is_class(item)]
         full = [item for item in found if self._holds_images(item)]
         empty = [item.name for item in found if item not in full]
         if full and empty:
-            shown = ", ".join(empty[:_SHOWN]) + (", …" if len(empty) > _SHOWN else "")
             _log.warning(
                 "%s: %d folder(s) without an image are no classes: %s",
                 self._where,
                 len(empty),
-                shown,
+                few(empty),
             )
         return [item.name for item in full or found]
 
@@ -200,11 +250,23 @@ class Folder(Decoded):
 
     def _is_class(self, item: Item) -> bool:
         fits = item.is_folder and is_text(item.name)
-        return fits and re.fullmatch(self.pattern, item.name) is not None
+        return fits and re.fullmatch(self.pattern, item.name, re.DOTALL) is not None
 
     def _alone(self) -> bool:
-        """Whether images lie flat, without labels."""
-        alone = self.label_file is None and not any(item.is_folder for item in self._tops())
+        """Whether images have no labels: the parameters say so, or they all lie flat.
+
+        Raises:
+            DataError: they lie flat, but there is a file of labels that no parameter names.
+        """
+        if self.asked.unlabelled:
+            return True
+        tops = self._tops()
+        alone = self.label_file is None and not any(item.is_folder for item in tops)
+        tables = [item.name for item in tops if item.name.lower().endswith((".csv", ".tsv"))]
+        if alone and tables and not self.class_file:
+            found = f"images lie flat, and the table beside them ({few(tables)}) is not used"
+            table = printable(paths.join(self.tree.root, tables[0]))
+            raise fields.unused(found, self._where, f"set {self._labels_key} to {table}")
         if alone and self.pattern != ".*":
             msg = (
                 f"{self._where} holds no folder such as n01440764, and {self._labels_key} is "
@@ -215,19 +277,26 @@ class Folder(Decoded):
         return alone
 
     def _classed(self) -> Iterator[tuple[Item, classes.Raw]]:
-        """Every file, with what is told of its class."""
-        labels = (
-            {}
-            if self.label_file is None
-            else classes.read_labels(self.label_file, self._labels_key)
-        )
+        """Every file with its class as labels or folders have it."""
+        labels = self._read_labels().labels if self._labels_used else {}
         for top in self._tops():
             below = walk(self.tree, top) if top.is_folder else [top]
             files = [item for item in below if not item.is_folder]
-            given = [classes.looked_up(labels, item.path) for item in files]
-            inherited = self._is_class(top) and not any(given)
+            given = [label_file.looked_up(labels, item.path) for item in files]
+            inherited = self._is_class(top) and not any(given) and not self.asked.unlabelled
             for item, name in zip(files, given, strict=True):
-                yield item, top.name if inherited else classes.parsed(name or "")
+                raw = classes.parsed(name or "")
+                if isinstance(raw, int) and raw < 0:  # -1 and 1 are the classes of CelebA
+                    raw = name
+                yield item, top.name if inherited else raw
+
+    @property
+    def _labels_used(self) -> bool:
+        return self.label_file is not None and not self.asked.unlabelled
+
+    def _read_labels(self) -> LabelFile:
+        assert self.label_file is not None
+        return label_file.read(self.label_file, self._labels_key, self.asked)
 
     @property
     def _labels_key(self) -> str:
@@ -254,6 +323,7 @@ class Frames(Decoded):
     parameter: str
     frames: int
     stride: int
+    asked: Asked = Asked()
     captioned: bool = False
     fixed: bool = False
     grouped: bool = False
@@ -263,13 +333,18 @@ class Frames(Decoded):
         """The source ``frames``: the tree at the parameter ``part``."""
         key = key_of(data.source.name, part)
         tree = planted(getattr(settings, part), key, "<class>/<clip>/<frame image>")
-        return cls(tree, Recipe.of(data), key, settings.frames, settings.frame_stride)
+        recipe, asked = Recipe.of(data), Asked.by(data)
+        return cls(tree, recipe, key, settings.frames, settings.frame_stride, asked)
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
         """The class folders' names, sorted."""
+        if self.asked.unlabelled:
+            return (classes.UNLABELLED,)
         found = self.tree.scan(ROOT)
-        return tuple(item.name for item in found if item.is_folder and is_text(item.name))
+        return classes.of_folders(
+            item.name for item in found if item.is_folder and is_text(item.name)
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -279,12 +354,19 @@ class Frames(Decoded):
     def index(self) -> list[Entry]:
         """Every clip's folder, class by class, sorted by name; loose files are set aside."""
         numbers, entries = classes.numbers(self.class_names), []
+        where = f"{self.parameter} {self.tree.root}"
+        split_names.check_folders(
+            [item.name for item in self.tree.scan(ROOT) if item.is_folder],
+            lambda name: paths.join(self.tree.root, name),
+            where,
+            self.parameter,
+        )
         for top in self.tree.scan(ROOT):
             for item in self.tree.scan(top) if top.is_folder else [top]:
                 problem = None if item.is_folder else item.problem or "it lies in no clip's folder"
-                label = numbers.get(top.name, -1) if top.is_folder else -1
+                name = classes.UNLABELLED if self.asked.unlabelled else classes.normal(top.name)
+                label = numbers.get(name, -1) if top.is_folder else -1
                 entries.append(Entry(item.path, label, item.place, problem=problem))
-        where = f"{self.parameter} {self.tree.root}"
         cure = "give each clip a folder, or set data.source.name to folder for single images"
         layout = "<class>/<clip>/<frame image>"
         return classes.settled(entries, self.class_names, where, layout, cure)

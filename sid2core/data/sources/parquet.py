@@ -6,34 +6,25 @@ import contextlib
 import functools
 import io
 import itertools
-import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from sid2core import config
-from sid2core.config.data import Named
-from sid2core.data.decode.decoding import Decoded, Recipe
 from sid2core.data.errors import DataError, Unusable
-from sid2core.data.sources import classes
-from sid2core.data.sources.protocol import GROUPS_AT_HAND, Content, Entry, beside, key_of
-from sid2core.data.storage import globbing, paths
+from sid2core.data.sources import classes, parquet_schema
+from sid2core.data.sources.fields import Asked, Fields
+from sid2core.data.sources.many_files import ManyFiles
+from sid2core.data.sources.parquet_schema import Columns, Labels
+from sid2core.data.sources.protocol import GROUPS_AT_HAND, Content, Entry, beside
+from sid2core.data.storage import paths
 from sid2core.data.storage.globbing import File
 
-_IMAGES = ("image", "img", "jpg")
-_CAPTIONS = ("caption", "text")
-_LABEL = "label"
-_EXTENSION = ".parquet"
 _GROUP = 2**30
 """Bytes of a row group's pictures that are still read at once; 1 GiB."""
-_SPLITS = ("train", "validation", "valid", "val", "dev", "test")
-"""As files are named by them, in the order in which to choose what to train on and to judge by."""
-_SPLIT = re.compile(rf"({'|'.join(_SPLITS)})(?=[-_.])")
 
 
 class Place(NamedTuple):
@@ -47,24 +38,14 @@ class Place(NamedTuple):
 
 
 class Group(NamedTuple):
-    """What a row group tells of its rows' classes, or why it cannot be read."""
+    """The labels of a row group, or why it cannot be read."""
 
     raw: Sequence[classes.Raw]
     problem: str | None = None
 
 
-class Columns(NamedTuple):
-    """What of a file is read, and the names that its labels count."""
-
-    image: str
-    caption: str | None
-    labels: str | None
-    """What they are, if there are any: integers or strings."""
-    names: tuple[str, ...] | None
-
-
 @dataclass(frozen=True)
-class Parquet(Decoded):
+class Parquet(ManyFiles):
     """Rows of ``image`` (a struct with ``bytes``, or plain bytes), ``label`` and ``caption``.
 
     Labels are strings, or integers that count the class names in the schema: either in all files,
@@ -72,27 +53,18 @@ class Parquet(Decoded):
     and the row's number. A row group is read as a whole, and the last few are kept.
     """
 
-    path: str
-    recipe: Recipe
-    parameter: str
-    class_file: str | None = None
+    extension: ClassVar[str] = ".parquet"
+
     fixed: bool = False
     grouped: bool = True
-
-    @classmethod
-    def of(cls, settings: Named, *, data: config.Data, part: str) -> Parquet:
-        """The source ``parquet``: the files at the parameter ``part``."""
-        key, path = key_of(data.source.name, part), paths.plain(getattr(settings, part))
-        return cls(path, Recipe.of(data), key, settings.class_names)
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
         """Those of ``class_file``; else those in the schema; else the labels found, sorted."""
-        if self.class_file is not None:
-            return classes.read_names(self.class_file, beside(self.parameter, "class_names"))
-        if self._columns.names is not None:
-            return self._columns.names
-        groups = (group for file in self._files() for group in self._groups(file))
+        listed = self._listed_names() or self._schema_names
+        if listed is not None:
+            return listed
+        groups = (group for file in self._parquet_files() for group in self._groups(file))
         return classes.ordered(raw for group in groups for raw in group.raw)
 
     @functools.cached_property
@@ -100,37 +72,39 @@ class Parquet(Decoded):
         """Whether the first file has a column ``caption`` or ``text``."""
         return self._columns.caption is not None
 
+    @property
+    def fields(self) -> Fields:
+        """The columns of the first file."""
+        labels = self._columns.labels
+        spare = self.class_file is None and self._schema_names is not None
+        return Fields(labels and labels.column, self._columns.ignored, spare)
+
     def index(self) -> list[Entry]:
         """Every row, file by file; those of a row group that cannot be read say so."""
-        listed = self.class_file is not None or self._columns.names is not None
+        listed = self.class_file is not None or self._schema_names is not None
         labelled = self._columns.labels is not None
         labels = classes.Labels(self.class_names, self.parameter, listed=listed, labelled=labelled)
         entries = list[Entry]()
         ordinal = 0
-        for file in self._files(everything=True):
+        for file in self._files():
             if file.problem is not None:
                 entries.append(Entry(file.name, -1, problem=file.problem))
                 continue
-            stem, mark, row = file.name.removesuffix(_EXTENSION), paths.mark(file.path), 0
-            for group, told in enumerate(self._groups(file)):
-                for within, raw in enumerate(told.raw):
+            stem, mark, row = file.name.removesuffix(self.extension), paths.mark(file.path), 0
+            for number, group in enumerate(self._groups(file)):
+                for within, raw in enumerate(group.raw):
                     label, problem = labels.of(raw)
-                    place = Place(file.path, mark, group, within)
+                    place = Place(file.path, mark, number, within)
                     key = f"{stem}/{row + within:07d}"
-                    entries.append(Entry(key, label, place, ordinal, told.problem or problem))
-                row, ordinal = row + len(told.raw), ordinal + 1
+                    entries.append(Entry(key, label, place, ordinal, group.problem or problem))
+                row, ordinal = row + len(group.raw), ordinal + 1
         cure = f"set {self.parameter} to others"
         return classes.settled(entries, self.class_names, self._where, "row of an image", cure)
-
-    def stamp(self) -> str:
-        """Of the files' names, sizes and times."""
-        marks = [f"{file.name}\0{paths.mark(file.path)}" for file in self._files(everything=True)]
-        return paths.digest([*marks, paths.mark(self.class_file) if self.class_file else ""])
 
     def read(self, entry: Entry) -> Content:
         """One row's picture, and its caption."""
         place: Place = entry.place
-        found = _group(place.path, place.mark, place.group)
+        found = _group(place.path, place.mark, place.group, self.asked)
         if isinstance(found, str):
             raise Unusable(found)
         images, captions = found
@@ -146,114 +120,82 @@ class Parquet(Decoded):
         content = self.recipe.image(io.BytesIO(value))
         return content if captions is None else replace(content, caption=_text(captions[place.row]))
 
-    @property
-    def _where(self) -> str:
-        return f"{self.parameter} {self.path}"
-
     @functools.cached_property
     def _columns(self) -> Columns:
         """Those of the first file; others may differ in what they lack."""
-        with _opened(self._files()[0].path) as file:
-            return columns(file.schema_arrow, self._where)
+        with _opened(self._parquet_files()[0].path) as file:
+            return parquet_schema.columns(file.schema_arrow, self._where, self.asked)
 
-    def _files(self, everything: bool = False) -> list[File]:
-        """The Parquet files; with ``everything``, what else lies among them, too.
+    @property
+    def _schema_names(self) -> tuple[str, ...] | None:
+        labels = self._columns.labels
+        return labels.names if labels else None
+
+    def _parquet_files(self) -> list[File]:
+        """The Parquet files.
 
         Raises:
             DataError: there is none, or they are of several splits.
         """
-        found = globbing.gathered(self.path, self.parameter, _EXTENSION)
+        found = self._files()
         files = [file for file in found if file.problem is None]
-        if not files:
-            msg = f"{self._where} holds no Parquet file: set {self.parameter} to a folder of such"
-            raise DataError(msg)
-        splits = {_SPLIT.match(file.path.rpartition("/")[2]) for file in files}
-        names = sorted({split[1] for split in splits if split}, key=_SPLITS.index)
-        if len(names) > 1:
-            told = ", ".join(sorted(names))
-            keys = [beside(self.parameter, part) for part in ("path", "eval_path")]
-            msg = f"{self._where} holds files of several splits ({told}): set {keys[0]} to a "
-            raise DataError(f"{msg}pattern such as {names[0]}-*, and {keys[1]} to {names[1]}-*")
-        return found if everything else files
+        if files:
+            return files
+        if any(file.path.endswith(".arrow") for file in found):
+            msg = f"{self._where} holds Arrow files, as save_to_disk of Hugging Face writes them"
+            raise DataError(f"{msg}; expected Parquet: load_from_disk(…).to_parquet(…) writes it")
+        msg = f"{self._where} holds no Parquet file: set {self.parameter} to a folder of such"
+        raise DataError(msg)
 
     def _groups(self, file: File) -> Iterator[Group]:
-        """What each row group tells; of no more rows than a file of its size can hold."""
+        """The labels of each row group; of no more rows than a file of its size can hold."""
         limit = paths.size(file.path)
         with _opened(file.path) as opened:
-            found = columns(opened.schema_arrow, f"{self.parameter} {file.path}")
-            named = found.names if self.class_file is not None else None
-            self._check_alike(file, found)
+            where = f"{self.parameter} {file.path}"
+            labels = parquet_schema.columns(opened.schema_arrow, where, self.asked).labels
+            by_name = self.class_file is not None
+            self._check_alike(file, labels)
             for group in range(opened.num_row_groups):
-                facts = opened.metadata.row_group(group)
-                if facts.num_rows > limit:
-                    msg = f"{file.path} is damaged: it tells of {facts.num_rows} rows, and has "
+                metadata = opened.metadata.row_group(group)
+                if metadata.num_rows > limit:
+                    msg = f"{file.path} is damaged: it claims {metadata.num_rows} rows, and has "
                     raise DataError(f"{msg}{limit} bytes; fetch it anew, or leave it out")
-                if facts.total_byte_size > _GROUP:
+                size = metadata.total_byte_size
+                if size > _GROUP:
                     msg = (
-                        f"{file.path} has a row group of {facts.total_byte_size} bytes, which are "
-                        f"read at once; expected at most {_GROUP}: write it anew with row groups "
+                        f"{file.path} has a row group of {size} bytes, which are read at once; "
+                        f"expected at most {_GROUP}: write it anew with row groups "
                         "of some hundred images (row_group_size of pyarrow.parquet.write_table)"
                     )
                     raise DataError(msg)
-                if found.labels is None:
-                    yield Group([None] * facts.num_rows)
+                if labels is None:
+                    yield Group([None] * metadata.num_rows)
                 else:
-                    yield _told(opened, group, named)
+                    yield _labels_of(opened, group, labels, by_name=by_name)
 
-    def _check_alike(self, file: File, found: Columns) -> None:
+    def _check_alike(self, file: File, labels: Labels | None) -> None:
         """Labels of all files must mean the same classes.
 
         Raises:
             DataError: those of this file and of the first one do not.
         """
-        first = self._columns
-        if self.class_file is not None or found.labels is None or found[2:] == first[2:]:
+        first = self._columns.labels
+        if self.class_file is not None or labels is None or labels == first:
             return
-        if found.labels != first.labels:
-            here, there = f"are {found.labels}", first.labels or "none"
+        if first is None or labels[:2] != first[:2]:
+            here, there = (
+                "none" if one is None else f"{one.kind} in the column {one.column}"
+                for one in (labels, first)
+            )
+            here = f"are {here}"
         else:
-            pairs = itertools.zip_longest(found.names or (), first.names or ())
-            label, (here, there) = next((n, p) for n, p in enumerate(pairs) if p[0] != p[1])
-            here, there = f"have {here!r} as class {label}", repr(there)
+            pairs = itertools.zip_longest(labels.names or (), first.names or ())
+            label, pair = next((n, p) for n, p in enumerate(pairs) if p[0] != p[1])
+            here, there = f"have {pair[0]!r} as class {label}", repr(pair[1])
         msg = f"{self.parameter} {file.path}: its labels {here}, and those of "
         key = beside(self.parameter, "class_names")
         cure = f"write all files alike, or name the classes in {key}"
-        raise DataError(f"{msg}{self._files()[0].path} {there}: {cure}")
-
-
-def columns(schema: pa.Schema, where: str) -> Columns:
-    """What a schema has of the columns that count.
-
-    Raises:
-        DataError: it has no pictures, or labels that are neither integers nor strings.
-    """
-    image = next((name for name in _IMAGES if name in schema.names), None)
-    if image is None:
-        msg = f"{where} has columns {', '.join(schema.names)}; expected one of {', '.join(_IMAGES)}"
-        raise DataError(f"{msg}: rename that of the pictures")
-    kind = schema.field(image).type
-    if types.is_struct(kind):
-        fields = [kind.field(place) for place in range(kind.num_fields)]
-        kind = next((field.type for field in fields if field.name == "bytes"), pa.null())
-    if not _is_binary(kind):
-        msg = f"{where} has a column {image} of {schema.field(image).type}; expected files' bytes"
-        raise DataError(f"{msg}, or a struct with a field bytes: write encoded pictures")
-    labels = _kind_of_labels(schema, where)
-    captions = (name for name in _CAPTIONS if name in schema.names)
-    caption = next((name for name in captions if _is_string(schema.field(name).type)), None)
-    return Columns(image, caption, labels, _names(schema) if labels == "integers" else None)
-
-
-def _kind_of_labels(schema: pa.Schema, where: str) -> str | None:
-    if _LABEL not in schema.names:
-        return None
-    kind = schema.field(_LABEL).type
-    if types.is_integer(kind):
-        return "integers"
-    if _is_string(kind):
-        return "strings"
-    msg = f"{where} has labels of {kind}; expected integers or strings"
-    raise DataError(msg)
+        raise DataError(f"{msg}{self._parquet_files()[0].path} {there}: {cure}")
 
 
 def _text(value: pa.Scalar) -> str | None:
@@ -264,38 +206,20 @@ def _text(value: pa.Scalar) -> str | None:
         raise Unusable(msg) from None
 
 
-def _is_binary(kind: pa.DataType) -> bool:
-    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
-
-
-def _is_string(kind: pa.DataType) -> bool:
-    kind = kind.value_type if types.is_dictionary(kind) else kind
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-
-
-def _names(schema: pa.Schema) -> tuple[str, ...] | None:
-    """The names of a ClassLabel, which Hugging Face keeps as JSON in the schema."""
-    try:
-        told = json.loads((schema.metadata or {})[b"huggingface"])
-        names = told["info"]["features"][_LABEL]["names"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return None
-    fit = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
-    return tuple(names) if fit else None
-
-
-def _told(file: pq.ParquetFile, group: int, names: tuple[str, ...] | None) -> Group:
-    """Labels as they are, or by the ``names`` that they count: those outside name nothing."""
+def _labels_of(file: pq.ParquetFile, group: int, labels: Labels, *, by_name: bool) -> Group:
+    """The labels of a row group as they are; ``by_name``, the class names that they count."""
     rows, problem = file.metadata.row_group(group).num_rows, None
     try:
-        values = _table(file, group, [_LABEL])[_LABEL].to_pylist()
+        values = _table(file, group, [labels.column])[labels.column].to_pylist()
     except Exception as error:
         problem = f"its row group is {_damage(error)}"
     else:
         if len(values) != rows:
             problem = f"its row group is damaged: {len(values)} labels of {rows} rows"
-    if problem is not None:  # each of the rows that the file's table tells of is one image lost
+    if problem is not None:  # each row of the file's table is one image lost
         return Group([None] * rows, problem)
+    values = [int(value) if isinstance(value, bool) else value for value in values]
+    names = labels.names if by_name else None
     if names is None:
         return Group(values)
     return Group(
@@ -308,16 +232,16 @@ def _told(file: pq.ParquetFile, group: int, names: tuple[str, ...] | None) -> Gr
 
 @functools.lru_cache(maxsize=GROUPS_AT_HAND)
 def _group(
-    path: str, mark: str, group: int
+    path: str, mark: str, group: int, asked: Asked
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None] | str:
     """The pictures and captions of a row group, or why it cannot be read."""
     with _opened(path) as file:
-        found = columns(file.schema_arrow, path)
-        is_struct = types.is_struct(file.schema_arrow.field(found.image).type)
-        wanted = [f"{found.image}.bytes" if is_struct else found.image]
+        image, caption = parquet_schema.pictures(file.schema_arrow, path, asked)
+        is_struct = types.is_struct(file.schema_arrow.field(image).type)
+        names = [f"{image}.bytes" if is_struct else image, *([caption] if caption else [])]
         try:
-            table = _table(file, group, [*wanted, *([found.caption] if found.caption else [])])
-            return table[found.image], table[found.caption] if found.caption else None
+            table = _table(file, group, names)
+            return table[image], table[caption] if caption else None
         except Exception as error:
             return f"its row group is {_damage(error)}"
 
@@ -332,7 +256,7 @@ def _opened(path: str) -> Iterator[pq.ParquetFile]:
     with paths.opened(path) as file:
         try:
             found = pq.ParquetFile(file)
-            found.schema_arrow  # noqa: B018 (it is made when asked for, and may fail, too)
+            found.schema_arrow  # noqa: B018 (it is made on access, which may fail)
         except Exception as error:
             reason = _damage(error)
             raise DataError(f"{path} is no Parquet file, or {reason}: fetch it anew") from error
@@ -345,7 +269,7 @@ def _table(file: pq.ParquetFile, group: int, names: list[str]) -> pa.Table:
 
 
 def _damage(error: Exception) -> str:
-    """What pyarrow says of a file that it cannot read; the system's own errors go on."""
+    """The reason why pyarrow cannot read a file; errors of the system are raised again."""
     if isinstance(error, OSError) and error.errno is not None:
         raise error
     if isinstance(error, MemoryError) and not isinstance(error, pa.ArrowException):

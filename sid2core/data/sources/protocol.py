@@ -16,6 +16,7 @@ from typing_extensions import Protocol, runtime_checkable
 
 from sid2core.config import SOURCES
 from sid2core.data.errors import DataError, Unusable
+from sid2core.data.sources.fields import Fields
 
 GROUPS_AT_HAND = 4
 """So many groups' entries are mixed with one another, and their reader keeps as many at hand."""
@@ -26,7 +27,7 @@ class Entry:
     """One image by name, without its pixels."""
 
     key: str
-    """Unique within the source and stable over time: split and order hang on it."""
+    """Unique within the source and stable over time: split and order depend on it."""
     label: int
     """Index into the source's ``class_names``; -1 where ``problem`` says why there is none."""
     place: Any = None
@@ -123,6 +124,12 @@ class Source(Protocol):
             Unusable: there is no image of that shape to be had; the reason goes into the rejects.
         """
         ...
+
+
+def fields_of(source: Source) -> Fields:
+    """What ``source`` reads its labels from: its property ``fields``, which is optional."""
+    found = getattr(source, "fields", Fields())
+    return found if isinstance(found, Fields) else Fields()
 
 
 def listed(source: Source) -> list[Entry]:

@@ -1,28 +1,34 @@
-"""WebDataset: tar shards in which the files of one sample share a name and follow each other."""
+"""WebDataset: tar shards in which the files of one sample share a name."""
 
 from __future__ import annotations
 
 import functools
 import io
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
-from sid2core import config
-from sid2core.config.data import Named
 from sid2core.data.decode import decoding
-from sid2core.data.decode.decoding import Decoded, Recipe
 from sid2core.data.errors import Unusable
-from sid2core.data.sources import classes
-from sid2core.data.sources.protocol import Content, Entry, beside, is_text, key_of
-from sid2core.data.storage import archives, globbing, paths, tars
+from sid2core.data.sources import classes, fields, split_names
+from sid2core.data.sources.fields import Asked, Fields
+from sid2core.data.sources.many_files import ManyFiles
+from sid2core.data.sources.protocol import Content, Entry, is_text
+from sid2core.data.storage import archives, paths, tars
 from sid2core.data.storage.globbing import File
 from sid2core.data.storage.tars import Member
+from sid2core.errors import few
 
-_EXTENSION = ".tar"
 _SIDE = 2**20
 """Bytes of a label or a caption at most."""
+_USUAL = ("cls", "cls.txt", "label")
+"""Fields of labels in order of preference: extensions, then a key of the JSON."""
+_LABEL_FILES = frozenset(
+    f"{name}{text}" for name in ("cls", "label", "class") for text in ("", ".txt")
+)
+"""Extensions of files that hold a label."""
+_USED = frozenset({"txt", "json", "caption"})
 
 Span = tuple[int, int]
 """Offset and size within a shard."""
@@ -34,71 +40,76 @@ class Place(NamedTuple):
     shard: str
     image: Span
     text: Span | None
-    told: Span | None
-    """Of its JSON."""
+    json: Span | None
 
 
 class Sample(NamedTuple):
-    """One sample as listed; ``raw`` is what is told of its class."""
+    """One sample as listed."""
 
     key: str
     place: Place | None = None
-    raw: classes.Raw = None
+    labels: Mapping[str, Any] = {}
+    """What its label-like fields hold, by field; an ``Unusable`` if that cannot be read."""
+    names: frozenset[str] = frozenset()
+    """Its fields: extensions and keys of the JSON."""
+    folder: str = ""
+    """The first folder that it lies in, within the shard."""
     captioned: bool = False
     problem: str | None = None
 
 
 @dataclass(frozen=True)
-class WebDataset(Decoded):
+class WebDataset(ManyFiles):
     """Samples of ``key.jpg`` (or another image), ``key.cls``, ``key.txt`` and ``key.json``.
 
-    The label is that of ``cls``, else ``label`` of the JSON; the caption is ``txt``, else
-    ``caption`` of the JSON. Keys begin with the shard's name, since shards may count alike.
+    The label is that of ``cls`` or ``cls.txt``, else ``label`` of the JSON, else the only field
+    that looks like one; the caption is ``txt``, else ``caption`` of the JSON. Keys begin with the
+    shard's name, because shards may count alike.
     """
 
-    path: str
-    recipe: Recipe
-    parameter: str
-    class_file: str | None = None
+    extension: ClassVar[str] = ".tar"
+
     fixed: bool = False
     grouped: bool = False
-
-    @classmethod
-    def of(cls, settings: Named, *, data: config.Data, part: str) -> WebDataset:
-        """The source ``webdataset``: the shards at the parameter ``part``."""
-        key, path = key_of(data.source.name, part), paths.plain(getattr(settings, part))
-        return cls(path, Recipe.of(data), key, settings.class_names)
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
         """Those of ``class_file``; else the labels found, sorted."""
-        if self.class_file is not None:
-            return classes.read_names(self.class_file, beside(self.parameter, "class_names"))
-        return classes.ordered(sample.raw for sample in self._samples() if sample.raw is not None)
+        listed = self._listed_names()
+        if listed is not None:
+            return listed
+        return classes.ordered(raw for raw, problem in map(self._raw, self._samples()))
 
     @functools.cached_property
     def captioned(self) -> bool:
         """Whether any sample has a caption."""
         return any(sample.captioned for sample in self._samples())
 
+    @functools.cached_property
+    def fields(self) -> Fields:
+        """The extensions and the keys of the JSON of all samples."""
+        names = sorted({name for sample in self._samples() for name in sample.names})
+        images = {name for name in names if f".{name}" in decoding.EXTENSIONS}
+        used = {*self._label_fields, *images, *_USED}
+        label = " or ".join(name for name in self._label_fields if name in names) or None
+        return Fields(label, tuple(name for name in names if name not in used))
+
     def index(self) -> list[Entry]:
-        """Every sample, shard by shard, in the shard's order."""
+        """Every sample, shard by shard."""
         samples, names = self._samples(), self.class_names
-        labelled = any(sample.raw is not None for sample in samples)
+        labelled = bool(self._label_fields)
+        if not labelled and not self.asked.unlabelled:
+            self._check_folders(samples)
         listed = self.class_file is not None
         labels = classes.Labels(names, self.parameter, listed=listed, labelled=labelled)
         entries = []
         for sample in samples:
-            label, problem = labels.of(sample.raw)
-            problem = sample.problem or problem
+            raw, unreadable = self._raw(sample)
+            label, problem = labels.of(raw)
+            problem = sample.problem or unreadable or problem
             entries.append(Entry(sample.key, label, sample.place, problem=problem))
         cure = f"set {self.parameter} to shards of key.jpg and key.cls"
         return classes.settled(entries, names, self._where, "sample with an image", cure)
-
-    def stamp(self) -> str:
-        """Of the shards' names, sizes and times."""
-        marks = [f"{file.name}\0{paths.mark(file.path)}" for file in self._files()]
-        return paths.digest([*marks, paths.mark(self.class_file) if self.class_file else ""])
 
     def read(self, entry: Entry) -> Content:
         """One sample's picture, and its caption."""
@@ -106,27 +117,68 @@ class WebDataset(Decoded):
         content = self.recipe.image(io.BytesIO(archives.stored(place.shard, *place.image)))
         if place.text is not None:
             return replace(content, caption=_text(archives.stored(place.shard, *place.text)))
-        if place.told is not None:
-            told = _json(archives.stored(place.shard, *place.told))
-            return replace(content, caption=_caption(told))
+        if place.json is not None:
+            metadata = _json(archives.stored(place.shard, *place.json))
+            return replace(content, caption=_caption(metadata))
         return content
 
-    @property
-    def _where(self) -> str:
-        return f"{self.parameter} {self.path}"
+    @functools.cached_property
+    def _label_fields(self) -> tuple[str, ...]:
+        """The fields of the labels: of each sample the first that it has counts.
 
-    def _files(self) -> list[File]:
-        return globbing.gathered(self.path, self.parameter, _EXTENSION)
+        Raises:
+            DataError: it is not clear which.
+        """
+        samples = self._samples()
+        present = sorted({name for sample in samples for name in sample.names})
+        candidates = sorted({name for sample in samples for name in sample.labels})
+        usual = tuple(name for name in _USUAL if name in candidates)
+        first = usual[0] if usual else ""
+        label = fields.label(self.asked, candidates, present, self._where, first)
+        if label is None or self.asked.label is not None or not usual:
+            return () if label is None else (label,)
+        return usual
+
+    def _raw(self, sample: Sample) -> tuple[classes.Raw, str | None]:
+        """The label of a sample as it is, and why it cannot be used."""
+        field = next((name for name in self._label_fields if name in sample.labels), None)
+        value = sample.labels[field] if field else None
+        if isinstance(value, Unusable):
+            return None, str(value)
+        if isinstance(value, bool) or not isinstance(value, (int, str, type(None))):
+            found = type(value).__name__
+            return None, f"its label is {found}; expected an integer or a name"
+        return classes.parsed(value) if isinstance(value, str) else value, None
+
+    def _check_folders(self, samples: Iterable[Sample]) -> None:
+        """Refuse samples without labels in several folders.
+
+        Raises:
+            DataError: the folders are probably classes.
+        """
+        found = sorted({sample.folder for sample in samples if sample.folder})
+        if len(found) > 1:
+            what = f"samples have no labels, but lie in {len(found)} folders ({few(found)})"
+            cure = "set data.source.name to folder and its path to the archive"
+            raise fields.unused(what, self._where, cure)
 
     def _samples(self) -> tuple[Sample, ...]:
         files = self._files()
         marks = [paths.mark(file.path) if file.problem is None else "" for file in files]
-        return _listed(tuple(files), tuple(marks))
+        samples = _listed(tuple(files), tuple(marks), self.asked)
+        split_names.check_folders(
+            {sample.folder: None for sample in samples if sample.folder},
+            lambda name: f"shards of the samples in {name}",
+            self._where,
+            self.parameter,
+            alone=False,
+        )
+        return samples
 
 
 @functools.lru_cache(maxsize=2)
-def _listed(files: tuple[File, ...], marks: tuple[str, ...]) -> tuple[Sample, ...]:
-    """The samples of all shards, and the files that are no shards."""
+def _listed(files: tuple[File, ...], marks: tuple[str, ...], asked: Asked) -> tuple[Sample, ...]:
+    """The samples of all shards, and the files that are not shards."""
     samples = list[Sample]()
     for shard in files:
         if shard.problem is not None:
@@ -135,20 +187,28 @@ def _listed(files: tuple[File, ...], marks: tuple[str, ...]) -> tuple[Sample, ..
             samples.append(Sample(shard.name, problem=shard.problem))
             continue
         with paths.opened(shard.path) as file:
-            samples += _Shard(shard, file).samples()
+            samples += _Shard(shard, file, asked).samples()
     return tuple(samples)
+
+
+class _File(NamedTuple):
+    """A member of a sample: the folders it lies in, its name, and where it is."""
+
+    above: tuple[str, ...]
+    name: str
+    member: Member
 
 
 @dataclass
 class _Shard:
-    """Groups members that follow each other with equal names up to the first dot."""
+    """The samples of one shard; files of one sample need not be adjacent."""
 
     shard: File
     file: BinaryIO
-    key: str = ""
-    parts: dict[str, Member] = field(default_factory=dict)
+    asked: Asked
 
     def samples(self) -> Iterator[Sample]:
+        found = list[_File]()
         for member in tars.members(self.file, self.shard.path):
             if member.is_folder:
                 continue
@@ -156,56 +216,53 @@ class _Shard:
             if path and "." not in path[-1]:
                 wrong = member.problem or "its name has no extension"
             if wrong is not None:
-                yield from self._done()
                 yield Sample(f"{self._above}/{member.name[: archives.LONG]}", problem=wrong)
             elif path:
-                name, _, extension = path[-1].partition(".")
-                key = "/".join([self._above, *path[:-1], name])
-                if key != self.key or extension.lower() in self.parts:
-                    yield from self._done()
-                self.key = key
-                self.parts[extension.lower()] = member
-        yield from self._done()
+                found.append(_File(tuple(path[:-1]), path[-1], member))
+        for key, parts in _grouped(found):
+            above, name = key
+            folder = above[0] if above else ""
+            yield self._made("/".join([self._above, *above, name]), parts)._replace(folder=folder)
 
     @property
     def _above(self) -> str:
-        return self.shard.name.removesuffix(_EXTENSION)
+        return self.shard.name.removesuffix(WebDataset.extension)
 
-    def _done(self) -> Iterator[Sample]:
-        """The sample whose files are all there, if any."""
-        parts, self.parts = self.parts, {}
-        if not parts:
-            return
+    def _made(self, key: str, parts: dict[str, Member]) -> Sample:
         images = [name for name in parts if f".{name}" in decoding.EXTENSIONS]
+        if self.asked.image is not None:
+            images = [name for name in images if name == self.asked.image.lower()]
         if len(images) != 1:
             found = f"{len(images)} images" if images else "no image"
-            yield Sample(self.key, problem=f"{found} in the sample: {' '.join(parts)}")
-            return
+            return Sample(key, problem=f"{found} in the sample: {few(parts)}")
         try:
             for name, member in parts.items():
                 if member.problem or member.link is not None:
                     msg = f"its {name} is {member.problem or 'a link'}"
                     raise Unusable(msg)
-            yield self._sample(parts, images[0])
+            return self._sample(key, parts, images[0])
         except Unusable as error:
-            yield Sample(self.key, problem=str(error))
+            return Sample(key, problem=str(error))
 
-    def _sample(self, parts: dict[str, Member], image: str) -> Sample:
-        told = self._read(parts["json"]) if "json" in parts else None
-        given = _json(told) if told is not None else {}
-        raw = given.get("label")
-        if "cls" in parts:
-            raw = _text(self._read(parts["cls"]))
-        if isinstance(raw, bool) or not isinstance(raw, (int, str, type(None))):
-            msg = f"its label is {type(raw).__name__}; expected an integer or a name"
-            raise Unusable(msg)
-        raw = classes.parsed(raw) if isinstance(raw, str) else raw
+    def _sample(self, key: str, parts: dict[str, Member], image: str) -> Sample:
+        metadata = _json(self._read(parts["json"])) if "json" in parts else {}
+        labels: dict[str, Any] = {
+            name: value
+            for name, value in metadata.items()
+            if name == self.asked.label or fields.is_label_like(name)
+        }
+        for name in parts:
+            if name in _LABEL_FILES or name == self.asked.label:
+                try:
+                    labels[name] = _text(self._read(parts[name]))
+                except Unusable as error:
+                    labels[name] = error
         text = _span(parts.get("txt"))
-        captioned = text is not None or _caption(given) is not None
-        place = Place(
-            self.shard.path, _span(parts[image]) or (0, 0), text, _span(parts.get("json"))
-        )
-        return Sample(self.key, place, raw, captioned)
+        captioned = text is not None or _caption(metadata) is not None
+        spans = _span(parts[image]) or (0, 0), text, _span(parts.get("json"))
+        place = Place(self.shard.path, *spans)
+        names = _shared(frozenset({*parts, *metadata}))
+        return Sample(key, place, labels, names, captioned=captioned)
 
     def _read(self, member: Member) -> bytes:
         if member.size > _SIDE:
@@ -213,6 +270,61 @@ class _Shard:
             raise Unusable(msg)
         self.file.seek(member.offset)
         return self.file.read(member.size)
+
+
+Key = tuple[tuple[str, ...], str]
+
+
+def _grouped(found: Iterable[_File]) -> Iterator[tuple[Key, dict[str, Member]]]:
+    """Samples in the order of their first files: the key, and the members by extension.
+
+    The extension is what follows the first dot. Where no file of a sample is an image by that,
+    names have dots themselves, and the extension is the last part of them.
+    """
+    for key, files in _joined(found, _first_dot):
+        parts = {_first_dot(file.name)[1]: file.member for file in files}
+        images = any(f".{name}" in decoding.EXTENSIONS for name in parts)
+        dotted = any(f".{name.rpartition('.')[2]}" in decoding.EXTENSIONS for name in parts)
+        if images or not dotted:
+            yield key, parts
+            continue
+        for inner, some in _joined(files, _last_dot):
+            yield inner, {_last_dot(file.name)[1]: file.member for file in some}
+
+
+def _joined(
+    found: Iterable[_File], split: Callable[[str], tuple[str, str]]
+) -> list[tuple[Key, list[_File]]]:
+    """Files by their keys; one more file of the same extension begins another sample."""
+    groups, current = list[tuple[Key, list[_File]]](), dict[Key, tuple[set[str], list[_File]]]()
+    for file in found:
+        name, extension = split(file.name)
+        key = (file.above, name)
+        if key not in current or extension in current[key][0]:
+            current[key] = (set(), [])
+            groups.append((key, current[key][1]))
+        current[key][0].add(extension)
+        current[key][1].append(file)
+    return groups
+
+
+def _first_dot(name: str) -> tuple[str, str]:
+    base, _, extension = name.partition(".")
+    return base, extension.lower()
+
+
+def _last_dot(name: str) -> tuple[str, str]:
+    parts = name.split(".")
+    long = ".".join(parts[-2:]).lower()
+    if len(parts) > 2 and long in _LABEL_FILES:
+        return ".".join(parts[:-2]), long
+    return ".".join(parts[:-1]), parts[-1].lower()
+
+
+@functools.lru_cache(maxsize=1024)
+def _shared(names: frozenset[str]) -> frozenset[str]:
+    """One object for equal sets: a million samples mostly have the same fields."""
+    return names
 
 
 def _span(member: Member | None) -> Span | None:
@@ -229,15 +341,15 @@ def _text(content: bytes) -> str:
 
 def _json(content: bytes) -> dict[str, Any]:
     try:
-        told = json.loads(content)
+        metadata = json.loads(content)
     except (ValueError, RecursionError) as error:
         msg = f"its JSON cannot be read: {error}"
         raise Unusable(msg) from None
-    return told if isinstance(told, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
-def _caption(told: dict[str, Any]) -> str | None:
-    caption = told.get("caption")
+def _caption(metadata: Mapping[str, Any]) -> str | None:
+    caption = metadata.get("caption")
     if not isinstance(caption, str):
         return None
     if not is_text(caption):

@@ -7,8 +7,10 @@ with their problem.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
+import re
 import stat
 import struct
 import zipfile
@@ -23,6 +25,7 @@ from sid2core.data.storage import paths as places
 from sid2core.data.storage import tars
 from sid2core.data.storage.tars import Member
 from sid2core.data.storage.trees import Item, hidden
+from sid2core.errors import few
 
 _DEEP = 32
 LONG = 1024
@@ -98,41 +101,74 @@ def split(name: str) -> tuple[list[str], str | None]:
 
 
 @dataclass(frozen=True)
-class ZipTree:
-    """A zip archive; the place of a file is :class:`Packed`."""
+class _Archive:
+    """An archive, or the folder ``below`` in it, with which ``root`` then ends."""
 
     root: str
+    below: str = ""
+
+    @property
+    def archive(self) -> str:
+        """The path or address of the archive itself."""
+        return self.root.removesuffix(f"/{self.below}") if self.below else self.root
 
     def scan(self, folder: Item) -> list[Item]:
         """As :meth:`.trees.Tree.scan`; the first call lists the whole archive."""
-        return _zipped(self.root, places.mark(self.root)) if not folder.path else folder.place
-
-    def open(self, path: str, place: Packed) -> BinaryIO:
-        """As :meth:`sid2core.data.storage.trees.Tree.open`."""
-        return io.BytesIO(unpacked(self.root, place))
+        found = folder.place if folder.path else self._top()
+        if not self.below:
+            return found
+        return [item._replace(path=item.path.removeprefix(f"{self.below}/")) for item in found]
 
     def stamp(self) -> str:
         """As :meth:`sid2core.data.storage.trees.Tree.stamp`: of the archive itself."""
-        return places.digest([places.mark(self.root)])
+        return places.digest([places.mark(self.archive)])
+
+    def _list(self) -> list[Item]:
+        raise NotImplementedError
+
+    def _top(self) -> list[Item]:
+        found = self._list()
+        for part in filter(None, self.below.split("/")):
+            inner = [item for item in found if item.is_folder and item.name == part]
+            if not inner:
+                names = few(item.name for item in found if item.is_folder)
+                msg = f"{self.archive} has no folder {self.below}; found {names or 'no folder'}"
+                raise DataError(f"{msg}: correct what follows the archive's name in the path")
+            found = inner[0].place
+        return found
 
 
 @dataclass(frozen=True)
-class TarTree:
+class ZipTree(_Archive):
+    """A zip archive; the place of a file is :class:`Packed`."""
+
+    def open(self, path: str, place: Packed) -> BinaryIO:
+        """As :meth:`sid2core.data.storage.trees.Tree.open`."""
+        return io.BytesIO(unpacked(self.archive, place))
+
+    def _list(self) -> list[Item]:
+        return _zipped(self.archive, places.mark(self.archive))
+
+
+@dataclass(frozen=True)
+class TarTree(_Archive):
     """An uncompressed tar archive; the place of a file is its offset and size."""
-
-    root: str
-
-    def scan(self, folder: Item) -> list[Item]:
-        """As :meth:`.trees.Tree.scan`; the first call lists the whole archive."""
-        return _tarred(self.root, places.mark(self.root)) if not folder.path else folder.place
 
     def open(self, path: str, place: tuple[int, int]) -> BinaryIO:
         """As :meth:`sid2core.data.storage.trees.Tree.open`."""
-        return io.BytesIO(stored(self.root, *place))
+        return io.BytesIO(stored(self.archive, *place))
 
-    def stamp(self) -> str:
-        """As :meth:`sid2core.data.storage.trees.Tree.stamp`: of the archive itself."""
-        return places.digest([places.mark(self.root)])
+    def _list(self) -> list[Item]:
+        return _tarred(self.archive, places.mark(self.archive))
+
+
+_INNER = re.compile(r"(.+?\.(zip|tar))/(.*[^/])/*", re.IGNORECASE)
+
+
+def inner(path: str) -> tuple[str, str] | None:
+    """Of ``pets.zip/train`` the archive and the folder in it; None if the path has no archive."""
+    match = _INNER.fullmatch(path)
+    return (match[1], match[3]) if match else None
 
 
 def stored(path: str, offset: int, size: int) -> bytes:
@@ -172,7 +208,7 @@ def unpacked(path: str, place: Packed) -> bytes:
         msg = f"damaged: {error}"
         raise Unusable(msg) from None
     if magic != _MAGIC or len(content) != place.size or zlib.crc32(content) != place.crc:
-        msg = "damaged: its bytes are not those that the archive's table tells of"
+        msg = "damaged: its bytes do not match the archive's table"
         raise Unusable(msg)
     return content
 
@@ -200,13 +236,15 @@ def _plant_zipped(root: _Folder, info: zipfile.ZipInfo) -> None:
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """A member's name; many a program writes UTF-8 without the flag that says so."""
-    if info.flag_bits & 0x800:
-        return info.filename
-    try:
-        return info.filename.encode("cp437").decode()
-    except UnicodeError:
-        return info.filename
+    r"""A member's name with ``/`` between its parts, although some programs write ``\``.
+
+    Many programs write UTF-8 without the flag that says so.
+    """
+    name = info.filename
+    if not info.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode()
+    return name.replace("\\", "/")
 
 
 def _zip_problem(info: zipfile.ZipInfo) -> str | None:

@@ -49,6 +49,19 @@ def located(path: str, names: tuple[str, ...] = ()) -> Stored | None:
     return _located(path, names, paths.mark(path))
 
 
+def names(path: str) -> tuple[str, ...]:
+    """The names of the arrays in an ``.npz``; none of an ``.npy``.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if not path.endswith(".npz"):
+        return ()
+    with paths.opened(path) as file, archives.zip_of(file, path) as archive:
+        found = [info.filename for info in archive.filelist]
+    return tuple(name.removesuffix(".npy") for name in found if name.endswith(".npy"))
+
+
 @functools.lru_cache(maxsize=8)
 def mapped(stored: Stored) -> NDArray[Any]:
     """The array, of which only what is read comes into memory."""
@@ -80,23 +93,23 @@ def _plain(file: BinaryIO, path: str, mark: str) -> Stored:
 def _member(
     file: BinaryIO, archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str, mark: str
 ) -> Stored:
-    told = f"{path}, {info.filename}"
+    where = f"{path}, {info.filename}"
     if info.flag_bits & 1:
-        msg = f"{told} is encrypted; save it without a password"
+        msg = f"{where} is encrypted; save it without a password"
         raise DataError(msg)
     if info.compress_type == zipfile.ZIP_STORED and not paths.is_address(path):
-        file.seek(archives.begin(file, info.header_offset, told))
-        return _read(file, file.tell() + info.file_size, told, path, mark)
+        file.seek(archives.begin(file, info.header_offset, where))
+        return _read(file, file.tell() + info.file_size, where, path, mark)
     try:
         with archive.open(info) as member:
-            return _copied(member, info.file_size, told)
+            return _copied(member, info.file_size, where)
     except (DataError, MemoryError):
         raise
     except Exception as error:  # what zipfile and its unpackers raise of damage
-        raise _damaged(told, error) from error
+        raise _damaged(where, error) from error
 
 
-def _read(file: BinaryIO, end: int, told: str, path: str, mark: str) -> Stored:
+def _read(file: BinaryIO, end: int, where: str, path: str, mark: str) -> Stored:
     """The array whose header comes next in ``file``, and whose values end by ``end``."""
     try:
         header = _HEADERS[np.lib.format.read_magic(file)]
@@ -104,22 +117,24 @@ def _read(file: BinaryIO, end: int, told: str, path: str, mark: str) -> Stored:
     except MemoryError:
         raise
     except Exception as error:  # a header is Python's own syntax, so any error of it may come
-        raise _damaged(told, error) from error
+        raise _damaged(where, error) from error
     if dtype.hasobject:
-        msg = f"{told} holds Python objects, which are never unpickled; save plain numbers or names"
+        msg = (
+            f"{where} holds Python objects, which are never unpickled; save plain numbers or names"
+        )
         raise DataError(msg)
     needed, found = math.prod(shape) * dtype.itemsize, end - file.tell()
     if needed > found or min(shape, default=0) < 0:
-        msg = f"{told} has {found} of the {needed} bytes that its shape {list(shape)} needs"
+        msg = f"{where} has {found} of the {needed} bytes that its shape {list(shape)} needs"
         raise DataError(f"{msg}: it is cut off; fetch or save it anew")
     return Stored(path, file.tell(), shape, dtype, fortran, mark)
 
 
-def _copied(source: BinaryIO | Any, size: int, told: str) -> Stored:
+def _copied(source: BinaryIO | Any, size: int, where: str) -> Stored:
     """The array that ``source`` streams, of ``size`` bytes in all, from a copy of it."""
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
-    room = f"{told} needs {size} bytes in {folder} for an unpacked copy"
+    room = f"{where} needs {size} bytes in {folder} for an unpacked copy"
     if size > free:
         msg = f"{room}, which has {free}: make room, or set TMPDIR to another folder"
         raise DataError(msg)
@@ -135,7 +150,7 @@ def _copied(source: BinaryIO | Any, size: int, told: str) -> Stored:
                 raise DataError(msg) from error
         end = copy.tell()
         copy.seek(0)
-        return _read(copy, end, told, path, "")
+        return _read(copy, end, where, path, "")
 
 
 def _remove(path: str, owner: int) -> None:
@@ -144,6 +159,6 @@ def _remove(path: str, owner: int) -> None:
         os.remove(path)
 
 
-def _damaged(told: str, error: Exception) -> DataError:
+def _damaged(where: str, error: Exception) -> DataError:
     reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return DataError(f"{told} is no NumPy array, or a damaged one ({reason}): save it anew")
+    return DataError(f"{where} is no NumPy array, or a damaged one ({reason}): save it anew")

@@ -36,7 +36,7 @@ def plain(path: str) -> str:
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two paths or addresses name the same file, as far as their text tells."""
+    """Whether two paths or addresses name the same file, as far as their text shows."""
     return one == other or os.path.abspath(one) == os.path.abspath(other)
 
 
@@ -78,7 +78,7 @@ def failed(path: str, error: Exception) -> DataError:
 
 @contextlib.contextmanager
 def faults(path: str) -> Iterator[None]:
-    """Around the reading of one picture's file: tells its own faults from those of the disk.
+    """Around the reading of one picture's file: separates its own faults from those of the disk.
 
     Raises:
         Unusable: the file is not there or may not be read.
@@ -239,10 +239,10 @@ def _answers(files: AbstractFileSystem, name: str) -> bool:
     return True
 
 
-def missing(path: str, parameter: str, wanted: str) -> DataError:
+def missing(path: str, parameter: str, expected: str) -> DataError:
     """What to raise where ``path`` is not there."""
     place = "" if is_address(path) else f" from {Path.cwd()}"
-    return DataError(f"{parameter} {path} not found{place}; expected {wanted}: set {parameter}")
+    return DataError(f"{parameter} {path} not found{place}; expected {expected}: set {parameter}")
 
 
 def mark(path: str) -> str:
@@ -256,7 +256,7 @@ def mark(path: str) -> str:
             found = os.stat(path)
             return f"{found.st_size} {found.st_mtime_ns}"
         files, name = system(path)
-        return told(files.info(name))
+        return version(files.info(name))
 
 
 def size(path: str) -> int:
@@ -272,8 +272,8 @@ def size(path: str) -> int:
         return files.size(name) or 0
 
 
-def told(info: dict[str, Any]) -> str:
-    """The same, of what fsspec tells of a file."""
+def version(info: dict[str, Any]) -> str:
+    """The same, from the metadata of fsspec."""
     return f"{info.get('size')} {next((info[key] for key in _TIMES if info.get(key)), '')}"
 
 

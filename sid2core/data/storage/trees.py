@@ -199,7 +199,7 @@ def _is_below(path: str, heads: set[str]) -> bool:
 
 @dataclass(frozen=True)
 class RemoteTree:
-    """A folder behind an address of fsspec; the place of a file is its size, where that is told."""
+    """A folder behind an address of fsspec; the place of a file is its size, if that is known."""
 
     root: str
 
@@ -218,7 +218,7 @@ class RemoteTree:
 
     def _marks(self, folder: Item) -> Iterator[str]:
         for item, info in self._scan(folder):
-            yield f"{item.path}\0{'' if item.is_folder else paths.told(info)}"
+            yield f"{item.path}\0{'' if item.is_folder else paths.version(info)}"
             if item.is_folder:
                 yield from self._marks(item)
 

@@ -35,7 +35,14 @@ Loss = Callable[[Any, Image, Array, Array], tuple[Scalar, Scalar]]
 
 @dataclass(frozen=True)
 class Point:
-    """Means over the steps since the previous point."""
+    """Means over the steps since the previous point.
+
+    Attributes:
+        step: the number of steps so far.
+        loss: what is minimised.
+        accuracy: the share of images assigned to their class; without labels, the share of views
+            whose most similar view is of the same image.
+    """
 
     step: int
     loss: float

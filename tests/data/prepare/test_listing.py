@@ -1,3 +1,4 @@
+import logging
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -8,6 +9,7 @@ from sid2core.data.prepare import listing
 from sid2core.data.prepare.counts import Reject
 from sid2core.data.prepare.listing import Part
 from sid2core.data.sources import opening, protocol
+from sid2core.data.sources.fields import Fields
 from sid2core.data.sources.protocol import Entry
 from tests import tiny
 from tests.data.made import Plain
@@ -104,9 +106,33 @@ def test_a_class_to_train_on_without_images_is_named(monkeypatch, train, held_ou
 
 def test_eval_may_lack_a_class_but_not_all():
     source = Plain(4)
-    listing.check_classes(Part("eval", source, [], []), Counter({1: 3}))
+    listing.check_classes(Part("eval", source, source.class_names, [], []), Counter({1: 3}))
     with pytest.raises(DataError, match=r"no image for eval in 2 .*lower data\.train_fraction"):
-        listing.check_classes(Part("eval", source, [], []), Counter())
+        listing.check_classes(Part("eval", source, source.class_names, [], []), Counter())
+
+
+@dataclass(frozen=True)
+class Spare(Listed):
+    """A source with more class names than it may use, as a filtered set of Hugging Face."""
+
+    class_names: tuple[str, ...] = ("a", "b", "c", "d")
+    fields: Fields = Fields("label", (), spare_classes=True)
+
+
+def test_spare_class_names_are_dropped_from_both_splits(monkeypatch, caplog):
+    train = Spare(0, entries=entries(1, 3, 3))
+    held_out = Spare(0, entries=entries(3))
+    with caplog.at_level(logging.INFO):
+        made = parts(monkeypatch, train, held_out)
+    assert [part.class_names for part in made] == [("b", "d")] * 2
+    assert [part.layout.class_names for part in made] == [("b", "d")] * 2
+    assert sorted(entry.label for entry in made[0].entries) == [0, 1, 1]
+    assert [entry.label for entry in made[1].entries] == [1]
+    assert caplog.messages == ["2 class name(s) without an image are dropped: a, c"]
+    one = parts(monkeypatch, Spare(0, entries=entries(*[1, 3] * 20)))
+    assert [part.class_names for part in one] == [("b", "d")] * 2
+    with pytest.raises(DataError, match="no image for train in 1 .* such as 'a'"):
+        parts(monkeypatch, train, Spare(0, entries=entries(0, 1)))
 
 
 @pytest.mark.parametrize(
@@ -124,9 +150,9 @@ def test_classes_of_two_sources_must_agree(monkeypatch, names, message):
 
 def test_reasons_are_told_by_how_common_they_are():
     rejects = [Reject("train", f"k{row}", "a" if row % 3 else "b") for row in range(10)]
-    assert listing.told(rejects) == "6 × a (such as k1); 4 × b (such as k0)"
+    assert listing.summary(rejects) == "6 × a (such as k1); 4 × b (such as k0)"
     many = [Reject("train", f"k{row}", f"reason {row}") for row in range(7)]
-    assert listing.told(many).endswith("1 × reason 4 (such as k4); …")
+    assert listing.summary(many).endswith("1 × reason 4 (such as k4); …")
 
 
 def test_loaded_raises_what_was_known_before():

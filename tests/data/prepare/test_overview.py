@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from sid2core.data.prepare import overview, preparation
 from sid2core.data.prepare.counts import Reject
 from sid2core.data.prepare.listing import Part
 from sid2core.data.prepare.workers import Workers
+from sid2core.data.sources.fields import Fields
 from tests import tiny
 from tests.data.made import Plain
 
@@ -20,8 +22,8 @@ SIZES = tiny.params(
 def prepared(folder, train, held_out, problems=()):
     """Both parts, with their shards in ``folder / made``."""
     parts = [
-        Part("train", train, train.index(), problems),
-        Part("eval", held_out, held_out.index(), []),
+        Part("train", train, train.class_names, train.index(), problems),
+        Part("eval", held_out, held_out.class_names, held_out.index(), []),
     ]
     (folder / "work").mkdir()
     preparation.write(parts, folder / "work", SIZES, Workers(1))
@@ -64,6 +66,31 @@ def test_facts_and_tables_add_up(tmp_path):
     assert [int(images) for _, images in brightness[:5]] == [6 + 8, 8 + 1, 8, 8, 8]
     reasons = rows(tmp_path / "reports" / "rejects.csv")
     assert reasons == [["reason", "images"], ['odd, "very"', "3"], ["broken", "2"]]
+
+
+@dataclass(frozen=True)
+class Columns(Plain):
+    fields: Fields = Fields("kind\n", ("url", "a\x1b[1m"))
+
+
+def listed(source):
+    return [Part("train", source, source.class_names, source.index(), [])]
+
+
+def test_the_table_has_classes_and_fields_with_printable_names():
+    text = overview.table(listed(Columns(5, class_names=("cat\n", "n" * 50))))
+    cat, long = r"cat\n".ljust(40), "n" * 39 + "…"
+    assert text.splitlines() == [
+        f"label  {'class name':40}    train",
+        f"    0  {cat}        3",
+        f"    1  {long}        2",
+        r"labels: kind\n",
+        r"ignored fields: url, a\x1b[1m",
+    ]
+    many = overview.table(listed(Plain(5, class_names=tuple(map(str, range(1000))))))
+    assert len(many.splitlines()) == 43
+    assert "… 960 more classes, all in reports/prepare/classes.csv" in many
+    assert many.endswith("ignored fields: none")
 
 
 def test_of_many_reasons_the_rest_is_one_row(tmp_path):

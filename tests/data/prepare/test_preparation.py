@@ -50,7 +50,7 @@ class Counting(np.ndarray):
 
 def write(folder, source, data=SIZES, problems=(), split="train", count=1):
     folder.mkdir(exist_ok=True)
-    part = Part(split, source, source.index(), problems)
+    part = Part(split, source, source.class_names, source.index(), problems)
     preparation.write([part], folder, data, Workers(count))
     return part
 

@@ -186,7 +186,7 @@ def test_labels_that_do_not_fit_are_refused(tmp_path, labels):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.npz", packs.zipped({"x.npy": b""}), "has no array images or arr_0: name the images so"),
+        ("a.npz", packs.zipped({"x.npy": b""}), "has no array images or arr_0; found"),
         (
             "a.npz",
             packs.zipped({"images.npy": b"no"}),
@@ -281,3 +281,19 @@ def test_an_array_in_a_plain_npz_is_mapped_where_it_lies(tmp_path):
     assert where.path == str(path)
     assert zipfile.ZipFile(path).getinfo("images.npy").compress_type == zipfile.ZIP_STORED
     np.testing.assert_array_equal(npy.mapped(where), IMAGES)
+
+
+def test_arrays_of_other_names(tmp_path):
+    """As MedMNIST writes them."""
+    path = tmp_path / "a.npz"
+    np.savez(path, train_images=IMAGES, train_labels=LABELS[:, None], val_labels=LABELS[:2])
+    with pytest.raises(DataError, match=r"found train_images, .*set data\.image_column"):
+        opened(path).index()
+    with pytest.raises(DataError, match=r"\(train_labels, val_labels\): set data.label_column"):
+        opened(path, image_column="train_images").index()
+    source = opened(path, image_column="train_images", label_column="train_labels")
+    assert found(source) == ["3", "1", "3", "10", "1"]
+    assert source.fields.ignored == ("val_labels",)
+    np.savez(path, images=IMAGES, y=LABELS)
+    assert opened(path).fields.label == "y"
+    assert found(opened(path, unlabelled=True)) == ["unlabelled"] * 5

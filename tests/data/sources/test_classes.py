@@ -43,63 +43,6 @@ def test_bad_files_of_names_are_refused(tmp_path, text, message):
         classes.read_names(path, "data.class_names")
 
 
-def test_labels_are_lines_of_name_and_class(tmp_path):
-    lines = [
-        "ImageId,PredictionString",
-        "ILSVRC2012_val_00048981,n03995372 85 1 499 272",
-        "ILSVRC2012_val_00037956,n03481172 131 0 499 254 n03481172 0 1 2 3 ",
-        '"a, b.png",golden retriever,0.7',
-        "",
-        "./x/c.png, cat",
-        "d.png,",
-        "x/c.png,cat",
-    ]
-    labels = classes.read_labels(write(tmp_path, "\n".join(lines)), "data.labels")
-    assert labels == {
-        "ImageId": "PredictionString",
-        "ILSVRC2012_val_00048981": "n03995372",
-        "ILSVRC2012_val_00037956": "n03481172",
-        "a, b.png": "golden retriever",
-        "x/c.png": "cat",
-        "d.png": "",
-    }
-    found = {
-        path: classes.looked_up(labels, path)
-        for path in (
-            "ILSVRC2012_val_00048981.JPEG",
-            "val/ILSVRC2012_val_00048981.JPEG",
-            "x/c.png",
-            "y/x/c.png",
-            "d.png",
-            "d.jpg",
-            "a.b/c",
-        )
-    }
-    assert found == {
-        "ILSVRC2012_val_00048981.JPEG": "n03995372",
-        "val/ILSVRC2012_val_00048981.JPEG": "n03995372",
-        "x/c.png": "cat",
-        "y/x/c.png": None,
-        "d.png": "",
-        "d.jpg": None,
-        "a.b/c": None,
-    }
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a.png cat\n", r"line 1: found 'a.png cat'; expected name,class"),
-        ("a,cat\nb,dog\na,dog\n", "line 3: a is 'dog' here and 'cat' before; give it one class"),
-        ("a,\0\n" + "x" * 200_000 + ",y\n", "is no CSV"),
-        (b"\xff,cat\n", "is no UTF-8 text"),
-    ],
-)
-def test_bad_files_of_labels_are_refused(tmp_path, text, message):
-    with pytest.raises(DataError, match=message):
-        classes.read_labels(write(tmp_path, text), "data.labels")
-
-
 @pytest.mark.parametrize(
     ("text", "raw"),
     [("7", 7), (" 07\n", 7), ("-1", -1), ("cat", "cat"), ("", None), (" ", None), ("1.5", "1.5")],
@@ -131,6 +74,18 @@ def test_a_class_that_was_found_has_its_label(found):
         else:
             assert label == -1
             assert raw is None or raw == "" or raw == -1 or not classes.is_text(str(raw)) or raw < 0
+
+
+def test_names_of_either_unicode_form_match():
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    assert classes.ordered([decomposed, composed]) == (composed,)
+    assert classes.of_folders([decomposed, composed, "b"]) == ("b", composed)
+    assert classes.Labels((composed,), "data.path", listed=False).of(decomposed) == (0, None)
+
+
+def test_folders_that_are_all_numbers_are_ordered_as_numbers():
+    assert classes.of_folders(["10", "9", "1"]) == ("1", "9", "10")
+    assert classes.of_folders(["10", "9", "a"]) == ("10", "9", "a")
 
 
 def test_listed_names_are_counted_by_numbers():

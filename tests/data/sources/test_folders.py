@@ -252,6 +252,108 @@ def test_class_names_fix_names_and_order(tmp_path, caplog):
     assert "no image in 1 class(es): hen" in caplog.text
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("above", ["", "pets/"])
+@pytest.mark.parametrize(
+    ("train_name", "eval_name"),
+    [("train", "val"), ("Training", "test1"), ("seg_train", "seg_test")],
+)
+def test_folders_of_splits_are_no_classes(tmp_path, kind, above, train_name, eval_name):
+    members = {
+        f"{above}{split}/{name}/1.png": packs.png()
+        for split in (train_name, eval_name)
+        for name in ("cat", "dog")
+    }
+    path = put(tmp_path / "data", members, kind)
+    with pytest.raises(DataError, match="are splits and not classes") as caught:
+        opened(path).index()
+    first, second = f"{path}/{above}{train_name}", f"{path}/{above}{eval_name}"
+    cure = f"set data.source.folder.path to {first} and data.source.folder.eval_path to {second}"
+    assert cure in str(caught.value)
+    for one in (first, second):  # each cure works, in archives as well
+        assert found(opened(one)) == {"cat/1.png": "cat", "dog/1.png": "dog"}
+        source = opened(one)
+        image = source.read(source.index()[0]).image
+        np.testing.assert_array_equal(image, pictures.noise(4, 4))
+
+
+def test_a_single_train_folder_is_no_class_but_one_among_others_is(tmp_path):
+    pictures.folder(tmp_path / "a", {"train": 1})
+    with pytest.raises(DataError, match=f"set data.source.folder.path to {tmp_path}/a/train,"):
+        opened(tmp_path / "a").index()
+    pictures.folder(tmp_path / "b", {"train": 1, "bus": 1, "car": 1})
+    assert opened(tmp_path / "b").class_names == ("bus", "car", "train")
+    assert len(opened(tmp_path / "b").index()) == 3
+    pictures.folder(tmp_path / "c", {"train": 1, "test": 1})
+    names = str(packs.write(tmp_path / "names", b"train\ntest\n"))
+    assert found(opened(tmp_path / "c", class_names=names)).keys() == {
+        "train/000.png",
+        "test/000.png",
+    }
+
+
+def test_clips_in_folders_of_splits_are_refused(tmp_path):
+    pictures.clips(tmp_path, {"train/run/a": 3, "test/run/b": 3})
+    with pytest.raises(DataError, match="data.source.frames.eval_path to .*/test"):
+        frames(tmp_path).index()
+
+
+def test_a_folder_that_an_archive_does_not_hold(tmp_path):
+    path = packs.write(tmp_path / "a.zip", packs.zipped({"x/cat/1.png": packs.png()}))
+    with pytest.raises(DataError, match=r"a\.zip has no folder y; found x: correct"):
+        opened(f"{path}/y").index()
+
+
+def test_backslashes_in_a_zip_separate_folders(tmp_path):
+    names = ("cat\\1.png", "dog\\x\\2.png", "..\\3.png")
+    path = packs.write(tmp_path / "a.zip", packs.zipped(dict.fromkeys(names, packs.png())))
+    assert found(opened(path)) == {
+        "cat/1.png": "cat",
+        "dog/x/2.png": "dog",
+        "../3.png": "its name leads out of the archive",
+    }
+
+
+def test_class_folders_that_are_numbers_are_sorted_as_numbers(tmp_path):
+    pictures.folder(tmp_path, {"10": 1, "9": 1, "1": 1})
+    assert opened(tmp_path).class_names == ("1", "9", "10")
+    assert opened(tmp_path).index()[1].label == 2  # of folder 10
+
+
+def test_class_folders_that_differ_by_unicode_form_are_one_class(tmp_path):
+    pictures.folder(tmp_path / "a", {"caf\u00e9": 1, "cafe\u0301": 2, "b": 1})
+    assert sorted(found(opened(tmp_path / "a")).values()) == ["b", *["caf\u00e9"] * 3]
+    names = str(packs.write(tmp_path / "names", "cafe\u0301\nb\n".encode()))
+    assert sorted(found(opened(tmp_path / "a", class_names=names)).values()) == [
+        "b",
+        *["caf\u00e9"] * 3,
+    ]
+
+
+def test_a_table_beside_flat_images_is_used_or_refused(tmp_path):
+    pictures.save(tmp_path / "1.png", pictures.noise(4, 4))
+    table = packs.write(tmp_path / "train.csv", b"image_id;x;y\n1.png;3;4\n")
+    cure = rf"set data.source.folder.labels to {table}, or set data.unlabelled to true"
+    with pytest.raises(DataError, match=cure):
+        opened(tmp_path).index()
+    assert found(opened(tmp_path, unlabelled=True))["1.png"] == "unlabelled"
+    keys = {"labels": str(table), "label_column": "x"}
+    source = opened(tmp_path, **keys)
+    assert found(source) == {"1.png": "3"}
+    table.write_text("image_id;x;y\n1.png;-1;4\n")
+    assert found(opened(tmp_path, **keys)) == {"1.png": "-1"}
+    assert (source.fields.label, source.fields.ignored) == ("x", ("y",))
+
+
+def test_images_in_class_folders_are_one_class_if_asked(tmp_path):
+    pictures.folder(tmp_path, {"a": 1, "b": 1})
+    source = opened(tmp_path, unlabelled=True)
+    assert source.class_names == ("unlabelled",)
+    assert [entry.label for entry in source.index()] == [0, 0]
+    with pytest.raises(DataError, match=r"data\.label_column .*labels is null"):
+        opened(tmp_path, label_column="x")
+
+
 # ImageNet -----------------------------------------------------------------------------------------
 
 SYNSETS = {"n01440764": 2, "n02012849": 1}

@@ -170,8 +170,8 @@ def test_a_row_group_is_read_once_while_its_rows_are_wanted(tmp_path, monkeypatc
         (pa.table({"pixels": [b""], "label": [0]}), "has columns pixels, label; expected one of"),
         (pa.table({"image": [0]}), "has a column image of int64; expected files' bytes"),
         (pa.table({"image": [{"path": "a"}]}), "or a struct with a field bytes"),
-        (table(1, label=[0.5]), "has labels of double; expected integers or strings"),
-        (table(1, label=[[1]]), "has labels of list<element: int64>; expected integers or strings"),
+        (table(1, label=[0.5]), "labels of double in the column label; expected integers"),
+        (table(1, label=[[1]]), "list<element: int64> in the column label; expected"),
         (table(0, label=pa.array([], pa.int64())).cast(table(1, label=[0]).schema),
          "holds no row of an image; found nothing"),
     ],
@@ -185,9 +185,8 @@ def test_files_of_several_splits_are_not_mixed(tmp_path):
     for split in ("train", "test"):
         write(tmp_path / f"{split}-00000-of-00001.parquet", table(1, label=[0]))
     message = (
-        r"holds files of several splits \(test, train\): set data.source.parquet.path to a "
-        r"pattern such as "
-        r"train-\*, and data.source.parquet.eval_path to test-\*"
+        rf"holds files of several splits \(test, train\), .*: set data.source.parquet.path to "
+        rf"{tmp_path}/train-\* and data.source.parquet.eval_path to {tmp_path}/test-\*$"
     )
     with pytest.raises(DataError, match=message):
         opened(tmp_path).index()
@@ -252,9 +251,9 @@ def test_labels_that_are_too_few_are_damage(tmp_path, monkeypatch):
         (["a"], ["a", "b"], "its labels have 'b' as class 1, and those of .*/1.parquet None"),
         (["a", "b"], None, "its labels have None as class 0, and those of .*/1.parquet 'a'"),
         (None, ["a", "b"], "its labels have 'a' as class 0, and those of .*/1.parquet None"),
-        (["a", "b"], "text", "its labels are strings, and those of .*/1.parquet integers"),
-        ("text", None, "its labels are integers, and those of .*/1.parquet strings"),
-        ("none", "text", "its labels are strings, and those of .*/1.parquet none"),
+        (["a", "b"], "text", "its labels are strings in the column label, and .* integers in"),
+        ("text", None, "its labels are integers in the column label, and .* strings in"),
+        ("none", "text", "its labels are strings in the column label, and .* none"),
     ],
 )
 def test_files_whose_labels_mean_different_classes_stop(tmp_path, first, second, message):
@@ -264,7 +263,7 @@ def test_files_whose_labels_mean_different_classes_stop(tmp_path, first, second,
         write(tmp_path / f"data/{name}.parquet", table(2, names, **columns))
     cure = "write all files alike, or name the classes in data.source.parquet.class_names"
     with pytest.raises(
-        DataError, match=f"data.source.parquet.path .*/2.parquet: {message}: {cure}"
+        DataError, match=f"data.source.parquet.path .*/2.parquet: {message}.*: {cure}"
     ):
         opened(tmp_path / "data").index()
 
@@ -292,7 +291,7 @@ def test_row_groups_too_large_to_read_at_once_are_refused(tmp_path, monkeypatch)
     ):
         opened(path).index()
     monkeypatch.setattr("sid2core.data.storage.paths.size", lambda path: 2)
-    wrong = "a.parquet is damaged: it tells of 3 rows, and has 2 bytes; fetch it anew, or leave"
+    wrong = "a.parquet is damaged: it claims 3 rows, and has 2 bytes; fetch it anew, or leave"
     with pytest.raises(DataError, match=wrong):
         opened(path, class_names=str(packs.write(tmp_path / "names", b"a\nb\n"))).index()
 
@@ -304,3 +303,82 @@ def test_row_groups_too_large_to_read_at_once_are_refused(tmp_path, monkeypatch)
 def test_metadata_that_name_no_classes_are_no_matter(tmp_path, told):
     made = table(2, label=[4, 2]).replace_schema_metadata({b"huggingface": told})
     assert opened(write(tmp_path / "a.parquet", made)).class_names == ("2", "4")
+
+
+FEATURES = {"fine_label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+
+
+def with_features(made, features):
+    return made.replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+
+
+@pytest.mark.parametrize("column", ["labels", "fine_label", "class", "species"])
+def test_the_only_column_that_looks_like_labels_is_used(tmp_path, column):
+    source = opened(
+        write(tmp_path / "a.parquet", table(2, **{column: ["b", "a"], "width": [1, 2]}))
+    )
+    assert list(found(source).values()) == ["b", "a"]
+    assert (source.fields.label, source.fields.ignored) == (column, ("width",))
+
+
+def test_a_class_label_of_any_name_is_used(tmp_path):
+    made = with_features(table(2, animal=[1, 0]), {"animal": FEATURES["fine_label"]})
+    source = opened(write(tmp_path / "a.parquet", made))
+    assert list(found(source).values()) == ["dog", "cat"]
+    assert source.fields.spare_classes
+
+
+def test_of_several_labels_the_parameters_name_one(tmp_path):
+    """As CIFAR-100 has them."""
+    made = table(2, fine_label=[1, 0], coarse_label=[5, 6]).rename_columns({"image": "img"})
+    path = write(tmp_path / "a.parquet", with_features(made, FEATURES))
+    message = r"look like labels \(fine_label, coarse_label\): set data.label_column to one of"
+    with pytest.raises(DataError, match=message):
+        opened(path).index()
+    fine = opened(path, label_column="fine_label", image_column="img")
+    assert list(found(fine).values()) == ["dog", "cat"]
+    assert fine.fields.ignored == ("coarse_label",)
+    assert list(found(opened(path, label_column="coarse_label")).values()) == ["5", "6"]
+    none = opened(path, unlabelled=True)
+    assert list(found(none).values()) == ["unlabelled"] * 2
+    assert none.fields.ignored == ("fine_label", "coarse_label")
+    for key in ("label_column", "image_column"):
+        with pytest.raises(DataError, match=f"has no field 'kind'.*correct data.{key}"):
+            opened(path, **({"label_column": "fine_label"} | {key: "kind"})).index()
+
+
+def test_pictures_and_yes_or_no_labels_of_other_names(tmp_path):
+    made = table(2, smiling=[True, False]).rename_columns({"image": "photo"})
+    path = write(tmp_path / "a.parquet", made)
+    with pytest.raises(DataError, match=r"has columns photo, smiling; .*set data\.image_column"):
+        opened(path).index()
+    source = opened(path, image_column="photo", label_column="smiling")
+    assert list(found(source).values()) == ["1", "0"]
+    image = source.read(source.index()[1]).image
+    np.testing.assert_array_equal(image, pictures.noise(4, 4, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("names", "paths"),
+    [
+        (["train/0.parquet", "validation/0.parquet"], ["train", "validation"]),
+        (["c-train-0.parquet", "c-test-0.parquet"], ["c-train-*", "c-test-*"]),
+    ],
+)
+def test_splits_in_folders_and_in_names_are_refused_with_paths_that_work(tmp_path, names, paths):
+    for row, name in enumerate(names):
+        write(tmp_path / name, table(1, label=[row]))
+    with pytest.raises(DataError, match="are splits and not classes") as caught:
+        opened(tmp_path).index()
+    keys = ("data.source.parquet.path", "data.source.parquet.eval_path")
+    for row, (key, path) in enumerate(zip(keys, paths, strict=True)):
+        assert f"{key} to {tmp_path}/{path}" in str(caught.value)
+        assert list(found(opened(tmp_path / path)).values()) == [str(row)]
+
+
+def test_files_of_save_to_disk_are_refused_with_the_cure(tmp_path):
+    packs.write(tmp_path / "train/data-00000-of-00001.arrow", b"")
+    with pytest.raises(DataError, match=r"holds Arrow files.*to_parquet\("):
+        opened(tmp_path).index()

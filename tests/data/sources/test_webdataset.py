@@ -132,7 +132,7 @@ def test_samples_that_cannot_be_used_say_why(tmp_path):
     assert found_ == {
         "s/a": "another of this key came before it",  # its first one is a class of its own
         "s/b": "no image in the sample: cls",
-        "s/c": "2 images in the sample: jpg png",
+        "s/c": "2 images in the sample: jpg, png",
         "s/d": "label -1; there are classes 0 to 0",
         "s/e": "it has no label",
         "s/g": "its label is float; expected an integer or a name",
@@ -147,7 +147,8 @@ def test_samples_that_cannot_be_used_say_why(tmp_path):
     }
     entries = listed(opened(tmp_path / "s.tar"))
     assert len(entries) == 17
-    assert entries[0].problem is None
+    first = next(entry for entry in entries if entry.key == "s/a")
+    assert first.problem is None
 
 
 def test_captions_that_are_no_text_are_unusable(tmp_path):
@@ -208,3 +209,86 @@ def test_what_is_no_shard_is_refused(tmp_path):
         DataError, match="holds no sample with an image; found nothing: set data.so"
     ):
         opened(tmp_path / "s.tar").index()
+
+
+def test_names_with_dots(tmp_path):
+    members = {
+        "a.v1.5.jpg": packs.png(1),
+        "a.v1.5.cls": b"3",
+        "a.v2.jpg": packs.png(2),
+        "a.v2.cls.txt": b"4",
+        "b.jpg": packs.png(3),
+        "b.seg.png": b"",
+        "b.cls": b"4",
+    }
+    source = opened(shard(tmp_path / "s.tar", members))
+    assert found(source) == {"s/a.v1.5": "3", "s/a.v2": "4", "s/b": "4"}
+    assert source.fields == ("cls or cls.txt", ("seg.png",), False)
+    for entry in source.index():
+        seed = {"s/a.v1.5": 1, "s/a.v2": 2, "s/b": 3}[entry.key]
+        np.testing.assert_array_equal(source.read(entry).image, pictures.noise(4, 4, seed=seed))
+
+
+def test_files_of_a_sample_need_not_be_adjacent(tmp_path):
+    members = {"x/a.jpg": packs.png(1), "x/b.jpg": packs.png(2), "x/a.cls": b"3", "x/b.cls": b"4"}
+    source = opened(shard(tmp_path / "s.tar", members))
+    assert found(source) == {"s/x/a": "3", "s/x/b": "4"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "label"),
+    [
+        ("a.cls.txt", b"cat\n", "cls.txt"),
+        ("a.json", told(**{"class": "cat", "width": 4}), "class"),
+        ("a.json", told(class_name="cat"), "class_name"),
+        ("a.class", b"cat", "class"),
+    ],
+)
+def test_the_only_field_that_looks_like_labels_is_used(tmp_path, name, content, label):
+    source = opened(shard(tmp_path / "s.tar", {"a.jpg": packs.png(), name: content}))
+    assert found(source) == {"s/a": "cat"}
+    assert source.fields.label == label
+
+
+def test_of_several_labels_the_parameters_name_one(tmp_path):
+    both = told(fine_label=1, coarse_label=2, url="u", caption="c")
+    path = shard(tmp_path / "s.tar", {"a.jpg": packs.png(), "a.json": both})
+    with pytest.raises(DataError, match=r"\(coarse_label, fine_label\): set data.label_column to"):
+        opened(path).index()
+    source = opened(path, label_column="fine_label")
+    assert (found(source), source.captioned) == ({"s/a": "1"}, True)
+    assert source.fields.ignored == ("coarse_label", "url")
+    assert found(opened(path, unlabelled=True)) == {"s/a": "unlabelled"}
+    two = shard(tmp_path / "t.tar", {"a.jpg": packs.png(1), "a.png": packs.png(2), "a.cls": b"0"})
+    source = opened(two, image_column="png")
+    image = source.read(source.index()[0]).image
+    np.testing.assert_array_equal(image, pictures.noise(4, 4, seed=2))
+
+
+def test_shards_of_img2dataset_have_captions_and_no_labels(tmp_path):
+    metadata = told(caption="c", url="u", key="0", status="success", width=4, sha256="0")
+    members = {"0.jpg": packs.png(), "0.txt": b"c", "0.json": metadata}
+    source = opened(shard(tmp_path / "00000.tar", members))
+    assert (found(source), source.captioned) == ({"00000/0": "unlabelled"}, True)
+    assert source.fields.ignored == ("key", "sha256", "status", "url", "width")
+
+
+def test_shards_of_several_splits_are_refused(tmp_path):
+    for split in ("train", "validation"):
+        shard(tmp_path / f"a/in-{split}-00.tar", {"1.jpg": packs.png(), "1.cls": b"0"})
+    cure = (
+        rf"data.source.webdataset.path to {tmp_path}/a/in-train-\* and "
+        rf"data.source.webdataset.eval_path to {tmp_path}/a/in-validation-\*"
+    )
+    with pytest.raises(DataError, match=cure):
+        opened(tmp_path / "a").index()
+    members = {f"{split}/1.jpg": packs.png() for split in ("train", "val")}
+    with pytest.raises(DataError, match="are splits and not classes"):
+        opened(shard(tmp_path / "b.tar", members)).index()
+
+
+def test_folders_within_a_shard_without_labels_are_probably_classes(tmp_path):
+    path = shard(tmp_path / "s.tar", {f"{name}/1.jpg": packs.png() for name in ("cat", "dog")})
+    with pytest.raises(DataError, match=r"2 folders \(cat, dog\): set data.source.name to folder"):
+        opened(path).index()
+    assert len(opened(path, unlabelled=True).index()) == 2
