@@ -16,6 +16,8 @@ from sid2core.data.prepare.workers import Workers
 from sid2core.pipeline import context, stage, workdir
 
 REPORTS = Path("reports/prepare")
+KEPT = ("seed", "data.crop")
+"""Parameters that later stages may read; the files and the metadata say all else."""
 _log = logging.getLogger(__name__)
 
 
@@ -29,7 +31,7 @@ def main(params: config.Params) -> None:
     stamps = [part.source.stamp() for part in parts]
     with workdir.claim("prepare", {**job.made_by, "stamps": stamps}) as folder:
         preparation.write(parts, folder, data, pool)
-        with job.create() as draft:
+        with job.create_by_content(KEPT, REPORTS / "source.json") as draft:
             for part in parts:
                 preparation.place(part, folder, draft.folder)
             rejects = [reject for part in parts for reject in part.rejects]

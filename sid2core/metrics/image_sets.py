@@ -145,7 +145,7 @@ class Files:
 def _files(path: str, channels: int) -> Files:
     tree = folders.planted(path, _PARAMETER, "<image> or <class>/<image>")
     found = [item for item in walk(tree, ROOT) if not item.is_folder]
-    items = tuple(item for item in found if folders.not_an_image(item.name) is None)
+    items = tuple(folders.images_among(found))
     if len(items) < len(found):
         _log.warning("%s: %d file(s) are no images by name", path, len(found) - len(items))
     if not items:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from sid2core import config
+from sid2core import atomic, config
 from sid2core.pipeline import artifact, dag
 from sid2core.pipeline.artifact import Artifact, Draft
 
@@ -35,6 +36,18 @@ class Context:
         """:func:`sid2core.pipeline.artifact.create` for this stage, its parameters and inputs."""
         with artifact.create(self.stage, self.made_by, self.inputs) as draft:
             yield draft
+
+    @contextmanager
+    def create_by_content(self, keys: tuple[str, ...], record: Path) -> Iterator[Draft]:
+        """The same with the parameters ``keys`` alone; all of them go into the file ``record``.
+
+        So the artifact is a function of these, its files and its metadata. Parameters that change
+        none of them, such as the location of the data, leave its digest as it is.
+        """
+        kept = dag.tracked(keys, self.made_by)
+        with artifact.create(self.stage, kept, self.inputs) as draft:
+            yield draft
+        atomic.write_json(record, {"params": dict(self.made_by)})
 
 
 def begin(stage: str, params: config.Params) -> Context:

@@ -30,6 +30,13 @@ def md5(path: Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
+def stages(root: Path) -> dict[str, Any]:
+    """The entries of ``dvc.lock`` in the project ``root`` by stage; none if it cannot be read."""
+    lock = _yaml(root / LOCK)
+    found = lock.get("stages") if isinstance(lock, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def has(stage: str, manifest: str | None, since: float) -> bool:
     """Whether DVC has the artifact of ``stage`` whose manifest has this MD5.
 

@@ -60,7 +60,8 @@ def test_facts_and_metrics_say_what_is_there():
     made = artifact.load("prepare")
     assert made.facts["shape"] == [8, 8, 1]
     assert made.facts["class_names"] == list("0123456789")
-    assert made.manifest["params"]["seed"] == PARAMS.seed
+    assert made.manifest["params"] == {"seed": PARAMS.seed, "data": {"crop": PARAMS.data.crop}}
+    assert recorded()["seed"] == PARAMS.seed
     for split, facts in made.facts["splits"].items():
         dataset = Dataset.open(made, split)
         assert facts["records"] == len(dataset)
@@ -100,6 +101,11 @@ def files(source, path, **data):
     return tiny.params(data=tiny.source(source, **(keys | data)))
 
 
+def recorded():
+    """The parameters as recorded beside the artifact."""
+    return json.loads((prepare.REPORTS / "source.json").read_text(encoding="utf-8"))["params"]
+
+
 def rejects():
     with artifact.load("prepare").path("rejects.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.reader(file))[1:]
@@ -119,7 +125,22 @@ def test_a_folder_of_images(tmp_path):
             seed = (label, int(key[4:7]))
             np.testing.assert_array_equal(image, pictures.noise(6, 6, seed=seed))
     assert made.facts["decoding"]["crop"] == "adm"
-    assert made.manifest["params"]["data"]["source"]["folder"]["path"] == str(path)
+    assert recorded()["data"]["source"]["folder"]["path"] == str(path)
+
+
+def test_neither_the_location_nor_limits_change_the_artifact(tmp_path):
+    path = pictures.folder(tmp_path / "images", {"cat": 8, "dog": 12})
+    (path / "dog/broken.png").write_bytes(b"")
+    prepare.main(files("folder", path, train_fraction=0.75))
+    digest = artifact.load("prepare").digest
+    moved = path.rename(tmp_path / "moved")
+    changed = {"max_reject_fraction": 0.4, "max_pixels": 10_000}
+    prepare.main(files("folder", moved, train_fraction=0.75, **changed))
+    assert artifact.load("prepare").digest == digest
+    assert recorded()["data"]["source"]["folder"]["path"] == str(moved)
+    pictures.save(moved / "dog/000.png", pictures.noise(6, 6, seed=99))
+    prepare.main(files("folder", moved, train_fraction=0.75))
+    assert artifact.load("prepare").digest != digest
 
 
 def test_digits_as_files_are_the_digits(tmp_path):

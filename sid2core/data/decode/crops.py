@@ -1,4 +1,4 @@
-"""From a picture of any size to the one that is wanted: the named crop modes.
+"""From a picture of any size to the target size: the named crop modes.
 
 ``adm``: halve with a box filter while both sides are at least twice the target, bicubic until the
     target is just covered, cut out the centre. For a square target these are the very bytes of

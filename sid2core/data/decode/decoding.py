@@ -1,6 +1,7 @@
 """From an image file to raw pixels of one size: what happens to every picture, in this order.
 
-1. The content, not the name, tells the format; of an animation the first frame counts.
+1. The content, not the name, decides the format (:mod:`sid2core.data.decode.formats`); of an
+   animation and of several pages the first counts.
 2. A picture of more than ``max_pixels`` is refused by what its header says, and a WebP or GIF of
    more than 179 million in any case.
 3. It is decoded. What ends too early is refused; damage that a decoder conceals (in the middle of
@@ -13,10 +14,10 @@
 6. Resize and crop: :mod:`sid2core.data.decode.crops`.
 
 Memory is bounded by ``max_pixels``: at most 16 bytes a pixel of most pictures, 24 of WebP and 40
-of 16-bit PNG, beside the file itself of a WebP and the image that is made. Before its size is known
-a GIF may claim 180 MB for its first frame.
+of 16-bit PNG, beside the file itself of a WebP, AVIF or HEIC and the image that is made. Before its
+size is known a GIF may claim 180 MB for its first frame, and a PNG 64 MB for its text.
 
-TIFF is left out: libtiff prints what it thinks of damaged files, and has pixels of many more kinds.
+libtiff prints a line of its own to stderr about a damaged TIFF.
 """
 
 from __future__ import annotations
@@ -32,30 +33,19 @@ from typing import Any, BinaryIO
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, features
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin, features
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from sid2core import config
-from sid2core.data.decode import colours
+from sid2core.data.decode import colours, formats
 from sid2core.data.decode.crops import CROPS
 from sid2core.data.errors import Unusable
 from sid2core.data.sources.protocol import Content
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
-"""Files that count as images, in lower case."""
+# Text changes no pixel: a picture may carry as much in one chunk as in all of them (64 MiB).
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
-_FORMATS: Mapping[bytes, type[ImageFile.ImageFile]] = {
-    b"\xff\xd8\xff": JpegImageFile,
-    b"\x89PNG\r\n\x1a\n": PngImageFile,
-    b"RIFF": WebPImageFile,
-    b"BM": BmpImageFile,
-    b"GIF8": GifImageFile,
-}
-"""By what a file begins with. ``Image.open`` would bring in a limit that is the process's."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -66,6 +56,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ON_THEIR_SIDE = (5, 6, 7, 8)
+_DEEP = ("I", "I;16", "I;16L", "I;16B")
+"""Pillow's modes of grey with more than 8 bits."""
 _CHANNELS = ((), (3,), (4,))
 _GREY_STEPS = {"L;2": 85, "L;4": 17}
 _REASON = 200
@@ -114,7 +106,6 @@ class Recipe:
             "filter": CROPS[self.crop].filter,
             "background": "#{:02x}{:02x}{:02x}".format(*colours.parsed(self.background)),
             "jpeg": self.jpeg,
-            "max_pixels": self.max_pixels,
             "orientation": "exif",
             "animation": "first frame",
             **colours.FACTS,
@@ -122,6 +113,7 @@ class Recipe:
             "libjpeg_turbo": features.version("libjpeg_turbo"),
             "littlecms": features.version("littlecms2"),
             "webp": features.version("webp"),
+            **formats.versions(),
         }
 
     def image(self, file: BinaryIO) -> Content:
@@ -153,7 +145,7 @@ class Recipe:
 
     def _decoded(self, file: BinaryIO) -> tuple[Image.Image, tuple[int, int]]:
         """The upright picture in its final colours, and its size before any reduction."""
-        image = _opened(file)
+        image = formats.opened(file)
         self._check(*image.size)
         width, height = image.size
         depth = _depth(image)
@@ -161,8 +153,8 @@ class Recipe:
             _check_end(file)
             if self.jpeg == "scaled":
                 on_its_side = _turn(image) in _ON_THEIR_SIDE
-                wanted = (2 * self.width, 2 * self.height)
-                image.draft(None, wanted[::-1] if on_its_side else wanted)
+                target = (2 * self.width, 2 * self.height)
+                image.draft(None, target[::-1] if on_its_side else target)
         image.load()
         turn, profile = _turn(image), image.info.get("icc_profile")
         picture = _eight_bits(image, depth, file)
@@ -190,7 +182,7 @@ class Recipe:
 
 
 class Decoded:
-    """What sources of pictures have in common: their recipe tells of the images."""
+    """What sources of pictures have in common: a recipe for the images."""
 
     recipe: Recipe
 
@@ -203,21 +195,6 @@ class Decoded:
     def shape(self) -> tuple[int, ...]:
         """[h, w, c] as the parameters have it."""
         return self.recipe.shape
-
-
-def _opened(file: BinaryIO) -> ImageFile.ImageFile:
-    """The file's picture, of which no more than the header is read."""
-    file.seek(0)
-    start = file.read(max(map(len, _FORMATS)))
-    for mark, made_by in _FORMATS.items():
-        if start.startswith(mark):
-            file.seek(0)
-            return made_by(file)
-    if not start:
-        msg = "the file is empty"
-        raise Unusable(msg)
-    msg = f"no image of a known format ({', '.join(str(one.format) for one in _FORMATS.values())})"
-    raise Unusable(msg)
 
 
 def _check_end(file: BinaryIO) -> None:
@@ -250,18 +227,34 @@ def _eight_bits(image: ImageFile.ImageFile, depth: str, file: BinaryIO) -> Image
     if depth in _GREY_STEPS and clear is not None:  # levels are spread over a byte, this is not
         step = _GREY_STEPS[depth]
         image.info["transparency"] = clear % (255 // step + 1) * step
+    if image.mode in _DEEP:
+        return colours.narrowed(_sixteen_bits(image), clear)
+    if image.mode == "F":
+        msg = "pixels are floating-point numbers; expected integers of 8 or 16 bits"
+        raise Unusable(msg)
     if not depth.endswith(";16B"):
         return image
-    if image.mode == "I;16":
-        return colours.narrowed(np.asarray(image), clear)
-    # Of colours Pillow keeps high bytes alone. Told that their order is the other, it gives the low
-    # ones; and of grey with alpha, told that it is RGBA of bytes, all four.
+    # Pillow keeps only the high bytes of colours. Declared little-endian, they give the low
+    # bytes; grey with alpha, declared as RGBA of bytes, gives all four bytes.
     if depth == "LA;16B":
         four = _read_as("RGBA", file)
         high, low = four[..., 0::2], four[..., 1::2]
     else:
         high, low = np.asarray(image), _read_as(depth[:-1] + "L", file)
     return colours.narrowed(high.astype(np.uint16) << 8 | low, clear)
+
+
+def _sixteen_bits(image: Image.Image) -> NDArray[np.uint16]:
+    """Grey levels [h, w] of one of the modes ``_DEEP``.
+
+    Raises:
+        Unusable: a level has more than 16 bits.
+    """
+    levels = np.asarray(image)
+    if image.mode == "I" and levels.size and not 0 <= levels.min() <= levels.max() < 2**16:
+        msg = f"levels of {levels.min()} to {levels.max()}; expected 8 or 16 bits"
+        raise Unusable(msg)
+    return levels.astype(np.uint16)
 
 
 def _read_as(depth: str, file: BinaryIO) -> NDArray[np.uint8]:

@@ -16,8 +16,8 @@ def augmented(
     """Images [b, h, w, c] or clips [b, f, h, w, c], mirrored and shifted by chance.
 
     Mirrored along the width with probability ½ (``horizontal_flip``), then moved by whole pixels,
-    uniform in [-``max_shift``, ``max_shift``]² with edges repeated; a clip as one. Example i hangs
-    on (``seed``, ``first`` + i) alone. With neither setting the very array comes back.
+    uniform in [-``max_shift``, ``max_shift``]² with edges repeated; a clip as one. Example i is
+    a function of (``seed``, ``first`` + i). With neither setting the array itself comes back.
     """
     if not (settings.horizontal_flip or settings.max_shift):
         return images

@@ -129,18 +129,18 @@ class Dataset:
             IndexError: there is no such row.
             DataError: a shard cannot be read.
         """
-        wanted = np.asarray(rows, np.int64)
-        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < len(self):
-            msg = f"rows {wanted.min()} to {wanted.max()} wanted; there are 0 to {len(self) - 1}"
+        asked = np.asarray(rows, np.int64)
+        if len(asked) and not 0 <= asked.min() <= asked.max() < len(self):
+            msg = f"rows {asked.min()} to {asked.max()} asked for; there are 0 to {len(self) - 1}"
             raise IndexError(msg)
-        groups = np.searchsorted(self._ends, wanted, side="right")
-        places = wanted - (self._ends - self.groups.sizes)[groups]
+        groups = np.searchsorted(self._ends, asked, side="right")
+        places = asked - (self._ends - self.groups.sizes)[groups]
         starts = np.flatnonzero(np.diff(groups, prepend=-1))
         runs = groups[starts]
         if together:
             self.cache.reserve(np.unique(runs))
-        images = _aligned((len(wanted), *self.shape))
-        bounds = [*starts.tolist(), len(wanted)]
+        images = _aligned((len(asked), *self.shape))
+        bounds = [*starts.tolist(), len(asked)]
         for group, start, stop in zip(runs.tolist(), bounds, bounds[1:], strict=False):
             # "clip" lets it write straight into `images`; the places are within bounds.
             self.cache[group].take(places[start:stop], 0, images[start:stop], "clip")
@@ -175,7 +175,7 @@ def _check(shards: Shards, records: int, origin: str) -> None:
     cure = "run `dvc repro --force prepare` to write it again"
     split, labels = shards.layout.split, shards.labels
     if len(labels) != records or not records:
-        msg = f"{origin} has {len(labels)} {split} images, its facts say {records}; {cure}"
+        msg = f"{origin} has {len(labels)} {split} images, its manifest says {records}; {cure}"
         raise DataError(msg)
     low, high, classes = labels.min(), labels.max(), len(shards.layout.class_names)
     if low < 0 or high >= classes:

@@ -169,10 +169,10 @@ def _raw(column: pa.FixedSizeBinaryArray) -> NDArray[np.uint8]:
 
 def _check_layout(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
     for key, text in expected.metadata.items():
-        wanted, there = json.loads(text), json.loads((found.metadata or {})[key])
+        manifest, actual = json.loads(text), json.loads((found.metadata or {})[key])
         for name in ("shape", "class_names", "split"):
-            if there[name] != wanted[name]:
-                msg = f"{path} has {name} {there[name]!r}; its artifact says {wanted[name]!r}"
+            if actual[name] != manifest[name]:
+                msg = f"{path} has {name} {actual[name]!r}; its artifact says {manifest[name]!r}"
                 raise DataError(f"{msg}; {_CURE}")
     if not found.equals(expected):
         msg = f"{path} has columns {found.remove_metadata()}; expected {expected.remove_metadata()}"

@@ -27,6 +27,7 @@ from sid2core.data.prepare.listing import Part
 from sid2core.data.prepare.workers import Workers
 from sid2core.data.sources import protocol
 from sid2core.data.sources.protocol import Entry, Record, Source
+from sid2core.errors import printable
 from sid2core.pipeline import progress
 
 REJECTS = "rejects.csv"
@@ -151,6 +152,9 @@ def _records(job: Job, tally: Tally) -> Iterator[Record]:
             record = protocol.loaded(job.source, entry)
         except Unusable as error:
             tally.rejects.append(Reject.of(job.layout.split, entry.key, str(error)))
+        except MemoryError as error:
+            msg = f"not enough memory for {printable(entry.key)}: lower runtime.workers or "
+            raise DataError(f"{msg}data.max_pixels; finished shards are kept") from error
         else:
             tally.add(record)
             yield record

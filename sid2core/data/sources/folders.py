@@ -11,7 +11,7 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy as np
 from sid2core import config
 from sid2core.config.data import Frames as FramesSettings
 from sid2core.config.data import Labelled
-from sid2core.data.decode import decoding
+from sid2core.data.decode import formats
 from sid2core.data.decode.decoding import Decoded, Recipe
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.sources import classes, fields, label_file, split_names
@@ -162,9 +162,9 @@ class Folder(Decoded):
             label, problem = labels.of(name)
             if name is None and problem:
                 problem = self._unlabelled()
-            problem = item.problem or not_an_image(item.name) or problem
+            problem = item.problem or formats.name_problem(item.name) or problem
             entries.append(Entry(item.path, label, item.place, problem=problem))
-        cure = f"convert them, or set {self.parameter} to where images are"
+        cure = f"convert them to {formats.ACCEPTED}, or set {self.parameter} to where images are"
         return classes.settled(entries, self.class_names, self._where, "<class>/<image>", cure)
 
     def stamp(self) -> str:
@@ -221,6 +221,9 @@ class Folder(Decoded):
         escape = f", or list the classes in {beside(self.parameter, 'class_names')}"
         while folders := [item for item in inside if item.is_folder]:
             names = [item.name for item in folders]
+            if any(split_names.among([name]) for name in names):  # annotations/ is no class
+                full = [item.name for item in folders if self._holds_images(item)]
+                names = full or names
 
             def join(name: str, above: str = above) -> str:
                 return paths.join(self.tree.root, paths.join(above, name))
@@ -245,8 +248,16 @@ class Folder(Decoded):
         return [item.name for item in full or found]
 
     def _holds_images(self, top: Item) -> bool:
-        files = (item for item in walk(self.tree, top) if not item.is_folder)
-        return any(item.problem is None and not_an_image(item.name) is None for item in files)
+        files = [item for item in walk(self.tree, top) if not item.is_folder and not item.problem]
+        likely = images_among(files)
+        return any(formats.is_usual(item.name) or self._begins_as_image(item) for item in likely)
+
+    def _begins_as_image(self, item: Item) -> bool:
+        try:
+            with self.tree.open(item.path, item.place) as file:
+                return formats.is_known(file)
+        except Unusable:
+            return False
 
     def _is_class(self, item: Item) -> bool:
         fits = item.is_folder and is_text(item.name)
@@ -378,7 +389,7 @@ class Frames(Decoded):
     def read(self, entry: Entry) -> Content:
         """One clip [f, h, w, c]; frames are decoded by :mod:`sid2core.data.decode.decoding`."""
         found = self.tree.scan(Item(entry.key, entry.place, is_folder=True))
-        images = [item for item in found if not item.is_folder and not not_an_image(item.name)]
+        images = images_among(found)
         needed = (self.frames - 1) * self.stride + 1
         if len(images) < needed:
             msg = f"{len(images)} frame(s); {self.frames} at stride {self.stride} need {needed}"
@@ -398,12 +409,11 @@ class Frames(Decoded):
             raise Unusable(msg) from None
 
 
-def not_an_image(name: str) -> str | None:
-    """Why a file of that name counts as no image, or None where it does."""
-    extension = os.path.splitext(name)[1].lower()
-    if extension in decoding.EXTENSIONS:
-        return None
-    return f"not an image by its name: {extension}" if extension else "its name has no extension"
+def images_among(items: Sequence[Item]) -> list[Item]:
+    """The files that have usual names of images; where there are none, those that may be some."""
+    files = [item for item in items if not item.is_folder]
+    usual = [item for item in files if formats.is_usual(item.name)]
+    return usual or [item for item in files if formats.name_problem(item.name) is None]
 
 
 def natural(name: str) -> tuple[list[str | int], str]:

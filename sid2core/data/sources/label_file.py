@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from sid2core.data.decode import decoding
+from sid2core.data.decode import formats
 from sid2core.data.errors import DataError
 from sid2core.data.sources import fields
 from sid2core.data.sources.classes import normal
@@ -160,7 +160,7 @@ def _header(first: Sequence[Sequence[str]], asked: Asked) -> Sequence[str] | Non
 
 def _first_image(row: Sequence[str]) -> int | None:
     """The first cell that ends like the name of an image file."""
-    ends = (os.path.splitext(cell)[1].lower() in decoding.EXTENSIONS for cell in row)
+    ends = (os.path.splitext(cell)[1].lower() in formats.EXTENSIONS for cell in row)
     return next((place for place, fits in enumerate(ends) if fits), None)
 
 

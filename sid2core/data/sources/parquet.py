@@ -6,9 +6,10 @@ import contextlib
 import functools
 import io
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,11 +21,14 @@ from sid2core.data.sources.fields import Asked, Fields
 from sid2core.data.sources.many_files import ManyFiles
 from sid2core.data.sources.parquet_schema import Columns, Labels
 from sid2core.data.sources.protocol import GROUPS_AT_HAND, Content, Entry, beside
-from sid2core.data.storage import paths
+from sid2core.data.storage import paths, stand_ins
 from sid2core.data.storage.globbing import File
+from sid2core.errors import printable
 
 _GROUP = 2**30
 """Bytes of a row group's pictures that are still read at once; 1 GiB."""
+_LARGEST_REQUEST = 4 * _GROUP
+"""Bytes that reading such a row group may ask for at once."""
 
 
 class Place(NamedTuple):
@@ -171,7 +175,7 @@ class Parquet(ManyFiles):
                 if labels is None:
                     yield Group([None] * metadata.num_rows)
                 else:
-                    yield _labels_of(opened, group, labels, by_name=by_name)
+                    yield _labels_of(opened, file.path, group, labels, by_name=by_name)
 
     def _check_alike(self, file: File, labels: Labels | None) -> None:
         """Labels of all files must mean the same classes.
@@ -206,13 +210,15 @@ def _text(value: pa.Scalar) -> str | None:
         raise Unusable(msg) from None
 
 
-def _labels_of(file: pq.ParquetFile, group: int, labels: Labels, *, by_name: bool) -> Group:
+def _labels_of(
+    file: pq.ParquetFile, path: str, group: int, labels: Labels, *, by_name: bool
+) -> Group:
     """The labels of a row group as they are; ``by_name``, the class names that they count."""
     rows, problem = file.metadata.row_group(group).num_rows, None
     try:
-        values = _table(file, group, [labels.column])[labels.column].to_pylist()
+        values = _values(_table(file, group, [labels.column])[labels.column])
     except Exception as error:
-        problem = f"its row group is {_damage(error)}"
+        problem = f"its row group is {_damage(error, path)}"
     else:
         if len(values) != rows:
             problem = f"its row group is damaged: {len(values)} labels of {rows} rows"
@@ -230,6 +236,19 @@ def _labels_of(file: pq.ParquetFile, group: int, labels: Labels, *, by_name: boo
     )
 
 
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """The values of a column as Python objects; equal ones of a dictionary are one object."""
+    found = list[Any]()
+    for chunk in column.chunks:
+        if isinstance(chunk, pa.DictionaryArray):
+            values = chunk.dictionary.to_pylist()
+            places = chunk.indices.to_pylist()
+            found += [None if place is None else values[place] for place in places]
+        else:
+            found += chunk.to_pylist()
+    return found
+
+
 @functools.lru_cache(maxsize=GROUPS_AT_HAND)
 def _group(
     path: str, mark: str, group: int, asked: Asked
@@ -243,35 +262,53 @@ def _group(
             table = _table(file, group, names)
             return table[image], table[caption] if caption else None
         except Exception as error:
-            return f"its row group is {_damage(error)}"
+            return f"its row group is {_damage(error, path)}"
 
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[pq.ParquetFile]:
-    """A Parquet file.
+    """A Parquet file; columns of bytes and strings stay dictionaries, however often rows repeat.
 
     Raises:
         DataError: it is none, or cannot be read.
     """
     with paths.opened(path) as file:
         try:
-            found = pq.ParquetFile(file)
+            metadata = pq.ParquetFile(file).metadata
+            names = _columns_of_bytes(metadata)
+            found = pq.ParquetFile(file, metadata=metadata, read_dictionary=names)
             found.schema_arrow  # noqa: B018 (it is made on access, which may fail)
         except Exception as error:
-            reason = _damage(error)
+            reason = _damage(error, path)
+            stand_ins.check(file, path)
             raise DataError(f"{path} is no Parquet file, or {reason}: fetch it anew") from error
         with found:
             yield found
+
+
+def _columns_of_bytes(metadata: pq.FileMetaData) -> list[str]:
+    columns = (metadata.schema.column(place) for place in range(metadata.num_columns))
+    return [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
 
 
 def _table(file: pq.ParquetFile, group: int, names: list[str]) -> pa.Table:
     return file.read_row_group(group, columns=names, use_threads=False)
 
 
-def _damage(error: Exception) -> str:
-    """The reason why pyarrow cannot read a file; errors of the system are raised again."""
+def _damage(error: Exception, path: str) -> str:
+    """The reason why pyarrow cannot read a file; errors of the system are raised again.
+
+    A row group has at most ``_GROUP`` bytes. So memory that is lacking for a few of these is
+    lacking, and a request for more comes from damaged sizes.
+
+    Raises:
+        DataError: there is not enough memory.
+    """
     if isinstance(error, OSError) and error.errno is not None:
         raise error
-    if isinstance(error, MemoryError) and not isinstance(error, pa.ArrowException):
-        raise error
+    if isinstance(error, MemoryError):
+        size = re.search(r"size (\d+)", str(error))
+        if size is None or int(size[1]) <= _LARGEST_REQUEST:
+            msg = f"not enough memory to read {printable(path)} ({error}): lower runtime.workers, "
+            raise DataError(f"{msg}or write the file anew with smaller row groups") from error
     return " ".join(f"damaged ({type(error).__name__}: {error})".split())

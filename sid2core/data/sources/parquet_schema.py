@@ -117,6 +117,7 @@ def _class_names(features: Mapping[str, Any], column: str) -> tuple[str, ...] | 
 
 
 def _is_binary(kind: pa.DataType) -> bool:
+    kind = kind.value_type if types.is_dictionary(kind) else kind
     return types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
 
 

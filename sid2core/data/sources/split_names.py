@@ -28,6 +28,22 @@ _WHOLE = re.compile(rf"({_NAMES})([-_ ]?(set|split|data|images?))?\d*", re.IGNOR
 _PART = re.compile(rf"(?:^|[-_.])({_NAMES})(?=[-_.]|$)", re.IGNORECASE)
 
 
+def among(names: Iterable[str], *, alone: bool = True) -> dict[str, str]:
+    """The folders that are splits: the first name of each split, in the order to choose them.
+
+    A name such as ``train`` or ``test_set`` is one. A name that only contains one, such as
+    ``seg_train``, counts if half of all names do. A single split among other names is a class,
+    ``alone`` it is a split.
+    """
+    names = list(names)
+    found = _by_split((name, _WHOLE.fullmatch(name)) for name in names)
+    if len(found) < 2 and not (found and alone and len(names) == 1):
+        found = _by_split((name, _PART.search(name)) for name in names)
+        if len(found) < 2 or 2 * len(found) < len(names):
+            return {}
+    return {split: found[split] for split in _ORDER if split in found}
+
+
 def check_folders(
     names: Iterable[str],
     join: Callable[[str], str],
@@ -37,10 +53,7 @@ def check_folders(
     escape: str = "",
     alone: bool = True,
 ) -> None:
-    """Refuse folders that are named like splits.
-
-    A name such as ``train`` or ``test_set`` is one. A name that only contains one, such as
-    ``seg_train``, counts if half of all names do.
+    """Refuse folders that are named like splits; see :func:`among`.
 
     Args:
         names: the folders at the level of the classes.
@@ -53,20 +66,10 @@ def check_folders(
     Raises:
         DataError: there are several splits, or nothing but one.
     """
-    names = list(names)
-    found = _by_split((name, _WHOLE.fullmatch(name)) for name in names)
-    if len(found) < 2 and not (found and alone and len(names) == 1):
-        found = _by_split((name, _PART.search(name)) for name in names)
-        if len(found) < 2 or 2 * len(found) < len(names):
-            return
-    raise _refused(
-        {split: join(members[0]) for split, members in found.items()},
-        [members[0] for members in found.values()],
-        "folders",
-        where,
-        parameter,
-        escape,
-    )
+    found = among(names, alone=alone)
+    if found:
+        paths = {split: join(name) for split, name in found.items()}
+        raise _refused(paths, list(found.values()), "folders", where, parameter, escape)
 
 
 def check_files(files: Iterable[File], where: str, parameter: str) -> None:
@@ -96,11 +99,12 @@ def _split(name: str) -> str:
     return _CANONICAL.get(word, word)
 
 
-def _by_split(matches: Iterable[tuple[str, re.Match[str] | None]]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+def _by_split(matches: Iterable[tuple[str, re.Match[str] | None]]) -> dict[str, str]:
+    """The first name of each split."""
+    found: dict[str, str] = {}
     for name, match in matches:
         if match is not None:
-            found.setdefault(_split(match[1]), []).append(name)
+            found.setdefault(_split(match[1]), name)
     return found
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, ClassVar, NamedTuple
 
-from sid2core.data.decode import decoding
+from sid2core.data.decode import formats
 from sid2core.data.errors import Unusable
 from sid2core.data.sources import classes, fields, split_names
 from sid2core.data.sources.fields import Asked, Fields
@@ -89,7 +89,7 @@ class WebDataset(ManyFiles):
     def fields(self) -> Fields:
         """The extensions and the keys of the JSON of all samples."""
         names = sorted({name for sample in self._samples() for name in sample.names})
-        images = {name for name in names if f".{name}" in decoding.EXTENSIONS}
+        images = {name for name in names if f".{name}" in formats.EXTENSIONS}
         used = {*self._label_fields, *images, *_USED}
         label = " or ".join(name for name in self._label_fields if name in names) or None
         return Fields(label, tuple(name for name in names if name not in used))
@@ -229,7 +229,7 @@ class _Shard:
         return self.shard.name.removesuffix(WebDataset.extension)
 
     def _made(self, key: str, parts: dict[str, Member]) -> Sample:
-        images = [name for name in parts if f".{name}" in decoding.EXTENSIONS]
+        images = [name for name in parts if f".{name}" in formats.EXTENSIONS]
         if self.asked.image is not None:
             images = [name for name in images if name == self.asked.image.lower()]
         if len(images) != 1:
@@ -283,8 +283,8 @@ def _grouped(found: Iterable[_File]) -> Iterator[tuple[Key, dict[str, Member]]]:
     """
     for key, files in _joined(found, _first_dot):
         parts = {_first_dot(file.name)[1]: file.member for file in files}
-        images = any(f".{name}" in decoding.EXTENSIONS for name in parts)
-        dotted = any(f".{name.rpartition('.')[2]}" in decoding.EXTENSIONS for name in parts)
+        images = any(f".{name}" in formats.EXTENSIONS for name in parts)
+        dotted = any(f".{name.rpartition('.')[2]}" in formats.EXTENSIONS for name in parts)
         if images or not dotted:
             yield key, parts
             continue

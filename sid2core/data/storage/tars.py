@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from sid2core.data.errors import DataError
+from sid2core.data.storage import stand_ins
 
 _BLOCK = 512
 _HEADER = 2**20
@@ -50,6 +51,9 @@ def refused(where: str, start: bytes) -> DataError:
     if tool is not None:
         msg = f"{where} is compressed, so its members cannot be read one by one"
         return DataError(f"{msg}: unpack it with {tool}")
+    other = stand_ins.recognised(start)
+    if other is not None:
+        return DataError(f"{where} is {other}")
     found = "is not a tar archive, or a damaged one" if start else "is empty, and no tar archive"
     return DataError(f"{where} {found}: {_CURE}")
 

@@ -20,8 +20,9 @@ from sid2core import config
 from sid2core.conditioning import ConditionSpec
 from sid2core.config import yaml_edit
 from sid2core.data.errors import DataError, Unusable
-from sid2core.data.sources import opening
+from sid2core.data.sources import opening, split_names
 from sid2core.data.sources.protocol import Entry, Source, listed
+from sid2core.data.storage.trees import hidden
 
 PROBES = 64
 """Pictures that are decoded, spread over the whole set."""
@@ -120,11 +121,10 @@ def _splits(path: str) -> tuple[str, str | None]:
     """The path of the train split and that of the eval split, if the folder has both."""
     if not os.path.isdir(path):
         return path, None
-    folders = {name.lower(): name for name in os.listdir(path)}
-    train = next((folders[name] for name in _TRAIN if name in folders), None)
-    held_out = next((folders[name] for name in _EVAL if name in folders), None)
-    if train is not None and os.path.isdir(os.path.join(path, train)):
-        return os.path.join(path, train), held_out and os.path.join(path, held_out)
+    folders = [one.name for one in os.scandir(path) if one.is_dir() and not hidden(one.name)]
+    splits = [os.path.join(path, name) for name in split_names.among(sorted(folders)).values()]
+    if splits:
+        return splits[0], splits[1] if len(splits) > 1 else None
     for start in _TRAIN:
         if any(Path(path).glob(f"{start}-*.parquet")):
             others = (one for one in _EVAL if any(Path(path).glob(f"{one}-*.parquet")))

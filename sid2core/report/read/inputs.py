@@ -20,7 +20,7 @@ from sid2core.pipeline import artifact
 from sid2core.pipeline.artifact import Artifact, ArtifactError
 from sid2core.report import formatting
 from sid2core.report.images import Pixels
-from sid2core.report.read import files, measured, plan_files, prepared_files
+from sid2core.report.read import files, measured, one_run, plan_files, prepared_files
 from sid2core.report.read.files import InputError
 from sid2core.report.read.measured import Measured
 from sid2core.report.read.plan_files import Plan
@@ -140,10 +140,12 @@ def read(params: Params, root: Path) -> Inputs:
     """Read all inputs from the project's root.
 
     Raises:
-        InputError: a file is missing or malformed; the message names it and its command.
+        InputError: a file is missing, malformed or of another run; the message names it and its
+            command.
         ArtifactError: an artifact folder is missing, damaged, or was made from other inputs.
         DataError: a shard of the prepared images is malformed.
     """
+    one_run.check(root)
     prepare = artifact.load("prepare", root=root / artifact.ROOT)
     guidance_search = artifact.load("guidance_search", root=root / artifact.ROOT)
     evaluate = artifact.load("evaluate", root=root / artifact.ROOT)

@@ -55,7 +55,7 @@ def test_unknown_split_is_named(tmp_path):
     [
         ([0, 1], {"class_names": ["a", "b"]}, "has class_names"),
         ([0, 1], {"shape": [2, 3, 1]}, "has shape"),
-        ([0, 1], {"train": {"records": 3}}, "has 2 train images, its facts say 3"),
+        ([0, 1], {"train": {"records": 3}}, "has 2 train images, its manifest says 3"),
         ([0, 3], {}, "labels 0 to 3; 3 classes need 0 to 2"),
         ([], {}, "has 0 train images"),
     ],

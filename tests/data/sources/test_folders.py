@@ -159,11 +159,11 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path, name, message):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_source_without_images_tells_what_was_found(tmp_path, kind):
-    path = put(tmp_path / "data", {"a/1.tiff": b"", "a/2.tiff": b"", "b": b""}, kind)
+    path = put(tmp_path / "data", {"a/1.txt": b"", "a/2.txt": b"", "b.md": b""}, kind)
     message = (
         r"data.source.folder.path .* holds no <class>/<image>; found 2 × not an "
-        "image by its name: .tiff; 1 × "
-        "its name has no extension: convert them, or set data.source.folder.path to where images "
+        "image by its name: .txt; 1 × not an image by its name: .md: convert them "
+        "to JPEG, .*or set data.source.folder.path to where images "
         "are"
     )
     with pytest.raises(DataError, match=message):
@@ -174,7 +174,7 @@ def test_a_zip_of_another_method_is_told_one_cure(tmp_path):
     content = packs.zipped({"a/1.png": packs.png(), "a/2.png": packs.png()}, zipfile.ZIP_LZMA)
     message = (
         "holds no <class>/<image>; found 2 × packed by method 14, neither stored nor deflated: "
-        "convert them, or set data.source.folder.path to where images are$"
+        "convert them to JPEG, .*, or set data.source.folder.path to where images are$"
     )
     with pytest.raises(DataError, match=message):
         opened(packs.write(tmp_path / "a.zip", content)).index()
@@ -281,6 +281,9 @@ def test_a_single_train_folder_is_no_class_but_one_among_others_is(tmp_path):
     pictures.folder(tmp_path / "a", {"train": 1})
     with pytest.raises(DataError, match=f"set data.source.folder.path to {tmp_path}/a/train,"):
         opened(tmp_path / "a").index()
+    packs.write(tmp_path / "a/annotations/1.json", b"{}")
+    with pytest.raises(DataError, match=f"set data.source.folder.path to {tmp_path}/a/train,"):
+        opened(tmp_path / "a").index()
     pictures.folder(tmp_path / "b", {"train": 1, "bus": 1, "car": 1})
     assert opened(tmp_path / "b").class_names == ("bus", "car", "train")
     assert len(opened(tmp_path / "b").index()) == 3
@@ -296,6 +299,8 @@ def test_clips_in_folders_of_splits_are_refused(tmp_path):
     pictures.clips(tmp_path, {"train/run/a": 3, "test/run/b": 3})
     with pytest.raises(DataError, match="data.source.frames.eval_path to .*/test"):
         frames(tmp_path).index()
+    source = opened(tmp_path / "train", "frames", frames=2, frame_stride=1, unlabelled=True)
+    assert found(source) == {"run/a": "unlabelled"}
 
 
 def test_a_folder_that_an_archive_does_not_hold(tmp_path):

@@ -382,3 +382,57 @@ def test_files_of_save_to_disk_are_refused_with_the_cure(tmp_path):
     packs.write(tmp_path / "train/data-00000-of-00001.arrow", b"")
     with pytest.raises(DataError, match=r"holds Arrow files.*to_parquet\("):
         opened(tmp_path).index()
+
+
+_MIB = 2**20
+
+
+@pytest.mark.parametrize("column", ["image", "label", "caption"])
+def test_rows_that_share_a_value_share_its_memory(tmp_path, column):
+    """6,000 rows of one 4 MiB value are 24 GiB if each row has its own."""
+    part = np.random.default_rng(0).bytes(8192).hex().encode()  # a file of a byte a row at least
+    rows, large = 6000, part * (4 * _MIB // len(part))
+    small = {"image": packs.png(), "label": b"cat", "caption": b"text"}
+    values = {name: large if name == column else value for name, value in small.items()}
+    kinds = {"image": pa.binary(), "label": pa.string(), "caption": pa.string()}
+    places = pa.array([0] * rows, pa.int32())
+    made = {
+        name: pa.DictionaryArray.from_arrays(places, pa.array([value], pa.binary()).cast(kind))
+        for (name, value), kind in zip(values.items(), kinds.values(), strict=True)
+    }
+    structs = pa.StructArray.from_arrays([made["image"]], ["bytes"])
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table(made | {"image": structs}), path, compression="zstd")
+    assert path.stat().st_size < 100_000
+    source = opened(path)
+    before = pa.total_allocated_bytes()
+    entries = listed(source)
+    assert len(entries) == rows
+    if column == "image":
+        with pytest.raises(Unusable, match="no image"):
+            source.read(entries[-1])
+    else:
+        assert source.read(entries[-1]).image.shape == (4, 4, 3)
+    assert pa.total_allocated_bytes() - before < 64 * _MIB
+
+
+@pytest.mark.parametrize(
+    ("size", "lacking"), [(2**20, True), (2**62, False)], ids=["memory", "damage"]
+)
+def test_lack_of_memory_is_no_damage(tmp_path, monkeypatch, size, lacking):
+    path = write(tmp_path / "a.parquet", table(2, NAMES, label=[0, 1]))
+    source = opened(path)
+    entries = listed(source)
+
+    def fail(*_):
+        msg = f"malloc of size {size} failed"
+        raise pa.ArrowMemoryError(msg)
+
+    monkeypatch.setattr(parquet, "_table", fail)
+    parquet._group.cache_clear()
+    if lacking:
+        with pytest.raises(DataError, match=r"not enough memory .*lower runtime\.workers"):
+            source.read(entries[0])
+    else:
+        with pytest.raises(Unusable, match="damaged"):
+            source.read(entries[0])

@@ -10,6 +10,7 @@ from sid2core.config import presets, yaml_edit
 from sid2core.data.errors import DataError
 from sid2core.plan.tailored import survey
 from tests import tiny
+from tests.data import pictures
 
 BASE = yaml_edit.merged(tiny.PARAMS, presets.read("digits", tiny.ROOT / "conf").params)
 
@@ -42,6 +43,13 @@ def test_pictures_without_folders_are_unconditional_and_grey_is_seen(tmp_path):
     made = found(tmp_path)
     assert made.channels == 1
     assert not made.condition
+
+
+def test_a_class_of_trains_is_no_split(tmp_path):
+    assert survey.source_of(str(pictures.folder(tmp_path, {"train": 2, "bus": 2, "car": 2}))) == {
+        "name": "folder",
+        "folder": {"path": str(tmp_path), "eval_path": None},
+    }
 
 
 @pytest.mark.parametrize(("train", "held_out"), [("train", "val"), ("Training", "test")])
