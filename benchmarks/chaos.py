@@ -29,6 +29,7 @@ import orbax.checkpoint as ocp
 import pandas as pd
 
 from benchmarks.common import RESULTS
+from sid2core import checksums
 from tests import tiny
 from tests.processes import finish, start
 
@@ -116,12 +117,15 @@ def _complete(folder: Path) -> list[Path]:
 
 def _read(path: Path) -> None:
     """Read a checkpoint as a restart does; whatever is wrong with it is raised."""
+    log = checksums.read_json(path / "log.json")
+    if log is None or not checksums.whole(path / "default"):
+        raise SystemExit(f"{path} does not match its checksums")
     options = ocp.CheckpointManagerOptions(read_only=True)
     handler = ocp.StandardCheckpointHandler()
     with ocp.CheckpointManager(path.parent, options=options, item_handlers=handler) as manager:
         step = int(path.name)
         state = manager.restore(step, args=ocp.args.StandardRestore())
-        pending = manager.metadata(step).custom_metadata["pending"]
+        pending = log["pending"]
     if int(state["step"]) != step or len(pending) != step % EVERY["log_every"]:
         raise SystemExit(f"{path} holds step {state['step']} and {len(pending)} steps for the log")
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state)):

@@ -95,7 +95,7 @@ def put(made: Path, target: Path) -> None:
     Everything in ``made`` is fsynced first. An earlier folder is set aside as ``.<name>.before``
     and removed last, so a kill between the two steps loses neither.
     """
-    _sync_tree(made)
+    sync(made)
     before = target.with_name(f".{target.name}.before")
     if target.is_dir():
         _remove(before)
@@ -111,11 +111,11 @@ def remove_unfinished(folder: Path) -> None:
         _remove(path)
 
 
-def _sync_tree(path: Path) -> None:
+def sync(path: Path) -> None:
     """Fsync a file, or all files and folders below a folder, the folder itself last."""
     if path.is_dir():
         for entry in sorted(path.iterdir()):
-            _sync_tree(entry)
+            sync(entry)
         _sync_folder(path)
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -8,7 +8,11 @@ if __name__ == "__main__":
     launch.prepare("train")
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from clu import parameter_overview
 
@@ -59,6 +63,9 @@ def main(params: config.Params) -> None:
         layout=layout,
         start=begin.params,
     )
+    run = replace(
+        run, export=partial(_export, net, layout, {"diffusion": job.made_by["diffusion"]})
+    )
 
     def show(log: Log) -> None:
         _report(net, log, params.train.batch_size)
@@ -85,6 +92,19 @@ def main(params: config.Params) -> None:
                 network.save_weights(draft.path(f"{name}.safetensors"), average)
             draft.facts |= {"steps": params.train.steps, **begin.facts}
         show(log)
+
+
+def _export(
+    net: network.Network,
+    layout: mesh.Layout,
+    extra: Mapping[str, Any],
+    folder: Path,
+    state: Mapping[str, Any],
+) -> None:
+    """Write the EMA weights of ``state`` for ``train.init_from``; called by all processes."""
+    weights = layout.host(state["ema"])
+    if cluster.first():
+        network.save(folder, net, weights, extra)
 
 
 def _report(net: network.Network, log: Log, batch_size: int) -> None:

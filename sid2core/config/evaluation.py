@@ -75,9 +75,6 @@ class Eval(Section):
     @model_validator(mode="after")
     def _fitting(self) -> Eval:
         active = self.extractors.active
-        if self.keep > self.samples:
-            msg = f"keep {self.keep} exceeds samples {self.samples}"
-            raise ValueError(msg)
         if self.samples < 20 and (self.infinity or "inception" in active):
             msg = f"samples {self.samples} are too few for infinity or Inception; 20 or more"
             raise ValueError(msg)

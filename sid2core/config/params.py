@@ -240,7 +240,7 @@ class Runtime(Section):
     log_every: Positive
     checkpoint_every: Positive
     checkpoint_minutes: PositiveFloat | None
-    keep_checkpoints: Positive
+    keep_checkpoints: Annotated[int, Field(ge=2)]  # one may be damaged
     keep_hours: PositiveFloat | None
     max_skipped: Positive
     sample_every: NonNegative

@@ -1,7 +1,8 @@
 """Chunk files: what was drawn or measured so far, so that a kill loses one chunk of images.
 
-A chunk is an npz file. It is written atomically. Whenever it is read, the checksum of each array
-(CRC-32) is verified, and that no array is missing.
+A chunk is an npz file. It is written atomically, with its checksum beside it
+(:mod:`sid2core.checksums`), which is verified before work starts. Whenever it is read, the CRC-32
+of each array is verified, and that no array is missing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sid2core import atomic
+from sid2core import atomic, checksums
 from sid2core.errors import Sid2Error
 
 Arrays = dict[str, NDArray]
@@ -27,6 +28,7 @@ class ChunkError(Sid2Error):
 def write(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
     """Write ``arrays`` to ``path`` atomically; folders on the way are made."""
     atomic.write_npz(path, {**arrays, _NAMES: np.array(sorted(arrays))})
+    checksums.seal(path)
 
 
 def read(path: Path) -> Arrays:
@@ -52,7 +54,7 @@ def read(path: Path) -> Arrays:
 
 def intact(path: Path, indices: NDArray[np.integer]) -> bool:
     """Whether ``path`` is a complete chunk of the images ``indices``."""
-    if not path.exists():
+    if not checksums.whole(path):
         return False
     try:
         found = read(path).get("indices")

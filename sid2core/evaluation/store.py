@@ -25,7 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from sid2core import atomic
+from sid2core import checksums
 from sid2core.pipeline import code, places
 
 GIB = 2**30
@@ -67,7 +67,7 @@ class Store:
         """
         own = sorted({folder.name for folder in folders})
         mark = self.root / _USERS / f"{_short(str(self.user))}.json"
-        known = _read(mark)["folders"] if mark.exists() else []
+        known = _read(mark)["folders"]
         for name in own:
             folder = self.root / name
             if os.environ.get("SID2_FRESH") == "1" and name not in known:
@@ -75,7 +75,7 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             os.utime(folder)
         about = {"user": str(self.user), "folders": sorted({*own, *known})}
-        atomic.write_json(mark, about)
+        checksums.write_json(mark, about)
         self._trim()
 
     def _trim(self) -> None:
@@ -85,7 +85,7 @@ class Store:
             if Path(about["user"]).is_dir():
                 used.update(about["folders"])
             else:
-                mark.unlink(missing_ok=True)
+                checksums.remove(mark)
         folders = [one for one in self.root.iterdir() if one.is_dir() and one.name != _USERS]
         sizes = {one: _size(one) for one in folders}
         excess = sum(sizes.values()) - self.limit
@@ -162,8 +162,5 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
 
 
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {"user": "", "folders": []}
+def _read(mark: Path) -> Any:
+    return checksums.read_json(mark) or {"user": "", "folders": []}

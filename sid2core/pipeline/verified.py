@@ -20,17 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from sid2core import atomic
+from sid2core.checksums import sha256
 from sid2core.pipeline import places
 
 _SETTLED_NS = 100_000_000
 """A file that was changed so shortly before may change again without a new time of change."""
 _ORIGIN = "folder.json"
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def checked(path: Path, folder: Path, expected: str) -> str:
@@ -62,7 +57,8 @@ def prune() -> None:
     """Remove the stamps of folders that are gone, such as those of temporary experiments."""
     for place in (places.work() / "verified").glob("*"):
         origin = _read(place / _ORIGIN)
-        if origin is not None and not Path(origin["folder"]).is_dir():
+        folder = origin.get("folder") if isinstance(origin, dict) else origin
+        if folder is not None and not Path(str(folder)).is_dir():
             shutil.rmtree(place, ignore_errors=True)
 
 

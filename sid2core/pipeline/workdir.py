@@ -30,12 +30,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sid2core import atomic
+from sid2core import checksums
 from sid2core.errors import Sid2Error
 from sid2core.pipeline import artifact, code, places, recorded, verified
 from sid2core.pipeline.artifact import Artifact, only_writer
 
-FORMAT = 1
+FORMAT = 2
 KEPT_DAYS = 7
 """So long finished work stays where DVC has no record of it, for example after a run by hand."""
 _ABOUT, _FINISHED = "made_for.json", "finished.json"
@@ -123,13 +123,14 @@ def prune() -> None:
 
 def _is_done_with(mark: Path) -> bool:
     """Whether DVC has recorded the result that finished here, or nothing will."""
-    about = _read(mark)
-    if about is None:  # another process has just removed it
+    try:
+        finished = mark.stat().st_mtime
+    except FileNotFoundError:  # another process has just removed it
         return False
-    finished = mark.stat().st_mtime
     if time.time() - finished > KEPT_DAYS * 24 * 3600:
         return True
-    return recorded.has(about["stage"], about["manifest"], finished)
+    about = checksums.read_json(mark)
+    return about is not None and recorded.has(about["stage"], about["manifest"], finished)
 
 
 @contextmanager
@@ -152,7 +153,7 @@ def _claimed(
         yield place
         manifest = artifact.ROOT / stage / artifact.MANIFEST
         digest = recorded.md5(manifest) if manifest.exists() else None
-        atomic.write_json(place / _FINISHED, {"stage": stage, "manifest": digest})
+        checksums.write_json(place / _FINISHED, {"stage": stage, "manifest": digest})
 
 
 def _begin(
@@ -160,23 +161,27 @@ def _begin(
 ) -> None:
     """Check whose work lies in the folder, and note that it is this code's from now on."""
     program = code.running(stage)
-    mark, about = place / _FINISHED, _read(place / _ABOUT)
+    mark, about = place / _FINISHED, checksums.read_json(place / _ABOUT)
     if os.environ.get("SID2_FRESH") == "1" or (mark.exists() and _is_done_with(mark)):
         shutil.rmtree(place, ignore_errors=True)
-    elif about is not None and any(path.name != _ABOUT for path in place.iterdir()):
-        others = program.differences(about.get(_CODE, {}))
+    elif place.is_dir() and any(not path.name.startswith(_ABOUT) for path in place.iterdir()):
+        others = ""
+        if about is not None:
+            others = _named(program.differences(about.get(_CODE, {})))
+        elif _CODE not in params:
+            others = f"unknown ones, since {_ABOUT} is damaged,"
         if others and os.environ.get("SID2_CONTINUE") != "1":
             msg = (
-                f"{stage}: the work in {place} was done by other code: {_named(others)} differ. "
+                f"{stage}: the work in {place} was done by other code: {others} differ. "
                 "Set SID2_CONTINUE=1 to continue it with the present code, or SID2_FRESH=1 to "
                 "start again from the beginning"
             )
             raise WorkError(msg)
         if others:
-            _log.warning("continuing work of other code: %s differ", _named(others))
+            _log.warning("continuing work of other code: %s differ", others)
         if mark.exists():
             _log.info("this work is finished, but not recorded by DVC: its result is used")
-            mark.unlink()
+            checksums.remove(mark)
     place.mkdir(exist_ok=True)
     about = {
         "stage": stage,
@@ -184,7 +189,7 @@ def _begin(
         "inputs": {name: one.digest for name, one in inputs.items()},
         _CODE: program.to_json(),
     }
-    atomic.write_json(place / _ABOUT, about)
+    checksums.write_json(place / _ABOUT, about)
     _log.info("work folder %s", place)
 
 
@@ -192,7 +197,7 @@ def _remove_superseded(place: Path) -> None:
     """Remove the folders of the same work that other code left, unless a process uses them."""
 
     def work(path: Path) -> Any:
-        about = _read(path / _ABOUT) or {}
+        about = checksums.read_json(path / _ABOUT) or {}
         params = {key: value for key, value in about.get("params", {}).items() if key != _CODE}
         return params, about.get("inputs")
 
@@ -209,10 +214,3 @@ def _remove_superseded(place: Path) -> None:
 def _named(names: list[str]) -> str:
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

@@ -44,10 +44,29 @@ def explained(name: str, folder: Path, newest: Callable[[], int | None]) -> Iter
 
 
 def kept(newest: int | None) -> str:
-    """Which checkpoint is the last good one."""
+    """Which checkpoint the same command continues from."""
     if newest is None:
         return "No checkpoint was written yet"
     return f"The last good checkpoint is of step {newest}"
+
+
+def before_the_rise(calm: int, step: int | None, weights: Path | None) -> str:
+    """How to continue after updates that were not finite.
+
+    Args:
+        calm: the last step before the norms rose.
+        step: the last checkpoint up to there; None if none is left.
+        weights: the folder with its weights; None if the run writes none.
+    """
+    if step is None:
+        return (
+            f"No checkpoint from before the norms rose (after step {calm}) is left; "
+            "runtime.keep_checkpoints and runtime.keep_hours keep more"
+        )
+    text = f"The last checkpoint before the norms rose (after step {calm}) is of step {step}"
+    if weights is None:
+        return text
+    return f"{text}; to continue from its weights, set train.init_from to {weights.absolute()}"
 
 
 def _cure(error: BaseException, folder: Path) -> str | None:
@@ -56,7 +75,7 @@ def _cure(error: BaseException, folder: Path) -> str | None:
     for one in chain:
         if getattr(one, "errno", None) in _FULL or "No space left on device" in str(one):
             return (
-                f"a disk is full ({_first_line(one)}): make room under {folder.absolute()}, keep "
+                f"a disk is full ({first_line(one)}): make room under {folder.absolute()}, keep "
                 "fewer checkpoints (runtime.keep_checkpoints, runtime.keep_hours), or move the "
                 "folder and name its new place in SID2_WORK"
             )
@@ -65,13 +84,14 @@ def _cure(error: BaseException, folder: Path) -> str | None:
             isinstance(one, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(one)
         ):
             return (
-                f"out of memory ({_first_line(one)}): lower batch_size, or set runtime.remat to "
+                f"out of memory ({first_line(one)}): lower batch_size, or set runtime.remat to "
                 "blocks or full; `sid2 plan` shows what fits"
             )
     return None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 

@@ -15,10 +15,12 @@ import numpy as np
 import pandas as pd
 
 from sid2core import atomic
-from sid2core.training.failures import TrainingError
 from sid2core.training.skip_nonfinite import SKIPPED
 
 CURVE, SPEED = "curve.csv", "speed.csv"
+NORM = "_norm"
+"""How the names of norms among the scalars end."""
+RISE = 4.0
 Row = dict[Hashable, Any]
 
 
@@ -29,8 +31,8 @@ class Log:
     Attributes:
         rows: one a row of ``curve.csv``: its last step, then means over its steps.
         speed: one a row of ``speed.csv``.
-        pending: the scalars of each step since the last row. A checkpoint holds them too, so it may
-            be written between two rows.
+        pending: the scalars of each step since the last row. A checkpoint has the whole log, these
+            included, so it may be written between two rows.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -64,40 +66,30 @@ class Log:
         for name, table in ((CURVE, self.rows), (SPEED, self.speed)):
             atomic.write_csv(folder / name, pd.DataFrame(table))
 
-    @classmethod
-    def read(cls, folder: Path, step: int, pending: Sequence[Mapping[str, Any]]) -> Log:
-        """What was logged up to ``step``, where a checkpoint has ``pending``.
+    def saved(self) -> dict[str, list[Any]]:
+        """The whole log as JSON values, for a checkpoint; ``Log(**saved)`` continues it."""
+        return {"rows": [*self.rows], "speed": [*self.speed], "pending": self.fetch()}
 
-        Raises:
-            TrainingError: the tables cannot be read, or do not lead up to there.
+    def calm_until(self) -> int:
+        """The last step before the norms rose and stayed high; 0 if no row is calm.
+
+        A row is not calm if an update of it was skipped, or if one of its norms is not finite or
+        more than ``RISE`` times the lower quartile of all rows.
         """
-        log = cls(pending=list(pending))
-        closed = step - len(pending)
-        if closed:
-            tables = [_table(folder / name, folder) for name in (CURVE, SPEED)]
-            log.rows, log.speed = (
-                table[table["step"] <= closed].to_dict("records") for table in tables
-            )
-        last = log.rows[-1]["step"] if log.rows else 0
-        if last != closed:
-            msg = (
-                f"{folder / CURVE} ends at step {last}, but the checkpoint of step {step} goes on "
-                f"from step {closed}: remove {folder}, or set SID2_FRESH=1, to start anew"
-            )
-            raise TrainingError(msg)
-        return log
-
-
-def _table(path: Path, folder: Path) -> pd.DataFrame:
-    # Seven digits (see means) come back to the last bit by pandas's default parser.
-    try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:  # of pandas's own, all are ValueErrors
-        msg = (
-            f"{path} cannot be read ({error}), and the log goes on from there: remove {folder}, "
-            "or set SID2_FRESH=1, to start anew"
+        norms = [name for name in (self.rows or [{}])[0] if str(name).endswith(NORM)]
+        typical = {name: _lower_quartile([row[name] for row in self.rows]) for name in norms}
+        calm = (
+            row["step"]
+            for row in reversed(self.rows)
+            if not row.get(SKIPPED) and all(row[name] <= RISE * typical[name] for name in norms)
         )
-        raise TrainingError(msg) from error
+        return next(calm, 0)
+
+
+def _lower_quartile(values: Sequence[float]) -> float:
+    """Of the finite values, so that a bad stretch may have three quarters of the rows."""
+    finite = sorted(filter(math.isfinite, values))
+    return finite[len(finite) // 4] if finite else 0.0
 
 
 def means(steps: Sequence[Mapping[str, float]]) -> Row:

@@ -2,15 +2,15 @@
 
 Its order is a contract:
 
-1. restore the newest checkpoint, or start; cut the log back to its step
+1. restore the newest whole checkpoint with its log, or start
 2. take the next batch and step; at most two steps are under way on the device
 3. every ``log_every`` steps: fetch the means since the last row, check that they are finite, log
 4. every ``sample_every`` steps: let ``look`` see the state
 5. every ``checkpoint_every`` steps or ``checkpoint_minutes``, when asked to stop, and at the end:
    flush the log, then checkpoint
 
-The log is cut, not appended, so a killed run's log has neither a gap nor a repeated step; a
-checkpoint between two rows holds what the next row needs.
+A checkpoint holds the whole log up to its step, so a killed run's log has neither a gap nor a
+repeated step, and a checkpoint may be written between two rows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,14 @@ from sid2core import config
 from sid2core.pipeline import progress
 from sid2core.training import cluster, peak_flops, signals
 from sid2core.training.checkpoints import Checkpoints
-from sid2core.training.failures import Stopped, TrainingError, explained, kept
+from sid2core.training.failures import (
+    Stopped,
+    TrainingError,
+    before_the_rise,
+    explained,
+    first_line,
+    kept,
+)
 from sid2core.training.log import Log, Row, peak_memory_mib
 from sid2core.training.mesh import ONE_DEVICE, Layout
 from sid2core.training.skip_nonfinite import SKIPPED
@@ -64,6 +71,7 @@ class Run:
         layout: on which devices the state lies.
         gflops_step: multiply-adds of a step, in 10⁹; None where they are not counted.
         dtype: what the step multiplies in, for its utilisation.
+        export: writes the weights of a state to a folder that ``train.init_from`` accepts.
     """
 
     name: str
@@ -76,6 +84,7 @@ class Run:
     layout: Layout = ONE_DEVICE
     gflops_step: float | None = None
     dtype: str = "float32"
+    export: Callable[[Path, Any], None] | None = None
 
 
 def fit(
@@ -100,7 +109,7 @@ def fit(
 
     Raises:
         TrainingError: too many updates in a row were not finite, or memory or disk ran out.
-        Stopped: SIGTERM or SIGINT came.
+        Stopped: SIGTERM, SIGINT or SIGHUP came.
     """
     checkpoints = Checkpoints(folder / "checkpoints", runtime)
     with (
@@ -108,7 +117,7 @@ def fit(
         signals.on_signals(run.name) as request,
         closing(checkpoints),
     ):
-        start, state, log = _resume(run, checkpoints, folder)
+        start, state, log = _resume(run, checkpoints)
         watch = _Watch(run, runtime)
         with (
             closing(run.batches(start)) as batches,
@@ -124,7 +133,10 @@ def fit(
                 bar.update()
                 at_row = done % runtime.log_every == 0 or last
                 if at_row:
-                    _check(run, log.fetch(), done, runtime.max_skipped, checkpoints)
+                    wrong = _check(run, log.fetch(), done, runtime.max_skipped)
+                    if wrong:
+                        advice = _advice(run, log, checkpoints, folder)
+                        raise TrainingError(f"{wrong}. {advice}; {run.cure}")
                     row = log.close_row(done, watch.rates())
                     bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
                     if watch.shows() and cluster.first():
@@ -136,7 +148,7 @@ def fit(
                 if due or stop or last or done % runtime.checkpoint_every == 0:
                     if cluster.first():
                         log.flush(folder)
-                    checkpoints.save(done, state, log.fetch())
+                    checkpoints.save(done, state, log.saved())
                     watch.saved()
                 if stop and not last:
                     raise _stopped(run, request.by, done)
@@ -217,29 +229,28 @@ class _Watch:
         self._saved = time.perf_counter()
 
 
-def _resume(run: Run, checkpoints: Checkpoints, folder: Path) -> tuple[int, Any, Log]:
+def _resume(run: Run, checkpoints: Checkpoints) -> tuple[int, Any, Log]:
     newest = checkpoints.newest()
     if newest is None:
         _log.info("%s starts at step 0 of %d", run.name, run.steps)
         return 0, run.init(), Log()
     _log.info("%s resumes from step %d of %d", run.name, newest, run.steps)
     try:
-        state, pending = checkpoints.restore(newest, run.layout.abstract(run.init))
-    except (OSError, ValueError, KeyError) as error:
+        state, log = checkpoints.restore(newest, run.layout.abstract(run.init))
+    except (ValueError, KeyError) as error:  # its bytes are those that were written
         msg = (
-            f"{run.name}: the checkpoint of step {newest} cannot be read ({error}): remove "
-            f"{folder / 'checkpoints' / str(newest)} to go on from the one before"
+            f"{run.name}: the checkpoint of step {newest} does not fit this code "
+            f"({first_line(error)}): set SID2_FRESH=1 to start again from the beginning"
         )
         raise TrainingError(msg) from error
-    return newest, state, Log.read(folder, newest, pending)
+    return newest, state, Log(**log)
 
 
-def _check(
-    run: Run, steps: list[dict[str, Any]], done: int, most: int, checkpoints: Checkpoints
-) -> None:
-    """Log skipped updates among the ``steps`` that end at ``done``; stop at ``most`` in a row.
+def _check(run: Run, steps: list[dict[str, Any]], done: int, most: int) -> str | None:
+    """Report skipped updates among the ``steps`` that end at ``done``.
 
-    A run that skips none stops at once.
+    Returns:
+        Why the run must stop: ``most`` of them in a row, or one in a run that skips none.
     """
     for number, one in enumerate(steps, done - len(steps) + 1):
         wrong = not all(map(math.isfinite, one.values()))
@@ -247,11 +258,7 @@ def _check(
         if wrong and (in_row is None or in_row >= most):
             many = "" if in_row is None else f", as are {in_row} in a row (runtime.max_skipped)"
             values = ", ".join(f"{name} {one[name]:.4g}" for name in one if name != SKIPPED)
-            msg = (
-                f"{run.name}: step {number} is not finite{many}: {values}. "
-                f"{kept(checkpoints.settled())}; {run.cure}"
-            )
-            raise TrainingError(msg)
+            return f"{run.name}: step {number} is not finite{many}: {values}"
     skipped = sum(one.get(SKIPPED, 0) > 0 for one in steps)
     if skipped:
         _log.warning(
@@ -259,6 +266,21 @@ def _check(
             "(%d in a row stop the run: runtime.max_skipped)",
             *(run.name, skipped, len(steps), done, most),
         )
+    return None
+
+
+def _advice(run: Run, log: Log, checkpoints: Checkpoints, folder: Path) -> str:
+    """Where to continue from after updates that were not finite; exports the weights of there."""
+    calm, steps = log.calm_until(), checkpoints.steps()
+    if not steps:
+        return kept(None)
+    calm_steps = [one for one in reversed(steps) if one <= calm]
+    step = next((one for one in calm_steps if checkpoints.whole(one)), None)
+    if step is None or run.export is None:
+        return before_the_rise(calm, step, None)
+    weights = folder / f"weights-{step}"
+    run.export(weights, checkpoints.restore(step, run.layout.abstract(run.init))[0])
+    return before_the_rise(calm, step, weights)
 
 
 def _stopped(run: Run, by: str | None, done: int) -> Stopped:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sid2core import atomic, config, rng
+from sid2core import atomic, checksums, config, rng
 from sid2core.conditioning import Condition
 from sid2core.config import build
 from sid2core.diffusion.guidance import NoGuidance
@@ -52,8 +52,9 @@ class Samples:
         if not cluster.first():
             return
         shutil.rmtree(self.shown, ignore_errors=True)
-        if self.kept.exists():
-            shutil.copytree(self.kept, self.shown)
+        for path in sorted(self.kept.glob("*.png")):
+            if checksums.whole(path):
+                atomic.write_bytes(self.shown / path.name, path.read_bytes())
 
     def __call__(self, step: int, state: Mapping[str, Any]) -> None:
         """Draw from ``state["ema"]``; of several processes, the first one draws."""
@@ -68,6 +69,7 @@ class Samples:
         content = png(images)
         for folder in (self.kept, self.shown):
             atomic.write_bytes(folder / f"{step}.png", content)
+        checksums.seal(self.kept / f"{step}.png")
 
 
 def method(objective: Objective, sampling: config.Sampling) -> Method:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from sid2core.evaluation import chunks
+from tests.damage import DAMAGES
 
 ARRAYS = {
     "indices": np.arange(3),
@@ -22,7 +23,7 @@ def test_what_was_written_is_read(tmp_path):
     chunks.write(path, ARRAYS)
     assert same(chunks.read(path))
     assert chunks.intact(path, np.arange(3))
-    assert list(path.parent.iterdir()) == [path]
+    assert sorted(path.parent.iterdir()) == [path, path.with_name("chunk.npz.sha256")]
 
 
 def test_a_flipped_bit_is_found_or_changes_nothing(tmp_path):
@@ -50,6 +51,16 @@ def test_a_truncated_chunk_is_refused_with_the_cure(tmp_path, size):
     assert not chunks.intact(path, np.arange(3))
     with pytest.raises(chunks.ChunkError, match=r"chunk\.npz.*run the same command again"):
         chunks.read(path)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["chunk.npz", "chunk.npz.sha256"])
+def test_a_damaged_chunk_is_reported_and_not_intact(tmp_path, caplog, damage, name):
+    path = tmp_path / "chunk.npz"
+    chunks.write(path, ARRAYS)
+    damage(tmp_path / name)
+    assert not chunks.intact(path, np.arange(3))
+    assert f"{path} is damaged" in caplog.text
 
 
 def test_a_chunk_of_other_images_is_not_intact(tmp_path):

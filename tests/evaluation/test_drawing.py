@@ -1,4 +1,6 @@
+import errno
 import itertools
+import os
 import threading
 
 import jax
@@ -107,6 +109,25 @@ def test_after_a_kill_the_same_bytes(tmp_path, monkeypatch, made, after):
     made.clear()
     assert everything(run(tmp_path / "killed")) == expected
     assert made == [4, 4, 2, 4, 2][after:]
+
+
+@pytest.mark.parametrize("after", range(6))
+def test_a_full_disk_loses_one_chunk_and_the_same_call_continues(tmp_path, monkeypatch, after):
+    """The disk is full when the ``after``-th file, a chunk or its checksum, is written."""
+    expected = drawn(samples(), run(tmp_path / "undisturbed"))[1]
+    fsync, calls = os.fsync, itertools.count()
+
+    def full(descriptor):
+        if next(calls) >= after:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            drawn(samples(), run(tmp_path / "full"))
+    assert not list((tmp_path / "full").rglob("*.tmp"))
+    assert drawn(samples(), run(tmp_path / "full"))[1] == expected
 
 
 def test_intact_chunks_are_read_and_not_drawn_again(tmp_path, made):

@@ -11,6 +11,7 @@ from sid2core.pipeline import artifact, code, recorded, workdir
 from sid2core.pipeline.artifact import Artifact, ArtifactError
 from sid2core.pipeline.workdir import WorkError
 from tests import tiny
+from tests.damage import DAMAGES
 
 PARAMS = {"seed": 0, "train": {"steps": 3}}
 
@@ -205,6 +206,32 @@ def test_a_training_of_other_code_stops_with_two_options(monkeypatch):
         assert interrupted() == left
     with workdir.claim_training("train", PARAMS) as folder:  # from now on it is of this code
         assert (folder / "progress").exists()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_work_of_unknown_code_is_not_used_silently(monkeypatch, damage):
+    damage(interrupted() / "made_for.json")
+    with pytest.raises(WorkError, match=r"unknown ones, since made_for\.json is damaged"):
+        workdir.claim_training("train", PARAMS).__enter__()
+    monkeypatch.setenv("SID2_CONTINUE", "1")
+    with workdir.claim_training("train", PARAMS) as folder:
+        assert (folder / "progress").exists()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_chunks_are_of_this_code_whatever_happened_to_the_record(damage):
+    folder, _ = chunks()
+    damage(folder / "made_for.json")
+    assert chunks() == (folder, True)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_work_with_a_damaged_mark_is_kept_and_used(tmp_path, damage):
+    folder, _ = finished()
+    record(tmp_path)
+    damage(folder / "finished.json")
+    workdir.prune()
+    assert finished() == (folder, True)
 
 
 def test_a_training_of_other_code_can_start_again(monkeypatch):

@@ -12,6 +12,7 @@ from PIL import Image
 from sid2core import config
 from sid2core.models import network
 from sid2core.pipeline import artifact
+from sid2core.training import base
 from sid2core.training.loop import TrainingError
 from stages import train
 from tests import tiny
@@ -48,6 +49,33 @@ def test_a_run_that_breaks_stops_with_what_to_do_and_leaves_the_earlier_model(pr
     assert "update_norm inf" in message
     assert "lower train.optimiser.learning_rate" in message
     assert (project / "artifacts/train/model.safetensors").read_bytes() == before
+
+
+def test_after_updates_that_are_not_finite_training_continues_from_exported_weights(
+    project, monkeypatch
+):
+    """The message names a folder that ``train.init_from`` accepts."""
+    compiled = base.compiled
+
+    def breaks(*args):
+        first, step_of = compiled(*args)
+
+        def step(state, batch, key):
+            bad = int(state["step"]) >= 6
+            state, scalars = step_of(state, batch, key)
+            return state, scalars | ({"loss": np.nan, "skipped": 9} if bad else {})
+
+        return first, step
+
+    rhythm = {"log_every": 2, "checkpoint_every": 2, "max_skipped": 4}
+    with monkeypatch.context() as patch:
+        patch.setattr(base, "compiled", breaks)
+        with pytest.raises(TrainingError) as caught:
+            train.main(tiny.params(runtime=rhythm))
+    found = re.search(r"set train\.init_from to (\S+);", str(caught.value))
+    assert found, str(caught.value)
+    train.main(tiny.params(train={"steps": 2, "init_from": found[1]}, runtime=rhythm))
+    assert artifact.load("train").facts["init_from"]["image_shape"]
 
 
 def test_an_earlier_model_is_where_training_begins_and_what_is_frozen_stays(project, tmp_path):

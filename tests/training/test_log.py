@@ -1,3 +1,4 @@
+import json
 import math
 
 import jax.numpy as jnp
@@ -8,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sid2core.training import log as logs
-from sid2core.training.failures import TrainingError
 from sid2core.training.log import Log, means
 
 FLOATS = st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False)
@@ -54,7 +54,7 @@ def test_a_log_that_is_cut_and_filled_again_has_the_same_bytes(
     whole.flush(folder)
     before = (folder / "curve.csv").read_bytes()
     cut = min(cut, len(losses))
-    log = Log.read(folder, cut, [])
+    log = Log(**json.loads(json.dumps(filled(losses[:cut], skipped).saved())))
     assert [row["step"] for row in log.rows] == list(range(1, cut + 1))
     for row, speed in zip(whole.rows[cut:], whole.speed[cut:], strict=True):
         log.rows.append(row)
@@ -63,35 +63,35 @@ def test_a_log_that_is_cut_and_filled_again_has_the_same_bytes(
     assert (folder / "curve.csv").read_bytes() == before
 
 
-def test_what_is_pending_goes_on_where_a_checkpoint_left_it(tmp_path):
+def test_what_is_pending_goes_on_where_a_checkpoint_left_it():
     log = filled([1.0, 2.0])
     log.pending = [{"loss": jnp.float32(0.1), "skipped": jnp.int32(0)}]
-    log.flush(tmp_path)
-    pending = log.fetch()
-    assert pending == [{"loss": float(np.float32(0.1)), "skipped": 0}]
-    again = Log.read(tmp_path, 3, pending)
+    saved = log.saved()
+    assert saved["pending"] == [{"loss": float(np.float32(0.1)), "skipped": 0}]
+    again = Log(**saved)
     again.pending.append({"loss": jnp.float32(0.3), "skipped": jnp.int32(0)})
     row = again.close_row(4, {"images_per_second": 1.5})
     assert row == {"step": 4, "loss": 0.2, "skipped": 0}
 
 
-def test_a_checkpoint_before_the_first_row_needs_no_table(tmp_path):
-    assert Log.read(tmp_path, 2, [{"loss": 1.0}, {"loss": 2.0}]).rows == []
-
-
-@pytest.mark.parametrize("step", [4, 9])
-def test_a_log_that_does_not_lead_up_to_its_checkpoint_is_refused(tmp_path, step):
-    filled([1.0, 2.0, 3.0]).flush(tmp_path)
-    with pytest.raises(TrainingError, match=f"ends at step 3, but the checkpoint of step {step}"):
-        Log.read(tmp_path, step, [])
-
-
-@pytest.mark.parametrize("harm", [lambda path: path.write_text(""), lambda path: path.unlink()])
-def test_a_log_that_cannot_be_read_says_what_to_do(tmp_path, harm):
-    filled([1.0, 2.0, 3.0]).flush(tmp_path)
-    harm(tmp_path / "curve.csv")
-    with pytest.raises(TrainingError, match=r"curve.csv cannot be read .*SID2_FRESH=1"):
-        Log.read(tmp_path, 3, [])
+@pytest.mark.parametrize(
+    ("norms", "skipped", "expected"),
+    [
+        ([], (), 0),
+        ([50.0, 2.0, 1.0, 1.0, 1.0], (), 5),
+        ([50.0, 2.0, 1.0, 1.0, 9.0, 90.0], (), 4),
+        ([1.0, 1.0, 1.0, 9.0, 1.0, 9.0], (), 5),
+        ([1.0, 1.0, math.nan], (), 2),
+        ([1.0, 1.0, 1.0], (2, 3), 1),
+        ([math.nan, math.nan], (1, 2), 0),
+    ],
+)
+def test_norms_are_calm_until_they_rise_and_stay_high(norms, skipped, expected):
+    rows = [
+        {"step": step, "loss": 1.0, "grad_norm": norm, "skipped": int(step in skipped)}
+        for step, norm in enumerate(norms, 1)
+    ]
+    assert Log(rows).calm_until() == expected
 
 
 def test_the_latest_mean_is_the_last_that_is_a_number():

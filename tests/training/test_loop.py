@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from sid2core.training import loop
-from sid2core.training.log import Log, means
+from sid2core.training.checkpoints import Checkpoints
 from sid2core.training.loop import TrainingError
+from tests.damage import DAMAGES
 from tests.training.toy import RUNTIME, SIZE, Clock, Killed, quadratic, same, stopped
 
 
@@ -204,40 +205,74 @@ def test_a_checkpoint_that_was_cut_short_is_not_seen(tmp_path, undisturbed):
     assert not half.exists()
 
 
-def test_a_checkpoint_that_a_disk_has_harmed_is_named_and_the_one_before_is_there(
-    tmp_path, undisturbed
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory):
+    """A run that was killed with checkpoints of steps 4 and 8."""
+    folder = tmp_path_factory.mktemp("killed")
+    stopped(folder, 9)
+    return folder
+
+
+def files_of(folder):
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
+    two_checkpoints, tmp_path, caplog, damage
 ):
-    state, _ = undisturbed
-    stopped(tmp_path, 9)
-    for file in (tmp_path / "checkpoints" / "8").rglob("*"):
-        if file.is_file():
-            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(TrainingError, match="checkpoint of step 8 cannot be read") as caught:
-        loop.fit(quadratic(), tmp_path, RUNTIME)
-    assert str(tmp_path / "checkpoints" / "8") in str(caught.value)
-    shutil.rmtree(tmp_path / "checkpoints" / "8")
+    """Every file of the newest checkpoint that is sealed; the others are not needed."""
+    names = [path.relative_to(two_checkpoints) for path in files_of(two_checkpoints)]
+    newest = [name for name in names if name.parts[:2] == ("checkpoints", "8")]
+    assert len(newest) > 10
+    for name in newest:
+        caplog.clear()
+        folder = tmp_path / "run"
+        shutil.copytree(two_checkpoints, folder)
+        damage(folder / name)
+        sealed = name.parts[2] in ("default", "log.json", "log.json.sha256")
+        checkpoints = Checkpoints(folder / "checkpoints", RUNTIME)
+        assert checkpoints.newest() == (4 if sealed else 8), name
+        if sealed:
+            assert "is damaged" in caplog.text
+            assert "the checkpoint of step 8 is removed" in caplog.text
+        else:
+            state, log = checkpoints.restore(8, quadratic().init())
+            assert int(state["step"]) == 8
+            assert log["rows"][-1]["step"] == 8
+        checkpoints.close()
+        shutil.rmtree(folder)
+
+
+def test_a_run_continues_from_the_checkpoint_before_a_damaged_one(
+    two_checkpoints, tmp_path, undisturbed
+):
+    state, curve = undisturbed
+    folder = tmp_path / "run"
+    shutil.copytree(two_checkpoints, folder)
+    DAMAGES[0](folder / "checkpoints" / "8" / "log.json")
+    (folder / "curve.csv").write_bytes(b"step,lo")
     seen = []
-    resumed, _ = loop.fit(quadratic(seen=seen), tmp_path, RUNTIME)
+    resumed, _ = loop.fit(quadratic(seen=seen), folder, RUNTIME)
     assert seen[0] == 4
     assert same(resumed, state)
+    assert (folder / "curve.csv").read_bytes() == curve
+
+
+def test_if_all_checkpoints_are_damaged_the_run_starts_again(
+    two_checkpoints, tmp_path, undisturbed
+):
+    state, curve = undisturbed
+    folder = tmp_path / "run"
+    shutil.copytree(two_checkpoints, folder)
+    for step in "48":
+        DAMAGES[1](folder / "checkpoints" / step / "log.json")
+    resumed, _ = loop.fit(quadratic(), folder, RUNTIME)
+    assert same(resumed, state)
+    assert (folder / "curve.csv").read_bytes() == curve
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
     loop.fit(quadratic(), tmp_path, RUNTIME)
     found = {path.name for path in (tmp_path / "checkpoints").iterdir() if path.is_dir()}
     assert found == {"12", "15"}
-
-
-@pytest.mark.parametrize("scale", [1e-8, 1e-3, 1.0, 12345.678, 1e12])
-def test_a_log_survives_being_read_and_written(tmp_path, scale):
-    """Seven digits come back to the last bit, so a resumed log has the bytes of an unbroken one."""
-    draws = np.random.default_rng(0).uniform(1, 10, 400) * scale
-    rows = [
-        {"step": 2 * index, **means([{"loss": value, "grad_norm": 1.0}])}
-        for index, value in enumerate(draws)
-    ]
-    log = Log(rows, [{"step": 2 * index, "images_per_second": 1.5} for index in range(400)])
-    log.flush(tmp_path)
-    before = (tmp_path / "curve.csv").read_bytes()
-    Log.read(tmp_path, 798, []).flush(tmp_path)
-    assert (tmp_path / "curve.csv").read_bytes() == before

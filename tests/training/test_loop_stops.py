@@ -54,10 +54,41 @@ def test_too_many_in_a_row_stop_with_step_norms_checkpoint_and_cure(tmp_path):
         loop.fit(quadratic(broken=range(9, 15)), tmp_path, RUNTIME)
     message = str(caught.value)
     assert "toy: step 12 is not finite, as are 3 in a row (runtime.max_skipped)" in message
-    assert re.search(r": grad_norm \d\S*, loss nan\. The last good", message)
-    assert "The last good checkpoint is of step 8" in message
-    assert message.endswith("; lower the rate")
+    assert re.search(r": grad_norm \d\S*, loss nan\. The last checkpoint", message)
+    assert message.endswith(
+        "The last checkpoint before the norms rose (after step 8) is of step 8; lower the rate"
+    )
     assert list(pd.read_csv(tmp_path / "curve.csv")["step"]) == [2, 4, 6, 8]
+
+
+def test_weights_from_before_the_norms_rose_are_exported(tmp_path):
+    """Norms rise after step 8; the checkpoint of step 12 is inside the bad stretch."""
+    toy, exported = quadratic(broken=range(12, 15)), {}
+
+    def step(state, batch, index):
+        state, scalars = toy.step(state, batch, index)
+        return state, scalars | {"grad_norm": scalars["grad_norm"] * (100.0 if index > 8 else 1.0)}
+
+    def export(folder, state):
+        exported[folder] = int(state["step"])
+
+    runtime = RUNTIME.model_copy(update={"keep_checkpoints": 4})
+    with pytest.raises(TrainingError) as caught:
+        loop.fit(replace(toy, step=step, export=export), tmp_path, runtime)
+    assert exported == {tmp_path / "weights-8": 8}
+    assert "before the norms rose (after step 8) is of step 8" in str(caught.value)
+    assert f"set train.init_from to {tmp_path / 'weights-8'}; lower the rate" in str(caught.value)
+
+
+def test_a_checkpoint_inside_the_bad_stretch_is_not_named(tmp_path):
+    toy = quadratic(broken=range(12, 15))
+
+    def step(state, batch, index):
+        state, scalars = toy.step(state, batch, index)
+        return state, scalars | {"grad_norm": scalars["grad_norm"] * (100.0 if index > 5 else 1.0)}
+
+    with pytest.raises(TrainingError, match="before the norms rose .after step 6. is left; runt"):
+        loop.fit(replace(toy, step=step), tmp_path, RUNTIME)
 
 
 def test_how_many_in_a_row_outlives_a_kill(tmp_path):

@@ -69,6 +69,15 @@ def test_what_was_drawn_before_a_kill_is_shown_again_and_nothing_else(drawn, tmp
     }
 
 
+def test_a_damaged_grid_is_reported_and_not_shown(drawn, tmp_path, caplog):
+    made, state = drawn
+    made(10, state)
+    (tmp_path / "kept" / "10.png").write_bytes(b"")
+    made.restore()
+    assert "10.png is damaged" in caplog.text
+    assert not (tmp_path / "shown").exists()
+
+
 def test_nothing_drawn_is_nothing_shown(drawn, tmp_path):
     made, _ = drawn
     (tmp_path / "shown").mkdir()

@@ -1,4 +1,5 @@
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -56,6 +57,39 @@ def test_the_second_ends_the_process_at_once_whatever_it_computes(second):
     assert time.monotonic() - since < 20, "it waited for what it computes"
     assert process.returncode == 128 + second
     assert printed == ""
+
+
+def test_a_closed_terminal_is_a_request_and_what_is_printed_later_is_no_error(tmp_path):
+    done = tmp_path / "done"
+    prints = "print('lost', flush=True); sys.stderr.write('lost')"
+    body = f"{LOOPS}\n    {prints}; open({str(done)!r}, 'w').write(request.by)"
+    controls = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    terminal, inside = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", controls + WAITS.format(body=body)],
+        env=os.environ | {"PYTHONPATH": str(tiny.ROOT)},
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        start_new_session=True,
+    ) as process:
+        os.close(inside)
+        assert os.read(terminal, 5) == b"ready"
+        os.close(terminal)
+        assert process.wait(timeout=30) == 0
+    assert done.read_text() == "SIGHUP"
+
+
+def test_under_nohup_a_closed_terminal_is_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.on_signals("toy") as request:
+            signal.raise_signal(signal.SIGHUP)
+            time.sleep(0.05)
+        assert request.by is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_handlers_are_put_back():

@@ -26,6 +26,7 @@ RUNTIME = config.Runtime(
     attention="auto",
     prefetch=0,
     cache_mib=1,
+    drawn_gib=1.0,
     workers=None,
     dask_address=None,
 )

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sid2core import atomic, config
+from sid2core import atomic, checksums, config
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.load import shards
 from sid2core.data.prepare import listing, workers
@@ -46,8 +46,12 @@ class Job:
 
     @property
     def tally_path(self) -> Path:
-        """Its tally is written last: where it lies, the shard is whole."""
+        """Its tally, which is written last."""
         return self.path.with_suffix(".json")
+
+    def whole(self) -> bool:
+        """Whether an earlier run finished the shard, and neither it nor the tally is damaged."""
+        return checksums.whole(self.tally_path) and checksums.whole(self.path)
 
     def tally(self) -> Tally:
         """What came of it."""
@@ -68,14 +72,16 @@ def write(parts: Sequence[Part], folder: Path, data: config.Data, pool: Workers)
     atomic.remove_unfinished(folder)
     jobs = [list(_jobs(part, folder.absolute(), data)) for part in parts]
     every = [job for some in jobs for job in some]
-    todo = [job for job in every if not job.tally_path.exists()]
-    if len(todo) < len(every):
-        _log.info("%d of %d shards are there already", len(every) - len(todo), len(every))
+    done, todo = list[Job](), list[Job]()
+    for job in every:
+        (done if job.whole() else todo).append(job)
+    if done:
+        _log.info("%d of %d shards are there already", len(done), len(every))
     total = sum(len(job.entries) for job in every)
     rejects = [reject for part in parts for reject in part.problems]
     limit = _Limit(data.max_reject_fraction, total + len(rejects), folder / REJECTS)
-    for job in every:
-        rejects += job.tally().rejects if job.tally_path.exists() else []
+    for job in done:
+        rejects += job.tally().rejects
     limit.check(rejects)
     initial = total - sum(len(job.entries) for job in todo)
     with progress.bar(total, "prepare", "image", initial=initial) as bar:
@@ -96,7 +102,8 @@ def write_shard(job: Job) -> tuple[int, list[Reject]]:
     tally = Tally()
     try:
         shards.write(job.path, job.layout, _records(job, tally), job.row_group_records)
-        atomic.write_json(job.tally_path, tally.to_json())
+        checksums.seal(job.path)
+        checksums.write_json(job.tally_path, tally.to_json())
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

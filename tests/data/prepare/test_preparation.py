@@ -17,6 +17,7 @@ from sid2core.data.prepare.counts import Reject
 from sid2core.data.prepare.listing import Part
 from sid2core.data.prepare.workers import Workers
 from tests import tiny
+from tests.damage import DAMAGES
 from tests.data import made
 from tests.data.made import Plain
 
@@ -175,6 +176,21 @@ def test_what_is_there_already_is_kept_and_counted(tmp_path, monkeypatch):
     assert given == ["train-00001.parquet", "train-00004.parquet", "train-00005.parquet"]
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
     assert again.tally.to_json() == whole.tally.to_json()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_shards_and_tallies_are_reported_and_made_again(tmp_path, caplog, damage):
+    source, folder = Plain(20, broken=frozenset({7})), tmp_path / "work"
+    whole = write(folder, source)
+    expected = contents(folder)
+    assert len(expected) == 8, "two shards, their tallies, a checksum of each"
+    for name in expected:
+        caplog.clear()
+        damage(folder / name)
+        again = write(folder, source)
+        assert f"{folder / name.removesuffix('.sha256')} is damaged" in caplog.text
+        assert contents(folder) == expected
+        assert again.tally.to_json() == whole.tally.to_json()
 
 
 def test_too_many_rejects_stop_the_work_at_once(tmp_path, monkeypatch):
