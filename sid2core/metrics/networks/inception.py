@@ -163,5 +163,5 @@ _network = jax.jit(inception_network.apply)
 
 
 @jax.jit
-def _centred(x: jax.Array, middle: float, scale: float) -> jax.Array:
+def _centred(x: jax.Array, middle: jax.Array, scale: jax.Array) -> jax.Array:
     return (x - middle) / scale
