@@ -68,7 +68,7 @@ class _Worker:
         self._process.start()
         os.environ.clear()
         os.environ.update(before)
-        self.facts: dict[str, Any] = self._pipe.recv()
+        self.metadata: dict[str, Any] = self._pipe.recv()
 
     def measure(self) -> None:
         self._pipe.send("measure")
@@ -118,9 +118,9 @@ def race(
     running: list[_Worker] = []
     for contender in contenders:
         worker = _Worker(contender, threads)
-        device = running[0].facts["platform"] if running else worker.facts.get("platform")
-        found = worker.facts.get("platform")
-        problem = worker.facts.get("error") or (found != device and f"runs on {found} alone")
+        device = running[0].metadata["platform"] if running else worker.metadata.get("platform")
+        found = worker.metadata.get("platform")
+        problem = worker.metadata.get("error") or (found != device and f"runs on {found} alone")
         if problem:
             print(f"left out: {contender.name}: {problem}", file=sys.stderr)
             worker.stop()
@@ -129,11 +129,11 @@ def race(
     for number in range(rounds):
         for worker in running[number % len(running) :] + running[: number % len(running)]:
             worker.measure()
-    facts: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     for worker in running:
-        facts |= {name: fact for name, fact in worker.facts.items() if name != "repeats"}
+        metadata |= {name: fact for name, fact in worker.metadata.items() if name != "repeats"}
         worker.stop()
-    return {worker.contender.name: worker.seconds for worker in running}, facts
+    return {worker.contender.name: worker.seconds for worker in running}, metadata
 
 
 def summary(seconds: Mapping[str, Sequence[float]], reference: str) -> dict[str, dict[str, float]]:
@@ -162,14 +162,14 @@ def show(title: str, rows: Mapping[str, Mapping[str, float]], reference: str) ->
         print(f"  {name:34}{median:>10}{least:>10}{f'{low} - {high}':>20}{ratio:>8}{share:>12}")
 
 
-def write(name: str, facts: Mapping[str, Any], results: Mapping[str, Any]) -> None:
+def write(name: str, metadata: Mapping[str, Any], results: Mapping[str, Any]) -> None:
     """Write ``results/<name>-<platform>.json``: the command, what it ran on, what it measured."""
-    path = RESULTS / f"{name}-{facts['platform']}.json"
+    path = RESULTS / f"{name}-{metadata['platform']}.json"
     command = " ".join(["python -m", f"benchmarks.{name}", *sys.argv[1:]])
     content = {
         "command": command,
         "python": platform.python_version(),
-        **facts,
+        **metadata,
         "unit": "seconds",
         "results": results,
     }

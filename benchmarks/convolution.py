@@ -21,7 +21,7 @@ REFERENCE = "lax, outside"
 def main() -> None:
     """Measure, print, write."""
     options = common.arguments(__doc__ or "", rounds=5).parse_args()
-    results, facts = {}, {}
+    results, metadata = {}, {}
     for name in common.chosen(list(SHAPES), options.only):
         field = [
             Contender(
@@ -36,8 +36,8 @@ def main() -> None:
         rows = common.summary(seconds, REFERENCE)
         common.show(f"{name}, ms for {STEPS} steps", rows, REFERENCE)
         results[name] = {"steps": STEPS, "contenders": rows}
-        facts |= found
-    common.write("convolution", facts | {"threads": options.threads}, results)
+        metadata |= found
+    common.write("convolution", metadata | {"threads": options.threads}, results)
 
 
 if __name__ == "__main__":

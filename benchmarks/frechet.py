@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     options = parser.parse_args()
     names = common.chosen(list(METHODS), options.only)
-    results, facts = {}, {}
+    results, metadata = {}, {}
     for size in options.sizes:
         field = [
             Contender(name, "benchmarks.frechet:work", {"name": name, "size": size})
@@ -93,8 +93,8 @@ def main() -> None:
             row["error"] = abs(METHODS[name](sigma1, sigma2) - expected) / traces
             print(f"  {name:34}{row['error']:>12.1e} of the traces wrong")
         results[f"{size} features"] = {"contenders": rows}
-        facts |= found
-    common.write("frechet", facts | {"threads": options.threads}, results)
+        metadata |= found
+    common.write("frechet", metadata | {"threads": options.threads}, results)
 
 
 if __name__ == "__main__":

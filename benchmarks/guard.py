@@ -50,8 +50,8 @@ def main() -> None:
         low, median, high = statistics.quantiles(found, n=4, method="inclusive")
         results[name] = {"median": median - 1, "quartile_1": low - 1, "quartile_3": high - 1}
         print(f"{name}: {median - 1:+.2%} of a step ({low - 1:+.2%} to {high - 1:+.2%})")
-    facts = ours.describe() | {"threads": options.threads}
-    common.write("guard", facts, {"rounds": options.rounds, "cost_of_the_guard": results})
+    metadata = ours.describe() | {"threads": options.threads}
+    common.write("guard", metadata, {"rounds": options.rounds, "cost_of_the_guard": results})
 
 
 if __name__ == "__main__":

@@ -52,7 +52,9 @@ def reading(name: str, options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     count = options.images or PIXELS // side**2
     with tempfile.TemporaryDirectory() as folder:
         pictures.write(Path(folder), count, side)
-        seconds, facts = common.race(readers(Path(folder), BATCH), options.rounds, options.threads)
+        seconds, metadata = common.race(
+            readers(Path(folder), BATCH), options.rounds, options.threads
+        )
     rows = common.summary(seconds, CEILING)
     for row in rows.values():
         row["images_per_second"] = count / row["median"]
@@ -60,7 +62,7 @@ def reading(name: str, options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     common.show(f"{name} RGB, {count} images, batch {BATCH}, ms an epoch", rows, CEILING)
     for contender, row in rows.items():
         print(f"  {contender:34}{row['images_per_second']:>12,.0f} images/s")
-    return {"images": count, "batch": BATCH, "contenders": rows}, facts
+    return {"images": count, "batch": BATCH, "contenders": rows}, metadata
 
 
 def waiting(options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -80,7 +82,7 @@ def waiting(options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
                 (READY, {"prefetch": None}),
             )
         ]
-        seconds, facts = common.race(field, options.rounds, options.threads)
+        seconds, metadata = common.race(field, options.rounds, options.threads)
         logs = {path.stem: json.loads(path.read_text()) for path in Path(folder).glob("*.json")}
     rows = common.summary(seconds, READY)
     common.show(f"embedded default, {STEPS} steps, ms", rows, READY)
@@ -88,7 +90,7 @@ def waiting(options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         if contender in logs:
             row["data_wait_share"] = statistics.median(logs[contender])
             print(f"  {contender:34}{row['data_wait_share']:>11.2%} waiting by the log")
-    return {"steps": STEPS, "contenders": rows}, facts
+    return {"steps": STEPS, "contenders": rows}, metadata
 
 
 def main() -> None:
@@ -96,11 +98,11 @@ def main() -> None:
     parser = common.arguments(__doc__ or "", rounds=7)
     parser.add_argument("--images", type=int, help="how many of each size")
     options = parser.parse_args()
-    results, facts = {}, {}
+    results, metadata = {}, {}
     for name in common.chosen([*SIDES, WAITING], options.only):
         results[name], found = waiting(options) if name == WAITING else reading(name, options)
-        facts |= found
-    common.write("loader", facts | {"threads": options.threads}, results)
+        metadata |= found
+    common.write("loader", metadata | {"threads": options.threads}, results)
 
 
 if __name__ == "__main__":

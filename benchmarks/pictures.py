@@ -72,5 +72,5 @@ def _prepare(
             compression="none",
             use_dictionary=False,
         )
-        draft.facts |= {"shape": list(layout.shape), "class_names": list(class_names)}
-        draft.facts |= {"splits": {"train": {"records": len(images), "shards": [name]}}}
+        draft.metadata |= {"shape": list(layout.shape), "class_names": list(class_names)}
+        draft.metadata |= {"splits": {"train": {"records": len(images), "shards": [name]}}}

@@ -49,7 +49,7 @@ def main() -> None:
     parser = common.arguments(__doc__ or "", rounds=15)
     parser.set_defaults(threads=1)
     options = parser.parse_args()
-    results, facts = {}, {}
+    results, metadata = {}, {}
     for size in SIZES:
         field = [Contender(REFERENCE, "benchmarks.prepare:decoding", {})]
         field += [
@@ -69,9 +69,9 @@ def main() -> None:
         common.show(f"to {size} x {size}, ms for {IMAGES} images", rows, REFERENCE)
         apart = {crop: scaled_differs(size, crop) for crop in CROPS}
         results[f"{size} x {size}"] = {"contenders": rows, "exact_above_scaled": apart}
-        facts |= found
-    facts |= {"threads": options.threads, "images": IMAGES, "bytes": sum(map(len, files()))}
-    common.write("prepare", facts, results)
+        metadata |= found
+    metadata |= {"threads": options.threads, "images": IMAGES, "bytes": sum(map(len, files()))}
+    common.write("prepare", metadata, results)
 
 
 @functools.cache

@@ -42,7 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     networks = common.models(options.dtype)
     cases = {f"{name}, {how}": (name, how) for name in networks for how in GUIDED}
-    results, facts = {}, {}
+    results, metadata = {}, {}
     for case in common.chosen(list(cases), options.only):
         name, how = cases[case]
         batch = BATCHES[name]
@@ -51,9 +51,9 @@ def main() -> None:
         rows = common.summary(seconds, REFERENCE)
         common.show(f"{case}, batch {batch}, {options.dtype}, ms a batch", rows, REFERENCE)
         results[case] = {"batch": batch, "steps": STEPS, "contenders": rows}
-        facts |= found
+        metadata |= found
         # After every case: all of them take a quarter of an hour.
-        common.write("sampling", facts | {"threads": options.threads}, results)
+        common.write("sampling", metadata | {"threads": options.threads}, results)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def main() -> None:
             )
             for name in (LOOP, BARE)
         ]
-        seconds, facts = common.race(field, options.rounds, options.threads)
+        seconds, metadata = common.race(field, options.rounds, options.threads)
     rows = common.summary(seconds, BARE)
     common.show(f"embedded default, {STEPS} steps, ms", rows, BARE)
     ratios = [whole / bare for whole, bare in zip(seconds[LOOP], seconds[BARE], strict=True)]
@@ -43,7 +43,7 @@ def main() -> None:
     share = {"median": median - 1, "quartile_1": low - 1, "quartile_3": high - 1}
     print(f"the loop costs {share['median']:.2%} of the step ({low - 1:.2%} to {high - 1:.2%})")
     results = {"steps": STEPS, "contenders": rows, "cost_of_the_loop": share}
-    common.write("train_loop", facts | {"threads": options.threads}, results)
+    common.write("train_loop", metadata | {"threads": options.threads}, results)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="torch.compile too (a minute each)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     options = parser.parse_args()
-    results, facts = {}, {}
+    results, metadata = {}, {}
     networks = common.models(options.dtype)
     for name in common.chosen(list(networks), options.only):
         network, batch = networks[name], BATCHES[name]
@@ -55,8 +55,8 @@ def main() -> None:
         title = f"{name}, batch {batch}, {gflops:.4g} GFLOPs forward, {options.dtype}, ms a step"
         common.show(title, rows, REFERENCE)
         results[name] = {"gflops_forward": gflops, "batch": batch, "contenders": rows}
-        facts |= found
-    common.write("train_step", facts | {"threads": options.threads}, results)
+        metadata |= found
+    common.write("train_step", metadata | {"threads": options.threads}, results)
 
 
 if __name__ == "__main__":

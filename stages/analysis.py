@@ -23,7 +23,7 @@ def main(params: config.Params) -> None:
     """Write Figures 11 and 12 of the supplement, the weighting in use, and the gaps."""
     settings, loss = params.analysis, params.diffusion.loss
     # All that is asked of the data: the schedule and EDM's weighting depend on the height.
-    shape = artifact.load("prepare").facts["shape"]
+    shape = artifact.load("prepare").metadata["shape"]
     size = shape[-3]
     mixture = dict(zip(settings.mixture_bits, settings.mixture_proportions, strict=True))
     logsnr = np.linspace(settings.logsnr_min, settings.logsnr_max, settings.points)

@@ -86,7 +86,7 @@ def main(params: config.Params) -> None:
                 extra = {"diffusion": teacher.config["diffusion"], "student_steps": steps}
                 place = draft.folder / spec.name
                 network.save(place, teacher.denoiser.network, spec.params, extra)
-            draft.facts |= {"students": [spec.name for spec in students.values()]}
+            draft.metadata |= {"students": [spec.name for spec in students.values()]}
         names = {"step": "iteration", "loss": "loss_auxiliary"}
         for table, parts in (("curve.csv", curves), ("speed.csv", speeds)):
             atomic.write_csv(REPORTS / table, pd.concat(parts).rename(columns=names))

@@ -44,7 +44,7 @@ def main(params: config.Params) -> None:
     dataset = Dataset.open(prepare, "train")
     model = Trained.load(train.checked(), execution)
     searched = guidance_search.load(job.inputs["guidance_search"]).guidance
-    students = distill.facts["students"]
+    students = distill.metadata["students"]
     specs = [
         *sampler_spec.evaluated(model, sampling, params.guidance.weight, searched),
         *sampler_spec.load_students(distill.checked(), students, sampling, execution),
@@ -73,7 +73,7 @@ def main(params: config.Params) -> None:
             return
         with job.create() as draft:
             costs = outputs.save(draft, samples, grids, run)
-            draft.facts |= {"samplers": [one.name for one in specs], "labels": settings.labels}
+            draft.metadata |= {"samplers": [one.name for one in specs], "labels": settings.labels}
         scores = {name: Measurement.of_json(value) for name, value in measured.items()}
         tables.write(REPORTS, [*specs, None], scores)
         tables.write_table(REPORTS / "cost.csv", costs)

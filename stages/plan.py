@@ -23,9 +23,9 @@ _DIGITS = "%.6g"
 
 def main(params: config.Params) -> None:
     """Write the tables and the metrics of ``reports/plan``."""
-    facts = context.begin("plan", params).inputs["prepare"].facts
-    condition = ConditionSpec.of_manifest(facts)
-    price = plan.price(params, tuple(facts["shape"]), condition, attention="xla")
+    metadata = context.begin("plan", params).inputs["prepare"].metadata
+    condition = ConditionSpec.of_manifest(metadata)
+    price = plan.price(params, tuple(metadata["shape"]), condition, attention="xla")
     tables = {
         "levels": [asdict(one) for one in price.levels],
         "terms": [asdict(one) for one in price.terms],

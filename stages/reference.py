@@ -42,7 +42,7 @@ def main(params: config.Params) -> None:
             for one in extractors
         }
         accuracy = measured[own.name].accuracy
-        draft.facts |= {
+        draft.metadata |= {
             **own.provenance,
             "provenance": {one.name: dict(one.provenance) for one in supplied},
             "feature_size": params.reference.feature_size,

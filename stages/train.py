@@ -71,7 +71,7 @@ def main(params: config.Params) -> None:
         _report(net, log, params.train.batch_size)
 
     with cluster.claim_training(
-        "train", {**job.made_by, "start": begin.facts}, **job.inputs
+        "train", {**job.made_by, "start": begin.metadata}, **job.inputs
     ) as folder:
         samples = Samples(
             preview.method(objective, params.sampling),
@@ -90,7 +90,7 @@ def main(params: config.Params) -> None:
             network.save(draft.folder, net, weights, {"diffusion": job.made_by["diffusion"]})
             for name, average in emas.items():
                 network.save_weights(draft.path(f"{name}.safetensors"), average)
-            draft.facts |= {"steps": params.train.steps, **begin.facts}
+            draft.metadata |= {"steps": params.train.steps, **begin.metadata}
         show(log)
 
 

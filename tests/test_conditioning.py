@@ -43,8 +43,8 @@ class VectorKind(ConditionKind):
     size: int
 
     @classmethod
-    def of_data(cls, facts):
-        return cls(facts["vector"]) if "vector" in facts else None
+    def of_data(cls, metadata):
+        return cls(metadata["vector"]) if "vector" in metadata else None
 
     def read(self, records, rows, examples):
         keys = records.column("key")

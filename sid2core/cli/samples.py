@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _table(evaluate: Artifact) -> Iterator[str]:
-    names = evaluate.facts["samplers"]
+    names = evaluate.metadata["samplers"]
     width = max(map(len, names))
     for name in names:
         count, *shape = _shape(evaluate.path(f"{name}.npz"))
@@ -74,7 +74,7 @@ def _export(evaluate: Artifact, options: argparse.Namespace) -> None:
 
 
 def _samples(evaluate: Artifact, sampler: str) -> Path:
-    names = evaluate.facts["samplers"]
+    names = evaluate.metadata["samplers"]
     if sampler in names:
         return evaluate.path(f"{sampler}.npz")
     near = difflib.get_close_matches(sampler, names, n=1)
@@ -120,4 +120,4 @@ def _class_names(evaluate: Artifact) -> tuple[str, ...]:
     if hashlib.sha256(raw).hexdigest() != evaluate.manifest["inputs"]["prepare"]:
         msg = f"{path} is not the manifest of the data that the samples were made from; {cure}"
         raise SamplesError(msg)
-    return tuple(json.loads(raw)["facts"]["class_names"])
+    return tuple(json.loads(raw)["metadata"]["class_names"])

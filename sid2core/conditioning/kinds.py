@@ -62,8 +62,8 @@ class ConditionKind(ABC):
 
     @classmethod
     @abstractmethod
-    def of_data(cls, facts: Mapping[str, Any]) -> ConditionKind | None:
-        """The kind as prepared data have it, from the manifest's facts; None if they lack it."""
+    def of_data(cls, metadata: Mapping[str, Any]) -> ConditionKind | None:
+        """The kind as prepared data have it, from the manifest's metadata; None if they lack it."""
 
     @abstractmethod
     def read(
@@ -139,9 +139,9 @@ class LabelKind(ConditionKind):
     names: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
-    def of_data(cls, facts: Mapping[str, Any]) -> LabelKind | None:
+    def of_data(cls, metadata: Mapping[str, Any]) -> LabelKind | None:
         """All the classes that the data have."""
-        names = tuple(facts["class_names"])
+        names = tuple(metadata["class_names"])
         return None if names == UNLABELLED else cls(len(names), names)
 
     def read(
@@ -211,9 +211,9 @@ class TextKind(ConditionKind):
     channels: int
 
     @classmethod
-    def of_data(cls, facts: Mapping[str, Any]) -> TextKind | None:
+    def of_data(cls, metadata: Mapping[str, Any]) -> TextKind | None:
         """None: prepared data hold captions, not token vectors."""
-        del facts
+        del metadata
         return None
 
     def read(
@@ -248,9 +248,9 @@ class GivenKind(ConditionKind):
     shape: tuple[int, int, int, int]
 
     @classmethod
-    def of_data(cls, facts: Mapping[str, Any]) -> GivenKind | None:
+    def of_data(cls, metadata: Mapping[str, Any]) -> GivenKind | None:
         """None: how many frames are given is chosen for a model."""
-        del facts
+        del metadata
         return None
 
     def read(

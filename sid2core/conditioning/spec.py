@@ -38,21 +38,21 @@ class ConditionSpec:
         return cls((LabelKind(classes, tuple(names)),))
 
     @classmethod
-    def of_data(cls, facts: Mapping[str, Any]) -> ConditionSpec:
-        """All kinds that prepared data have, from the manifest's facts."""
-        found = (kind.of_data(facts) for kind in KINDS.values())
+    def of_data(cls, metadata: Mapping[str, Any]) -> ConditionSpec:
+        """All kinds that prepared data have, from the manifest's metadata."""
+        found = (kind.of_data(metadata) for kind in KINDS.values())
         return cls(tuple(kind for kind in found if kind is not None))
 
     @classmethod
-    def of_manifest(cls, facts: Mapping[str, Any]) -> ConditionSpec:
-        """The specification in the facts of ``prepare``; class labels where they have none.
+    def of_manifest(cls, metadata: Mapping[str, Any]) -> ConditionSpec:
+        """The specification in the metadata of ``prepare``; class labels if it has none.
 
         Raises:
             ConditionError: as :meth:`from_json` does.
         """
-        if "condition" in facts:
-            return cls.from_json(facts["condition"])
-        return cls.of_classes(len(facts["class_names"]), facts["class_names"])
+        if "condition" in metadata:
+            return cls.from_json(metadata["condition"])
+        return cls.of_classes(len(metadata["class_names"]), metadata["class_names"])
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ConditionSpec:

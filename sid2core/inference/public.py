@@ -20,6 +20,7 @@ from sid2core.errors import Sid2Error
 from sid2core.inference.generator import STUDENT_SAMPLER, Generator
 from sid2core.inference.model import Trained
 from sid2core.models import network
+from sid2core.pipeline import artifact
 
 _STEPS, _BATCH = 32, 50
 """Steps of a base model, and images drawn at once: the defaults of ``params.yaml``."""
@@ -138,7 +139,8 @@ def _named(trained: Trained, kind: LabelKind, place: Path) -> Trained:
     for above in place.parents[:2]:
         manifest = above / "prepare" / "manifest.json"
         if manifest.exists():
-            names = tuple(json.loads(manifest.read_text(encoding="utf-8"))["facts"]["class_names"])
+            found = json.loads(manifest.read_text(encoding="utf-8"))
+            names = tuple(artifact.metadata_of(found)["class_names"])
             if len(names) == kind.classes:
                 net = trained.denoiser.network
                 kinds = tuple(

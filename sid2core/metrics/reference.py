@@ -114,7 +114,7 @@ def _merged(sums: FeatureStatistics | None, features: NDArray[np.float32]) -> Fe
 def _images(prepare: Artifact) -> dict[str, object]:
     """The part of the provenance that describes the images."""
     return {
-        "shape": list(prepare.facts["shape"]),
+        "shape": list(prepare.metadata["shape"]),
         "crop": prepare.manifest["params"]["data"]["crop"],
         "image_format": LOSSLESS,
     }

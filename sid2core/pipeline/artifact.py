@@ -52,9 +52,9 @@ class Artifact:
         return str(self.manifest["stage"])
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def metadata(self) -> Mapping[str, Any]:
         """What the stage wished its readers to know: counts, shapes, scores."""
-        return self.manifest["facts"]
+        return metadata_of(self.manifest)
 
     def path(self, name: str) -> Path:
         """The file ``name`` of this artifact, its content checked.
@@ -171,13 +171,19 @@ class Draft:
     """An artifact under construction in a temporary folder."""
 
     folder: Path
-    facts: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
     def path(self, name: str) -> Path:
         """Where to write the file ``name``; folders on the way are made."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def metadata_of(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The metadata in a manifest; earlier versions called them ``facts``."""
+    found: Mapping[str, Any] = manifest["metadata" if "metadata" in manifest else "facts"]
+    return found
 
 
 @contextmanager
@@ -190,7 +196,7 @@ def create(
 ) -> Iterator[Draft]:
     """Write the artifact of ``stage``: all of it, or nothing.
 
-    The body writes files through the draft and fills ``draft.facts`` (JSON values). On leaving,
+    The body writes files through the draft and fills ``draft.metadata`` (JSON values). On leaving,
     the manifest is written and the folder takes the place of an earlier one; if the body raises,
     the earlier one stays as it was.
 
@@ -245,7 +251,7 @@ def _write_manifest(
         "params": dict(params),
         "inputs": {name: artifact.digest for name, artifact in sorted(inputs.items())},
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
-        "facts": draft.facts,
+        "metadata": draft.metadata,
         "files": {
             path.relative_to(draft.folder).as_posix(): {
                 "bytes": path.stat().st_size,

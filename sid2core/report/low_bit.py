@@ -22,7 +22,7 @@ _DASHES: tuple[Any, ...] = ("solid", (0, (4, 2)), (0, (1, 1.5)))
 def view(inputs: Inputs) -> dict[str, Any]:
     """The values of the template's section."""
     tables, settings, loss = inputs.low_bit, inputs.params.analysis, inputs.params.diffusion.loss
-    size = inputs.prepare.facts["shape"][-3]
+    size = inputs.prepare.metadata["shape"][-3]
     mixed = ", ".join(map(str, settings.mixture_bits))
     return {
         "figure11": Markup(precisions(tables.figure11)),

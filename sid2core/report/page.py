@@ -85,7 +85,7 @@ def _measured(inputs: Inputs) -> dict[str, Any]:
 
 
 def _data(inputs: Inputs) -> dict[str, Any]:
-    height, width, channels = inputs.prepare.facts["shape"]
+    height, width, channels = inputs.prepare.metadata["shape"]
     return {
         "name": inputs.params.data.source.name,
         "shape": f"{height} × {width}",
@@ -102,13 +102,13 @@ def _grids(inputs: Inputs) -> dict[str, Any]:
     A row is a class. Where samples are conditioned on more, row i has the condition of the training
     image i, which is shown beside it.
     """
-    spec = ConditionSpec.of_manifest(inputs.prepare.facts)
+    spec = ConditionSpec.of_manifest(inputs.prepare.metadata)
     by_class = len(spec.names) <= 1 and spec.rows == len(inputs.class_names)
     names = inputs.class_names if by_class else [f"image {row}" for row in range(spec.rows)]
     rows = np.unique(np.linspace(0, len(names) - 1, min(MOST_ROWS, len(names))).astype(int))
     shown = [names[row] for row in rows]
     columns = next(iter(inputs.grids.values())).shape[1]
-    height, width = inputs.prepare.facts["shape"][:2]
+    height, width = inputs.prepare.metadata["shape"][:2]
     size = images.shown_size(height, width)
     items = [
         {

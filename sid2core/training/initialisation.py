@@ -21,13 +21,13 @@ class Start:
     Attributes:
         params: the first parameters; fresh ones without.
         frozen: names of the parameters that stay as they are.
-        facts: what the manifest says of it: the SHA-256 of the weights and the images they were
+        metadata: what the manifest says of it: the SHA-256 of the weights and the images they were
             for, how many parameters are frozen. They are part of what shapes the result.
     """
 
     params: Parameters | None = None
     frozen: frozenset[str] = frozenset()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 FROM_SCRATCH = Start()
@@ -50,20 +50,20 @@ def read(settings: config.Train, prediction: str, target: Network) -> Start:
     """
     shapes = target.shapes()
     frozen = _matching(settings.freeze or [], shapes)
-    facts: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     if frozen:
-        facts["frozen_parameters"] = sum(shapes[name].size for name in frozen)
+        metadata["frozen_parameters"] = sum(shapes[name].size for name in frozen)
     if settings.init_from is None:
-        return Start(None, frozen, facts)
+        return Start(None, frozen, metadata)
     folder = Path(settings.init_from)
     _check_there(folder)
     source, weights, settings_then = network.load(folder)
     _check_prediction(folder, settings_then.get("diffusion", {}).get("prediction"), prediction)
-    facts["init_from"] = {
+    metadata["init_from"] = {
         "sha256": artifact.sha256(folder / network.WEIGHTS),
         "image_shape": list(source.config.image_shape),
     }
-    return Start(fit.resized(weights, source.config, target.config), frozen, facts)
+    return Start(fit.resized(weights, source.config, target.config), frozen, metadata)
 
 
 def _matching(patterns: Sequence[str], names: Collection[str]) -> frozenset[str]:

@@ -19,7 +19,7 @@ def project(tmp_path, monkeypatch):
     with artifact.create("evaluate", {}, {"prepare": prepare}) as draft:
         for name, (images, labels) in kept.items():
             np.savez_compressed(draft.path(f"{name}.npz"), images=images, labels=labels)
-        draft.facts["samplers"] = list(kept)
+        draft.metadata["samplers"] = list(kept)
     return tmp_path
 
 

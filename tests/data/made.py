@@ -28,7 +28,7 @@ class Plain:
     grouped: bool = False
 
     @property
-    def facts(self):
+    def metadata(self):
         return {}
 
     def stamp(self):

@@ -82,12 +82,12 @@ def shards(folder, layout, images, labels, sizes=((3, 3, 2), (3,)), captions=Non
     return paths
 
 
-def prepared(root, images, labels, sizes=((3, 3, 2), (3,)), **facts):
-    """An artifact as ``prepare`` writes it, with a train split alone; ``facts`` change its own."""
+def prepared(root, images, labels, sizes=((3, 3, 2), (3,)), **metadata):
+    """An artifact as ``prepare`` writes it, with a train split only; ``metadata`` overrides."""
     layout = Layout(images.shape[1:], ("a", "b", "c"), "train")
     with artifact.create("prepare", {}, root=root) as draft:
         names = [path.name for path in shards(draft.folder, layout, images, labels, sizes)]
-        train = {"records": len(images), "shards": names} | facts.pop("train", {})
-        draft.facts |= {"shape": list(layout.shape), "class_names": list(layout.class_names)}
-        draft.facts |= {"splits": {"train": train}} | facts
+        train = {"records": len(images), "shards": names} | metadata.pop("train", {})
+        draft.metadata |= {"shape": list(layout.shape), "class_names": list(layout.class_names)}
+        draft.metadata |= {"splits": {"train": train}} | metadata
     return artifact.load("prepare", root=root)

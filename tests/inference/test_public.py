@@ -105,8 +105,8 @@ def test_a_folder_of_models_lists_them(folder, tmp_path):
 def test_class_names_of_older_weights_are_found_beside_them(tmp_path):
     place = saved(tmp_path / "train", ConditionSpec.of_classes(2))
     (tmp_path / "prepare").mkdir()
-    facts = {"facts": {"class_names": ["cat", "dog"]}}
-    (tmp_path / "prepare" / "manifest.json").write_text(json.dumps(facts))
+    metadata = {"metadata": {"class_names": ["cat", "dog"]}}
+    (tmp_path / "prepare" / "manifest.json").write_text(json.dumps(metadata))
     assert sid2core.load_model(place).class_names == ("cat", "dog")
 
 

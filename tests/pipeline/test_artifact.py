@@ -15,11 +15,11 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def make(stage="first", params=None, inputs=None, text="content", facts=None):
+def make(stage="first", params=None, inputs=None, text="content", metadata=None):
     with artifact.create(stage, params or {"seed": 0}, inputs) as draft:
         draft.path("a.txt").write_text(text)
         draft.path("deep/er/b.bin").write_bytes(bytes(range(200)))
-        draft.facts |= facts or {"count": 3}
+        draft.metadata |= metadata or {"count": 3}
     return artifact.load(stage)
 
 
@@ -42,7 +42,7 @@ def test_round_trip():
     source = make()
     made = make("second", {"seed": 7, "model": {"width": 3}}, {"first": source})
     assert made.stage == "second"
-    assert made.facts == {"count": 3}
+    assert made.metadata == {"count": 3}
     assert made.path("a.txt").read_text() == "content"
     assert made.path("deep/er/b.bin").read_bytes() == bytes(range(200))
     assert made.manifest["params"] == {"seed": 7, "model": {"width": 3}}
@@ -65,14 +65,14 @@ def test_the_manifest_lists_every_file_with_its_hash():
 def test_the_same_content_gives_the_same_bytes_whatever_the_order_of_writing():
     before = tree(make().folder)
     with artifact.create("first", {"seed": 0}) as draft:
-        draft.facts |= {"count": 3}
+        draft.metadata |= {"count": 3}
         draft.path("deep/er/b.bin").write_bytes(bytes(range(200)))
         draft.path("a.txt").write_text("content")
     assert tree(artifact.ROOT / "first") == before
 
 
 @pytest.mark.parametrize(
-    "changed", [{"text": "CONTENT"}, {"params": {"seed": 1}}, {"facts": {"count": 4}}]
+    "changed", [{"text": "CONTENT"}, {"params": {"seed": 1}}, {"metadata": {"count": 4}}]
 )
 def test_the_digest_tells_any_other_content(changed):
     assert make().digest != make(**changed).digest
@@ -177,7 +177,7 @@ def test_if_the_body_raises_the_earlier_artifact_stays():
 def test_a_fact_that_is_no_json_leaves_the_earlier_artifact_too():
     before = tree(make().folder)
     with pytest.raises(ValueError, match="JSON"):
-        make(facts={"loss": math.nan})
+        make(metadata={"loss": math.nan})
     assert tree(artifact.ROOT) == {f"first/{name}": raw for name, raw in before.items()}
 
 
@@ -216,3 +216,8 @@ def test_a_smaller_artifact_leaves_nothing_of_the_earlier_one():
 
 def test_users_can_cure_it():
     assert issubclass(ArtifactError, Sid2Error)
+
+
+def test_a_manifest_of_an_earlier_version_has_its_metadata_under_facts():
+    assert artifact.metadata_of({"facts": {"shape": [8]}}) == {"shape": [8]}
+    assert artifact.metadata_of({"metadata": {"shape": [9]}}) == {"shape": [9]}

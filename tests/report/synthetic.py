@@ -288,7 +288,7 @@ def _prepare(artifacts: Path, world: World) -> artifact.Artifact:
             )
             counts = np.bincount(labels, minlength=len(world.class_names)).tolist()
             splits[split] = {"records": number, "per_class": counts, "shards": names}
-        draft.facts.update(
+        draft.metadata.update(
             shape=list(world.shape), class_names=list(world.class_names), splits=splits
         )
     return artifact.load("prepare", root=artifacts)
@@ -313,7 +313,7 @@ def _evaluate(
             cells = images(seed + 100, rows, world.shape)
             grids[name] = cells.reshape(classes, world.columns, *world.shape)
         np.savez(draft.path("grids.npz"), **grids)
-        draft.facts["samplers"] = names
+        draft.metadata["samplers"] = names
 
 
 def _distill_curve() -> pd.DataFrame:

@@ -244,7 +244,7 @@ def rewrite(root: Path, stage: str, name: str, content: bytes | None) -> None:
     if content is not None:
         files[name] = content
     with artifact.create(stage, {}, origins, root=root / "artifacts") as draft:
-        draft.facts |= made.facts
+        draft.metadata |= made.metadata
         for file, old in files.items():
             draft.path(file).write_bytes(old)
 
@@ -303,5 +303,5 @@ def test_the_best_must_be_of_the_grid(root: Path, content: bytes) -> None:
 
 def test_clips_are_refused(root: Path) -> None:
     with artifact.create("prepare", {}, root=root / "artifacts") as draft:
-        draft.facts |= {"shape": [16, 8, 8, 3], "class_names": [], "splits": {}}
+        draft.metadata |= {"shape": [16, 8, 8, 3], "class_names": [], "splits": {}}
     check_refused(root, "records of shape [16, 8, 8, 3]", "the page shows images")

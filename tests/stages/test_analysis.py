@@ -20,7 +20,7 @@ def folder(tmp_path, monkeypatch):
     """A project's root with all the stage reads of ``prepare``: the shape of its images."""
     monkeypatch.chdir(tmp_path)
     with artifact.create("prepare", {}) as draft:
-        draft.facts |= {"shape": [8, 8, 1]}
+        draft.metadata |= {"shape": [8, 8, 1]}
     return tmp_path
 
 
@@ -76,7 +76,7 @@ def test_the_weighting_is_that_of_the_parameters(tables):
 
 def test_the_schedule_is_that_of_the_images_height(folder):
     with artifact.create("prepare", {}) as draft:
-        draft.facts |= {"shape": [16, 32, 64, 3]}  # frames, height, width, channels
+        draft.metadata |= {"shape": [16, 32, 64, 3]}  # frames, height, width, channels
     analysis.main(tiny.params(analysis=FEW))
     table = pd.read_csv(analysis.REPORTS / "weighting.csv")
     # noise_res_low is 8: shift(8) = 2 log(8 / 32).

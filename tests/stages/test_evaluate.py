@@ -66,7 +66,7 @@ def test_metrics_are_the_tables_numbers_by_name(table, finished):
 
 def test_kept_samples_and_grids_are_there(finished):
     made = artifact.load("evaluate", root=finished / "artifacts")
-    assert made.facts == {"samplers": SAMPLERS, "labels": "balanced"}
+    assert made.metadata == {"samplers": SAMPLERS, "labels": "balanced"}
     grids = np.load(made.path("grids.npz"))
     assert sorted(grids) == SAMPLERS
     for name in SAMPLERS:
@@ -97,7 +97,7 @@ def test_a_row_is_its_images_judged(table):
 def test_real_images_are_nearer_than_those_of_a_model_hardly_trained(table):
     assert table["fd_train"].idxmin() == "train_images"
     real = Dataset.open(artifact.load("prepare"), "train")
-    accuracy = artifact.load("reference").facts["accuracy_train"]
+    accuracy = artifact.load("reference").metadata["accuracy_train"]
     assert len(real) > 40
     assert table.loc["train_images", "agreement"] == pytest.approx(accuracy, abs=0.3)
 
@@ -136,7 +136,7 @@ def test_a_removed_student_is_not_evaluated(monkeypatch):
     inputs = {name: artifact.load(name) for name in distill.manifest["inputs"]}
     with artifact.create("distill", distill.manifest["params"], inputs) as draft:
         draft.path("student_9/model.safetensors").write_bytes(b"left behind")
-        draft.facts |= {"students": []}
+        draft.metadata |= {"students": []}
     seen = []
 
     def stops(sets, *args):

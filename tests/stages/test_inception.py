@@ -86,8 +86,8 @@ def test_inception_is_the_primary_extractor_if_it_is_there(project, weights):
     )
     reference.main(config.read())
     made = artifact.load("reference")
-    assert made.facts["extractors"] == ["classifier", "inception"]
-    assert made.facts["primary_extractor"] == "inception"
+    assert made.metadata["extractors"] == ["classifier", "inception"]
+    assert made.metadata["primary_extractor"] == "inception"
     gap = json.loads(reference.METRICS.read_text())
     assert {name.partition("_")[0] for name in gap} == {"accuracy", "fd", "fid"}
     weights.unlink()  # from now on the artifact has them
@@ -126,14 +126,14 @@ def distill(project):
     made = artifact.load("distill")
     kept = {
         path.relative_to(made.folder).as_posix(): path.read_bytes()
-        for name in made.facts["students"]
+        for name in made.metadata["students"]
         for path in (made.folder / name).iterdir()
     }
     inputs = {name: artifact.load(name) for name in made.manifest["inputs"]}
     with artifact.create("distill", made.manifest["params"], inputs) as draft:
         for name, content in kept.items():
             draft.path(name).write_bytes(content)
-        draft.facts |= {"students": made.facts["students"]}
+        draft.metadata |= {"students": made.metadata["students"]}
 
 
 def test_missing_weights_are_reported_before_any_work(project, monkeypatch):
@@ -162,7 +162,7 @@ def test_the_primary_extractor_is_named_by_a_parameter(project, weights):
     tiny.write(project, eval=parameters)
     reference.main(config.read())
     made = artifact.load("reference")
-    assert made.facts["extractors"] == ["classifier", "inception"]
+    assert made.metadata["extractors"] == ["classifier", "inception"]
     assert Evaluator.load(made).primary.extractor.name == "classifier"
     tiny.write(project, eval={"primary_extractor": "dinov2"})
     with pytest.raises(config.ParamsError, match="primary_extractor is 'dinov2'; expected null,"):

@@ -55,20 +55,20 @@ def test_everything_of_the_source_arrives_in_one_split_or_the_other():
     assert sum(map(len, parts)) == len(given)
 
 
-def test_facts_and_metrics_say_what_is_there():
+def test_metadata_and_metrics_say_what_is_there():
     prepare.main(params_with(shard_records=500))
     made = artifact.load("prepare")
-    assert made.facts["shape"] == [8, 8, 1]
-    assert made.facts["class_names"] == list("0123456789")
+    assert made.metadata["shape"] == [8, 8, 1]
+    assert made.metadata["class_names"] == list("0123456789")
     assert made.manifest["params"] == {"seed": PARAMS.seed, "data": {"crop": PARAMS.data.crop}}
     assert recorded()["seed"] == PARAMS.seed
-    for split, facts in made.facts["splits"].items():
+    for split, metadata in made.metadata["splits"].items():
         dataset = Dataset.open(made, split)
-        assert facts["records"] == len(dataset)
-        assert facts["per_class"] == np.bincount(dataset.labels, minlength=10).tolist()
-    assert len(made.facts["splits"]["train"]["shards"]) == 4
+        assert metadata["records"] == len(dataset)
+        assert metadata["per_class"] == np.bincount(dataset.labels, minlength=10).tolist()
+    assert len(made.metadata["splits"]["train"]["shards"]) == 4
     metrics = json.loads(METRICS.read_text())
-    splits = made.facts["splits"]
+    splits = made.metadata["splits"]
     assert metrics == {
         "train_images": splits["train"]["records"],
         "eval_images": splits["eval"]["records"],
@@ -76,7 +76,7 @@ def test_facts_and_metrics_say_what_is_there():
         "rejected_images": 0,
     }
     assert made.path("rejects.csv").read_text() == "split,key,reason\n"
-    assert made.facts["decoding"] == {}
+    assert made.metadata["decoding"] == {}
 
 
 def test_a_second_run_gives_the_same_bytes_and_another_seed_others():
@@ -124,7 +124,7 @@ def test_a_folder_of_images(tmp_path):
         for key, image, label in zip(part.keys, part.images, part.labels, strict=True):
             seed = (label, int(key[4:7]))
             np.testing.assert_array_equal(image, pictures.noise(6, 6, seed=seed))
-    assert made.facts["decoding"]["crop"] == "adm"
+    assert made.metadata["decoding"]["crop"] == "adm"
     assert recorded()["data"]["source"]["folder"]["path"] == str(path)
 
 
@@ -168,7 +168,7 @@ def test_frames_become_clips(tmp_path):
     path = pictures.clips(tmp_path / "clips", lengths | {"run/short": 6})
     prepare.main(files("frames", path, frames=3, frame_stride=3, train_fraction=0.5))
     made = artifact.load("prepare")
-    assert made.facts["shape"] == [3, 6, 6, 3]
+    assert made.metadata["shape"] == [3, 6, 6, 3]
     parts = [Dataset.open(made, split) for split in ("train", "eval")]
     assert sum(map(len, parts)) == 8
     for part in parts:
@@ -190,8 +190,8 @@ def test_what_cannot_be_used_is_listed_with_its_reason_and_the_rest_goes_on(tmp_
         "cat/000.png": "the file is empty",
         "dog/007.png": "No such file or directory",
     }
-    facts = artifact.load("prepare").facts["splits"]
-    assert {split: facts[split]["rejected"] for split in facts} == {
+    metadata = artifact.load("prepare").metadata["splits"]
+    assert {split: metadata[split]["rejected"] for split in metadata} == {
         split: sum(reject[0] == split for reject in rejects()) for split in ("train", "eval")
     }
     metrics = json.loads(METRICS.read_text())
@@ -247,9 +247,9 @@ def test_the_table_of_classes_is_always_printed(tmp_path, caplog):
     (table,) = (text for text in caplog.messages if text.startswith("entries by class"))
     rows = [line.split() for line in table.splitlines()[2:4]]
     assert [row[:2] for row in rows] == [["0", "9"], ["1", "10"]]
-    facts = artifact.load("prepare").facts
-    assert facts["class_names"] == ["9", "10"]
-    counts = [facts["splits"][split]["per_class"] for split in ("train", "eval")]
+    metadata = artifact.load("prepare").metadata
+    assert metadata["class_names"] == ["9", "10"]
+    counts = [metadata["splits"][split]["per_class"] for split in ("train", "eval")]
     assert [[int(row[2]) for row in rows], [int(row[3]) for row in rows]] == counts
 
 

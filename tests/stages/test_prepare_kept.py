@@ -53,7 +53,7 @@ def stage(folder: Path, **runtime) -> subprocess.Popen:
 def undisturbed(project):
     run()
     found = tiny.snapshot(project, "prepare")
-    made = artifact.load("prepare").facts["splits"]
+    made = artifact.load("prepare").metadata["splits"]
     kept = made["train"]["records"] + made["eval"]["records"]
     assert kept + made["train"]["rejected"] + made["eval"]["rejected"] == 241
     assert kept == 239
@@ -109,7 +109,7 @@ def test_a_changed_source_starts_anew(project, monkeypatch):
     assert tallies(project)
     pictures.save(project.parent / "images/cat/008.png", np.zeros((9, 9, 3), np.uint8))
     run()
-    made = artifact.load("prepare").facts["splits"]
+    made = artifact.load("prepare").metadata["splits"]
     assert made["train"]["records"] + made["eval"]["records"] == 239
     low = json.loads((project / "reports/prepare/metrics.json").read_text())
     assert low["rejected_images"] == 2

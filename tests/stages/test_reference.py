@@ -48,16 +48,16 @@ def test_artifact_is_whole_and_reports_agree():
     made_from = artifact.load("prepare")
     made = artifact.load("reference", prepare=made_from)
     extractor = registry.own(made)
-    assert made.facts["extractor"] == "classifier"
-    assert made.facts["extractor_digest"] == extractor.digest
-    assert made.facts["feature_size"] == 6
-    assert made.facts["extractors"] == ["classifier"]
+    assert made.metadata["extractor"] == "classifier"
+    assert made.metadata["extractor_digest"] == extractor.digest
+    assert made.metadata["feature_size"] == 6
+    assert made.metadata["extractors"] == ["classifier"]
     moments, datasets = {}, {}
     for split in ("train", "eval"):
         dataset = datasets[split] = Dataset.open(made_from, split)
         features = extractor.features(dataset.images)
         accuracy = (features[LOGITS].argmax(axis=-1) == dataset.labels).mean()
-        assert made.facts[f"accuracy_{split}"] == pytest.approx(accuracy)
+        assert made.metadata[f"accuracy_{split}"] == pytest.approx(accuracy)
         found = moments[split] = Moments.load(made.path(f"classifier/{split}.npz"))
         assert found.n == len(dataset)
         assert found.provenance["split"] == split
@@ -69,15 +69,15 @@ def test_artifact_is_whole_and_reports_agree():
         np.testing.assert_allclose(found.sigma, expected, rtol=1e-7, atol=1e-12)
     metrics = json.loads(reference.METRICS.read_text())
     assert metrics == {
-        "accuracy_eval_269": round(made.facts["accuracy_eval"], 5),
-        "accuracy_train_1528": round(made.facts["accuracy_train"], 5),
+        "accuracy_eval_269": round(made.metadata["accuracy_eval"], 5),
+        "accuracy_train_1528": round(made.metadata["accuracy_train"], 5),
         "fd_train_1528_eval_269": round(statistics.distance(*moments.values()), 5),
     }
     held_out = datasets["eval"]
     quality = Evaluator.load(made).quality(held_out.images, Condition(label=held_out.labels))
     assert quality.fd_eval == pytest.approx(0.0, abs=1e-9)
     assert quality.fd_train == pytest.approx(metrics["fd_train_1528_eval_269"], abs=1e-5)
-    assert quality.agreement == pytest.approx(made.facts["accuracy_eval"])
+    assert quality.agreement == pytest.approx(made.metadata["accuracy_eval"])
     kept = np.load(made.path("classifier/train_features.npy"))
     train_features = extractor.features(datasets["train"].images)[POOL]
     assert len(kept) == len(train_features) < KEPT, "all are kept of so few"

@@ -92,7 +92,7 @@ def test_the_model_is_the_average_that_was_trained(undisturbed):
     root = folder / "artifacts"
     made = artifact.load("train", root=root, prepare=artifact.load("prepare", root=root))
     settings = tiny.params(**LENGTH)
-    assert made.facts == {"steps": STEPS}
+    assert made.metadata == {"steps": STEPS}
     assert made.manifest["params"] == {
         "seed": settings.seed,
         "loader": settings.loader.model_dump(),

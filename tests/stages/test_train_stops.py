@@ -75,7 +75,7 @@ def test_after_updates_that_are_not_finite_training_continues_from_exported_weig
     found = re.search(r"set train\.init_from to (\S+);", str(caught.value))
     assert found, str(caught.value)
     train.main(tiny.params(train={"steps": 2, "init_from": found[1]}, runtime=rhythm))
-    assert artifact.load("train").facts["init_from"]["image_shape"]
+    assert artifact.load("train").metadata["init_from"]["image_shape"]
 
 
 def test_an_earlier_model_is_where_training_begins_and_what_is_frozen_stays(project, tmp_path):
@@ -92,7 +92,7 @@ def test_an_earlier_model_is_where_training_begins_and_what_is_frozen_stays(proj
     assert frozen
     assert not moved & frozen
     assert len(moved) > len(before) / 2
-    assert made.facts == {
+    assert made.metadata == {
         "steps": 5,
         "init_from": {
             "sha256": artifact.sha256(earlier / "model.safetensors"),

@@ -39,7 +39,7 @@ def read(target, folder=None, freeze=None, prediction="v"):
 def test_by_default_nothing_is_given_and_nothing_fixed():
     for freeze in (None, []):
         found = read(net(), freeze=freeze)
-        assert (found.params, found.frozen, found.facts) == (None, frozenset(), {})
+        assert (found.params, found.frozen, found.metadata) == (None, frozenset(), {})
 
 
 def test_weights_are_an_earlier_models(saved):
@@ -48,7 +48,7 @@ def test_weights_are_an_earlier_models(saved):
     assert set(found.params) == set(weights)
     assert all((found.params[name] == weights[name]).all() for name in weights)
     digest = artifact.sha256(folder / "model.safetensors")
-    assert found.facts == {"init_from": {"sha256": digest, "image_shape": [8, 8, 1]}}
+    assert found.metadata == {"init_from": {"sha256": digest, "image_shape": [8, 8, 1]}}
 
 
 def test_images_may_be_larger(saved):
@@ -111,7 +111,7 @@ def test_patterns_name_what_is_frozen(saved):
         name for name in shapes if name.startswith("conditioning/") or name.endswith("/position")
     }
     count = sum(int(np.prod(shapes[name].shape)) for name in found.frozen)
-    assert found.facts == {"frozen_parameters": count}
+    assert found.metadata == {"frozen_parameters": count}
 
 
 def test_a_pattern_for_nothing_is_refused():

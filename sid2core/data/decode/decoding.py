@@ -99,7 +99,7 @@ class Recipe:
         return (self.height, self.width, self.channels)
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def metadata(self) -> Mapping[str, Any]:
         """All choices by name, and the libraries whose decoders and filters made the pixels."""
         return {
             "crop": self.crop,
@@ -187,9 +187,9 @@ class Decoded:
     recipe: Recipe
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def metadata(self) -> Mapping[str, Any]:
         """The choices that every picture is read by."""
-        return self.recipe.facts
+        return self.recipe.metadata
 
     @property
     def shape(self) -> tuple[int, ...]:

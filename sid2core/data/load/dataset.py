@@ -45,20 +45,20 @@ class Dataset:
             DataError: the artifact has no such split, or a shard differs from what it says.
             ConditionError: the manifest has a kind of condition that nobody registered.
         """
-        facts, splits = prepare.facts, prepare.facts["splits"]
+        metadata, splits = prepare.metadata, prepare.metadata["splits"]
         if split not in splits:
             msg = f"{prepare.folder} has no split {split!r}; it has {', '.join(splits)}"
             raise DataError(msg)
         layout = Layout(
-            tuple(facts["shape"]),
-            tuple(facts["class_names"]),
+            tuple(metadata["shape"]),
+            tuple(metadata["class_names"]),
             split,
-            facts.get("captioned", False),
+            metadata.get("captioned", False),
         )
         names = {prepare.unchecked(name): name for name in splits[split]["shards"]}
         shards = Shards(list(names), layout, lambda path: prepare.path(names[path]))
         _check(shards, splits[split]["records"], str(prepare.folder))
-        return cls(shards, cache_mib, ConditionSpec.of_manifest(facts))
+        return cls(shards, cache_mib, ConditionSpec.of_manifest(metadata))
 
     @property
     def split(self) -> str:

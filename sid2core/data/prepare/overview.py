@@ -34,7 +34,7 @@ _CLASSES, _NAME_SHOWN, _FIELDS = 40, 40, 12
 _NAME_WIDTH, _NAME_LENGTH = 96, 15
 
 
-def facts(parts: Sequence[Part]) -> dict[str, Any]:
+def metadata(parts: Sequence[Part]) -> dict[str, Any]:
     """What the manifest says of the data; needs the parts as :func:`preparation.place` left them.
 
     Mean and standard deviation are of raw values, by channel.
@@ -44,7 +44,7 @@ def facts(parts: Sequence[Part]) -> dict[str, Any]:
         "shape": list(source.shape),
         "class_names": list(parts[0].class_names),
         "captioned": source.captioned,
-        "decoding": dict(source.facts),
+        "decoding": dict(source.metadata),
     }
     return {
         **found,

@@ -35,7 +35,7 @@ class Digits:
         return cls()
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def metadata(self) -> Mapping[str, Any]:
         """Nothing: there are no files."""
         return {}
 

@@ -102,7 +102,7 @@ class Source(Protocol):
         ...
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def metadata(self) -> Mapping[str, Any]:
         """How images come from files, for the manifest; empty where there are no files."""
         ...
 

@@ -46,7 +46,7 @@ class Shapes:
         return (self.height, self.width, 3)
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def metadata(self) -> Mapping[str, Any]:
         """Nothing: there are no files."""
         return {}
 

@@ -39,7 +39,7 @@ def save(draft: Draft, extractors: Sequence[FeatureExtractor], primary: str) -> 
     """Write the extractors and their names into the reference artifact."""
     for extractor in extractors:
         extractor.save(_places(draft, extractor.name))
-    draft.facts |= {
+    draft.metadata |= {
         "extractors": [extractor.name for extractor in extractors],
         "primary_extractor": primary,
     }
@@ -58,7 +58,7 @@ def load(
     for name in names:
         if name != OWN:
             extractors.append(_kind(name).load(_files(reference, name), sharding))
-    return extractors, reference.facts["primary_extractor"]
+    return extractors, reference.metadata["primary_extractor"]
 
 
 def own(reference: Artifact) -> OwnExtractor:
@@ -69,13 +69,13 @@ def own(reference: Artifact) -> OwnExtractor:
 
 def _listed(reference: Artifact) -> list[str]:
     """The names of the extractors in the artifact."""
-    if "extractors" not in reference.facts:
+    if "extractors" not in reference.metadata:
         msg = (
             f"{reference.folder} was made by an earlier version of this project; make it again: "
             "dvc repro --force --single-item reference"
         )
         raise MetricsError(msg)
-    return list(reference.facts["extractors"])
+    return list(reference.metadata["extractors"])
 
 
 def _places(draft: Draft, name: str) -> Files:

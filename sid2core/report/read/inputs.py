@@ -191,7 +191,7 @@ def samples_of(inputs: Inputs, name: str) -> tuple[Pixels, NDArray[np.int32]]:
         if missing:
             raise files.malformed(path, "evaluate", f"no array {sorted(missing)}")
         images, labels = arrays["images"], arrays["labels"]
-    shape = tuple(inputs.prepare.facts["shape"])
+    shape = tuple(inputs.prepare.metadata["shape"])
     if images.dtype != np.uint8 or images.shape != (len(labels), *shape):
         found = f"images are {images.dtype}{list(images.shape)} for {len(labels)} labels"
         expected = f"expected uint8 [n, {', '.join(map(str, shape))}]"
@@ -200,7 +200,7 @@ def samples_of(inputs: Inputs, name: str) -> tuple[Pixels, NDArray[np.int32]]:
 
 
 def _check_shape(prepare: Artifact) -> None:
-    shape = prepare.facts["shape"]
+    shape = prepare.metadata["shape"]
     if len(shape) != 3 or shape[-1] not in (1, 3):
         msg = (
             f"{prepare.folder} holds records of shape {shape}; the page shows images "
@@ -227,7 +227,7 @@ def _samplers(
     students = {f"student_{steps}" for steps in params.distill.steps}
     rows = [_sampler(row, students) for row in table.to_dict("records")]
     found = [row.name for row in rows]
-    expected = [*evaluate.facts["samplers"], BASELINE]
+    expected = [*evaluate.metadata["samplers"], BASELINE]
     if found != expected:
         raise files.malformed(path, "evaluate", f"rows are {found}, expected {expected}")
     return tuple(rows[:-1]), rows[-1]
@@ -247,7 +247,7 @@ def _grids(evaluate: Artifact, names: Sequence[str], prepare: Artifact) -> dict[
         if missing:
             raise files.malformed(path, "evaluate", f"no grid of {missing}")
         grids = {name: arrays[name] for name in names}
-    rows, shape = ConditionSpec.of_manifest(prepare.facts).rows, list(prepare.facts["shape"])
+    rows, shape = ConditionSpec.of_manifest(prepare.metadata).rows, list(prepare.metadata["shape"])
     for name, grid in grids.items():
         fits = grid.ndim == 5 and grid.shape[0] == rows and list(grid.shape[2:]) == shape
         if grid.dtype != np.uint8 or not fits:

@@ -375,13 +375,13 @@ def test_threads_that_decode_at_once_leave_the_filters_as_they_were():
     assert warnings.filters == before
 
 
-def test_facts_name_every_choice_and_fit_into_a_manifest():
-    facts = replace(RGB8, background="red").facts
-    assert json.loads(json.dumps(facts)) == facts
-    assert facts["background"] == "#ff0000"
-    assert facts["pillow"] == PIL.__version__
-    assert facts["luma"] == "ITU-R 601-2"
-    assert None not in facts.values()
+def test_metadata_name_every_choice_and_fit_into_a_manifest():
+    metadata = replace(RGB8, background="red").metadata
+    assert json.loads(json.dumps(metadata)) == metadata
+    assert metadata["background"] == "#ff0000"
+    assert metadata["pillow"] == PIL.__version__
+    assert metadata["luma"] == "ITU-R 601-2"
+    assert None not in metadata.values()
     for name, choice in [("crop", "centre"), ("jpeg", "scaled")]:
-        assert facts[name] != choice
-        assert replace(RGB8, **{name: choice}).facts[name] == choice
+        assert metadata[name] != choice
+        assert replace(RGB8, **{name: choice}).metadata[name] == choice

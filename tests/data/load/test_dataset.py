@@ -13,13 +13,13 @@ from tests import tiny
 from tests.data import stored
 
 
-def prepare(root, labels, **facts):
+def prepare(root, labels, **metadata):
     images, _ = stored.records(len(labels), (3, 2, 1))
     sizes, left = [], len(labels)
     while left:
         sizes.append(tuple(size for size in (min(left, 2), min(max(left - 2, 0), 2)) if size))
         left -= sum(sizes[-1])
-    return stored.prepared(root, images, labels, sizes=tuple(sizes), **facts), images
+    return stored.prepared(root, images, labels, sizes=tuple(sizes), **metadata), images
 
 
 def test_open_knows_labels_and_reads_images_when_they_are_asked_for(tmp_path):
@@ -60,7 +60,7 @@ def test_unknown_split_is_named(tmp_path):
         ([], {}, "has 0 train images"),
     ],
 )
-def test_shards_that_belie_the_facts_are_refused(tmp_path, labels, changes, message):
+def test_shards_that_contradict_the_metadata_are_refused(tmp_path, labels, changes, message):
     made, _ = prepare(tmp_path, labels, **changes)
     with pytest.raises(DataError, match=message):
         Dataset.open(made, "train")

@@ -38,19 +38,19 @@ def rows(path):
         return list(csv.reader(file))
 
 
-def test_facts_and_tables_add_up(tmp_path):
+def test_metadata_and_tables_add_up(tmp_path):
     problems = [Reject("train", f"x{row}", 'odd, "very"') for row in range(3)]
     parts = prepared(tmp_path, Plain(40, broken=frozenset({2, 3})), Plain(9), problems)
-    facts = overview.facts(parts)
-    assert facts["shape"] == [4, 4, 1]
-    assert facts["class_names"] == ["a", "b"]
-    train, held_out = facts["splits"]["train"], facts["splits"]["eval"]
+    metadata = overview.metadata(parts)
+    assert metadata["shape"] == [4, 4, 1]
+    assert metadata["class_names"] == ["a", "b"]
+    train, held_out = metadata["splits"]["train"], metadata["splits"]["eval"]
     assert (train["records"], train["per_class"], train["rejected"]) == (38, [19, 19], 5)
     assert (held_out["records"], held_out["per_class"], held_out["rejected"]) == (9, [5, 4], 0)
     levels = [row for row in range(40) if row not in (2, 3)]
     assert train["mean"] == [pytest.approx(np.mean(levels), abs=1e-4)]
     assert train["std"] == [pytest.approx(np.std(levels), abs=1e-4)]
-    json.dumps(facts)
+    json.dumps(metadata)
 
     overview.write(tmp_path / "reports", parts, tmp_path / "made")
     metrics = json.loads((tmp_path / "reports" / "metrics.json").read_text())

@@ -208,9 +208,9 @@ def test_a_folder_without_parquet_and_a_damaged_file(tmp_path):
 
 def damage(path, chunks):
     """Overwrite columns of row groups, each given as (group, column)."""
-    content, facts = bytearray(path.read_bytes()), pq.ParquetFile(path).metadata
+    content, metadata = bytearray(path.read_bytes()), pq.ParquetFile(path).metadata
     for group, column in chunks:
-        chunk = facts.row_group(group).column(column)
+        chunk = metadata.row_group(group).column(column)
         first = chunk.dictionary_page_offset or chunk.data_page_offset
         content[first : first + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
     path.write_bytes(content)

@@ -31,7 +31,7 @@ class Given:
     captioned: bool = False
     fixed: bool = False
     grouped: bool = False
-    facts: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def index(self):
         return list(self.entries)
@@ -116,7 +116,7 @@ def test_every_source_gives_the_same_at_each_call_and_keeps_its_promises(tmp_pat
     assert {entry.label for entry in entries} == set(range(len(source.class_names)))
     assert source.fixed == (name in ("digits", "shapes"))
     assert source.grouped == (name == "parquet")
-    assert json.dumps(dict(source.facts)) is not None
+    assert json.dumps(dict(source.metadata)) is not None
     sent, sent_entries = pickle.loads(pickle.dumps((source, entries)))
     assert sent_entries == entries
     assert sent.stamp() == source.stamp() != ""

@@ -64,4 +64,4 @@ def test_sizes_and_counts_share_keys_and_splits():
 
 def test_the_stamp_changes_with_the_count():
     assert Shapes(8, 4, 4).stamp() == Shapes(8, 8, 8).stamp() != Shapes(9, 4, 4).stamp()
-    assert not Shapes(8, 4, 4).facts
+    assert not Shapes(8, 4, 4).metadata
