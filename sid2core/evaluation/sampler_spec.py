@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from sid2core import config
 from sid2core.config import build
@@ -12,7 +15,10 @@ from sid2core.diffusion.guidance import ConstantGuidance, Guidance, NoGuidance
 from sid2core.inference.generator import STUDENT_SAMPLER, Method
 from sid2core.inference.model import Trained
 from sid2core.models.execution import Execution
-from sid2core.models.network import Parameters
+from sid2core.typing import Array
+
+Weights = Mapping[str, Array | NDArray[Any]]
+"""Flat name → array, on devices or on the host."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +28,7 @@ class SamplerSpec:
     name: str
     title: str
     method: Method
-    params: Parameters
+    params: Weights
 
 
 def guided(
@@ -33,9 +39,7 @@ def guided(
     return SamplerSpec(name, title, method, model.params)
 
 
-def student(
-    model: Trained, params: Parameters, steps: int, sampling: config.Sampling
-) -> SamplerSpec:
+def student(model: Trained, params: Weights, steps: int, sampling: config.Sampling) -> SamplerSpec:
     """A student distilled from ``model``: weights for ``steps`` steps without guidance."""
     method = model.method(STUDENT_SAMPLER, NoGuidance(), steps, clip=sampling.clip)
     return SamplerSpec(student_name(steps), f"student of {steps} steps", method, params)

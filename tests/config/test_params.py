@@ -245,7 +245,7 @@ DECAY, WIDE = {"kind": "decay", "value": 0.99}, {"kind": "power", "value": 0.3}
         ("distill.accumulation", 7, "distill", "accumulation 7 must divide batch_size 64"),
         ("train.accumulation", 7, "train", "accumulation 7 must divide batch_size 64"),
         ("train.emas", [DECAY, DECAY], "train", "emas repeats an entry: decay 0.99, decay 0.99"),
-        ("train.emas", [DECAY, WIDE], "train.emas.1", "power 0.3 is wider than the average of"),
+        ("train.emas", [DECAY, WIDE], "train.emas.1", "power 0.3 is wider than the plain aver"),
         ("train.optimiser.weight_decay", 0.1, "train.optimiser", "adam has no use for weight_dec"),
         ("train.optimiser.name", "adamw", "train.optimiser", "adamw needs weight_decay, found nu"),
         ("distill.optimiser.name", "muon", "distill.optimiser", "muon needs weight_decay, found"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, TypeVar
 
 from sid2core import config
 from sid2core.config.data import Named
@@ -13,6 +13,8 @@ from sid2core.data.sources.fields import Asked
 from sid2core.data.sources.protocol import beside, key_of
 from sid2core.data.storage import globbing, paths
 from sid2core.data.storage.globbing import File
+
+_Source = TypeVar("_Source", bound="ManyFiles")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class ManyFiles(Decoded):
     asked: Asked = Asked()
 
     @classmethod
-    def of(cls, settings: Named, *, data: config.Data, part: str) -> Self:
+    def of(cls: type[_Source], settings: Named, *, data: config.Data, part: str) -> _Source:
         """The source: the files at the parameter ``part``."""
         key, path = key_of(data.source.name, part), paths.plain(getattr(settings, part))
         return cls(path, Recipe.of(data), key, settings.class_names, Asked.by(data))
