@@ -72,7 +72,7 @@ MODELS = {"train", "guidance_search", "distill", "evaluate"}
     ("path", "stages"),
     [
         ("sid2core/distillation/moment_matching.py", {"distill"}),
-        ("sid2core/training/ema.py", {"train"}),
+        ("sid2core/training/ema.py", {"train", "distill"}),
         ("sid2core/models/attention.py", {"plan", *MODELS}),
         ("sid2core/metrics/frechet.py", {"reference", "guidance_search", "distill", "evaluate"}),
         ("sid2core/data/sources/folders.py", {"prepare"}),
@@ -190,4 +190,5 @@ def test_changes_names_the_stages_and_the_reasons(project):
     assert changes.changed(project) == {}
     with (project / "sid2core/training/ema.py").open("a", encoding="utf-8") as file:
         file.write("\nADDED = 1\n")
-    assert changes.changed(project) == {"train": ["sid2core/training/ema.py"]}
+    reason = ["sid2core/training/ema.py"]
+    assert changes.changed(project) == {"train": reason, "distill": reason}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests import tiny
 
 WAITS = """
 import signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests may run under nohup, which children inherit
 from sid2core.training import signals as stopping
 with stopping.on_signals("toy") as request:
     print("ready", flush=True)
@@ -24,16 +26,27 @@ LOOPS = "while request.by is None: time.sleep(0.01)"
 COMPUTES = "import threading; lock = threading.Lock(); lock.acquire(); lock.acquire(timeout=60)"
 
 
+@contextmanager
 def start(body):
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", WAITS.format(body=body)],
         env=os.environ | {"PYTHONPATH": str(tiny.ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stdout.readline() == "ready\n"
-    return process
+    ) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture(autouse=True)
+def _not_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("number", signals.SIGNALS)

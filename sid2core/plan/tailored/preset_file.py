@@ -10,6 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from sid2core import atomic
 from sid2core.config import build, presets
@@ -70,13 +71,19 @@ def write(path: Path, found: Survey, chosen: Choice, command: str) -> None:
     text.write(MARK)
     yaml = YAML()
     yaml.width, yaml.indent = 96, 2
-    yaml.representer.add_representer(type(None), _null)
+    yaml.Representer = _Representer
     yaml.dump(_styled({"extends": BASE, "evidence": evidence, "params": chosen.overlay}), text)
     atomic.write_text(path, text.getvalue())
 
 
-def _null(representer: Any, _: None) -> Any:
-    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
+class _Representer(RoundTripRepresenter):
+    """Writes null in full; a class of its own, since representers are registered by class."""
+
+    def represent_none(self, data: Any) -> Any:
+        return self.represent_scalar("tag:yaml.org,2002:null", "null")
+
+
+_Representer.add_representer(type(None), _Representer.represent_none)
 
 
 def _styled(value: Any) -> Any:
