@@ -46,8 +46,10 @@ from sid2core.config.section import (
     Section,
     Seed,
 )
+from sid2core.config.text import ENCODERS, Encoder, Text
 
 __all__ = [
+    "ENCODERS",
     "EXTRACTORS",
     "FORMS",
     "LOSSES",
@@ -62,6 +64,7 @@ __all__ = [
     "Data",
     "Diffusion",
     "Distill",
+    "Encoder",
     "Eval",
     "Extractors",
     "Finite",
@@ -93,6 +96,7 @@ __all__ = [
     "Section",
     "Seed",
     "Source",
+    "Text",
     "Train",
     "Weights",
     "parse",
