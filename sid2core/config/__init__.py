@@ -2,6 +2,7 @@
 
 from sid2core.config.data import SOURCES, Data, Loader, Source
 from sid2core.config.diffusion import (
+    CLIPPINGS,
     LOSSES,
     SAMPLERS,
     SCHEDULES,
@@ -48,6 +49,7 @@ from sid2core.config.section import (
 )
 
 __all__ = [
+    "CLIPPINGS",
     "EXTRACTORS",
     "FORMS",
     "LOSSES",
