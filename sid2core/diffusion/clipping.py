@@ -62,5 +62,4 @@ class DynamicClip:
         """Values in [-1, 1]."""
         flat = jnp.abs(x_hat).reshape(len(x_hat), -1)
         scale = jnp.maximum(1.0, jnp.quantile(flat, jnp.float32(self.quantile), axis=1))
-        s = per_example(scale, x_hat)
-        return jnp.clip(x_hat, -s, s) / s
+        return jnp.clip(x_hat / per_example(scale, x_hat), -1.0, 1.0)

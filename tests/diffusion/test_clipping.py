@@ -50,10 +50,8 @@ def three_times(z, logsnr):
 @pytest.mark.parametrize("sampler", [DDPM(), DDIM(), ADDIM(), DPMSolver(), Heun()], ids=str)
 def test_every_sampler_clips_its_last_prediction(sampler):
     """Also on two devices, where each example is still clipped by its own quantile."""
-    plan, keys = (
-        SamplingPlan(sampler, 3, CosineInterpolated(8)),
-        jax.random.split(jax.random.key(0), 2),
-    )
+    plan = SamplingPlan(sampler, 3, CosineInterpolated(8))
+    keys = jax.random.split(jax.random.key(0), 2)
 
     @jax.jit
     def images(keys):
@@ -63,7 +61,7 @@ def test_every_sampler_clips_its_last_prediction(sampler):
     static, dynamic, unclipped = images(keys)
     assert float(jnp.max(jnp.abs(static))) == float(jnp.max(jnp.abs(dynamic))) == 1.0
     assert float(jnp.max(jnp.abs(unclipped))) > 1.0
-    assert np.mean(np.abs(dynamic) < 1) == 0.5
+    assert np.mean(np.abs(dynamic) < 1 - 1e-6) == 0.5
     mesh = jax.make_mesh((2,), ("data",))
     shared = images(jax.device_put(keys, NamedSharding(mesh, PartitionSpec("data"))))
     np.testing.assert_allclose(shared[1], dynamic, rtol=1e-5, atol=1e-6)
