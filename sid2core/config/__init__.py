@@ -2,6 +2,7 @@
 
 from sid2core.config.data import SOURCES, Data, Loader, Source
 from sid2core.config.diffusion import (
+    CLIPPINGS,
     LOSSES,
     SAMPLERS,
     SCHEDULES,
@@ -49,6 +50,7 @@ from sid2core.config.section import (
 from sid2core.config.text import ENCODERS, Encoder, Text
 
 __all__ = [
+    "CLIPPINGS",
     "ENCODERS",
     "EXTRACTORS",
     "FORMS",
