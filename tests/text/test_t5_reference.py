@@ -11,7 +11,6 @@ from flax import nnx
 
 from sid2core.models.text import t5
 from sid2core.text import t5_tokenizer
-from tests import tiny
 from tests.metrics import fid_peers
 from tests.text import tiny_t5
 
@@ -41,9 +40,8 @@ def peer(transformers, gated):
 def ours(gated):
     weights = tiny_t5.weights(gated)
     encoder = t5.load(tiny_t5.config(gated), "float32", lambda name: jnp.asarray(weights[name]))
-    options = tiny.OPTIMISED if jax.default_backend() == "cpu" else None
     graph, state = nnx.split(encoder)
-    run = jax.jit(lambda *args: nnx.merge(graph, state)(*args), compiler_options=options)
+    run = jax.jit(lambda *args: nnx.merge(graph, state)(*args))
     return lambda ids, mask: np.asarray(run(jnp.asarray(ids, jnp.int32), jnp.asarray(mask)))
 
 
