@@ -52,7 +52,9 @@ def main(params: config.Params) -> None:
         sharding=layout.batch,
         condition=shape.condition,
     )
-    objective = base.objective_of(params.diffusion, net, params.train.label_dropout, begin.frozen)
+    objective = base.objective_of(
+        params.diffusion, net, params.train.condition_dropout, begin.frozen
+    )
     bias = build.moving_bias(params.diffusion.loss)
     run = base.base_run(
         objective,
