@@ -36,7 +36,7 @@ def main(params: config.Params) -> None:
                 preparation.place(part, folder, draft.folder)
             rejects = [reject for part in parts for reject in part.rejects]
             preparation.write_rejects(draft.path(preparation.REJECTS), rejects)
-            draft.metadata |= overview.metadata(parts)
+            draft.metadata |= overview.metadata(parts, draft.folder)
             overview.write(REPORTS, parts, draft.folder)
     if rejects:
         _log.warning("%d set aside: %s", len(rejects), listing.summary(rejects))

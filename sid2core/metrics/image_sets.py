@@ -259,7 +259,8 @@ def _layout(path: Path) -> Layout:
         schema = pq.read_schema(path)
         metadata: Mapping[str, Any] = json.loads(schema.metadata[b"sid2"])
         shape, names = tuple(metadata["shape"]), tuple(metadata["class_names"])
-        return Layout(shape, names, metadata["split"], "caption" in schema.names)
+        attributes = tuple(metadata.get("attributes", ()))
+        return Layout(shape, names, metadata["split"], "captions" in schema.names, attributes)
     except (OSError, pa.ArrowException, LookupError, TypeError, ValueError) as error:
         msg = (
             f"{path} cannot be read as Parquet of this project ({error!r}); `dvc repro prepare` "

@@ -41,8 +41,8 @@ class Plain:
         if entry.place in self.broken:
             raise Unusable(self.reason)
         image = np.full(self.shape, entry.place % 256, np.uint8)
-        caption = f"level {entry.place}" if self.captioned and entry.place % 3 else None
-        return Content(image, (self.shape[-2], self.shape[-3]), caption)
+        captions = (f"level {entry.place}",) * (entry.place % 3) if self.captioned else ()
+        return Content(image, (self.shape[-2], self.shape[-3]), captions)
 
 
 def record(key: str, image, label: int) -> Record:

@@ -76,7 +76,9 @@ def shards(folder, layout, images, labels, sizes=((3, 3, 2), (3,)), captions=Non
                     pa.array([f"r/{row}" for row in rows], pa.string()),
                 ]
                 if captions is not None:
-                    columns.append(pa.array(captions[rows.start : rows.stop], pa.string()))
+                    columns.append(
+                        pa.array(captions[rows.start : rows.stop], pa.list_(pa.string()))
+                    )
                 file.write_table(pa.Table.from_arrays(columns, schema=schema))
     assert start == len(images)
     return paths

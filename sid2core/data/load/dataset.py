@@ -54,6 +54,7 @@ class Dataset:
             tuple(metadata["class_names"]),
             split,
             metadata.get("captioned", False),
+            tuple(sorted(metadata.get("attributes") or ())),
         )
         names = {prepare.unchecked(name): name for name in splits[split]["shards"]}
         shards = Shards(list(names), layout, lambda path: prepare.path(names[path]))
@@ -98,9 +99,9 @@ class Dataset:
         return tuple(self.groups.column("key"))
 
     @property
-    def captions(self) -> tuple[str | None, ...]:
-        """The caption of each record, read anew; the split must be one that has captions."""
-        return tuple(self.groups.column("caption"))
+    def captions(self) -> list[list[str]]:
+        """The captions of each record, read anew; the split must be one that has captions."""
+        return self.groups.column("captions")
 
     def column(self, name: str) -> list[Any]:
         """Another stored column of all records, read anew."""

@@ -128,7 +128,7 @@ class Shards:
         return raw.reshape(int(self.sizes[number]), *self.layout.shape)
 
     def column(self, name: str) -> list[Any]:
-        """Another column of all records: ``key``, or ``caption`` where there are captions."""
+        """Another column of all records: ``key``; ``captions`` and ``attributes``, if any."""
         values: list[Any] = []
         for path in dict.fromkeys(shard.path for shard, _ in self._places):
             self._check_once(path)

@@ -1,10 +1,11 @@
 """Parquet shards: one file of records, readable by anything that reads Parquet.
 
 Columns: ``image``, the raw uint8 values as fixed-size binary; ``label``, int32; ``key``, string;
-``caption``, string or null, where the source has captions. The schema's metadata holds a JSON
-object under ``sid2``: shape, channels, class names, split. The bytes depend on the records and the
-pyarrow version alone. Images are stored as they are, since raw pixels shrink little and inflating
-them costs a quarter of the reading speed; the rest is zstd.
+``captions``, a list of strings, where the source has captions; ``attributes``, a list of strings in
+the order of the layout's attributes, where it has any. The schema's metadata holds a JSON object
+under ``sid2``: shape, channels, class names, split, and the names of attributes if there are any.
+The bytes depend on the records and the pyarrow version alone. Images are stored as they are, since
+raw pixels shrink little and inflating them costs a quarter of the reading speed; the rest is zstd.
 
 Records come mixed over the whole data set, so that a row group is a fair sample of it: a reader
 that shuffles row groups, and records among a few of them, sees an order as good as any, and reads
@@ -19,6 +20,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +31,12 @@ from sid2core import atomic
 from sid2core.data.sources.protocol import Record
 
 _METADATA = b"sid2"
-_COMPRESSION = {"image": "none", "label": "zstd", "key": "zstd", "caption": "zstd"}
+_LISTS = ("captions", "attributes")
+_COMPRESSION = {"image": "none", "label": "zstd", "key": "zstd"} | {
+    f"{name}.list.element": "zstd" for name in _LISTS
+}
+_Row = tuple[Any, ...]
+"""Values of all columns but the image."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ class Layout:
     class_names: tuple[str, ...]
     split: str
     captioned: bool = False
+    attributes: tuple[str, ...] = ()
+    """Their names, sorted."""
 
     def schema(self) -> pa.Schema:
         """The shard's Arrow schema, with this layout as its metadata."""
@@ -49,13 +58,16 @@ class Layout:
             "class_names": list(self.class_names),
             "split": self.split,
         }
+        if self.attributes:
+            value["attributes"] = list(self.attributes)
         columns = [
             pa.field("image", pa.binary(math.prod(self.shape)), nullable=False),
             pa.field("label", pa.int32(), nullable=False),
             pa.field("key", pa.string(), nullable=False),
         ]
-        if self.captioned:
-            columns.append(pa.field("caption", pa.string()))
+        for name, there in zip(_LISTS, (self.captioned, self.attributes), strict=True):
+            if there:
+                columns.append(pa.field(name, pa.list_(pa.string()), nullable=False))
         return pa.schema(columns, {_METADATA: json.dumps(value).encode()})
 
 
@@ -88,20 +100,25 @@ def _row_groups(
     stream = iter(records)
     buffer = np.empty((row_group_records, math.prod(layout.shape)), np.uint8)
     while True:
-        rows: list[tuple[int, str, str | None]] = []
+        rows: list[_Row] = []
         for record in itertools.islice(stream, row_group_records):
             buffer[len(rows)] = record.image.reshape(-1)
-            rows.append((record.label, record.key, record.caption))
+            rows.append(_row(layout, record))
         if not rows:
             return
         yield _table(layout.schema(), buffer[: len(rows)], rows)
 
 
-def _table(
-    schema: pa.Schema, images: NDArray[np.uint8], rows: Sequence[tuple[int, str, str | None]]
-) -> pa.Table:
+def _row(layout: Layout, record: Record) -> _Row:
+    captions = (record.captions,) if layout.captioned else ()
+    names = layout.attributes
+    attributes = ([record.attributes[name] for name in names],) if names else ()
+    return record.label, record.key, *captions, *attributes
+
+
+def _table(schema: pa.Schema, images: NDArray[np.uint8], rows: Sequence[_Row]) -> pa.Table:
     raw = [None, pa.py_buffer(images)]
     columns = [pa.FixedSizeBinaryArray.from_buffers(schema.field("image").type, len(rows), raw)]
-    for field, values in zip(list(schema)[1:], zip(*rows, strict=True), strict=False):
+    for field, values in zip(list(schema)[1:], zip(*rows, strict=True), strict=True):
         columns.append(pa.array(values, field.type))
     return pa.Table.from_arrays(columns, schema=schema)

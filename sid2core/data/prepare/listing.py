@@ -46,7 +46,8 @@ class Part:
     def layout(self) -> Layout:
         """Of its shards."""
         source = self.source
-        return Layout(source.shape, self.class_names, self.split, source.captioned)
+        names = tuple(protocol.attributes_of(source))
+        return Layout(source.shape, self.class_names, self.split, source.captioned, names)
 
     @property
     def rejects(self) -> list[Reject]:

@@ -17,6 +17,7 @@ from sid2core import atomic
 from sid2core.conditioning import ConditionSpec
 from sid2core.data.load.reading import Shards
 from sid2core.data.load.shards import Layout
+from sid2core.data.prepare import captions
 from sid2core.data.prepare.counts import BRIGHTNESS_BINS
 from sid2core.data.prepare.listing import Part
 from sid2core.data.sources import protocol
@@ -34,18 +35,28 @@ _CLASSES, _NAME_SHOWN, _FIELDS = 40, 40, 12
 _NAME_WIDTH, _NAME_LENGTH = 96, 15
 
 
-def metadata(parts: Sequence[Part]) -> dict[str, Any]:
+def metadata(parts: Sequence[Part], shards: Path) -> dict[str, Any]:
     """What the manifest says of the data; needs the parts as :func:`preparation.place` left them.
 
-    Mean and standard deviation are of raw values, by channel.
+    Mean and standard deviation are of raw values, by channel. ``captions`` and ``attributes`` (the
+    possible values of each) are there only if the source has them.
+
+    Args:
+        parts: the splits.
+        shards: the folder of their shards.
     """
     source = parts[0].source
-    found = {
+    found: dict[str, Any] = {
         "shape": list(source.shape),
         "class_names": list(parts[0].class_names),
         "captioned": source.captioned,
         "decoding": dict(source.metadata),
     }
+    if source.captioned:
+        paths = [shards / name for part in parts for name in part.shards]
+        found["captions"] = captions.summary(paths)
+    if attributes := protocol.attributes_of(source):
+        found["attributes"] = {name: list(values) for name, values in attributes.items()}
     return {
         **found,
         "condition": ConditionSpec.of_data(found).to_json(),

@@ -122,7 +122,10 @@ class Parquet(ManyFiles):
             msg = "its row holds no bytes of a picture"
             raise Unusable(msg)
         content = self.recipe.image(io.BytesIO(value))
-        return content if captions is None else replace(content, caption=_text(captions[place.row]))
+        if captions is None:
+            return content
+        text = _text(captions[place.row])
+        return content if text is None else replace(content, captions=(text,))
 
     @functools.cached_property
     def _columns(self) -> Columns:

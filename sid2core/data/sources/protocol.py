@@ -7,7 +7,7 @@ orders are made of them alone, and images pass by one at a time.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,10 @@ class Content:
     """Raw values [h, w, c] or [f, h, w, c], of the source's ``shape``."""
     size: tuple[int, int]
     """Width and height of the picture that it was made from."""
-    caption: str | None = None
+    captions: tuple[str, ...] = ()
+    """Any number of texts that describe it."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """The value of each attribute that the source has; see :func:`attributes_of`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +62,10 @@ class Record:
     label: int
     size: tuple[int, int]
     """Width and height of the picture that it was made from."""
-    caption: str | None = None
+    captions: tuple[str, ...] = ()
+    """Any number of texts that describe it."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """The value of each attribute that the source has; see :func:`attributes_of`."""
 
 
 def key_of(name: str, part: str) -> str:
@@ -132,6 +138,15 @@ def fields_of(source: Source) -> Fields:
     return found if isinstance(found, Fields) else Fields()
 
 
+def attributes_of(source: Source) -> Mapping[str, Sequence[str]]:
+    """The possible values of each attribute: ``source``'s property ``attributes``, if it has one.
+
+    Names are sorted, so that their order in shards and in JSON is the same.
+    """
+    found: Mapping[str, Sequence[str]] = getattr(source, "attributes", {})
+    return {name: tuple(found[name]) for name in sorted(found)}
+
+
 def listed(source: Source) -> list[Entry]:
     """All entries of ``source``, checked; of equal keys the first counts.
 
@@ -174,7 +189,19 @@ def loaded(source: Source, entry: Entry) -> Record:
             f"{source.shape}, channels last: convert or resize it in the source"
         )
         raise DataError(msg)
-    return Record(entry.key, image, entry.label, content.size, content.caption)
+    _check_attributes(content, entry.key, source)
+    return Record(entry.key, image, entry.label, content.size, content.captions, content.attributes)
+
+
+def _check_attributes(content: Content, key: str, source: Source) -> None:
+    """Raises where an attribute is not one that the source promised."""
+    possible = attributes_of(source)
+    values = content.attributes
+    if values.keys() != possible.keys() or any(
+        value not in possible[name] for name, value in values.items()
+    ):
+        msg = f"{key} has attributes {dict(values)}; expected a value of each of {dict(possible)}"
+        raise DataError(f"{msg}: correct `attributes` of the source")
 
 
 def is_text(name: str) -> bool:

@@ -63,4 +63,4 @@ class Shapes:
         """One picture [height, width, 3] and its caption."""
         scene = scenes.scene(_SEED, int(entry.key.removeprefix(_PREFIX)))
         image = scene.draw(self.height, self.width)
-        return Content(image, (self.width, self.height), scene.caption)
+        return Content(image, (self.width, self.height), (scene.caption,))

@@ -116,10 +116,12 @@ class WebDataset(ManyFiles):
         place: Place = entry.place
         content = self.recipe.image(io.BytesIO(archives.stored(place.shard, *place.image)))
         if place.text is not None:
-            return replace(content, caption=_text(archives.stored(place.shard, *place.text)))
+            text = _text(archives.stored(place.shard, *place.text))
+            return replace(content, captions=(text,))
         if place.json is not None:
             metadata = _json(archives.stored(place.shard, *place.json))
-            return replace(content, caption=_caption(metadata))
+            found = _caption(metadata)
+            return content if found is None else replace(content, captions=(found,))
         return content
 
     @functools.cached_property

@@ -42,7 +42,7 @@ def test_formats_that_lose_nothing_come_back_whole(form):
     np.testing.assert_array_equal(found.image, levels)
     assert found.image.flags.writeable
     assert found.size == (8, 8)
-    assert found.caption is None
+    assert found.captions == ()
 
 
 def test_a_bmp_of_runs():

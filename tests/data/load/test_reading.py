@@ -54,10 +54,10 @@ def test_pixels_are_a_view_of_arrows_memory_that_nobody_writes_to(unchecked, tmp
 
 def test_captions_are_read_where_there_are_any(tmp_path):
     layout = Layout((4, 5, 3), ("cat", "dog"), "train", captioned=True)
-    captions = ["a cat", None, "", "ein Hund", *["x"] * 7]
+    captions = [["a cat", "cats"], [], [""], ["ein Hund"], *[["x"]] * 7]
     paths, images, _ = write(tmp_path, layout, captions=captions)
     shards = Shards(paths, layout)
-    assert shards.column("caption") == captions
+    assert shards.column("captions") == captions
     np.testing.assert_array_equal(everything(shards), images)
     with pytest.raises(DataError, match="has columns"):
         Shards(paths, LAYOUT)

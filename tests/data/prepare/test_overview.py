@@ -41,7 +41,7 @@ def rows(path):
 def test_metadata_and_tables_add_up(tmp_path):
     problems = [Reject("train", f"x{row}", 'odd, "very"') for row in range(3)]
     parts = prepared(tmp_path, Plain(40, broken=frozenset({2, 3})), Plain(9), problems)
-    metadata = overview.metadata(parts)
+    metadata = overview.metadata(parts, tmp_path / "made")
     assert metadata["shape"] == [4, 4, 1]
     assert metadata["class_names"] == ["a", "b"]
     train, held_out = metadata["splits"]["train"], metadata["splits"]["eval"]

@@ -126,10 +126,10 @@ def test_a_shard_of_nothing_but_rejects_is_no_shard(tmp_path):
 def test_captions_are_written_where_there_are_any(tmp_path):
     part = write(tmp_path, Plain(8, captioned=True))
     (table,) = tables(tmp_path, part)
-    captions = table["caption"].to_pylist()
-    assert captions == [f"level {row}" if row % 3 else None for row in range(8)]
+    captions = table["captions"].to_pylist()
+    assert captions == [[f"level {row}"] * (row % 3) for row in range(8)]
     plain = write(tmp_path / "plain", Plain(8))
-    assert "caption" not in tables(tmp_path / "plain", plain)[0].column_names
+    assert "captions" not in tables(tmp_path / "plain", plain)[0].column_names
 
 
 def test_clips_are_written(tmp_path):

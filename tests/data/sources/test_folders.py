@@ -90,7 +90,7 @@ def test_a_source_is_the_same_on_disk_in_archives_and_behind_addresses(tmp_path,
     for seed, key in ((1, "n10/a/b.png"), (2, "n02/1.PNG"), (4, "B/x y/é.jpeg")):
         content = sent.read(by_key[key])
         np.testing.assert_array_equal(content.image, pictures.noise(4, 4, seed=seed))
-        assert (content.size, content.caption) == ((4, 4), None)
+        assert (content.size, content.captions) == ((4, 4), ())
     with pytest.raises(Unusable):
         sent.read(by_key["n02/3.png"])
     assert source.stamp() == sent.stamp()

@@ -124,7 +124,7 @@ def used(path, source):
     for entry in entries[:_READ]:
         try:
             record = protocol.loaded(made, entry)
-            (record.caption or "").encode()
+            "".join(record.captions).encode()
         except Unusable as error:
             reasons.append(str(error))
         except DataError as error:

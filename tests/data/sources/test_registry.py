@@ -126,10 +126,10 @@ def test_every_source_gives_the_same_at_each_call_and_keeps_its_promises(tmp_pat
         assert (one.image.shape, one.image.dtype) == (source.shape, np.uint8)
         np.testing.assert_array_equal(one.image, other.image)
         np.testing.assert_array_equal(one.image, third.image)
-        assert one.caption == other.caption == third.caption
+        assert one.captions == other.captions == third.captions
         record = protocol.loaded(source, entry)
         assert (record.key, record.label) == (entry.key, entry.label)
-        assert (record.size, record.caption) == (one.size, one.caption)
+        assert (record.size, record.captions) == (one.size, one.captions)
 
 
 def test_the_eval_split_may_have_a_folder_of_its_own(tmp_path):

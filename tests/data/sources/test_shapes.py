@@ -40,10 +40,10 @@ def test_what_is_read_is_the_scene_of_the_entrys_label():
         content = source.read(entry)
         scene = scenes.scene(0, int(entry.key.removeprefix("shapes/")))
         assert source.class_names[entry.label] == scene.shape
-        assert (content.caption, content.size) == (scene.caption, (24, 16))
+        assert (content.captions, content.size) == ((scene.caption,), (24, 16))
         np.testing.assert_array_equal(content.image, scene.draw(16, 24))
         record = protocol.loaded(source, entry)
-        assert (record.label, record.caption) == (entry.label, content.caption)
+        assert (record.label, record.captions) == (entry.label, content.captions)
 
 
 def test_a_copy_in_another_process_reads_the_same():

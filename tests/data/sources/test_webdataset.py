@@ -64,11 +64,11 @@ def test_samples_are_files_of_equal_names(tmp_path):
     )
     sent, entries = pickle.loads(pickle.dumps((source, source.index())))
     assert len(pickle.dumps(source)) < 2000
-    captions = [None, "ü", "three", None]
+    captions = [(), ("ü",), ("three",), ()]
     for seed, (entry, caption) in enumerate(zip(entries, captions, strict=True), start=1):
         content = sent.read(entry)
         np.testing.assert_array_equal(content.image, pictures.noise(4, 4, seed=seed))
-        assert (content.caption, content.size) == (caption, (4, 4))
+        assert (content.captions, content.size) == (caption, (4, 4))
     assert source.stamp() == sent.stamp()
 
 
