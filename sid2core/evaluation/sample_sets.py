@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+from jax.sharding import NamedSharding
 
 from sid2core import rng
 from sid2core.conditioning import Condition, ConditionSpec
@@ -10,6 +13,38 @@ from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation.drawing import RealSet, SampleSet
 from sid2core.evaluation.sampler_spec import SamplerSpec
 from sid2core.evaluation.samplers_table import BASELINE
+from sid2core.pipeline.artifact import Artifact
+from sid2core.text import prompts
+
+
+def records(
+    inputs: Mapping[str, Artifact],
+    sharding: NamedSharding | None = None,
+    split: str | None = None,
+) -> Dataset:
+    """The data whose conditions samples are drawn for: those to be learned from, but with captions
+    those held out.
+
+    Args:
+        inputs: the artifacts of ``prepare`` and ``text``.
+        sharding: how devices share the captions that a frozen encoder has yet to encode.
+        split: another split than that.
+    """
+    prepare, text = inputs["prepare"], inputs["text"]
+    chosen = split or ("train" if text.metadata["text"] is None else "eval")
+    embed = prompts.embed_of(text, sharding)
+    host = None if embed is None else embed.host
+    return Dataset.open(prepare, chosen, text=text, embed=host)
+
+
+def conditions(
+    kinds: ConditionSpec, data: Dataset, count: int, seed: int, *, drawn: bool = False
+) -> Condition:
+    """The conditions of ``count`` samples: of classes in turn, or ``drawn`` as often as in the data.
+
+    A caption of each sample is a function of (seed, index).
+    """
+    return kinds.asked(count, data, seed if drawn or kinds.text is not None else None)
 
 
 def search_repeats(
@@ -46,10 +81,10 @@ def evaluated(
     return SampleSet(spec.name, spec, stream, np.arange(count), condition, keep)
 
 
-def grid(spec: SamplerSpec, train: Dataset, columns: int, seed: int) -> SampleSet:
+def grid(spec: SamplerSpec, data: Dataset, columns: int, seed: int) -> SampleSet:
     """Images to look at: a row of ``columns`` images for each condition, one key a column."""
     kinds = spec.method.denoiser.network.config.condition
-    condition, keys = kinds.grid(columns, train), np.tile(np.arange(columns), kinds.rows)
+    condition, keys = kinds.grid(columns, data), np.tile(np.arange(columns), kinds.rows)
     stream, name = rng.key(seed, "evaluate/grid"), f"{spec.name}.grid"
     return SampleSet(name, spec, stream, keys, condition, keep=len(keys), measured=False)
 
