@@ -75,6 +75,8 @@ def main(params: config.Params) -> None:
         with job.create() as draft:
             costs = outputs.save(draft, samples, grids, run)
             draft.metadata |= {"samplers": [one.name for one in specs], "labels": settings.labels}
+            shown = sample_sets.grid_captions(kinds, data, params.seed)
+            draft.metadata |= {} if shown is None else {"grid": shown}
         scores = {name: Measurement.of_json(value) for name, value in measured.items()}
         tables.write(REPORTS, [*specs, None], scores)
         tables.write_table(REPORTS / "cost.csv", costs)

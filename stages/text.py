@@ -36,9 +36,7 @@ def _encode(params: config.Params, job: Context) -> None:
     cluster.join(params.runtime.launcher)
     prepare = job.inputs["prepare"]
     with cluster.claim("text", job.made_by, **job.inputs) as folder:
-        splits = {
-            name: Dataset.open(prepare, name).captions for name in prepare.metadata["splits"]
-        }
+        splits = {name: Dataset.open(prepare, name).captions for name in prepare.metadata["splits"]}
         captions = Captions.collected(splits)
         if cluster.first():
             writing.fitted(params.text, captions.of("train"), folder)

@@ -216,13 +216,15 @@ class ConditionSpec:
             rows = _drawn(seed, count, np.ones(len(records), int)).astype(np.int64)
         return self.of_rows(records, rows)
 
-    def grid(self, columns: int, records: Records | None = None) -> Condition:
+    def grid(
+        self, columns: int, records: Records | None = None, seed: int | None = None
+    ) -> Condition:
         """The conditions of a grid of samples, row by row: :attr:`rows` rows of ``columns``.
 
         Raises:
             ConditionError: records are needed.
         """
-        return taken(self.asked(self.rows, records), np.arange(self.rows).repeat(columns))
+        return taken(self.asked(self.rows, records, seed), np.arange(self.rows).repeat(columns))
 
     def of_rows(
         self,

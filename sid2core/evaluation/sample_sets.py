@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jax.sharding import NamedSharding
 
-from sid2core import rng
+from sid2core import conditioning, rng
 from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation.drawing import RealSet, SampleSet
@@ -22,8 +23,7 @@ def records(
     sharding: NamedSharding | None = None,
     split: str | None = None,
 ) -> Dataset:
-    """The data whose conditions samples are drawn for: those to be learned from, but with captions
-    those held out.
+    """The data whose conditions samples have: the train split, but with captions the eval split.
 
     Args:
         inputs: the artifacts of ``prepare`` and ``text``.
@@ -40,9 +40,9 @@ def records(
 def conditions(
     kinds: ConditionSpec, data: Dataset, count: int, seed: int, *, drawn: bool = False
 ) -> Condition:
-    """The conditions of ``count`` samples: of classes in turn, or ``drawn`` as often as in the data.
+    """The conditions of ``count`` samples: classes in turn, or ``drawn`` as often as they occur.
 
-    A caption of each sample is a function of (seed, index).
+    The caption of a sample is a function of (seed, index).
     """
     return kinds.asked(count, data, seed if drawn or kinds.text is not None else None)
 
@@ -84,9 +84,20 @@ def evaluated(
 def grid(spec: SamplerSpec, data: Dataset, columns: int, seed: int) -> SampleSet:
     """Images to look at: a row of ``columns`` images for each condition, one key a column."""
     kinds = spec.method.denoiser.network.config.condition
-    condition, keys = kinds.grid(columns, data), np.tile(np.arange(columns), kinds.rows)
+    chosen = seed if kinds.text is not None else None
+    condition = kinds.grid(columns, data, chosen)
+    keys = np.tile(np.arange(columns), kinds.rows)
     stream, name = rng.key(seed, "evaluate/grid"), f"{spec.name}.grid"
     return SampleSet(name, spec, stream, keys, condition, keep=len(keys), measured=False)
+
+
+def grid_captions(kinds: ConditionSpec, data: Dataset, seed: int) -> dict[str, Any] | None:
+    """The caption of each row of :func:`grid` and the record that has it; None without text."""
+    if kinds.text is None or data.texts is None:
+        return None
+    rows, words = conditioning.captioned(kinds.rows, len(data), seed)
+    numbers = data.texts.numbers(rows, words)
+    return {"records": rows.tolist(), "captions": data.texts.strings(numbers)}
 
 
 def real_baseline(train: Dataset, spec: ConditionSpec, count: int, seed: int) -> RealSet:

@@ -9,12 +9,12 @@ tokens that are there, and attention looks at these alone, so padding changes no
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 import jax.numpy as jnp
 from flax import nnx
 
-from sid2core.conditioning import Text
+from sid2core.conditioning import Text, TextKind
 from sid2core.models.architecture import UViTConfig
 from sid2core.models.layers import layer_norm, linear, position_embedding
 from sid2core.models.text.learned import LearnedTextEncoder
@@ -33,8 +33,7 @@ class TextInput(nnx.Module):
         kind, width = config.condition.text, config.text_width
         assert kind is not None
         assert width is not None
-        sizes: Any = (kind.vocabulary, kind.channels, kind.depth, kind.heads, kind.tokens)
-        self.encoder = LearnedTextEncoder(*sizes, rngs) if kind.learned else None
+        self.encoder = _encoder(kind, rngs, config.compute_dtype) if kind.learned else None
         self.linear = linear(kind.channels, width, rngs, dtype=config.compute_dtype)
         shape = (kind.tokens, width)
         learned = config.text_positions
@@ -49,6 +48,16 @@ class TextInput(nnx.Module):
         if self.positions is not None:
             h = h + _fitted(self.positions[...], h.shape[1])[None].astype(h.dtype)
         return Text(h, text.mask), pooled
+
+
+def _encoder(
+    kind: TextKind, rngs: nnx.Rngs, dtype: Literal["float32", "bfloat16"]
+) -> LearnedTextEncoder:
+    assert kind.vocabulary is not None
+    assert kind.depth is not None
+    assert kind.heads is not None
+    sizes = kind.vocabulary, kind.channels, kind.depth, kind.heads, kind.tokens
+    return LearnedTextEncoder(*sizes, rngs, dtype)
 
 
 class Pooled(nnx.Module):

@@ -76,11 +76,12 @@ class Order:
         for number in range(start // self._records, (stop - 1) // self._records + 1):
             first = number * self._records
             taken = slice(max(start - first, 0), stop - first)
-            rows, lanes = (column[taken] for column in self.epoch(number))
-            parts.append((rows, lanes, np.full(len(rows), number)))
+            order = self.epoch(number)
+            here = order.rows[taken]
+            parts.append((here, order.lanes[taken], np.full(len(here), number)))
         rows, lanes, epochs = (np.concatenate(column) for column in zip(*parts, strict=True))
-        order = np.lexsort((rows, lanes))
-        return rows[order], epochs[order]
+        arranged = np.lexsort((rows, lanes))
+        return rows[arranged], epochs[arranged]
 
     def _epoch(self, number: int) -> Epoch:
         sizes, groups = self._sizes, len(self._sizes)

@@ -7,7 +7,7 @@ begin, 8 bytes each.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,5 +130,3 @@ def _mapped(artifact: Artifact, name: str) -> NDArray[Any]:
         msg = f"{path} cannot be read ({error}); run `dvc repro --force text` to write it again"
         raise DataError(msg) from error
     return mapped
-
-
