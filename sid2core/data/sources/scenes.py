@@ -188,14 +188,15 @@ def pair(seed: int, index: int) -> tuple[str, str]:
 
 
 def some_pairs(seed: int, share: float) -> list[tuple[str, str]]:
-    """A share of all pairs (shape, colour), spread evenly over the shapes and the colours.
+    """A share of all pairs (shape, colour), at most half, spread evenly over shapes and colours.
 
-    Pair j of the k shapes and the n shuffled colours is (j mod k, (j mod k + j div k) mod n).
+    Pair j of the k = 8 shapes and the n = 10 shuffled colours is (j mod k, j mod n), which does not
+    repeat for j below 40.
     """
     shapes, draws = list(SHAPES), _draws(seed, _PAIRS)
     colours = sorted(COLOURS, key={name: next(draws) for name in COLOURS}.__getitem__)
-    count, k, n = round(share * len(shapes) * len(colours)), len(shapes), len(colours)
-    return [(shapes[j % k], colours[(j % k + j // k) % n]) for j in range(count)]
+    count = round(share * len(shapes) * len(colours))
+    return [(shapes[j % len(shapes)], colours[j % len(colours)]) for j in range(count)]
 
 
 # Chance
