@@ -77,7 +77,9 @@ def test_a_value_that_the_source_does_not_list_stops(tmp_path):
 
 def test_data_without_captions_have_nothing_of_them(tmp_path):
     parts = prepared(tmp_path, Plain(5), Plain(2))
-    assert not {"captions", "attributes", "attribution"} & set(overview.metadata(parts, tmp_path / "made"))
+    assert not {"captions", "attributes", "attribution"} & set(
+        overview.metadata(parts, tmp_path / "made")
+    )
     schema = pq.read_schema(tmp_path / "made" / parts[0].shards[0])
     assert schema.names == ["image", "label", "key"]
     assert b"attributes" not in schema.metadata[b"sid2"]
