@@ -16,6 +16,7 @@ from benchmarks.common import Work
 from sid2core import config
 from sid2core.config import build
 from sid2core.data.load.loader import Batch
+from sid2core.diffusion.clipping import StaticClip
 from sid2core.diffusion.guidance import ConstantGuidance, Guidance, IntervalGuidance, NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.schedule import step_times
@@ -81,7 +82,7 @@ def sampler(network: UViTConfig, batch: int, steps: int, guided: tuple[int, int]
         build.sampler(params.sampling),
         guidance,
         steps,
-        clip=True,
+        clip_x=StaticClip(),
     )
     expected = steps + stop - first
     assert method.nfe == expected, f"{guidance} costs {method.nfe} evaluations, not {expected}"

@@ -2,6 +2,7 @@
 
 from sid2core.config.data import SOURCES, Data, Loader, Source
 from sid2core.config.diffusion import (
+    CLIPPINGS,
     LOSSES,
     SAMPLERS,
     SCHEDULES,
@@ -46,8 +47,11 @@ from sid2core.config.section import (
     Section,
     Seed,
 )
+from sid2core.config.text import ENCODERS, Encoder, Text
 
 __all__ = [
+    "CLIPPINGS",
+    "ENCODERS",
     "EXTRACTORS",
     "FORMS",
     "LOSSES",
@@ -62,6 +66,7 @@ __all__ = [
     "Data",
     "Diffusion",
     "Distill",
+    "Encoder",
     "Eval",
     "Extractors",
     "Finite",
@@ -93,6 +98,7 @@ __all__ = [
     "Section",
     "Seed",
     "Source",
+    "Text",
     "Train",
     "Weights",
     "parse",

@@ -8,6 +8,7 @@ from sid2core import config
 from sid2core.conditioning import ConditionSpec
 from sid2core.config.diffusion import Biased
 from sid2core.diffusion import losses, samplers, schedule, weighting
+from sid2core.diffusion.clipping import ClipX
 from sid2core.models.architecture import UViTConfig
 from sid2core.models.execution import Execution, Remat
 
@@ -67,4 +68,10 @@ def settled(settings: config.Loss) -> int:
 def sampler(settings: config.Sampling) -> samplers.Sampler:
     """The sampler of the base model."""
     made: samplers.Sampler = settings.sampler.build()
+    return made
+
+
+def clip_x(settings: config.Sampling) -> ClipX:
+    """How the base model's and the students' predictions are clipped."""
+    made: ClipX = settings.clip_x.build()
     return made

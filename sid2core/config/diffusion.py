@@ -7,7 +7,8 @@ classes' modules are imported when an object is first made, so that reading impo
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -159,10 +160,40 @@ class Sampler(Choice):
     registry: ClassVar[Registry] = SAMPLERS
 
 
+class DynamicClip(Section):
+    """Clipping to the quantile of each image's |x_hat|, divided by it (arXiv 2205.11487)."""
+
+    quantile: Annotated[float, Field(gt=0, le=1)]
+
+
+CLIPPINGS = Registry("sampling.clip_x")
+CLIPPINGS.register("static", Plain, FromFields("sid2core.diffusion.clipping:StaticClip"))
+CLIPPINGS.register("dynamic", DynamicClip, FromFields("sid2core.diffusion.clipping:DynamicClip"))
+CLIPPINGS.register("none", Plain, FromFields("sid2core.diffusion.clipping:NoClip"))
+
+
+class ClipX(Choice):
+    """How the predicted image is clipped at each evaluation; targets take no context."""
+
+    registry: ClassVar[Registry] = CLIPPINGS
+
+
 class Sampling(Section):
     """How every stage draws images from the base model."""
 
     sampler: Sampler
     steps: Positive
-    clip: bool
+    clip_x: ClipX
     batch_size: Positive
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier(cls, raw: Any) -> Any:
+        """Read ``clip: true`` of earlier files as static clipping, ``clip: false`` as none."""
+        if not isinstance(raw, Mapping) or not isinstance(raw.get("clip"), bool):
+            return raw
+        if "clip_x" in raw:
+            msg = "clip is the earlier form of clip_x, and both are there; remove clip"
+            raise ValueError(msg)
+        kept = {key: value for key, value in raw.items() if key != "clip"}
+        return kept | {"clip_x": {"name": "static" if raw["clip"] else "none"}}

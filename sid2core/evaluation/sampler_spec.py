@@ -35,13 +35,14 @@ def guided(
     model: Trained, sampling: config.Sampling, guidance: Guidance, name: str, title: str = ""
 ) -> SamplerSpec:
     """The base model with the sampler of ``sampling`` and a guidance."""
-    method = model.method(build.sampler(sampling), guidance, sampling.steps, clip=sampling.clip)
+    sampler, clip_x = build.sampler(sampling), build.clip_x(sampling)
+    method = model.method(sampler, guidance, sampling.steps, clip_x=clip_x)
     return SamplerSpec(name, title, method, model.params)
 
 
 def student(model: Trained, params: Weights, steps: int, sampling: config.Sampling) -> SamplerSpec:
     """A student distilled from ``model``: weights for ``steps`` steps without guidance."""
-    method = model.method(STUDENT_SAMPLER, NoGuidance(), steps, clip=sampling.clip)
+    method = model.method(STUDENT_SAMPLER, NoGuidance(), steps, clip_x=build.clip_x(sampling))
     return SamplerSpec(student_name(steps), f"student of {steps} steps", method, params)
 
 

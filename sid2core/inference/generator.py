@@ -18,6 +18,7 @@ from sid2core import conditioning, rng
 from sid2core.conditioning import Condition
 from sid2core.data.load.pixels import to_uint8
 from sid2core.diffusion import samplers
+from sid2core.diffusion.clipping import ClipX
 from sid2core.diffusion.guidance import Guidance, Negative
 from sid2core.diffusion.schedule import Schedule
 from sid2core.inference import negatives
@@ -43,7 +44,7 @@ class Method:
     sampler: samplers.Sampler
     guidance: Guidance
     steps: int
-    clip: bool
+    clip_x: ClipX
 
     @property
     def plan(self) -> samplers.SamplingPlan:
@@ -144,7 +145,7 @@ class Generator:
             _draw(
                 method.denoiser,
                 method.plan,
-                method.clip,
+                method.clip_x,
                 kind,
                 None if use is None else use.denoiser,
                 self._params,
@@ -165,7 +166,7 @@ class Generator:
 def _draw(
     denoiser: Denoiser,
     plan: samplers.SamplingPlan,
-    clip: bool,
+    clip_x: ClipX,
     kind: Negative,
     worse: Denoiser | None,
     params: Parameters,
@@ -193,6 +194,6 @@ def _draw(
         denoiser.network.config.image_shape,
         plan=plan,
         weight=weight,
-        clip=clip,
+        clip_x=clip_x,
     )
     return to_uint8(images)

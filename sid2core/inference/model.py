@@ -10,6 +10,7 @@ from typing import Any
 from sid2core import config
 from sid2core.config import build, legacy
 from sid2core.diffusion import samplers
+from sid2core.diffusion.clipping import ClipX
 from sid2core.diffusion.guidance import Guidance
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.schedule import Schedule
@@ -50,7 +51,7 @@ class Trained:
         return cls(denoiser, schedule, params, settings)
 
     def method(
-        self, sampler: samplers.Sampler, guidance: Guidance, steps: int, *, clip: bool
+        self, sampler: samplers.Sampler, guidance: Guidance, steps: int, *, clip_x: ClipX
     ) -> Method:
         """How to draw from this model."""
-        return Method(self.denoiser, self.schedule, sampler, guidance, steps, clip)
+        return Method(self.denoiser, self.schedule, sampler, guidance, steps, clip_x)

@@ -14,6 +14,7 @@ from sid2core import rng
 from sid2core.conditioning import Condition, ConditionError, ConditionSpec, LabelKind
 from sid2core.config import SAMPLERS
 from sid2core.config.registry import FromFields, imported
+from sid2core.diffusion.clipping import StaticClip
 from sid2core.diffusion.guidance import ConstantGuidance, Guidance, NoGuidance
 from sid2core.diffusion.samplers import DDPM, Sampler
 from sid2core.errors import Sid2Error
@@ -89,7 +90,10 @@ class Model:
             raise SampleError(msg)
         condition = self._condition(count, label, prompt)
         method = self.trained.method(
-            _sampler(sampler, student), _guidance(guidance), steps or student or _STEPS, clip=True
+            _sampler(sampler, student),
+            _guidance(guidance),
+            steps or student or _STEPS,
+            clip_x=StaticClip(),
         )
         generator = Generator(method, self.trained.params, min(count, _BATCH))
         return generator.images(rng.key(seed, "sample"), np.arange(count), condition)

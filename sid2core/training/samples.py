@@ -80,7 +80,7 @@ def method(objective: Objective, sampling: config.Sampling) -> Method:
         build.sampler(sampling),
         NoGuidance(),
         sampling.steps,
-        sampling.clip,
+        build.clip_x(sampling),
     )
 
 

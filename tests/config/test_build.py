@@ -7,7 +7,7 @@ import pytest
 from sid2core import config
 from sid2core.conditioning import ConditionSpec
 from sid2core.config import ParamsError, build
-from sid2core.diffusion import losses, samplers, schedule
+from sid2core.diffusion import clipping, losses, samplers, schedule
 from sid2core.diffusion import weighting as wt
 from sid2core.diffusion.parametrisation import Prediction
 from tests import tiny
@@ -65,6 +65,9 @@ def test_every_kind_makes_something():
     for name in config.SAMPLERS:
         made = build.sampler(tiny.params(sampling={"sampler": {"name": name}}).sampling)
         assert isinstance(made, samplers.Sampler)
+    for name in config.CLIPPINGS:
+        made = build.clip_x(tiny.params(sampling={"clip_x": {"name": name}}).sampling)
+        assert isinstance(made, clipping.ClipX)
     for name in config.LOSSES:
         made = build.training_loss(loss_settings(name), (8, 8, 1))
         assert isinstance(made, losses.TrainingLoss)
@@ -94,6 +97,20 @@ def test_a_sampler_takes_its_own_parameters(name, expected):
     kinds = {"ddpm": {"logvar_fraction": 0.7}, "addim": {"eta": 0.3}}
     settings = tiny.params(sampling={"sampler": {"name": name} | kinds})
     assert build.sampler(settings.sampling) == expected
+
+
+def test_clipping_as_earlier_files_have_it():
+    raw = tiny.raw()
+    expected = {True: clipping.StaticClip(), False: clipping.NoClip()}
+    del raw["sampling"]["clip_x"]
+    for clip, made in expected.items():
+        raw["sampling"]["clip"] = clip
+        assert build.clip_x(config.parse(raw).sampling) == made
+    raw["sampling"]["clip_x"] = {"name": "dynamic", "dynamic": {"quantile": 0.9}}
+    with pytest.raises(ParamsError, match=r"sampling: clip is the earlier form .* remove clip"):
+        config.parse(raw)
+    del raw["sampling"]["clip"]
+    assert build.clip_x(config.parse(raw).sampling) == clipping.DynamicClip(0.9)
 
 
 MOVING = {"bias": -3.0, "bias_start": -8.0, "bias_steps": 100}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from sid2core.diffusion.clipping import DynamicClip, NoClip, StaticClip
 from sid2core.diffusion.guidance import (
     AutoGuidance,
     ConstantGuidance,
@@ -25,7 +26,7 @@ from sid2core.diffusion.schedule import CosineInterpolated
 SCHEDULE = CosineInterpolated(512)
 SHAPE = (4, 4, 2)
 KEYS = jax.random.split(jax.random.key(0), 3)
-PLAIN = DDIM()
+PLAIN, STATIC = DDIM(), StaticClip()
 OFF = [
     NoGuidance(),
     ConstantGuidance(0.0),
@@ -62,13 +63,13 @@ def conditional_images():
     return compiled(lambda keys: sample(keys, positive, SHAPE, plan=plan))(KEYS)
 
 
-def run(guidance, negative=negative, sampler=PLAIN, steps=12, clip=True, init=None):
+def run(guidance, negative=negative, sampler=PLAIN, steps=12, clip_x=STATIC, init=None):
     plan = SamplingPlan(sampler, steps, SCHEDULE, guidance.interval)
 
     @compiled
     def images(keys, weight):
         return sample_guided(
-            keys, positive, negative, SHAPE, plan=plan, weight=weight, clip=clip, init=init
+            keys, positive, negative, SHAPE, plan=plan, weight=weight, clip_x=clip_x, init=init
         )
 
     return np.asarray(images(KEYS, guidance.weight))
@@ -137,15 +138,17 @@ def test_every_kind_is_the_published_extrapolation_within_its_bounds(guidance):
     )
     start = 0.3 * np.random.default_rng(3).normal(size=(3, *SHAPE))
     expected = recursion(start, guidance.weight, (low, high), 12)
-    found = run(guidance, clip=False, init=jnp.asarray(start, jnp.float32))
+    found = run(guidance, clip_x=NoClip(), init=jnp.asarray(start, jnp.float32))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     assert np.max(np.abs(expected - recursion(start, 0.0, (low, high), 12))) > 1e-2
 
 
 @pytest.mark.parametrize(
-    ("sampler", "clip"), [(DDPM(), True), (DDIM(), False), (ADDIM(), True)], ids=str
+    ("sampler", "clip_x"),
+    [(DDPM(), StaticClip()), (DDIM(), NoClip()), (ADDIM(), DynamicClip())],
+    ids=str,
 )
-def test_the_interval_sampler_equals_the_naive_one(sampler, clip):
+def test_the_interval_sampler_equals_the_naive_one(sampler, clip_x):
     """The naive one evaluates both networks at every step, masks, and samples without guidance."""
     weight, low, high = 1.5, -3.0, 5.0
 
@@ -155,8 +158,8 @@ def test_the_interval_sampler_equals_the_naive_one(sampler, clip):
         return jnp.where(on, (1 + weight) * x_cond - weight * x_neg, x_cond)
 
     plan = SamplingPlan(sampler, 24, SCHEDULE)
-    naive = compiled(lambda keys: sample(keys, masked, SHAPE, plan=plan, clip=clip))(KEYS)
-    interval = run(IntervalGuidance(weight, low, high), sampler=sampler, steps=24, clip=clip)
+    naive = compiled(lambda keys: sample(keys, masked, SHAPE, plan=plan, clip_x=clip_x))(KEYS)
+    interval = run(IntervalGuidance(weight, low, high), sampler=sampler, steps=24, clip_x=clip_x)
     np.testing.assert_allclose(interval, naive, rtol=1e-4, atol=1e-5)
 
 

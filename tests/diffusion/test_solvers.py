@@ -11,6 +11,7 @@ import pytest
 from scipy import integrate
 from scipy.special import expit
 
+from sid2core.diffusion.clipping import NoClip
 from sid2core.diffusion.guidance import IntervalGuidance
 from sid2core.diffusion.samplers import (
     DDIM,
@@ -93,7 +94,7 @@ def images(denoise, plan):
 
     @jax.jit
     def run(init):
-        return sample(keys, denoise, (1,), plan=plan, clip=False, init=init)
+        return sample(keys, denoise, (1,), plan=plan, clip_x=NoClip(), init=init)
 
     return np.asarray(run(init), np.float64)[:, 0]
 

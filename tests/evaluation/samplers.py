@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sid2core.conditioning import Condition
+from sid2core.diffusion.clipping import StaticClip
 from sid2core.diffusion.guidance import NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.samplers import DDPM
@@ -26,7 +27,7 @@ CONDITION = Condition(label=LABELS)
 def spec(guidance=None, steps=3, scale=0.4):
     denoiser = Denoiser(tiny.Affine(), Prediction.X)
     schedule = CosineInterpolated(4, 4)
-    method = Method(denoiser, schedule, DDPM(), guidance or NoGuidance(), steps, True)
+    method = Method(denoiser, schedule, DDPM(), guidance or NoGuidance(), steps, StaticClip())
     return SamplerSpec("base", "the base", method, tiny.affine(scale, -0.4, 0.0, 0.4, 0.1))
 
 

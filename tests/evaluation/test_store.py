@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sid2core.conditioning import Condition
+from sid2core.diffusion.clipping import DynamicClip
 from sid2core.diffusion.guidance import ConstantGuidance, IntervalGuidance, NoGuidance
 from sid2core.diffusion.samplers import DDIM
 from sid2core.evaluation import drawing, measuring, sample_sets, store
@@ -75,7 +76,7 @@ OTHERS = {
     "sampler": lambda: samples(
         replace(spec(), method=replace(spec().method, sampler=DDIM(), guidance=NoGuidance()))
     ),
-    "clip": lambda: samples(replace(spec(), method=replace(spec().method, clip=False))),
+    "clip": lambda: samples(replace(spec(), method=replace(spec().method, clip_x=DynamicClip()))),
     "seed": lambda: sample_sets.evaluated(spec(), CONDITION, 10, 10, SEED + 1),
     "condition": lambda: sample_sets.evaluated(
         spec(), Condition(label=2 - CONDITION.label), 10, 10, SEED

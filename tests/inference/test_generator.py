@@ -7,6 +7,7 @@ import pytest
 
 from sid2core import rng
 from sid2core.conditioning import Condition
+from sid2core.diffusion.clipping import StaticClip
 from sid2core.diffusion.guidance import ConstantGuidance, IntervalGuidance, NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.samplers import DDIM, DDPM, DPMSolver, Heun, Step
@@ -26,7 +27,9 @@ STREAM = rng.key(0, "images")
 
 def method(guidance=None, sampler=None, steps=5, network=None):
     denoiser = Denoiser(network or tiny.Affine(), Prediction.X)
-    return Method(denoiser, SCHEDULE, sampler or DDPM(), guidance or NoGuidance(), steps, True)
+    return Method(
+        denoiser, SCHEDULE, sampler or DDPM(), guidance or NoGuidance(), steps, StaticClip()
+    )
 
 
 def drawn(made, params, count=8, batch_size=8, indices=None):

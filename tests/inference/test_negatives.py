@@ -5,6 +5,7 @@ import pytest
 
 from sid2core import rng
 from sid2core.conditioning import Condition, ConditionSpec
+from sid2core.diffusion.clipping import StaticClip
 from sid2core.diffusion.guidance import AutoGuidance, ConstantGuidance, Negative, NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.samplers import DDPM
@@ -22,7 +23,7 @@ GOOD, BAD = tiny.affine(0.0, -0.2, 0.1, 0.3, 0.1), tiny.affine(0.0, -0.1, 0.2, 0
 
 
 def method(guidance):
-    return Method(DENOISER, SCHEDULE, DDPM(), guidance, 3, True)
+    return Method(DENOISER, SCHEDULE, DDPM(), guidance, 3, StaticClip())
 
 
 def images(guidance, worse=None, negative=None):

@@ -68,9 +68,8 @@ def test_a_row_is_its_images_judged(finished):
     cell, row = grid(params.guidance_search, CLASSES)[-1], table(finished)[-1]
     model, evaluator = Trained.load(train.folder), Evaluator.load(reference)
     sampling = params.sampling
-    method = model.method(
-        build.sampler(sampling), cell.guidance, sampling.steps, clip=sampling.clip
-    )
+    sampler, clip_x = build.sampler(sampling), build.clip_x(sampling)
+    method = model.method(sampler, cell.guidance, sampling.steps, clip_x=clip_x)
     generator = Generator(method, model.params, sampling.batch_size)
     stream = rng.key(params.seed, "guidance_search")
     condition = Condition(label=np.arange(24, dtype=np.int32) % 10)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from sid2core.diffusion.clipping import StaticClip
 from sid2core.diffusion.guidance import NoGuidance
 from sid2core.diffusion.samplers import DDIM
 from sid2core.inference.generator import Generator
@@ -62,7 +63,7 @@ def test_a_variant_trains_and_draws(name, tmp_path, monkeypatch):
     for key, value in VARIANTS[name]["model"].items():
         assert written["network"][key] == value, key
     trained = Trained.load(made.folder, Execution())
-    method = trained.method(DDIM(), NoGuidance(), 4, clip=True)
+    method = trained.method(DDIM(), NoGuidance(), 4, clip_x=StaticClip())
     numbers = np.arange(6)
     images = Generator(method, trained.params, 6).images(
         jax.random.key(0), numbers, tiny.labels(numbers)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from sid2core.diffusion.clipping import ClipX, StaticClip
 from sid2core.diffusion.guidance import combine
 from sid2core.diffusion.noise import standard_normal
 from sid2core.diffusion.parametrisation import widen
@@ -16,6 +17,8 @@ from sid2core.typing import Array, Samples
 
 __all__ = ["sample", "sample_guided"]
 
+_STATIC = StaticClip()
+
 
 def sample(
     keys: Keys,
@@ -23,7 +26,7 @@ def sample(
     shape: tuple[int, ...],
     *,
     plan: SamplingPlan,
-    clip: bool = True,
+    clip_x: ClipX = _STATIC,
     init: Samples | None = None,
 ) -> Samples:
     """Images from one network, without guidance: :func:`sample_guided` without a negative.
@@ -33,13 +36,15 @@ def sample(
         denoise: the model, z [b, …] and log-SNR [b] to x_hat [b, …].
         shape: shape of one image.
         plan: sampler, grid and schedule; its interval must be empty.
-        clip: whether x_hat is clipped to [-1, 1].
+        clip_x: how x_hat is clipped; statically, to [-1, 1], by default.
         init: z at plan.t_start, [b, …]; standard normal noise by default.
 
     Returns:
         Images [b, …], float32.
     """
-    return sample_guided(keys, denoise, None, shape, plan=plan, weight=0.0, clip=clip, init=init)
+    return sample_guided(
+        keys, denoise, None, shape, plan=plan, weight=0.0, clip_x=clip_x, init=init
+    )
 
 
 def sample_guided(
@@ -50,7 +55,7 @@ def sample_guided(
     *,
     plan: SamplingPlan,
     weight: ArrayLike,
-    clip: bool = True,
+    clip_x: ClipX = _STATIC,
     init: Samples | None = None,
 ) -> Samples:
     """Images from the steps of a plan (SiD2 supplement B.4, B.6).
@@ -59,7 +64,7 @@ def sample_guided(
     elsewhere, then clipped. The last step returns x_hat itself, without noise. The steps fall into
     runs that are known before compilation, each a scan of its own, and the negative network is not
     evaluated in runs without guidance. The function is traceable and meant to be called inside one
-    jit, with ``shape``, ``plan`` and ``clip`` static.
+    jit, with ``shape``, ``plan`` and ``clip_x`` static.
 
     Image i depends on keys[i] alone: its initial noise on fold_in(key, 0) and the noise of step i
     on fold_in(key, i + 1). Batch size, order and sharding do not matter.
@@ -71,7 +76,7 @@ def sample_guided(
         shape: shape of one image.
         plan: sampler, grid, schedule and where guidance acts.
         weight: the strength g of guidance, a traced number; one compilation serves all strengths.
-        clip: whether x_hat is clipped to [-1, 1], after guidance.
+        clip_x: how x_hat is clipped after guidance; statically, to [-1, 1], by default.
         init: z at plan.t_start, [b, …]. Without it the start is standard normal noise, which is
             right only where almost no signal is left.
 
@@ -94,7 +99,8 @@ def sample_guided(
     carry = z, plan.sampler.init(z), jnp.zeros_like(z)
     for run in runs:
         denoise = [
-            _predict(positive, negative if guided else None, weight, clip) for guided in run.guided
+            _predict(positive, negative if guided else None, weight, clip_x)
+            for guided in run.guided
         ]
         body = _body(denoise, plan.sampler, keys, shape)
         carry, _ = jax.lax.scan(body, carry, _grid(run, logsnr))
@@ -130,14 +136,16 @@ def _grid(run: Run, logsnr: Array) -> tuple[Array, Array, Array]:
     return jnp.arange(start, stop), logsnr[start:stop], logsnr[start + 1 : stop + 1]
 
 
-def _predict(positive: Denoise, negative: Denoise | None, weight: ArrayLike, clip: bool) -> Denoise:
+def _predict(
+    positive: Denoise, negative: Denoise | None, weight: ArrayLike, clip_x: ClipX
+) -> Denoise:
     """The x_hat of one evaluation: guided if there is a negative, then clipped."""
 
     def denoise(z: Samples, logsnr: Array) -> Samples:
         x_hat = widen(positive(z, logsnr))
         if negative is not None:
             x_hat = combine(x_hat, negative(z, logsnr), weight)
-        return jnp.clip(x_hat, -1.0, 1.0) if clip else x_hat
+        return clip_x(x_hat)
 
     return denoise
 
