@@ -83,8 +83,9 @@ def _condition(data: config.Data, classes: int | None) -> ConditionSpec:
     except Sid2Error as error:
         msg = f"the classes cannot be counted ({error}); give --classes N"
         raise PlanError(msg) from error
+    captioned = source.captioned and data.captions != "none"
     return ConditionSpec.of_data(
-        {"class_names": names, "shape": source.shape, "captioned": source.captioned}
+        {"class_names": names, "shape": source.shape, "captioned": captioned}
     )
 
 
