@@ -97,8 +97,9 @@ def _classes(data: config.Data, classes: int | None) -> tuple[ConditionSpec, boo
     except Sid2Error as error:
         msg = f"the classes cannot be counted ({error}); give --classes N"
         raise PlanError(msg) from error
-    metadata = {"class_names": names, "shape": source.shape, "captioned": source.captioned}
-    return ConditionSpec.of_data(metadata), source.captioned
+    captioned = source.captioned and data.captions != "none"
+    metadata = {"class_names": names, "shape": source.shape, "captioned": captioned}
+    return ConditionSpec.of_data(metadata), captioned
 
 
 def _source(data: config.Data):  # noqa: ANN202 (its module is slow to import)

@@ -75,7 +75,7 @@ class Missing:
         such = f", such as {few(examples, 3)}" if examples else ""
         msg = f"{missing} of {self.total} images have no caption{such}; data.max_missing_captions "
         msg += f"allows a share of {self.fraction:g}{_listed(suggestions)}"
-        raise DataError(f"{msg}: add captions, or raise the limit")
+        raise DataError(f"{msg}: add captions, raise the limit, or set data.captions to none")
 
 
 def _listed(suggestions: Sequence[str]) -> str:
