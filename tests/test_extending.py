@@ -11,11 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sid2core.text.protocol import TextEncoder, TextEncoderSpec
 from tests import tiny
 
 DOCUMENT = tiny.ROOT / "docs" / "extending.md"
-TEXT = DOCUMENT.read_text(encoding="utf-8")
 STAGES = """
 from sid2core import config
 from sid2core.pipeline.code import plugins
@@ -41,7 +39,9 @@ KINDS = {
 
 def write_plugins(folder: Path) -> None:
     """The document's Python examples, each in the file that its first line names."""
-    blocks = re.findall(r"```python\n# plugins/(\w+\.py)\n(.*?)```", TEXT, re.S)
+    blocks = re.findall(
+        r"```python\n# plugins/(\w+\.py)\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.S
+    )
     assert {name for name, _ in blocks} >= {"my_kinds.py", "my_samplers.py", "my_modules.py"}
     (folder / "plugins").mkdir()
     for name, source in blocks:
@@ -110,22 +110,6 @@ def test_the_page_shows_the_new_weighting(extended):
         rows = list(csv.DictReader(file))
     assert rows
     assert "bump" in (extended / "reports/index.html").read_text(encoding="utf-8")
-
-
-def test_the_new_text_encoder_makes_vectors(tmp_path):
-    (source,) = re.findall(r"```python\n# plugins/my_encoders\.py\n(.*?)```", TEXT, re.S)
-    example = {"__name__": "my_encoders"}
-    exec(source, example)
-    spec = example["HashedWords"](vocabulary=100, channels=6, max_tokens=8)
-    assert isinstance(spec, TextEncoderSpec)
-    encoder = spec.fit([], tmp_path)
-    assert isinstance(encoder, TextEncoder)
-    found = encoder.tokenize(["a red circle", "", "a red circle"])
-    vectors = np.asarray(encoder.network()(found.ids, found.mask))
-    assert vectors.shape == (3, 8, 6)
-    assert (vectors[0] == vectors[2]).all()
-    assert (vectors[1, 1:] == 0).all()
-    assert (vectors[1, 0] != 0).all()
 
 
 def test_a_model_of_a_missing_plugin_names_it(extended):
