@@ -252,7 +252,7 @@ def _reasons(
             f"{network.examples:,} examples in the time, and {network.needed:,} are needed"
         ),
         "diffusion.schedule.cosine_interpolated.noise_res_low": "a quarter of the image's side",
-        "diffusion.loss": "the sigmoid loss with the paper's bias for this size, and 2 below 64 pixels",
+        "diffusion.loss": "the sigmoid loss with the paper's bias for this size, and 2 below 64",
         "train.steps": f"{epochs:.0f} passes over the data",
         "train.batch_size": (
             f"{train['steps']:,} updates; small batches, since updates count more than examples"
