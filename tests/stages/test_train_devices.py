@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from tests import processes, tiny
 from tests.processes import checkpoints, finish
+from tests.refusals import CONTINUES
 
 STEPS = 20
 LENGTH = {
@@ -38,9 +39,9 @@ def alone(tmp_path_factory, compiled):
     """A project's root in which one process with one device has trained."""
     folder = tmp_path_factory.mktemp("alone")
     tiny.write(folder, **LENGTH)
-    subprocess.run(
-        [sys.executable, "-m", "stages.prepare"], cwd=folder, env=tiny.environment(), check=True
-    )
+    for stage in ("prepare", "text"):
+        command = [sys.executable, "-m", f"stages.{stage}"]
+        subprocess.run(command, cwd=folder, env=tiny.environment(), check=True)
     finish(processes.start("train", folder, compiled))
     return folder
 
@@ -50,7 +51,8 @@ def project(alone, tmp_path):
     """Make another root, before training, with a mesh of its own."""
 
     def make(mesh, **changes):
-        shutil.copytree(alone / "artifacts" / "prepare", tmp_path / "artifacts" / "prepare")
+        for name in ("prepare", "text"):
+            shutil.copytree(alone / "artifacts" / name, tmp_path / "artifacts" / name)
         runtime = LENGTH["runtime"] | {"mesh": mesh} | changes
         tiny.write(tmp_path, **LENGTH | {"runtime": runtime})
         return tmp_path
@@ -136,8 +138,7 @@ def test_a_signal_to_one_of_two_stops_both_and_two_or_one_go_on(
         begins = f"resumes from step {newest} of {STEPS}"
         for log, by in ((logs[asked], "SIGTERM"), (logs[1 - asked], "another process")):
             assert log.splitlines()[-1] == (
-                f"train: train: stopped by {by} after step {newest} of {STEPS}; "
-                "its checkpoint is written, and the same command goes on from there"
+                f"train: train: stopped by {by} after step {newest} of {STEPS}; {CONTINUES}"
             )
         assert not (folder / "artifacts" / "train").exists()
     copy = tmp_path_factory.mktemp("copy") / "project"
