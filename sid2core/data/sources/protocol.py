@@ -36,10 +36,10 @@ class Entry:
     """Entries of one group are read together at the price of one; see :attr:`Source.grouped`."""
     problem: str | None = None
     """Why it cannot be used, where that is known without reading it: the reason of its reject."""
-    split: str | None = None
-    """The split that it belongs to, whatever ``data.train_fraction`` is; None leaves it open."""
     captioned: bool | None = None
     """Whether it has a caption, where that is known without reading it."""
+    split: str | None = None
+    """The split that it belongs to, whatever ``data.train_fraction`` is; None leaves it open."""
 
 
 @dataclass(frozen=True, eq=False)
