@@ -13,15 +13,9 @@ Shape = tuple[int, ...]
 """[h, w, c] of an image, or [f, h, w, c] of a clip."""
 COLUMNS = ("label_column", "image_column", "caption_column")
 """Keys that name fields of files."""
-<<<<<<< HEAD
-MOST_UNSEEN = 0.5
-"""The largest share of pairs of attributes that training may lack: each value occurs in others."""
-_Name = Annotated[str, Field(min_length=1)]
-=======
 _Name = Annotated[str, Field(min_length=1)]
 MOST_UNSEEN = 0.5
 """The largest share of pairs of attributes that training may lack: each value occurs in others."""
->>>>>>> main
 
 
 class Digits(Plain):
