@@ -145,12 +145,13 @@ def test_neither_the_location_nor_limits_change_the_artifact(tmp_path):
 
 def test_captions_of_any_kind_and_a_change_of_one(tmp_path, caplog):
     caplog.set_level(logging.INFO)
+    pets = tmp_path / "pets"
     texts = ["", "🐈" * 10_000, "\u200fחתול", "<script>alert(1)</script>", *map(str, range(16))]
     for number, text in enumerate(texts):
         name = f"{'cat' if number % 2 else 'dog'}/{number:02d}"
-        pictures.save(tmp_path / f"{name}.png", pictures.noise(6, 6, seed=number))
-        packs.write(tmp_path / f"{name}.txt", text.encode())
-    prepare.main(files("folder", tmp_path))
+        pictures.save(pets / f"{name}.png", pictures.noise(6, 6, seed=number))
+        packs.write(pets / f"{name}.txt", text.encode())
+    prepare.main(files("folder", pets))
     made = artifact.load("prepare")
     assert made.metadata["class_names"] == ["unlabelled"]
     described = made.metadata["captions"]
@@ -163,8 +164,8 @@ def test_captions_of_any_kind_and_a_change_of_one(tmp_path, caplog):
         f"{'cat' if number % 2 else 'dog'}/{number:02d}.png": [text]
         for number, text in enumerate(texts)
     }
-    packs.write(tmp_path / "cat/05.txt", b"another")
-    prepare.main(files("folder", tmp_path))
+    packs.write(pets / "cat/05.txt", b"another")
+    prepare.main(files("folder", pets))
     after = artifact.load("prepare")
     assert after.digest != made.digest
     image, _ = before["cat/05.png"]

@@ -143,7 +143,7 @@ def _caption_files(parts: Sequence[Part]) -> list[CaptionFiles]:
 def _caption_lines(parts: Sequence[Part]) -> Iterator[str]:
     """What is known of captions before any image is read."""
     bare = sum(entry.captioned is False for part in parts for entry in part.entries)
-    known = all(entry.captioned is not None for part in parts for entry in part.entries)
+    known = any(entry.captioned is not None for part in parts for entry in part.entries)
     yield f"images without a caption: {bare if known else 'counted as they are read'}"
     for one in _caption_files(parts):
         example = f" (such as {few(one.examples, 1)})" if one.without_image else ""

@@ -102,13 +102,13 @@ def images(count):
 def test_missing_captions_stop_before_anything_is_read(tmp_path):
     members = images(40) | {f"{number:03d}.txt": b"a" for number in range(35)}
     with pytest.raises(DataError, match=r"of \d+ images have no caption, such as 03\d") as error:
-        listed(tmp_path, members | {"39.cap": b"a", "039.cap": b"a"})
+        listed(tmp_path / "a", members | {"39.cap": b"a", "039.cap": b"a"})
     assert "data.max_missing_captions allows a share of 0.05" in str(error.value)
     assert "1 file(s) such as 039.cap are not read; expected .caption" in str(error.value)
-    parts = listed(tmp_path, members, max_missing_captions=0.5)
+    parts = listed(tmp_path / "b", members, max_missing_captions=0.5)
     assert [part.captioned for part in parts] == [True, True]
     assert "images without a caption: 5\ncaptions without an image: 0" in overview.table(parts)
-    parts = listed(tmp_path, members, captions="none")
+    parts = listed(tmp_path / "b", members, captions="none")
     assert not parts[0].captioned
     assert "caption" not in overview.table(parts)
 
