@@ -234,7 +234,7 @@ def test_a_tar_that_lost_its_end_stops_and_leaves_the_earlier_artifact(tmp_path)
     assert artifact.load("prepare").digest == before
 
 
-def test_progress_is_told(tmp_path, capsys):
+def test_progress_is_reported(tmp_path, capsys):
     path = pictures.folder(tmp_path / "images", {"cat": 4, "dog": 4})
     prepare.main(files("folder", path, train_fraction=0.5))
     assert "prepare: 100%" in capsys.readouterr().err

@@ -96,7 +96,7 @@ def faults(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def trouble(path: str) -> Iterator[None]:
-    """Around the reading of what many pictures hang on: whatever fails there stops the stage.
+    """Around the reading of a file that many images need: any failure stops the stage.
 
     Clients of remote stores raise what they like; of local files only the system's errors count.
     """
