@@ -52,7 +52,7 @@ def test_together_processes_see_each_image_once_an_epoch(sizes, batch_size, coun
         assert shown // size <= seen.min() <= seen.max() <= -(-shown // size)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(SIZES, st.integers(7, 40), st.integers(0, 10**6))
 def test_the_batch_of_a_step_is_the_same_for_any_number_of_processes(sizes, batch_size, step):
     dataset = stored.numbered(sizes, (3, 4, 1))
