@@ -1,7 +1,7 @@
 """What sections of ``params.yaml`` must have in common, checked before any work starts.
 
 Only parameters are read, no file and no device. The shape of an example is known for the built-in
-sources; a source that is registered elsewhere may leave it open, and then nothing is said about it.
+sources; with a source that leaves it open, what depends on it is not checked.
 """
 
 from __future__ import annotations

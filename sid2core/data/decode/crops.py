@@ -8,7 +8,7 @@
     only here a strip can be too long.
 ``centre``: one antialiased bicubic resize that just covers the target and keeps its centre, cut
     where torchvision's ``Resize`` and ``CenterCrop`` cut it.
-``squash``: one antialiased bicubic resize, whatever becomes of the proportions.
+``squash``: one antialiased bicubic resize that ignores the proportions.
 
 Sides are (width, height), as Pillow has them.
 """

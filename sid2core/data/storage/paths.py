@@ -135,7 +135,7 @@ def check_parts(file: BinaryIO, path: str) -> None:
             raise DataError(msg)
         file.seek(-1, os.SEEK_END)
         file.read(1)
-    except ValueError as error:  # fsspec's, of a server that knows no ranges
+    except ValueError as error:  # fsspec's, of a server without ranges
         raise _no_parts(path) from error
 
 
