@@ -1,10 +1,11 @@
 """A preset for given data: larger with more time, within the time, and complete."""
 
+from dataclasses import replace
+
 import pytest
 
-from sid2core.config import presets, yaml_edit
+from sid2core.config import build, presets, yaml_edit
 from sid2core.data.prepare.survey import Survey
-from sid2core.models.architecture import UViTConfig
 from sid2core.plan.tailored import choice, preset_file
 from sid2core.plan.tailored.choice import ChoiceError
 from sid2core.plan.tailored.speed import Machine, proxy
@@ -62,6 +63,14 @@ def test_few_images_are_not_shown_more_often_than_is_of_use():
     assert made.params.train.steps * made.params.train.batch_size <= 100 * 2000
 
 
+def test_pictures_in_colour_are_mirrored_and_dropped_only_if_shown_often():
+    often, seldom = chosen(GPU, 60 * 24, train=1000).params, chosen(train=100_000).params
+    assert often.loader.horizontal_flip
+    assert often.model.dropout[-1] == 0.1
+    assert not seldom.loader.horizontal_flip
+    assert set(seldom.model.dropout) == {0.0}
+
+
 def test_unconditional_and_grey_data():
     made = chosen(class_names=("all",), channels=1)
     assert made.params.data.channels == 1
@@ -86,15 +95,9 @@ def test_every_reason_is_of_a_key_that_is_set():
 
 def test_the_network_that_is_measured_is_one_that_is_recommended():
     made = chosen()
-    model, shape = made.params.model, made.params.data.shape
-    assert proxy(pets().condition, 3) == UViTConfig(
-        image_shape=shape,
-        condition=pets().condition,
-        **{
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in (model.model_dump() | {"dropout": [0.0, 0.0, 0.0]}).items()
-        },
-    )
+    network = build.network(made.params.model, made.params.data.shape, pets().condition)
+    measured = proxy(pets().condition, 3)
+    assert replace(network, dropout=measured.dropout) == measured
 
 
 def test_a_preset_that_is_written_is_read_as_it_was_chosen(tmp_path):
