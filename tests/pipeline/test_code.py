@@ -124,7 +124,7 @@ def test_every_package_that_a_stage_imports_is_pinned():
     stages, pins = dag.read(), code.pinned(ROOT / code.CONSTRAINTS)
     for name in stages:
         packages = code.Project().program(name, stages, pins).packages
-        assert packages
+        assert ("jax" in packages) or name not in MODELS
         assert None not in packages.values(), (name, packages)
 
 

@@ -6,7 +6,6 @@ import textwrap
 import threading
 import traceback
 from contextlib import closing
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sid2core import config
+from sid2core.conditioning import Condition
 from sid2core.data.errors import DataError
 from sid2core.data.load.loader import Batch, Loader, on_devices
 from tests import tiny
@@ -199,7 +199,7 @@ def test_closing_waits_for_no_more_than_the_batch_under_way(monkeypatch, uncheck
             begun.set()
             assert go.wait(timeout=60)
         made.append(step)
-        return SimpleNamespace()
+        return Batch(np.zeros((4, 2, 2, 1), np.uint8), Condition())
 
     monkeypatch.setattr(Loader, "batch", waits)
     monkeypatch.setattr("sid2core.data.load.loader.on_devices", lambda batch, *others: batch)
