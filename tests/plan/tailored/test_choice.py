@@ -86,6 +86,7 @@ def test_a_time_that_is_too_short_is_refused_with_one_that_is_enough():
 
 def test_every_reason_is_of_a_key_that_is_set():
     made = chosen()
+    assert made.reasons
     for key in made.reasons:
         value = made.overlay
         for part in key.split("."):
