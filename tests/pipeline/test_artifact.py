@@ -85,7 +85,8 @@ def test_an_unknown_file_is_refused_with_the_known_ones():
         make().path("c.txt")
 
 
-def test_a_missing_artifact_names_the_command_that_makes_it():
+def test_a_missing_artifact_names_the_command_that_makes_it(tmp_path):
+    (tmp_path / "dvc.yaml").touch()
     with pytest.raises(ArtifactError, match=r"first/manifest\.json not found; run `dvc repro fir"):
         artifact.load("first")
 
