@@ -13,7 +13,7 @@ from typing import Any
 from sid2core.data.prepare.survey import Survey
 from sid2core.plan.tailored.speed import Machine
 
-TRAIN, SEARCH, DISTIL, EVALUATE = 0.45, 0.12, 0.12, 0.14
+TRAIN, SEARCH, DISTIL, EVALUATE = 0.55, 0.08, 0.12, 0.10
 """Shares of the whole time; the rest is for preparing, the feature extractor and starting."""
 _START = 20.0
 """Seconds that a stage takes to start and to compile."""
