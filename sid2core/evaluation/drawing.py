@@ -117,6 +117,8 @@ class SampleSet:
     """[n, …]."""
     keep: int = 0
     measured: bool = True
+    negative: Condition | None = None
+    """[1, …]: what guidance by a prompt pushes all images away from."""
 
     def condition(self, part: slice) -> Condition:
         """Some of ``conditions``."""
@@ -130,7 +132,11 @@ class SampleSet:
             indices: NDArray[np.integer], condition: Condition
         ) -> tuple[NDArray[np.uint8], list[float]]:
             generator.seconds.clear()
-            return generator.images(self.stream, indices, condition), [*generator.seconds]
+            if self.negative is None:
+                return generator.images(self.stream, indices, condition), [*generator.seconds]
+            negative = conditioning.taken(self.negative, np.zeros(len(indices), int))
+            drawn = generator.images(self.stream, indices, condition, negative)
+            return drawn, [*generator.seconds]
 
         return images
 
@@ -284,7 +290,9 @@ def _stored(one: ImageSet, run: EvaluationRun) -> Path | None:
 def _producer(one: SampleSet, run: EvaluationRun) -> dict[str, Any]:
     """All that decides what an image of the set is, but its index and its condition."""
     references = run.evaluator.references if one.measured else ()
-    return {
+    leaves = jax.tree.leaves(one.negative)
+    negative = {"negative": store.described(leaves)} if leaves else {}
+    return negative | {
         "method": store.described(one.spec.method),
         "weights": store.of_weights(one.spec.params),
         "stream": store.of_arrays({"": jax.random.key_data(one.stream)}),
