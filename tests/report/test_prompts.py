@@ -15,7 +15,7 @@ from sid2core.report.prompts import shortened
 from sid2core.report.read import inputs, prompt_files
 from sid2core.report.read.files import InputError
 from tests.report import synthetic
-from tests.report.test_images import cells_of, decode
+from tests.report.test_images import decode
 from tests.report.test_page import BREAKOUT, HOSTILE, Document, uris
 
 ROWS = (
@@ -43,8 +43,9 @@ def test_rows_are_prompts_and_cells_are_the_stored_images(tmp_path: Path) -> Non
     with np.load(root / "artifacts/evaluate" / prompts.FILE) as stored:
         for index, uri in enumerate(found):
             grid = stored[("interval", "student_8")[index % 2]]
-            cells = cells_of(decode(uri), 1, 3, 8, 8)
-            np.testing.assert_array_equal(cells[0, ..., :1], grid[index // 2])
+            strip = decode(uri)[..., :1]
+            cells = np.stack([strip[:, 9 * column : 9 * column + 8] for column in range(3)])
+            np.testing.assert_array_equal(cells, grid[index // 2])
 
 
 def test_a_long_prompt_is_cut() -> None:
