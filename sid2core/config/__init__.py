@@ -47,9 +47,11 @@ from sid2core.config.section import (
     Section,
     Seed,
 )
+from sid2core.config.text import ENCODERS, Encoder, Text
 
 __all__ = [
     "CLIPPINGS",
+    "ENCODERS",
     "EXTRACTORS",
     "FORMS",
     "LOSSES",
@@ -64,6 +66,7 @@ __all__ = [
     "Data",
     "Diffusion",
     "Distill",
+    "Encoder",
     "Eval",
     "Extractors",
     "Finite",
@@ -95,6 +98,7 @@ __all__ = [
     "Section",
     "Seed",
     "Source",
+    "Text",
     "Train",
     "Weights",
     "parse",

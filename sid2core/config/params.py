@@ -30,6 +30,7 @@ from sid2core.config.section import (
     Section,
     Seed,
 )
+from sid2core.config.text import Text
 from sid2core.config.training import Mesh, Optimiser, Train, check_parts
 
 PARAMS_FILE = Path("params.yaml")
@@ -261,6 +262,7 @@ class Params(Section):
     seed: Seed
     data: Data
     loader: Loader
+    text: Text
     reference: Reference
     diffusion: Diffusion
     model: Model

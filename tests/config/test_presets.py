@@ -21,7 +21,7 @@ NAMES = presets.names(CONF)
 FILES = sorted(CONF.rglob("*.yaml"))
 RESOLVED = json.loads((Path(__file__).parent / "resolved_presets.json").read_text("utf-8"))
 SECTIONS = {
-    *("data", "loader", "reference", "diffusion", "model", "train", "sampling"),
+    *("data", "loader", "text", "reference", "diffusion", "model", "train", "sampling"),
     *("guidance", "guidance_search", "distill", "eval", "runtime"),
 }
 QUICK = {"digits", "shapes", "tiny", "imagenet128-flop-heavy"}

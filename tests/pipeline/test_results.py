@@ -9,6 +9,7 @@ from sklearn.svm import SVC
 
 from sid2core.data.load.dataset import Dataset
 from sid2core.pipeline import artifact
+from tests.test_dag import DAG, outputs
 from tests.tiny import ROOT
 
 pytestmark = pytest.mark.pipeline
@@ -76,3 +77,16 @@ def test_metrics_are_the_table():
     assert set(metrics) == set(rows.index)
     for name, values in metrics.items():
         assert values["fd_eval_1k"] == pytest.approx(rows.loc[name, "fd_eval"], abs=1e-5)
+
+
+def test_all_that_the_stages_report_is_an_output():
+    """What is none would be lost by `dvc exp run --temp` and the queue."""
+    made = {one for stage in DAG["stages"].values() for one in outputs(stage)}
+    written = {path.relative_to(ROOT) for path in (ROOT / "reports").rglob("*") if path.is_file()}
+    kept = {
+        path.as_posix()
+        for path in written
+        if path.name not in {"speed.csv", ".gitignore"} and "samples" not in path.parts
+    }
+    assert "reports/prepare/source.json" in kept
+    assert kept <= made
