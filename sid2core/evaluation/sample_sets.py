@@ -10,6 +10,8 @@ from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation.drawing import RealSet, SampleSet
 from sid2core.evaluation.sampler_spec import SamplerSpec
 from sid2core.evaluation.samplers_table import BASELINE
+from sid2core.metrics.captions import asked as caption_asked
+from sid2core.metrics.captions.asked import Asked
 
 
 def search_repeats(
@@ -39,11 +41,16 @@ def distilled(spec: SamplerSpec, condition: Condition, count: int, seed: int) ->
 
 
 def evaluated(
-    spec: SamplerSpec, condition: Condition, count: int, keep: int, seed: int
+    spec: SamplerSpec,
+    condition: Condition,
+    count: int,
+    keep: int,
+    seed: int,
+    asked: Asked | None = None,
 ) -> SampleSet:
     """The images by which ``evaluate`` measures a sampler; the first ``keep`` are kept."""
     stream = rng.key(seed, "evaluate")
-    return SampleSet(spec.name, spec, stream, np.arange(count), condition, keep)
+    return SampleSet(spec.name, spec, stream, np.arange(count), condition, keep, asked=asked)
 
 
 def grid(spec: SamplerSpec, train: Dataset, columns: int, seed: int) -> SampleSet:
@@ -57,4 +64,6 @@ def grid(spec: SamplerSpec, train: Dataset, columns: int, seed: int) -> SampleSe
 def real_baseline(train: Dataset, spec: ConditionSpec, count: int, seed: int) -> RealSet:
     """The real-data baseline: ``count`` different training images, or all that there are."""
     order = np.asarray(rng.permutation(seed, "evaluate/yardstick", len(train)))
-    return RealSet(BASELINE, train, spec, np.sort(order[:count]))
+    rows = np.sort(order[:count])
+    asked = caption_asked.of_rows(train, rows) if train.captioned else None
+    return RealSet(BASELINE, train, spec, rows, asked=asked)
