@@ -13,14 +13,9 @@ _CONF = BeartypeConf(
     hint_overrides=FrozenDict({BinaryIO: io.IOBase, IO[bytes]: io.IOBase}),
 )
 
-_NOT_YET = "sid2core.metrics.networks"
-"""A package whose annotations are not true yet."""
-
 
 def checked(function):
     """The function or class, whose calls are checked."""
-    if function.__module__.startswith(_NOT_YET):
-        return function
     return beartype(conf=_CONF)(function)
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from sid2core.typing import Array, Image
+from sid2core.typing import Array, Float, Image
 
 SIZE = 299
 """Height and width of the images."""
@@ -90,13 +90,17 @@ def _kind_e(c: int) -> dict[str, Kernel]:
     }
 
 
+_Maps = Float[Array, "b _ _ _"]
+"""Activations [b, h, w, c]; each convolution may change all but b."""
+
+
 class _Units:
     """The convolutions of one block, by the rest of their names."""
 
     def __init__(self, weights: dict[str, Any], block: str) -> None:
         self.weights, self.block = weights, block
 
-    def __call__(self, x: Image, *names: str, stride: int = 1, padding: str = "SAME") -> Image:
+    def __call__(self, x: _Maps, *names: str, stride: int = 1, padding: str = "SAME") -> _Maps:
         """One after the other, the last with the given stride and padding."""
         for name in names:
             last = name == names[-1]
@@ -113,7 +117,7 @@ class _Units:
         return x
 
 
-def _stem(units: _Units, x: Image) -> Image:
+def _stem(units: _Units, x: _Maps) -> _Maps:
     x = units(x, "Conv2d_1a_3x3", stride=2, padding="VALID")
     x = units(x, "Conv2d_2a_3x3", padding="VALID")
     x = _halved(units(x, "Conv2d_2b_3x3"))
@@ -121,7 +125,7 @@ def _stem(units: _Units, x: Image) -> Image:
     return _halved(units(x, "Conv2d_4a_3x3", padding="VALID"))
 
 
-def _mixed_a(units: _Units, x: Image) -> Image:
+def _mixed_a(units: _Units, x: _Maps) -> _Maps:
     return _joined(
         units(x, "branch1x1"),
         units(x, "branch5x5_1", "branch5x5_2"),
@@ -130,7 +134,7 @@ def _mixed_a(units: _Units, x: Image) -> Image:
     )
 
 
-def _mixed_b(units: _Units, x: Image) -> Image:
+def _mixed_b(units: _Units, x: _Maps) -> _Maps:
     names = ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3")
     return _joined(
         units(x, "branch3x3", stride=2, padding="VALID"),
@@ -139,7 +143,7 @@ def _mixed_b(units: _Units, x: Image) -> Image:
     )
 
 
-def _mixed_c(units: _Units, x: Image) -> Image:
+def _mixed_c(units: _Units, x: _Maps) -> _Maps:
     return _joined(
         units(x, "branch1x1"),
         units(x, *(f"branch7x7_{index}" for index in range(1, 4))),
@@ -148,7 +152,7 @@ def _mixed_c(units: _Units, x: Image) -> Image:
     )
 
 
-def _mixed_d(units: _Units, x: Image) -> Image:
+def _mixed_d(units: _Units, x: _Maps) -> _Maps:
     names = (f"branch7x7x3_{index}" for index in range(1, 5))
     return _joined(
         units(x, "branch3x3_1", "branch3x3_2", stride=2, padding="VALID"),
@@ -157,7 +161,7 @@ def _mixed_d(units: _Units, x: Image) -> Image:
     )
 
 
-def _mixed_e(units: _Units, x: Image, pool: Callable[[Image], Image]) -> Image:
+def _mixed_e(units: _Units, x: _Maps, pool: Callable[[_Maps], _Maps]) -> _Maps:
     narrow = units(x, "branch3x3_1")
     deep = units(x, "branch3x3dbl_1", "branch3x3dbl_2")
     return _joined(
@@ -168,31 +172,31 @@ def _mixed_e(units: _Units, x: Image, pool: Callable[[Image], Image]) -> Image:
     )
 
 
-def _joined(*branches: Image) -> Image:
+def _joined(*branches: _Maps) -> _Maps:
     return jnp.concatenate(branches, axis=-1)
 
 
-def _window(x: Image, start: float, reduce: Any, stride: int, padding: str) -> Image:
+def _window(x: _Maps, start: float, reduce: Any, stride: int, padding: str) -> _Maps:
     return lax.reduce_window(x, start, reduce, (1, 3, 3, 1), (1, stride, stride, 1), padding)
 
 
-def _halved(x: Image) -> Image:
+def _halved(x: _Maps) -> _Maps:
     """The maximum of 3 × 3 at every other place."""
     return _window(x, -jnp.inf, lax.max, 2, "VALID")
 
 
-def _max_around(x: Image) -> Image:
+def _max_around(x: _Maps) -> _Maps:
     """The maximum of the 3 × 3 around each place."""
     return _window(x, -jnp.inf, lax.max, 1, "SAME")
 
 
-def _mean_around(x: Image) -> Image:
+def _mean_around(x: _Maps) -> _Maps:
     """The mean of those of the 3 × 3 around each place that lie within the image."""
     inside = jnp.ones((1, *x.shape[1:3], 1), x.dtype)
     return _window(x, 0.0, lax.add, 1, "SAME") / _window(inside, 0.0, lax.add, 1, "SAME")
 
 
-_BLOCKS: dict[str, tuple[dict[str, Kernel], Callable[[_Units, Image], Image]]] = {
+_BLOCKS: dict[str, tuple[dict[str, Kernel], Callable[[_Units, _Maps], _Maps]]] = {
     "Mixed_5b": (_kind_a(192, 32), _mixed_a),
     "Mixed_5c": (_kind_a(256, 64), _mixed_a),
     "Mixed_5d": (_kind_a(288, 64), _mixed_a),

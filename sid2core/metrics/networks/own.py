@@ -131,7 +131,7 @@ class OwnExtractor:
             )
             raise MetricsError(msg)
 
-    def features(self, images: NDArray[np.uint8]) -> Features:
+    def features(self, images: NDArray[Any]) -> Features:
         """The features of raw images [n, h, w, c].
 
         Raises:

@@ -25,7 +25,7 @@ from sid2core.metrics.errors import MetricsError
 Matrix = NDArray[np.float32]
 
 
-def resize(images: jax.Array | NDArray[np.uint8], size: int, mode: str) -> Any:
+def resize(images: jax.Array | NDArray[Any], size: int, mode: str) -> Any:
     """Square colour images, float32 [n, size, size, 3] in [0, 255], of raw ones.
 
     Grey images are repeated to three channels. The two linear modes work on the devices that hold
