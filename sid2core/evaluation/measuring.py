@@ -18,6 +18,8 @@ from sid2core.metrics.captions.extractor import NAME as CAPTIONS
 from sid2core.metrics.evaluator import Accumulator, Evaluator, ReferenceStatistics
 from sid2core.metrics.names import count_name
 from sid2core.metrics.networks import inception
+from sid2core.metrics.networks.clip import CLIP
+from sid2core.metrics.networks.protocol import POOL
 from sid2core.metrics.quality import Quality
 from sid2core.metrics.scores import Score
 from sid2core.metrics.statistics import Moments
@@ -95,7 +97,14 @@ def all_scores(
 def _of_captions(accumulator: Accumulator, evaluator: Evaluator) -> Iterator[Score]:
     """How well images fit what they were made for, where the data have captions."""
     extractor, asked = evaluator.captions, accumulator.asked
-    if extractor is not None and asked is not None:
+    if asked is None:
+        return
+    for reference in evaluator.references:
+        if isinstance(reference.extractor, CLIP):
+            pool = accumulator.features(reference, POOL)
+            value = caption_scores.clip_score(pool, reference.extractor.texts, asked.captions)
+            yield Score(reference.extractor.name, "clip_score", len(pool), value)
+    if extractor is not None:
         found = {kind: accumulator.named(f"{CAPTIONS}.{kind}") for kind in extractor.widths}
         given = found.get(ATTRIBUTES)
         yield from caption_scores.of(extractor.design, extractor.texts, asked, found[VECTOR], given)

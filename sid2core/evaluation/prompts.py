@@ -12,10 +12,11 @@ Options follow the text: ``--n`` a negative prompt, ``--d`` the first column's s
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ from sid2core.errors import Sid2Error
 
 FILE = "prompts.npz"
 """The grid's images in the artifact of ``evaluate``, [rows, columns, h, w, c] by sampler."""
-MOST = 256
-"""Rows of a grid, at most."""
+MOST = 2048
+"""Rows of a grid, at most; GenEval has 553 prompts, DPG-Bench 1,065."""
 _SEEDS = 2**31
 _PLAIN = "{}|\\-#"
 _OPTION = re.compile(r"(?:^|\s)--(\S*)")
@@ -49,6 +50,8 @@ class Prompt:
         seed: of the first column; that of each further column is one larger.
         steps: of the base model's sampler.
         guidance: the weight of the base model's guidance.
+        name: of the prompt in its benchmark.
+        about: what its benchmark says of it, a JSON object.
     """
 
     text: str
@@ -56,14 +59,19 @@ class Prompt:
     seed: int = 0
     steps: int | None = None
     guidance: float | None = None
+    name: str | None = None
+    about: Mapping[str, Any] | None = None
 
 
 def read(setting: str | Sequence[str] | None) -> tuple[Prompt, ...]:
     """The rows that ``eval.prompts`` describes; none for None.
 
     Args:
-        setting: a list of prompts; one prompt with alternatives in braces; or the path of a text
-            file with a prompt a line, where empty lines and lines that begin with # are skipped.
+        setting: a list of prompts; one prompt with alternatives in braces; or a path. It is that
+            of a text file with a prompt a line, where empty lines and lines that begin with # are
+            skipped; of a ``.jsonl`` file with a key ``prompt`` in each line, as GenEval has it; or
+            of a folder of ``.txt`` files with a prompt each, as DPG-Bench has it. In the last two,
+            prompts are plain text.
 
     Raises:
         PromptError: the file cannot be read, a line is malformed, or there are more than
@@ -72,8 +80,8 @@ def read(setting: str | Sequence[str] | None) -> tuple[Prompt, ...]:
     if setting is None:
         return ()
     found = list[Prompt]()
-    for place, line in _lines(setting):
-        found.extend(parse(line, place))
+    for place, some in _rows(setting):
+        found.extend(some)
         if len(found) > MOST:
             msg = f"{place}: found more than {MOST} rows; shorten eval.prompts"
             raise PromptError(msg)
@@ -83,27 +91,54 @@ def read(setting: str | Sequence[str] | None) -> tuple[Prompt, ...]:
     return tuple(found)
 
 
-def _lines(setting: str | Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each line, and its place for messages."""
+def _rows(setting: str | Sequence[str]) -> Iterator[tuple[str, list[Prompt]]]:
+    """The place of each line for messages, and its prompts."""
     if not isinstance(setting, str):
-        yield from ((f"eval.prompts.{index}", line) for index, line in enumerate(setting))
+        for index, line in enumerate(setting):
+            place = f"eval.prompts.{index}"
+            yield place, parse(line, place)
         return
     if "{" in setting:
-        yield "eval.prompts", setting
+        yield "eval.prompts", parse(setting)
         return
     path = Path(os.path.expanduser(setting))
+    if path.is_dir():
+        for one in sorted(path.glob("*.txt")):
+            yield str(one), [Prompt(content(one).strip(), name=one.stem)]
+        return
+    for number, line in enumerate(content(path).split("\n"), 1):
+        place = f"{path}, line {number}"
+        if path.suffix == ".jsonl" and line.strip():
+            yield place, [_of_json(line, place)]
+        elif line.strip() and not line.lstrip().startswith("#"):
+            yield place, parse(line.strip(), place)
+
+
+def content(path: Path, key: str = "eval.prompts") -> str:
+    """The text of a file with one text per line.
+
+    Raises:
+        PromptError: it cannot be read; the message names the parameter ``key``.
+    """
     try:
-        content = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        msg = (
-            f"eval.prompts: {path} cannot be read ({reason}); expected a text file with a prompt "
-            'per line: give its path, or a list of prompts such as ["a red circle"]'
-        )
+        msg = f"{key}: {path} cannot be read ({reason}); give the path of a text file"
         raise PromptError(msg) from None
-    for number, line in enumerate(content.split("\n"), 1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            yield f"{path}, line {number}", line.strip()
+
+
+def _of_json(line: str, place: str) -> Prompt:
+    try:
+        about = json.loads(line)
+    except ValueError as error:
+        msg = f"{place}: it is not JSON ({error}); write an object with a key prompt"
+        raise PromptError(msg) from None
+    text = about.get("prompt") if isinstance(about, dict) else None
+    if not isinstance(text, str):
+        msg = f"{place}: found no text under the key prompt; write an object with this key"
+        raise PromptError(msg)
+    return Prompt(text, about=about)
 
 
 def parse(line: str, place: str = "eval.prompts") -> list[Prompt]:

@@ -23,7 +23,7 @@ from sid2core.metrics.scores import Score
 from sid2core.models import cost
 
 _log = logging.getLogger(__name__)
-_METRICS = ("fid_eval", "fid_train", "inception_score", "fd_dinov2_eval")
+_METRICS = ("fid_eval", "fid_train", "inception_score", "fd_dinov2_eval", "clip_score")
 """Of further extractors' scores, those among a sampler's metrics; and all scores of captions."""
 
 

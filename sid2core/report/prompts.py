@@ -11,6 +11,8 @@ from sid2core.report.read.inputs import Inputs
 
 LONGEST = 300
 """Characters of a prompt that are shown."""
+MOST = 64
+"""Prompts that are shown, so that the page stays small."""
 
 
 def view(inputs: Inputs) -> dict[str, Any] | None:
@@ -22,6 +24,7 @@ def view(inputs: Inputs) -> dict[str, Any] | None:
     names = [titles.get(name, name) for name in grids]
     return {
         "samplers": names,
+        "all": len(inputs.prompts.rows),
         "columns": next(iter(grids.values())).shape[1],
         "rows": [
             {
@@ -32,7 +35,7 @@ def view(inputs: Inputs) -> dict[str, Any] | None:
                     for name, grid in zip(names, grids.values(), strict=True)
                 ],
             }
-            for row, prompt in enumerate(inputs.prompts.rows)
+            for row, prompt in enumerate(inputs.prompts.rows[:MOST])
         ],
     }
 

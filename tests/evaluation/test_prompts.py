@@ -68,7 +68,7 @@ def test_options_hold_for_all_of_a_lines_prompts():
         ("a --n {x|y}", r"--n is '\{x\|y\}'; expected a text without alternatives"),
         ("a\\b", r"found a backslash before 'b'; it may stand before one of"),
         ("a\\", r"found a backslash at the end"),
-        ("{a|b}" * 9, r"found 512 combinations; expected at most 256"),
+        ("{a|b}" * 12, r"found 4096 combinations; expected at most 2048"),
     ],
 )
 def test_a_malformed_line_is_refused_with_its_place(line, reason):
@@ -100,6 +100,27 @@ def test_a_file_that_is_missing_empty_or_no_text_is_refused(tmp_path):
         read(str(path))
 
 
+def test_the_prompts_of_geneval_and_of_dpg_bench_are_plain_text(tmp_path):
+    path, folder = tmp_path / "evaluation_metadata.jsonl", tmp_path / "prompts"
+    path.write_text('{"tag": "colors", "prompt": "a {red} cat --n dog"}\n\n{"prompt": "b"}\n')
+    about = {"tag": "colors", "prompt": "a {red} cat --n dog"}
+    assert read(str(path)) == (
+        Prompt("a {red} cat --n dog", about=about),
+        Prompt("b", about={"prompt": "b"}),
+    )
+    folder.mkdir()
+    for name in ("stanza10", "COCO 1"):
+        (folder / f"{name}.txt").write_text(f"a {name} | {{x}}\n")
+    assert read(str(folder)) == (
+        Prompt("a COCO 1 | {x}", name="COCO 1"),
+        Prompt("a stanza10 | {x}", name="stanza10"),
+    )
+    for line, reason in (("{", "it is not JSON"), ('{"text": 1}', "no text under the key prompt")):
+        path.write_text(f'{{"prompt": "a"}}\n{line}\n')
+        with pytest.raises(PromptError, match=rf"jsonl, line 2: .*{reason}"):
+            read(str(path))
+
+
 def test_too_many_rows_are_refused():
-    with pytest.raises(PromptError, match=r"^eval.prompts.256: found more than 256 rows"):
+    with pytest.raises(PromptError, match=r"^eval.prompts.2048: found more than 2048 rows"):
         read(["a"] * (prompts.MOST + 1))

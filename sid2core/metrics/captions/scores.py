@@ -114,6 +114,21 @@ def retrieval(
     return float((cosines > best).mean())
 
 
+def clip_score(vectors: NDArray[np.float32], encode: Encode, captions: Sequence[str]) -> float:
+    """``100 mean_i max(0, cos(image_i, caption_i))`` (arXiv 2104.08718, with 100 for its 2.5).
+
+    Args:
+        vectors: unit vectors of the images, [n, d].
+        encode: makes the vectors of texts.
+        captions: of the images, [n].
+    """
+    distinct = sorted(set(captions))
+    numbers = {caption: number for number, caption in enumerate(distinct)}
+    own = np.array([numbers[one] for one in captions])
+    cosines = np.einsum("nd,nd->n", vectors, encode(distinct)[own], dtype=np.float64)
+    return float(100.0 * np.maximum(cosines, 0.0).mean())
+
+
 def candidates(own: NDArray[np.integer], count: int) -> NDArray[np.int64]:
     """Different captions for each image, none of them its own: [n, min(31, count - 1)].
 

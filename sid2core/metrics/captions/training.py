@@ -218,16 +218,16 @@ def contrast(similar: Float[Array, "b b"], caption: Labels) -> tuple[Scalar, Sca
         caption: equal for equal captions; images of −1 have none, and do not count.
     """
     there = caption >= 0
-    same = (caption[:, None] == caption[None, :]) & there[:, None] & there[None, :]
-    count = jnp.maximum(there.sum(), 1).astype(similar.dtype)
-    share = same / jnp.maximum(same.sum(axis=1, keepdims=True), 1).astype(similar.dtype)
+    equal = (caption[:, None] == caption[None, :]) & there[:, None] & there[None, :]
+    same, count = equal.astype(similar.dtype), jnp.maximum(there.sum(), 1).astype(similar.dtype)
+    share = same / jnp.maximum(same.sum(axis=1, keepdims=True), 1.0)
 
     def one(similar: Array) -> Scalar:
         logs = jax.nn.log_softmax(jnp.where(there[None, :], similar, _NEVER), axis=1)
         return -(share * logs).sum() / count
 
     best = jnp.where(there[None, :], similar, _NEVER).argmax(axis=1)
-    hits = jnp.take_along_axis(same, best[:, None], axis=1).sum().astype(similar.dtype)
+    hits = jnp.take_along_axis(same, best[:, None], axis=1).sum()
     return 0.5 * (one(similar) + one(similar.T)), hits / count
 
 

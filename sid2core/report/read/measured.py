@@ -20,6 +20,7 @@ _NAMES = {
     "classifier": "the data set’s own extractor",
     "inception": "FID’s Inception",
     "dinov2": "DINOv2",
+    "clip": "CLIP",
     "captions": "the data set’s own judge of captions",
 }
 
