@@ -35,7 +35,7 @@ def test_the_loss_of_different_captions_is_the_cross_entropy_of_rows_and_columns
     rows, columns = (-np.diag(log_softmax(one, axis=1)).mean() for one in (similar, similar.T))
     value, hits = loss(similar, np.arange(5, dtype=np.int32))
     assert value == pytest.approx(0.5 * (rows + columns), rel=1e-5)
-    assert hits == np.mean(similar.argmax(1) == np.arange(5))
+    assert hits == pytest.approx(np.mean(similar.argmax(1) == np.arange(5)))
 
 
 def test_equal_captions_share_the_target_and_images_without_one_do_not_count():
@@ -45,7 +45,7 @@ def test_equal_captions_share_the_target_and_images_without_one_do_not_count():
     similar[:, 3] = 80.0
     value, hits = loss(similar, caption)
     assert value == pytest.approx(2 / 3 * np.log(2), rel=1e-5)
-    assert hits == 1.0
+    assert hits == pytest.approx(1.0)
 
 
 @pytest.fixture(scope="module")
