@@ -51,6 +51,7 @@ def main() -> int:
         calm.mkdir()
         tiny.write(calm, train={"steps": options.steps}, runtime=EVERY)
         finish(start("prepare", calm, compiled))
+        finish(start("text", calm, compiled))
         shutil.copytree(calm, fire)
         finish(start("train", calm, compiled))  # compiles
         shutil.rmtree(calm / "artifacts" / "train")

@@ -52,7 +52,7 @@ def train_step(network: UViTConfig, batch: int, guarded: bool = True) -> Work:
             for name in ("guarded", "watched"):
                 patched.enter_context(mock.patch.object(skip_nonfinite, name, lambda same: same))
         params = config.read()
-        objective = objective_of(params.diffusion, Network(network), params.train.label_dropout)
+        objective = objective_of(params.diffusion, Network(network), params.train.condition_dropout)
         run = base_run(objective, params.train, loader, params.seed)
         state = run.init()
 

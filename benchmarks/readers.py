@@ -122,7 +122,7 @@ def steps(folder: str, steps: int, prefetch: int | None) -> Work:
     dataset = Dataset.open(artifact.load("prepare", root=Path(folder) / "artifacts"), "train")
     loader = Loader(dataset, params.train.batch_size, params.seed, prefetch=prefetch or 0)
     network = Network(build.network(params.model, dataset.shape, dataset.condition))
-    objective = base.objective_of(params.diffusion, network, params.train.label_dropout)
+    objective = base.objective_of(params.diffusion, network, params.train.condition_dropout)
     run = base.base_run(objective, params.train, loader, params.seed)
     run = replace(run, steps=steps)
     if prefetch is None:
@@ -159,7 +159,7 @@ def training(folder: str, steps: int, bare: bool) -> Work:
     settings = params.train.batch_size, params.seed, params.loader, params.runtime.prefetch
     loader = Loader(dataset, *settings)
     network = Network(build.network(params.model, dataset.shape, dataset.condition))
-    objective = base.objective_of(params.diffusion, network, params.train.label_dropout)
+    objective = base.objective_of(params.diffusion, network, params.train.condition_dropout)
     run = base.base_run(objective, params.train, loader, params.seed)
     first = jax.jit(run.init)()
     run = replace(run, steps=steps, init=lambda: jax.tree.map(jnp.copy, first))

@@ -85,7 +85,7 @@ def train_step(network: UViTConfig, batch: int, compiled: bool) -> Work:
     def work() -> None:
         x = images.float() / 127.5 - 1.0
         t = (torch.rand((), device=DEVICE) + offsets) % 1.0
-        dropped = torch.rand(batch, device=DEVICE) < settings.train.label_dropout
+        dropped = torch.rand(batch, device=DEVICE) < settings.train.condition_dropout
         given = torch.where(dropped, network.condition.label.classes, labels)
         value = objective(model, schedule, x, given, t, torch.randn_like(x), bias)
         value.backward()

@@ -24,6 +24,7 @@ from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.models import network
 from sid2core.pipeline import context, stage, workdir
+from sid2core.text import prompts
 from sid2core.training import cluster, loop, mesh
 
 REPORTS = Path("reports/distill")
@@ -35,8 +36,10 @@ def main(params: config.Params) -> None:
     job = context.begin("distill", params)
     prepare, train = job.inputs["prepare"], job.inputs["train"]
     settings, sampling = params.distill, params.sampling
-    dataset = Dataset.open(prepare, "train", params.runtime.cache_mib)
+    text = job.inputs["text"]
+    dataset = Dataset.open(prepare, "train", params.runtime.cache_mib, text)
     teacher = Trained.load(train.checked(), build.execution(params.runtime))
+    kinds = teacher.denoiser.network.config.condition
     layout = mesh.layout(params.runtime.mesh)
     loader = Loader(
         dataset,
@@ -45,13 +48,15 @@ def main(params: config.Params) -> None:
         params.loader,
         params.runtime.prefetch,
         sharding=layout.batch,
-        condition=teacher.denoiser.network.config.condition,
+        condition=kinds,
+        embed=prompts.embed_of(text, layout.batch),
     )
     guidance = guidance_search.load(job.inputs["guidance_search"]).guidance
     local = mesh.local(params.runtime.mesh).batch
     evaluator = Evaluator.load(job.inputs["reference"], local)
     count = settings.score_samples
-    condition = teacher.denoiser.network.config.condition.asked(count, dataset)
+    data = sample_sets.records(job.inputs, local)
+    condition = sample_sets.conditions(kinds, data, count, params.seed)
     with cluster.claim_training("distill", job.made_by, **job.inputs) as folder:
         scores = workdir.of_this_code(folder / "scores", "distill")
         store = Store.of("distill", folder, params.runtime.drawn_gib)
@@ -86,6 +91,8 @@ def main(params: config.Params) -> None:
                 extra = {"diffusion": teacher.config["diffusion"], "student_steps": steps}
                 place = draft.folder / spec.name
                 network.save(place, teacher.denoiser.network, spec.params, extra)
+                if kinds.text is not None:
+                    prompts.copy(train.checked(prompts.FOLDER), place)
             draft.metadata |= {"students": [spec.name for spec in students.values()]}
         names = {"step": "iteration", "loss": "loss_auxiliary"}
         for table, parts in (("curve.csv", curves), ("speed.csv", speeds)):

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from sid2core import config
 from sid2core.config import build
-from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation import (
     drawing,
     measuring,
@@ -37,11 +36,12 @@ def main(params: config.Params) -> None:
     """Draw, measure, and write ``artifacts/evaluate``, the tables of samplers and the metrics."""
     cluster.join(params.runtime.launcher)
     job = context.begin("evaluate", params)
-    prepare, train, distill = (job.inputs[name] for name in ("prepare", "train", "distill"))
+    train, distill = (job.inputs[name] for name in ("train", "distill"))
     settings, sampling, execution = params.eval, params.sampling, build.execution(params.runtime)
     sharding = mesh.local(params.runtime.mesh).batch
     evaluator = Evaluator.load(job.inputs["reference"], sharding)
-    dataset = Dataset.open(prepare, "train")
+    data = sample_sets.records(job.inputs, sharding)
+    dataset = sample_sets.records(job.inputs, sharding, "train")
     model = Trained.load(train.checked(), execution)
     searched = guidance_search.load(job.inputs["guidance_search"]).guidance
     students = distill.metadata["students"]
@@ -50,12 +50,13 @@ def main(params: config.Params) -> None:
         *sampler_spec.load_students(distill.checked(), students, sampling, execution),
     ]
     kinds, count = model.denoiser.network.config.condition, settings.samples
-    seed = params.seed if settings.labels == "drawn" else None
-    condition = kinds.asked(count, dataset, seed)
+    condition = sample_sets.conditions(
+        kinds, data, count, params.seed, drawn=settings.labels == "drawn"
+    )
     samples = [
         sample_sets.evaluated(spec, condition, count, settings.keep, params.seed) for spec in specs
     ]
-    grids = [sample_sets.grid(spec, dataset, settings.grid_columns, params.seed) for spec in specs]
+    grids = [sample_sets.grid(spec, data, settings.grid_columns, params.seed) for spec in specs]
     real = sample_sets.real_baseline(dataset, kinds, count, params.seed)
     measure = partial(measuring.all_scores, evaluator=evaluator, settings=settings)
     with cluster.claim("evaluate", job.made_by, **job.inputs) as folder:
@@ -74,6 +75,8 @@ def main(params: config.Params) -> None:
         with job.create() as draft:
             costs = outputs.save(draft, samples, grids, run)
             draft.metadata |= {"samplers": [one.name for one in specs], "labels": settings.labels}
+            shown = sample_sets.grid_captions(kinds, data, params.seed)
+            draft.metadata |= {} if shown is None else {"grid": shown}
         scores = {name: Measurement.of_json(value) for name, value in measured.items()}
         tables.write(REPORTS, [*specs, None], scores)
         tables.write_table(REPORTS / "cost.csv", costs)

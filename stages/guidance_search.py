@@ -13,7 +13,6 @@ from pathlib import Path
 
 from sid2core import atomic, config
 from sid2core.config import build
-from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation import drawing, measuring, sample_sets, sampler_spec, tables
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.store import Store
@@ -30,13 +29,14 @@ def main(params: config.Params) -> None:
     """Score the grid, then write ``artifacts/guidance_search/best.json`` and the heat map."""
     cluster.join(params.runtime.launcher)
     job = context.begin("guidance_search", params)
-    prepare, train = job.inputs["prepare"], job.inputs["train"]
+    train = job.inputs["train"]
     settings, sampling = params.guidance_search, params.sampling
     sharding = mesh.local(params.runtime.mesh).batch
     evaluator = Evaluator.load(job.inputs["reference"], sharding)
     model = Trained.load(train.checked(), build.execution(params.runtime))
     kinds = model.denoiser.network.config.condition
-    condition = kinds.asked(settings.samples, Dataset.open(prepare, "train"))
+    data = sample_sets.records(job.inputs, sharding)
+    condition = sample_sets.conditions(kinds, data, settings.samples, params.seed)
     cells = guidance_search.grid(settings, kinds)
     specs = [
         sampler_spec.guided(model, sampling, cell.guidance, f"cell-{index:04d}")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from sid2core import atomic, config
-from sid2core.conditioning import ConditionSpec
+from sid2core.conditioning import ConditionSpec, TextKind
 from sid2core.pipeline import context, stage
 from sid2core.plan import plan, text
 
@@ -23,8 +23,10 @@ _DIGITS = "%.6g"
 
 def main(params: config.Params) -> None:
     """Write the tables and the metrics of ``reports/plan``."""
-    metadata = context.begin("plan", params).inputs["prepare"].metadata
-    condition = ConditionSpec.of_manifest(metadata)
+    inputs = context.begin("plan", params).inputs
+    metadata, text_metadata = inputs["prepare"].metadata, inputs["text"].metadata["text"]
+    kind = None if text_metadata is None else TextKind.from_json(text_metadata["kind"])
+    condition = ConditionSpec.of_manifest(metadata).with_text(kind)
     price = plan.price(params, tuple(metadata["shape"]), condition, attention="xla")
     tables = {
         "levels": [asdict(one) for one in price.levels],

@@ -17,11 +17,15 @@ from typing import Any
 from clu import parameter_overview
 
 from sid2core import atomic, config
+from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.config import build
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Loader
+from sid2core.evaluation import sample_sets
 from sid2core.models import cost, network
 from sid2core.pipeline import context, stage
+from sid2core.pipeline.context import Context
+from sid2core.text import prompts
 from sid2core.training import base, cluster, initialisation, loop, mesh
 from sid2core.training import samples as preview
 from sid2core.training.log import Log
@@ -36,7 +40,8 @@ def main(params: config.Params) -> None:
     cluster.join(params.runtime.launcher)
     job = context.begin("train", params)
     prepare = job.inputs["prepare"]
-    dataset = Dataset.open(prepare, "train", params.runtime.cache_mib)
+    text = job.inputs["text"]
+    dataset = Dataset.open(prepare, "train", params.runtime.cache_mib, text)
     shape = build.network(params.model, dataset.shape, dataset.condition)
     net = network.Network(shape, build.execution(params.runtime))
     overview = parameter_overview.get_parameter_overview(net.shapes(), include_stats=False)
@@ -51,8 +56,11 @@ def main(params: config.Params) -> None:
         params.runtime.prefetch,
         sharding=layout.batch,
         condition=shape.condition,
+        embed=prompts.embed_of(text, layout.batch),
     )
-    objective = base.objective_of(params.diffusion, net, params.train.label_dropout, begin.frozen)
+    objective = base.objective_of(
+        params.diffusion, net, params.train.condition_dropout, begin.frozen
+    )
     bias = build.moving_bias(params.diffusion.loss)
     run = base.base_run(
         objective,
@@ -75,7 +83,7 @@ def main(params: config.Params) -> None:
     ) as folder:
         samples = Samples(
             preview.method(objective, params.sampling),
-            shape.condition.asked(preview.COUNT, dataset),
+            _shown(shape.condition, job, params),
             params.seed,
             layout,
             folder / "samples",
@@ -88,10 +96,18 @@ def main(params: config.Params) -> None:
             return
         with job.create() as draft:
             network.save(draft.folder, net, weights, {"diffusion": job.made_by["diffusion"]})
+            if shape.condition.text is not None:
+                prompts.copy(text.checked(prompts.ENCODER), draft.folder)
             for name, average in emas.items():
                 network.save_weights(draft.path(f"{name}.safetensors"), average)
             draft.metadata |= {"steps": params.train.steps, **begin.metadata}
         show(log)
+
+
+def _shown(kinds: ConditionSpec, job: Context, params: config.Params) -> Condition:
+    """The conditions of the samples that are drawn while it trains."""
+    data = sample_sets.records(job.inputs, mesh.local(params.runtime.mesh).batch)
+    return sample_sets.conditions(kinds, data, preview.COUNT, params.seed)
 
 
 def _export(

@@ -22,7 +22,10 @@ from sid2core.conditioning import (
     ConditionSpec,
     GivenKind,
     LabelKind,
-    TextKind,
+    Text,
+    captioned,
+    null_tokens,
+    words,
 )
 from sid2core.data.load.loader import Loader
 from sid2core.models.architecture import ModelError
@@ -33,6 +36,7 @@ from tests.models import configs
 
 CLASSES = ConditionSpec.of_classes(3, ("cat", "dog", "house"))
 NOTHING = ConditionSpec()
+TEXT = configs.text_kind()
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class VectorKind(ConditionKind):
     def of_data(cls, metadata):
         return cls(metadata["vector"]) if "vector" in metadata else None
 
-    def read(self, records, rows, examples):
+    def read(self, records, rows, examples, words):
         keys = records.column("key")
         values = [[float(keys[row])] * self.size for row in rows]
         return examples, np.array(values, np.float32)
@@ -71,7 +75,7 @@ def both(vector):
 
 
 def test_a_specification_survives_json(both):
-    for spec in (CLASSES, NOTHING, both):
+    for spec in (CLASSES, NOTHING, both, both.with_text(TEXT)):
         again = ConditionSpec.from_json(json.loads(json.dumps(spec.to_json())))
         assert again == spec
         assert hash(again) == hash(spec)
@@ -97,11 +101,14 @@ def test_manifests_from_before_have_classes():
 
 
 def test_the_null_of_each_kind_says_nothing():
-    spec = ConditionSpec((LabelKind(3), TextKind(4, 5), GivenKind((2, 8, 8, 1))))
+    spec = ConditionSpec((LabelKind(3), GivenKind((2, 8, 8, 1)))).with_text(TEXT)
+    assert spec.names == ("label", "text", "given")
     null = spec.null(6)
     assert null.label.tolist() == [3] * 6
-    assert null.text.tokens.shape == (6, 4, 5)
-    assert not null.text.mask.any()
+    assert null.text.tokens.shape == (6, 5, 7)
+    assert null.text.tokens.dtype == np.float16
+    assert (np.asarray(null.text.tokens)[:, 0] == null_tokens(TEXT)[0]).all()
+    assert null.text.mask.tolist() == [[True, False, False, False, False]] * 6
     assert null.given.frames.shape == (6, 2, 8, 8, 1)
     assert not null.given.there.any()
     assert NOTHING.null(6) == Condition()
@@ -117,6 +124,37 @@ def test_all_kinds_of_an_example_are_dropped_together(both):
     assert null.mean() == pytest.approx(0.3, abs=0.04)
     assert (np.asarray(some.label)[~null] == labels[~null]).all()
     assert (np.asarray(some.extra["vector"]) == np.where(null, -1.0, 1.0)[:, None]).all()
+
+
+@pytest.mark.parametrize("kind", [TEXT, configs.learned_kind()], ids=["vectors", "ids"])
+def test_whole_captions_are_dropped(kind):
+    spec = ConditionSpec((kind,))
+    null = spec.null(1).text
+    own = Text(
+        np.broadcast_to(null.tokens + 2, (400, *null.tokens.shape[1:])), np.ones((400, 5), bool)
+    )
+    some = spec.dropped(Condition(text=own), jax.random.key(0), 0.25, 400).text
+    gone = np.asarray(some.mask).sum(1) == 1
+    assert gone.mean() == pytest.approx(0.25, abs=0.06)
+    assert some.tokens.dtype == null.tokens.dtype
+    for rows, expected in ((gone, null), (~gone, Text(own.tokens[:1], own.mask[:1]))):
+        assert (np.asarray(some.tokens)[rows] == np.asarray(expected.tokens)).all()
+        assert (np.asarray(some.mask)[rows] == np.asarray(expected.mask)).all()
+
+
+def test_words_are_functions_of_seed_name_and_index():
+    found = words(3, "captions", np.arange(4000))
+    assert (words(3, "captions", np.array([7, 2])) == found[[7, 2]]).all()
+    assert (words(4, "captions", np.arange(9)) != found[:9]).all()
+    assert np.bincount(found % np.uint64(5)) / 4000 == pytest.approx([0.2] * 5, abs=0.03)
+
+
+def test_each_record_gives_its_caption_once_before_any_does_again():
+    rows, chosen = captioned(25, 10, seed=1)
+    assert sorted(rows[:10]) == sorted(rows[10:20]) == list(range(10))
+    assert (rows[20:] == rows[:5]).all()
+    assert (captioned(7, 10, seed=1)[0] == rows[:7]).all()
+    assert len(set(chosen.tolist())) == 25
 
 
 def test_conditions_are_joined_and_cut(both):
@@ -196,8 +234,8 @@ def test_a_network_refuses_other_conditions():
 def test_a_condition_that_the_network_would_ignore_is_refused():
     with pytest.raises(ModelError, match="condition: found given frames"):
         configs.tiny(condition=ConditionSpec((GivenKind((2, 8, 8, 3)),)))
-    with pytest.raises(ModelError, match=r"model\.text_channels: found None; the text has 5"):
-        configs.tiny(condition=ConditionSpec((TextKind(4, 5),)))
+    with pytest.raises(ModelError, match=r"model\.blocks: found no transformer"):
+        configs.tiny(blocks=("res", "res"), condition=ConditionSpec((TEXT,)))
 
 
 def test_an_unconditional_network_has_no_embedding_of_classes():

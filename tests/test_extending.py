@@ -18,11 +18,12 @@ STAGES = """
 from sid2core import config
 from sid2core.pipeline.code import plugins
 from stages import (
-    analysis, code, distill, evaluate, guidance_search, plan, prepare, reference, report, train
+    analysis, code, distill, evaluate, guidance_search, plan, prepare, reference, report, text,
+    train,
 )
 code.main(plugins())
 for stage in (
-    prepare, reference, plan, train, guidance_search, distill, evaluate, analysis, report
+    prepare, text, reference, plan, train, guidance_search, distill, evaluate, analysis, report
 ):
     stage.main(config.read())
 """

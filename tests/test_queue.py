@@ -24,7 +24,7 @@ def run(tmp_path, monkeypatch):
     assert main.main(["preset", "tiny"]) == 0
     project.commit()
     # What all experiments share is made before: making it at once, all but one would be refused.
-    project.run("dvc repro prepare")
+    project.run("dvc repro text")
     yield project.run
     project.run("dvc queue stop --kill")
 

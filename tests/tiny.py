@@ -131,7 +131,7 @@ def labels(values):
 
 def objective(params, network, frozen=frozenset()):
     """What the stage ``train`` minimises."""
-    return base.objective_of(params.diffusion, network, params.train.label_dropout, frozen)
+    return base.objective_of(params.diffusion, network, params.train.condition_dropout, frozen)
 
 
 def base_run(params, network, loader, layout=ONE_DEVICE, start=FROM_SCRATCH):

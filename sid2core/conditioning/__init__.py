@@ -19,9 +19,10 @@ from sid2core.conditioning.kinds import (
     LabelKind,
     Records,
     TextKind,
+    null_tokens,
     register,
 )
-from sid2core.conditioning.spec import ConditionSpec
+from sid2core.conditioning.spec import ConditionSpec, captioned, words
 
 __all__ = [
     "KINDS",
@@ -36,8 +37,11 @@ __all__ = [
     "Records",
     "Text",
     "TextKind",
+    "captioned",
     "columns",
     "concatenated",
+    "null_tokens",
     "register",
     "taken",
+    "words",
 ]

@@ -9,12 +9,12 @@ import numpy as np
 
 
 class Text(NamedTuple):
-    """Token vectors that attention sees beside the image's own positions."""
+    """The tokens of a caption, padded to one length."""
 
     tokens: Any
-    """Vectors of a text encoder, [b, n, d]."""
+    """Ids of a learned encoder, int32 [b, n], or vectors of a frozen one, [b, n, d]."""
     mask: Any
-    """Which tokens are there, [b, n]; an example without any has no text."""
+    """Which tokens are there, bool [b, n]; the first always is."""
 
 
 class Given(NamedTuple):

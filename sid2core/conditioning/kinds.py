@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -42,6 +44,10 @@ class Records(Protocol):
         """The examples ``rows``."""
         ...
 
+    def text(self, rows: NDArray[np.int64], words: NDArray[np.uint64]) -> Text:
+        """One caption of each of ``rows``, chosen by its random word."""
+        ...
+
     def __len__(self) -> int:
         """How many records."""
         ...
@@ -67,9 +73,16 @@ class ConditionKind(ABC):
 
     @abstractmethod
     def read(
-        self, records: Records, rows: NDArray[np.int64], examples: NDArray[np.uint8]
+        self,
+        records: Records,
+        rows: NDArray[np.int64],
+        examples: NDArray[np.uint8],
+        words: NDArray[np.uint64],
     ) -> tuple[NDArray[np.uint8], Any]:
-        """The examples that remain to be modelled, and the value of stored ``rows``."""
+        """The examples that remain to be modelled, and the value of stored ``rows``.
+
+        ``words`` are 64 random bits for each row, for records with several values to choose from.
+        """
 
     @abstractmethod
     def null(self, count: int) -> Any:
@@ -145,9 +158,14 @@ class LabelKind(ConditionKind):
         return None if names == UNLABELLED else cls(len(names), names)
 
     def read(
-        self, records: Records, rows: NDArray[np.int64], examples: NDArray[np.uint8]
+        self,
+        records: Records,
+        rows: NDArray[np.int64],
+        examples: NDArray[np.uint8],
+        words: NDArray[np.uint64],
     ) -> tuple[NDArray[np.uint8], Any]:
         """The stored labels."""
+        del words
         return examples, records.labels[rows]
 
     def null(self, count: int) -> Any:
@@ -201,39 +219,82 @@ class LabelKind(ConditionKind):
 
 @dataclass(frozen=True)
 class TextKind(ConditionKind):
-    """``tokens`` vectors of ``channels`` each, keys and values of attention (:class:`Text`).
+    """A caption of up to ``tokens`` tokens (:class:`Text`); the null is the empty caption.
 
-    The null has no tokens.
+    The tokens of a learned encoder are ids, and the encoder is part of the network. Those of a
+    frozen encoder are its vectors.
+
+    Attributes:
+        encoder: the kind of encoder, as ``text.encoder`` has it.
+        tokens: the length to which captions are padded or cut.
+        channels: width of the encoder's output.
+        dtype: of the stored tokens: ``int32`` of ids; of vectors a half-precision type.
+        null_tokens: the tokens of the empty caption, base64 of their bytes.
+        vocabulary: number of different ids of a learned encoder.
+        depth: blocks of a learned encoder.
+        heads: attention heads of a learned encoder.
     """
 
     name: ClassVar[str] = "text"
+    encoder: str
     tokens: int
     channels: int
+    dtype: str
+    null_tokens: str = field(repr=False)
+    vocabulary: int | None = None
+    depth: int | None = None
+    heads: int | None = None
+
+    @classmethod
+    def of(cls, *, null: NDArray[Any], **settings: Any) -> TextKind:
+        """The kind whose empty caption has the tokens ``null``: ids [t], or vectors [t, d]."""
+        raw = np.ascontiguousarray(null)
+        content = base64.b64encode(raw.tobytes()).decode("ascii")
+        return cls(dtype=raw.dtype.name, null_tokens=content, **settings)
 
     @classmethod
     def of_data(cls, metadata: Mapping[str, Any]) -> TextKind | None:
-        """None: prepared data hold captions, not token vectors."""
+        """None: prepared data hold captions; the artifact of ``text`` holds their tokens."""
         del metadata
         return None
 
+    @property
+    def learned(self) -> bool:
+        """Whether tokens are ids, which the network's own encoder takes."""
+        return self.dtype == "int32"
+
     def read(
-        self, records: Records, rows: NDArray[np.int64], examples: NDArray[np.uint8]
+        self,
+        records: Records,
+        rows: NDArray[np.int64],
+        examples: NDArray[np.uint8],
+        words: NDArray[np.uint64],
     ) -> tuple[NDArray[np.uint8], Any]:
-        """The columns ``text_tokens`` and ``text_mask``."""
-        tokens = np.asarray(records.column("text_tokens"), np.float32)
-        mask = np.asarray(records.column("text_mask"), bool)
-        return examples, Text(tokens[rows], mask[rows])
+        """The tokens of one caption of each row."""
+        return examples, records.text(rows, words)
 
     def null(self, count: int) -> Text:
-        """No token is there."""
+        """The empty caption."""
         import jax.numpy as jnp
 
-        shape = (count, self.tokens, self.channels)
-        return Text(jnp.zeros(shape, jnp.float32), jnp.zeros(shape[:2], bool))
+        tokens = jnp.asarray(null_tokens(self))
+        width = [(0, self.tokens - len(tokens))] + [(0, 0)] * (tokens.ndim - 1)
+        padded, mask = jnp.pad(tokens, width), jnp.arange(self.tokens) < len(tokens)
+        return Text(*(jnp.broadcast_to(one, (count, *one.shape)) for one in (padded, mask)))
 
     def embedding(self, channels: int, rngs: Any) -> None:
-        """None: attention takes the tokens."""
+        """None: the network has an encoder of its own for text."""
         del channels, rngs
+
+
+@functools.lru_cache(maxsize=16)
+def null_tokens(kind: TextKind) -> NDArray[Any]:
+    """The tokens of the empty caption: ids [t], or vectors [t, d]."""
+    import ml_dtypes
+
+    dtype = np.dtype(getattr(ml_dtypes, kind.dtype, kind.dtype))
+    flat = np.frombuffer(base64.b64decode(kind.null_tokens), dtype)
+    return flat if kind.learned else flat.reshape(-1, kind.channels)
 
 
 @dataclass(frozen=True)
@@ -254,10 +315,14 @@ class GivenKind(ConditionKind):
         return None
 
     def read(
-        self, records: Records, rows: NDArray[np.int64], examples: NDArray[np.uint8]
+        self,
+        records: Records,
+        rows: NDArray[np.int64],
+        examples: NDArray[np.uint8],
+        words: NDArray[np.uint64],
     ) -> tuple[NDArray[np.uint8], Any]:
         """The clip [b, f, h, w, c] in two."""
-        del records
+        del records, words
         frames = self.shape[0]
         return examples[:, frames:], Given(examples[:, :frames], np.ones(len(rows), bool))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,6 +115,13 @@ class ConditionSpec:
         """The given frames, if there are any."""
         return next((kind for kind in self.kinds if isinstance(kind, GivenKind)), None)
 
+    def with_text(self, kind: TextKind | None) -> ConditionSpec:
+        """The same with ``kind`` as the only text, or without text; the order is that of KINDS."""
+        kinds = {one.name: one for one in self.kinds if not isinstance(one, TextKind)}
+        if kind is not None:
+            kinds[kind.name] = kind
+        return ConditionSpec(tuple(kinds[name] for name in KINDS if name in kinds))
+
     def only(self, names: Sequence[str] | None) -> ConditionSpec:
         """The same with the kinds ``names`` alone; all of them for None.
 
@@ -152,7 +160,11 @@ class ConditionSpec:
         )
 
     def read(
-        self, records: Records, rows: NDArray[np.int64], examples: NDArray[np.uint8]
+        self,
+        records: Records,
+        rows: NDArray[np.int64],
+        examples: NDArray[np.uint8],
+        words: NDArray[np.uint64] | None = None,
     ) -> tuple[NDArray[np.uint8], Condition]:
         """The batch (examples, condition) of stored ``rows``, on the host.
 
@@ -160,10 +172,12 @@ class ConditionSpec:
             records: the split.
             rows: which records.
             examples: their stored pixels, augmented or not.
+            words: 64 random bits for each row, which choose one of its captions; without them it
+                is the first.
         """
-        values = {}
+        values, chosen = {}, np.zeros(len(rows), np.uint64) if words is None else words
         for kind in self.kinds:
-            examples, values[kind.name] = kind.read(records, rows, examples)
+            examples, values[kind.name] = kind.read(records, rows, examples, chosen)
         return examples, Condition.of(values)
 
     def asked(
@@ -173,7 +187,8 @@ class ConditionSpec:
 
         With classes alone: 0, 1, …, k − 1, 0, 1 and so on; with a seed, sample i's class is drawn
         from (seed, i), as often as the records have it. With other kinds: those of the records in
-        stored order, again and again, or of drawn records; so the kinds of one sample fit.
+        stored order, again and again, or of drawn records; so the kinds of one sample fit. With
+        text: those of :func:`captioned`.
 
         Args:
             count: how many.
@@ -194,28 +209,41 @@ class ConditionSpec:
         if label is not None:
             frequencies = np.bincount(records.labels, minlength=label.classes)
             return Condition(label=_drawn(seed or 0, count, frequencies))
+        if self.text is not None:
+            return self.of_rows(records, *captioned(count, len(records), seed or 0))
         rows = np.arange(count) % len(records)
         if seed is not None:
             rows = _drawn(seed, count, np.ones(len(records), int)).astype(np.int64)
         return self.of_rows(records, rows)
 
-    def grid(self, columns: int, records: Records | None = None) -> Condition:
+    def grid(
+        self, columns: int, records: Records | None = None, seed: int | None = None
+    ) -> Condition:
         """The conditions of a grid of samples, row by row: :attr:`rows` rows of ``columns``.
 
         Raises:
             ConditionError: records are needed.
         """
-        return taken(self.asked(self.rows, records), np.arange(self.rows).repeat(columns))
+        return taken(self.asked(self.rows, records, seed), np.arange(self.rows).repeat(columns))
 
-    def of_rows(self, records: Records, rows: NDArray[np.int64]) -> Condition:
-        """The conditions of stored ``rows``, on the host; pixels are read only where a kind may."""
+    def of_rows(
+        self,
+        records: Records,
+        rows: NDArray[np.int64],
+        words: NDArray[np.uint64] | None = None,
+    ) -> Condition:
+        """The conditions of stored ``rows``, on the host; pixels are read only where a kind may.
+
+        ``words`` choose captions, as in :meth:`read`.
+        """
         import jax
 
         if set(self.names) <= {LabelKind.name, TextKind.name}:
-            return self.read(records, rows, np.zeros((len(rows), 0), np.uint8))[1]
+            return self.read(records, rows, np.zeros((len(rows), 0), np.uint8), words)[1]
+        chosen = np.zeros(len(rows), np.uint64) if words is None else words
         parts = [
-            self.read(records, part, records.take(part))[1]
-            for part in np.split(rows, range(_READ, len(rows), _READ))
+            self.read(records, rows[part], records.take(rows[part]), chosen[part])[1]
+            for part in np.split(np.arange(len(rows)), range(_READ, len(rows), _READ))
         ]
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
@@ -227,24 +255,46 @@ class ConditionSpec:
         counted = self.kinds[0].distinct if len(self.kinds) == 1 else None
         return _GRID_ROWS if counted is None else counted
 
-    def check(self, condition: Condition, optional: Sequence[str] = ()) -> None:
-        """Refuse a condition of other kinds.
-
-        Args:
-            condition: what a network is given.
-            optional: kinds that may be there or not.
+    def check(self, condition: Condition) -> None:
+        """Refuse a condition of other kinds, as what a network is given.
 
         Raises:
             ConditionError: a kind is missing or superfluous.
         """
         found, expected = set(condition.values), set(self.names)
         takes = ", ".join(self.names) or "none: the model is unconditional"
-        for name in sorted(expected - found - set(optional)):
+        for name in sorted(expected - found):
             msg = f"the condition lacks {name}; the model takes {takes}"
             raise ConditionError(msg)
-        for name in sorted(found - expected - set(optional)):
+        for name in sorted(found - expected):
             msg = f"the condition has {name}, which the model does not take; it takes {takes}"
             raise ConditionError(msg)
+
+
+def captioned(count: int, records: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """The record of each sample, and the word that chooses one of its captions.
+
+    Both are functions of (seed, index): the records are shuffled, and each is taken once before
+    any is taken again.
+    """
+    from sid2core import rng
+
+    order = np.asarray(rng.permutation(seed, "captions", records), np.int64)
+    return order[np.arange(count) % records], words(seed, "captions", np.arange(count))
+
+
+def words(seed: int, name: str, indices: NDArray[np.integer]) -> NDArray[np.uint64]:
+    """64 random bits for each index, from (seed, name, index): SplitMix64.
+
+    Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014).
+    """
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    z = np.uint64(int.from_bytes(digest[:8], "little")) + (
+        np.asarray(indices).astype(np.uint64) + np.uint64(1)
+    ) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
 
 
 def _drawn(seed: int, count: int, frequencies: NDArray[np.integer]) -> NDArray[np.int32]:

@@ -23,8 +23,9 @@ def network(model: config.Model, shape: tuple[int, ...], condition: ConditionSpe
     """
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
-        for name, value in model.model_dump().items()
+        for name, value in model.model_dump(exclude={"text"}).items()
     }
+    values |= {f"text_{name}": value for name, value in model.text.model_dump().items()}
     return UViTConfig(image_shape=tuple(shape), condition=condition, **values)
 
 

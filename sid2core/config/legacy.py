@@ -72,6 +72,8 @@ MOVES = (
     ),
     Move("data.workers", "runtime.workers"),
     Move("data.dask_address", "runtime.dask_address"),
+    Move("train.label_dropout", "train.condition_dropout"),
+    Move("model.text_channels", "model.text.channels"),
     Move("distill.max_weight", "distill.form.alternating.max_weight"),
     Move("sampling.logvar_fraction", "sampling.sampler.ddpm.logvar_fraction"),
     Move("sampling.eta", "sampling.sampler.addim.eta"),

@@ -49,6 +49,17 @@ class Reference(Section):
     label_smoothing: Fraction
 
 
+class ModelText(Section):
+    """How captions enter the network, where the data have any.
+
+    ``channels`` is the width of the tokens that attention looks at; null is ``emb_channels``.
+    """
+
+    channels: Positive | None
+    positions: bool
+    pooled: bool
+
+
 class Model(Section):
     """Residual U-ViT: one entry of each list a level, from the finest to the coarsest.
 
@@ -69,7 +80,7 @@ class Model(Section):
     position: Literal["learned", "rope"]
     film: Literal["both", "attention", "mlp"]
     order: Literal["attention_first", "mlp_first", "parallel"]
-    text_channels: Positive | None
+    text: ModelText
     compute_dtype: Literal["float32", "bfloat16"]
 
     @model_validator(mode="after")

@@ -92,7 +92,7 @@ class Train(Section):
     steps: Positive
     batch_size: Positive
     accumulation: Positive
-    label_dropout: Fraction
+    condition_dropout: Fraction
     ema_decay: Fraction
     emas: Annotated[list[Ema], Field(min_length=1)] | None
     optimiser: Optimiser

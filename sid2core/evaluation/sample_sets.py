@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
+from typing import Any
 
-from sid2core import rng
+import numpy as np
+from jax.sharding import NamedSharding
+
+from sid2core import conditioning, rng
 from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation.drawing import RealSet, SampleSet
@@ -12,6 +16,37 @@ from sid2core.evaluation.sampler_spec import SamplerSpec
 from sid2core.evaluation.samplers_table import BASELINE
 from sid2core.metrics.captions import asked as caption_asked
 from sid2core.metrics.captions.asked import Asked
+from sid2core.pipeline.artifact import Artifact
+from sid2core.text import prompts
+
+
+def records(
+    inputs: Mapping[str, Artifact],
+    sharding: NamedSharding | None = None,
+    split: str | None = None,
+) -> Dataset:
+    """The data whose conditions samples have: the train split, but with captions the eval split.
+
+    Args:
+        inputs: the artifacts of ``prepare`` and ``text``.
+        sharding: how devices share the captions that a frozen encoder has yet to encode.
+        split: another split than that.
+    """
+    prepare, text = inputs["prepare"], inputs["text"]
+    chosen = split or ("train" if text.metadata["text"] is None else "eval")
+    embed = prompts.embed_of(text, sharding)
+    host = None if embed is None else embed.host
+    return Dataset.open(prepare, chosen, text=text, embed=host)
+
+
+def conditions(
+    kinds: ConditionSpec, data: Dataset, count: int, seed: int, *, drawn: bool = False
+) -> Condition:
+    """The conditions of ``count`` samples: classes in turn, or ``drawn`` as often as they occur.
+
+    The caption of a sample is a function of (seed, index).
+    """
+    return kinds.asked(count, data, seed if drawn or kinds.text is not None else None)
 
 
 def search_repeats(
@@ -53,12 +88,23 @@ def evaluated(
     return SampleSet(spec.name, spec, stream, np.arange(count), condition, keep, asked=asked)
 
 
-def grid(spec: SamplerSpec, train: Dataset, columns: int, seed: int) -> SampleSet:
+def grid(spec: SamplerSpec, data: Dataset, columns: int, seed: int) -> SampleSet:
     """Images to look at: a row of ``columns`` images for each condition, one key a column."""
     kinds = spec.method.denoiser.network.config.condition
-    condition, keys = kinds.grid(columns, train), np.tile(np.arange(columns), kinds.rows)
+    chosen = seed if kinds.text is not None else None
+    condition = kinds.grid(columns, data, chosen)
+    keys = np.tile(np.arange(columns), kinds.rows)
     stream, name = rng.key(seed, "evaluate/grid"), f"{spec.name}.grid"
     return SampleSet(name, spec, stream, keys, condition, keep=len(keys), measured=False)
+
+
+def grid_captions(kinds: ConditionSpec, data: Dataset, seed: int) -> dict[str, Any] | None:
+    """The caption of each row of :func:`grid` and the record that has it; None without text."""
+    if kinds.text is None or data.texts is None:
+        return None
+    rows, words = conditioning.captioned(kinds.rows, len(data), seed)
+    numbers = data.texts.numbers(rows, words)
+    return {"records": rows.tolist(), "captions": data.texts.strings(numbers)}
 
 
 def real_baseline(train: Dataset, spec: ConditionSpec, count: int, seed: int) -> RealSet:

@@ -41,7 +41,9 @@ class UViTConfig:
             rotations of q and k by the position along each axis.
         film: where a Transformer block is modulated: before ``attention``, ``mlp``, or ``both``.
         order: of attention and MLP in a Transformer block; ``parallel`` adds both at once.
-        text_channels: width of the text tokens that attention may look at; None without text.
+        text_channels: width of the text tokens that blocks look at; None is ``emb_channels``.
+        text_positions: whether text tokens have learned positions.
+        text_pooled: whether the text's mean is added to the conditioning vector.
         compute_dtype: of activations; parameters, norms, softmax and output are float32.
     """
 
@@ -63,6 +65,8 @@ class UViTConfig:
     order: Literal["attention_first", "mlp_first", "parallel"]
     text_channels: int | None
     compute_dtype: Literal["float32", "bfloat16"]
+    text_positions: bool = True
+    text_pooled: bool = True
 
     def __post_init__(self) -> None:
         levels = len(self.channels)
@@ -83,9 +87,8 @@ class UViTConfig:
         if self.condition.given is not None:
             msg = "condition: found given frames; the network takes none yet: leave the kind out"
             raise ModelError(msg)
-        text = self.condition.text
-        if text is not None and text.channels != self.text_channels:
-            msg = f"model.text_channels: found {self.text_channels}; the text has {text.channels}"
+        if self.condition.text is not None and "transformer" not in self.blocks:
+            msg = "model.blocks: found no transformer; text needs attention in at least one level"
             raise ModelError(msg)
 
     @property
@@ -107,6 +110,11 @@ class UViTConfig:
         for above in range(level):
             sizes = [size // side for size, side in zip(sizes, self.stride(above), strict=True)]
         return tuple(sizes)
+
+    @property
+    def text_width(self) -> int | None:
+        """Width of the text tokens that blocks look at; None without text."""
+        return None if self.condition.text is None else self.text_channels or self.emb_channels
 
     def depth(self, level: int) -> int:
         """Blocks of ``level``, down and up together."""

@@ -84,8 +84,8 @@ class TransformerBlock(nnx.Module):
         self.norm_k = nnx.RMSNorm(self.head_size, dtype=jnp.float32, rngs=rngs)
         self.text = (
             None
-            if config.text_channels is None
-            else linear(config.text_channels, 2 * channels, rngs, dtype=dtype)
+            if config.text_width is None
+            else linear(config.text_width, 2 * channels, rngs, dtype=dtype)
         )
         self.attention_out = linear(channels, channels, rngs, kernel_init=ZEROS, dtype=dtype)
         self.norm_mlp = layer_norm(channels, rngs)

@@ -40,9 +40,37 @@ def level_gflops(config: UViTConfig) -> list[float]:
     return counts
 
 
+def text_gflops(config: UViTConfig) -> dict[str, float]:
+    """GFLOPs of what text adds to a forward pass, by part; empty without text.
+
+    For n tokens of width w and d channels of the encoder, emb e, and in each Transformer block c
+    channels and p positions: projection n d w; pooled w e + e²; keys and values 2 n w c; attention
+    2 p n c. A learned encoder is a Transformer of n tokens (supplement B.3); a frozen one is not
+    part of the network.
+    """
+    kind, width = config.condition.text, config.text_width
+    if kind is None or width is None:
+        return {}
+    tokens, emb = kind.tokens, config.emb_channels
+    keys = attention = 0.0
+    for level, (channels, block) in enumerate(zip(config.channels, config.blocks, strict=True)):
+        if block == "transformer":
+            blocks = config.depth(level)
+            keys += 2 * tokens * width * channels * blocks / 1e9
+            attention += 2 * math.prod(config.grid(level)) * tokens * channels * blocks / 1e9
+    encoder = transformer_gflops(tokens, kind.channels, kind.depth or 0) if kind.learned else 0.0
+    return {
+        "encoder": encoder,
+        "projection": tokens * kind.channels * width / 1e9,
+        "pooled": (width * emb + emb * emb) / 1e9 if config.text_pooled else 0.0,
+        "keys and values": keys,
+        "attention": attention,
+    }
+
+
 def forward_gflops(config: UViTConfig) -> float:
-    """GFLOPs of one forward pass of one image."""
-    return sum(level_gflops(config))
+    """GFLOPs of one forward pass of one image, with its text."""
+    return sum(level_gflops(config)) + sum(text_gflops(config).values())
 
 
 def training_pflops(config: UViTConfig, images: int) -> float:

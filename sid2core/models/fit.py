@@ -16,6 +16,9 @@ from sid2core.typing import Array
 Shape = tuple[int, ...]
 
 _KEYS: tuple[tuple[str, str], ...] = (
+    (r"text/encoder/.*", "the section text"),
+    (r"text/positions", "model.text.positions, model.text.channels or text.max_tokens"),
+    (r"text/.*", "model.text, model.emb_channels or the section text"),
     (r"conditioning/classes/.*", "the data set's classes (first axis) or model.emb_channels"),
     (r"conditioning/.*", "model.emb_channels"),
     (r"patch_(in|out)/kernel", "model.patch_size, data.channels or model.channels"),
@@ -27,7 +30,7 @@ _KEYS: tuple[tuple[str, str], ...] = (
     (r".*/film/linear/kernel", "model.emb_channels (first axis) or model.channels"),
     (r".*/film_(attention|mlp)/linear/.*", "model.film, model.emb_channels or model.channels"),
     (r".*/norm_[qk]/scale", "model.head_size or model.heads"),
-    (r".*/text/.*", "model.text_channels or model.channels"),
+    (r".*/text/.*", "model.text.channels, model.emb_channels or model.channels"),
 )
 _DEPTHS = {"encoder": "encoder_depth", "decoder": "decoder_depth", "middle": "mid_depth"}
 
@@ -95,7 +98,7 @@ def resized(
         raise WeightsError(msg)
     return {
         name: _on_grid(value, target.grid(_level_of(name, target)))
-        if name.endswith("/position")
+        if name.endswith("/position") and not name.startswith("text/")
         else value
         for name, value in params.items()
     }

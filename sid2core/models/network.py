@@ -40,6 +40,8 @@ _LATER: Mapping[str, Any] = {
     "film": "both",
     "order": "attention_first",
     "text_channels": None,
+    "text_positions": True,
+    "text_pooled": True,
     "compute_dtype": "float32",
 }
 """Values of fields that a ``config.json`` may lack, because they came later."""

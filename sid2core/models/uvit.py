@@ -32,6 +32,7 @@ from sid2core.models.layers import (
     position_embedding,
     swish,
 )
+from sid2core.models.text_input import TextInput
 from sid2core.typing import LogSnr, Samples
 
 BLOCKS = {"res": ResBlock, "transformer": TransformerBlock}
@@ -122,6 +123,7 @@ class ResidualUViT(nnx.Module):
         self.decoder = nnx.List(level(i, config.decoder_depth[i]) for i in levels)
         self.norm_out = group_norm(widths[0], rngs)
         self.patch_out = nnx.ConvTranspose(widths[0], colours, kernel_init=ZEROS, **window)
+        self.text = None if config.text_width is None else TextInput(config, rngs)
 
     def __call__(
         self,
@@ -135,18 +137,16 @@ class ResidualUViT(nnx.Module):
         Args:
             z: noisy images or clips.
             logsnr: log-SNR of each, [b].
-            condition: of the kinds in ``config.condition``; a network with text attention also
-                takes a condition without text.
+            condition: of the kinds in ``config.condition``.
             dropout_key: switches dropout on; without it the network is deterministic.
 
         Raises:
             ConditionError: a kind is missing or superfluous.
         """
-        optional = () if self.config.text_channels is None else ("text",)
-        self.config.condition.check(condition, optional)
+        self.config.condition.check(condition)
         levels = len(self.encoder)
         keys = iter(split(dropout_key, 2 * levels + 1))
-        embedded = Embedded(self.conditioning(logsnr, condition), condition.text)
+        embedded = self._embedded(logsnr, condition)
         h, skips = self.patch_in(z), []
         for level, down in zip(self.encoder, self.down, strict=True):
             pos = self._run(level, h, embedded, next(keys))
@@ -158,6 +158,13 @@ class ResidualUViT(nnx.Module):
             h = self.up[index](h - neg) + pos
             h = self._run(self.decoder[index], h, embedded, next(keys))
         return self.patch_out(swish(self.norm_out(h), jnp.float32))
+
+    def _embedded(self, logsnr: LogSnr, condition: Condition) -> Embedded:
+        emb = self.conditioning(logsnr, condition)
+        if self.text is None or condition.text is None:
+            return Embedded(emb)
+        text, pooled = self.text(condition.text)
+        return Embedded(emb if pooled is None else emb + pooled, text)
 
     def _run(self, level: Level, *arguments: Any) -> Samples:
         call = recomputed(level) if self.execution.remat is Remat.FULL else level

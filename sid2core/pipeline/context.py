@@ -38,7 +38,9 @@ class Context:
             yield draft
 
     @contextmanager
-    def create_by_content(self, keys: tuple[str, ...], record: Path) -> Iterator[Draft]:
+    def create_by_content(
+        self, keys: tuple[str, ...], record: Path | None = None
+    ) -> Iterator[Draft]:
         """The same with the parameters ``keys`` alone; all of them go into the file ``record``.
 
         So the artifact is a function of these, its files and its metadata. Parameters that change
@@ -47,7 +49,8 @@ class Context:
         kept = dag.tracked(keys, self.made_by)
         with artifact.create(self.stage, kept, self.inputs) as draft:
             yield draft
-        atomic.write_json(record, {"params": dict(self.made_by)})
+        if record is not None:
+            atomic.write_json(record, {"params": dict(self.made_by)})
 
 
 def begin(stage: str, params: config.Params) -> Context:

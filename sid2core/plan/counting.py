@@ -106,11 +106,12 @@ def terms(config: UViTConfig, xla: float) -> list[Term]:
     The last but one is the remainder: norms, activations, softmax, residual sums.
     """
     known = [
-        Term("blocks, by supplement B.3", cost.forward_gflops(config)),
+        Term("blocks, by supplement B.3", sum(cost.level_gflops(config))),
         Term("zero borders, which B.3 alone counts", -_borders(config)),
         Term("projections between levels", _projections(config)),
         Term("patches in and out", _patches(config)),
         Term("conditioning and modulation", _conditioning(config)),
+        *(Term(f"text: {part}", gflops) for part, gflops in cost.text_gflops(config).items()),
     ]
     rest = xla - math.fsum(one.gflops for one in known)
     return [*known, Term("norms, activations and sums", rest), Term("XLA's count", xla)]

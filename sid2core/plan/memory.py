@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from sid2core.conditioning import Text
 from sid2core.models.architecture import UViTConfig
 from sid2core.models.blocks import Embedded
 from sid2core.models.execution import Execution, Remat
@@ -128,16 +129,28 @@ def _of_block(config: UViTConfig, level: int, execution: Execution) -> int:
             (batch, *config.grid(level), config.channels[level]), jnp.dtype(config.compute_dtype)
         )
         emb = jax.ShapeDtypeStruct((batch, config.emb_channels), jnp.float32)
+        tokens, mask = _text(config, batch)
 
-        def backward(state: Any, h: Any, emb: Any) -> Any:
-            def call(state: Any, h: Any, emb: Any) -> Any:
-                return nnx.merge(graph, state)(h, Embedded(emb), None)
+        def backward(state: Any, h: Any, emb: Any, tokens: Any, mask: Any) -> Any:
+            def call(state: Any, h: Any, emb: Any, tokens: Any) -> Any:
+                text = None if tokens is None else Text(tokens, mask)
+                return nnx.merge(graph, state)(h, Embedded(emb, text), None)
 
-            return jax.vjp(call, state, h, emb)[1]
+            return jax.vjp(call, state, h, emb, tokens)[1]
 
-        return _bytes(jax.eval_shape(backward, state, h, emb))
+        return _bytes(jax.eval_shape(backward, state, h, emb, tokens, mask))
 
     return residuals(2) - residuals(1)
+
+
+def _text(config: UViTConfig, batch: int) -> tuple[Any, Any]:
+    """The shapes of the text that blocks look at, and of its mask; None twice without text."""
+    kind, width = config.condition.text, config.text_width
+    if kind is None or width is None:
+        return None, None
+    shape = (batch, kind.tokens, width)
+    dtype = jnp.dtype(config.compute_dtype)
+    return jax.ShapeDtypeStruct(shape, dtype), jax.ShapeDtypeStruct(shape[:2], jnp.bool_)
 
 
 def _bytes(tree: Any) -> int:

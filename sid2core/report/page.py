@@ -29,6 +29,8 @@ from sid2core.report.read import measured
 from sid2core.report.read.inputs import Inputs, Sampler
 
 TEMPLATES = Path(__file__).parent / "templates"
+_CAPTION = 80
+"""Characters of a caption beside its row."""
 MOST_ROWS = 12
 """Maximum number of classes in the grids, evenly spaced, so that the page stays small."""
 
@@ -101,12 +103,19 @@ def _data(inputs: Inputs) -> dict[str, Any]:
 def _grids(inputs: Inputs) -> dict[str, Any]:
     """One grid per sampler and one of real images, all with the same rows.
 
-    A row is a class. Where samples are conditioned on more, row i has the condition of the training
-    image i, which is shown beside it.
+    A row is a class, or a caption of the eval split. Where samples are conditioned on something
+    else, row i has the condition of the training image i. The real image is shown beside it.
     """
     spec = ConditionSpec.of_manifest(inputs.prepare.metadata)
-    by_class = len(spec.names) <= 1 and spec.rows == len(inputs.class_names)
-    names = inputs.class_names if by_class else [f"image {row}" for row in range(spec.rows)]
+    captions = inputs.evaluate.metadata.get("grid")
+    by_class = captions is None and len(spec.names) <= 1 and spec.rows == len(inputs.class_names)
+    names = [f"image {row}" for row in range(spec.rows)]
+    if captions is not None:
+        names = [
+            one if len(one) <= _CAPTION else f"{one[:_CAPTION]} …" for one in captions["captions"]
+        ]
+    elif by_class:
+        names = [*inputs.class_names]
     rows = np.unique(np.linspace(0, len(names) - 1, min(MOST_ROWS, len(names))).astype(int))
     shown = [names[row] for row in rows]
     columns = next(iter(inputs.grids.values())).shape[1]
@@ -127,13 +136,16 @@ def _grids(inputs: Inputs) -> dict[str, Any]:
         first, present = images.first_of_classes(held_out.labels, rows, columns)
         cells = held_out.take(first.ravel()).reshape(*first.shape, *held_out.shape)
     else:
-        cells, present = inputs.train.take(rows)[:, None], np.ones((len(rows), 1), bool)
+        records = rows if captions is None else np.array(captions["records"])[rows]
+        data = inputs.train if captions is None else inputs.held_out
+        cells, present = data.take(records)[:, None], np.ones((len(rows), 1), bool)
+    of = "training" if captions is None else "held-out"
     real = {
         "id": "real",
         "title": "Real images",
         "note": "the first of each class in the eval split"
         if by_class
-        else "the training image whose condition the row has",
+        else f"the {of} image whose condition the row has",
         "alt": _grid_alt("real images", shown, columns),
         "uri": images.grid_uri(cells, present),
     }

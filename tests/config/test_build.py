@@ -168,6 +168,8 @@ def test_the_network_takes_every_key_of_its_section_and_the_images_shape():
     made = build.network(settings, (16, 32, 3), spec)
     assert made.image_shape == (16, 32, 3)
     assert made.condition == spec
-    for name, value in settings.model_dump().items():
+    values = settings.model_dump()
+    values |= {f"text_{name}": value for name, value in values.pop("text").items()}
+    for name, value in values.items():
         assert getattr(made, name) == (tuple(value) if isinstance(value, list) else value)
     assert hash(made) == hash(build.network(settings, (16, 32, 3), spec))

@@ -182,7 +182,7 @@ def test_a_long_value_and_a_long_key_are_shortened():
         ("runtime.keep_checkpoints", 1),
         ("train.ema_decay", 1.0),
         ("train.ema_decay", -0.1),
-        ("train.label_dropout", 1.0),
+        ("train.condition_dropout", 1.0),
         ("train.optimiser.learning_rate", 0.0),
         ("train.optimiser.learning_rate", math.nan),
         ("train.optimiser.clip_norm", math.inf),

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from sid2core.conditioning import Condition, ConditionSpec
+from sid2core.conditioning import Condition, ConditionSpec, TextKind
 from sid2core.models.network import Network
 from sid2core.models.uvit import UViTConfig
 
@@ -50,6 +50,18 @@ def tiny(**changes):
     fields |= changes
     fields.setdefault("temporal_strides", (1,) * len(fields["encoder_depth"]))
     return UViTConfig(**fields)
+
+
+def text_kind(tokens=5, channels=7, seed=0):
+    """The text of a frozen encoder; the empty caption has one token."""
+    null = np.random.default_rng(seed).normal(size=(1, channels)).astype(np.float16)
+    return TextKind.of(null=null, encoder="t5", tokens=tokens, channels=channels)
+
+
+def learned_kind(tokens=5, channels=8, vocabulary=16):
+    """The text of a learned encoder; the empty caption is the end token."""
+    sizes = {"vocabulary": vocabulary, "channels": channels, "depth": 1, "heads": 2}
+    return TextKind.of(null=np.array([1], np.int32), encoder="learned", tokens=tokens, **sizes)
 
 
 def weights(network: Network, seed=0):

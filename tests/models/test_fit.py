@@ -11,6 +11,7 @@ from sid2core.models.fit import WeightsError
 from sid2core.models.network import Network
 from tests.models import configs
 
+TEXT = {"condition": ConditionSpec.of_classes(4).with_text(configs.text_kind())}
 CONFIG = configs.tiny(encoder_depth=(1,), decoder_depth=(2,), mid_depth=2)
 WIDE = configs.tiny(image_shape=(16, 16, 3), encoder_depth=(1,), decoder_depth=(2,), mid_depth=2)
 
@@ -39,7 +40,7 @@ def shapes(**changes):
         ({"head_size": None, "heads": 1}, "model.heads"),
         ({"position": "rope"}, "model.position"),
         ({"film": "mlp"}, "model.film"),
-        ({"text_channels": 5}, "model.text_channels"),
+        (TEXT, "model.text"),
     ],
 )
 def test_the_key_behind_the_first_difference_is_named(changes, key):

@@ -24,6 +24,7 @@ from tests.models.torch_twin import (  # noqa: E402
 )
 from tests.models.twin_cases import (  # noqa: E402
     CONFIGS,
+    TEXT,
     TWO_TRANSFORMERS,
     as_torch,
     close,
@@ -214,11 +215,11 @@ def test_transformer_level_in_numpy(changes):
 
 
 def test_masked_tokens_do_not_count():
-    config = configs.tiny(**(CONFIGS["text"]))
+    config = configs.tiny(**(CONFIGS["text, no positions"]))
     twin = twin_of(config, random_weights(config))
     inputs, given = configs.inputs(config), text_inputs(config)
     text, mask = given["text"], given["text_mask"]
-    assert not mask[2].any()
+    assert mask.sum(1).tolist() == [5, 3, 1]
     out = run(twin, *inputs, **given)
     noise = np.where(mask[..., None], text, 100 * np.ones_like(text))
     np.testing.assert_array_equal(run(twin, *inputs, text=noise, text_mask=mask), out)
@@ -228,16 +229,12 @@ def test_masked_tokens_do_not_count():
     close(run(twin, *inputs, text=text[:, ::-1], text_mask=mask[:, ::-1]), out)
     everything = run(twin, *inputs, text=text, text_mask=np.ones_like(mask))
     close(run(twin, *inputs, text=text), everything)
-    # With no token at all it is the network without text.
-    without = configs.tiny(**(CONFIGS["text"] | {"text_channels": None}))
-    weights = {k: v for k, v in random_weights(config).items() if "/text/" not in k}
-    close(out[2:], run(twin_of(without, weights), *inputs)[2:])
 
 
-@pytest.mark.parametrize("text_channels", [None, 7])
-def test_text_is_given_if_and_only_if_the_network_takes_it(text_channels):
-    config = configs.tiny(**(TWO_TRANSFORMERS | {"text_channels": text_channels}))
-    text = {} if text_channels else {"text": np.zeros((3, 2, 7), np.float32)}
+@pytest.mark.parametrize("changes", [{}, TEXT])
+def test_text_is_given_if_and_only_if_the_network_takes_it(changes):
+    config = configs.tiny(**(TWO_TRANSFORMERS | changes))
+    text = {} if changes else {"text": np.zeros((3, 2, 7), np.float32)}
     with pytest.raises(ValueError, match="text"):
         run(ResidualUViT(config), *configs.inputs(config), **text)
 

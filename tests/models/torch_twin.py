@@ -118,7 +118,7 @@ class TransformerBlock(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.norm_q = nn.RMSNorm(self.head_size, eps=EPSILON)
         self.norm_k = nn.RMSNorm(self.head_size, eps=EPSILON)
-        if config.text_channels is not None:
+        if config.condition.text is not None:
             self.text = nn.Linear(config.text_channels, 2 * channels)
         self.attention_out = nn.Linear(channels, channels)
         if config.film in ("both", "mlp"):
@@ -302,6 +302,30 @@ class Conditioning(nn.Module):
         return self.linear_out(F.silu(self.linear_in(features))) + self.classes(labels)
 
 
+class TextInput(nn.Module):
+    """What blocks look at, and the mean as a part of the embedding."""
+
+    def __init__(self, config: Any):
+        super().__init__()
+        kind, width, emb = config.condition.text, config.text_channels, config.emb_channels
+        self.linear = nn.Linear(kind.channels, width)
+        if config.text_positions:
+            self.positions = nn.Parameter(0.02 * torch.randn(kind.tokens, width))
+        if config.text_pooled:
+            hidden = {"linear_in": nn.Linear(width, emb), "linear_out": nn.Linear(emb, emb)}
+            self.pooled = nn.ModuleDict(hidden)
+
+    def forward(self, text: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | float]:
+        h = self.linear(text)
+        there = torch.ones(h.shape[:2], device=h.device) if mask is None else mask.float()
+        mean = (h.float() * there[..., None]).sum(1) / there.sum(1, keepdim=True)
+        pooled: Tensor | float = 0.0
+        if hasattr(self, "pooled"):
+            normed = F.layer_norm(mean, mean.shape[-1:], eps=EPSILON)
+            pooled = self.pooled["linear_out"](F.silu(self.pooled["linear_in"](normed)))
+        return (h + self.positions.to(h.dtype) if hasattr(self, "positions") else h), pooled
+
+
 def _as_is(value: Tensor) -> Tensor:
     return value
 
@@ -329,6 +353,7 @@ _FROM_FLAX = {
     PatchIn: {"kernel": ("weight", _patch_in), "bias": ("bias", _as_is)},
     PatchOut: {"kernel": ("weight", _patch_out), "bias": ("bias", _as_is)},
     TransformerLevel: {"position": ("position", _as_is)},
+    TextInput: {"positions": ("positions", _as_is)},
 }
 """Type of module → our name of a weight → name in the module, and how to lay it out."""
 
@@ -353,7 +378,7 @@ class ResidualUViT(nn.Module):
         grids = [(*frames, height // size, width // size)]
         for stride in strides:
             grids.append(tuple(n // s for n, s in zip(grids[-1], stride, strict=True)))
-        self.text_channels = config.text_channels
+        self.text = None if config.condition.text is None else TextInput(config)
         self.compute_dtype = getattr(torch, config.compute_dtype)
 
         self.conditioning = Conditioning(config.condition.label.classes, config.emb_channels)
@@ -415,15 +440,18 @@ class ResidualUViT(nn.Module):
             z: ``[b, h, w, c]``, or ``[b, f, h, w, c]`` for video.
             logsnr: ``[b]``.
             labels: ``[b]``; the number of classes is the null class.
-            text: ``[b, n, text_channels]``, if the configuration has them.
+            text: vectors of the encoder, ``[b, n, d]``, if the configuration has them.
             text_mask: ``[b, n]``, true where there is a token; without it, everywhere.
         """
-        if (text is None) != (self.text_channels is None):
-            raise ValueError(f"{self.text_channels=}, but text is {type(text).__name__}")
+        if (text is None) != (self.text is None):
+            raise ValueError(f"{self.text=}, but text is {type(text).__name__}")
         reduced = self.compute_dtype != torch.float32
         with torch.autocast(z.device.type, torch.bfloat16, enabled=reduced):
             # Every FiLM begins with the embedding's swish: once is enough.
-            emb = F.silu(self.conditioning(logsnr, labels))
+            emb, pooled = self.conditioning(logsnr, labels), 0.0
+            if self.text is not None and text is not None:
+                text, pooled = self.text(text, text_mask)
+            emb = F.silu(emb + pooled)
             h, skips = self.patch_in(z), []
             for blocks, down in zip(self.encoder, self.down, strict=True):
                 pos = blocks(h, emb, text, text_mask)

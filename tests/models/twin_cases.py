@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from sid2core.conditioning import ConditionSpec
+from tests.models import configs
 from tests.models.torch_twin import ResidualUViT
 
 THREE_LEVELS = {
@@ -17,6 +19,12 @@ THREE_LEVELS = {
     "temporal_strides": (1, 1),
 }
 TWO_TRANSFORMERS = THREE_LEVELS | {"blocks": ("res", "transformer", "transformer")}
+TOKENS = 5
+TEXT = {
+    "condition": ConditionSpec.of_classes(4).with_text(configs.text_kind(TOKENS)),
+    "text_channels": 7,
+}
+"""The width of the encoder's vectors and of the tokens that blocks look at is the same."""
 VIDEO = TWO_TRANSFORMERS | {"image_shape": (4, 8, 16, 3), "patch_size": 2}
 CONFIGS = {
     "tiny, patch 2": {},
@@ -55,7 +63,9 @@ CONFIGS = {
     "mlp first": TWO_TRANSFORMERS | {"order": "mlp_first"},
     "parallel": TWO_TRANSFORMERS | {"order": "parallel"},
     "parallel, film mlp": TWO_TRANSFORMERS | {"order": "parallel", "film": "mlp"},
-    "text": TWO_TRANSFORMERS | {"text_channels": 7},
+    "text": TWO_TRANSFORMERS | TEXT,
+    "text, no positions": TWO_TRANSFORMERS | TEXT | {"text_positions": False},
+    "text, not pooled": TWO_TRANSFORMERS | TEXT | {"text_pooled": False},
     "everything": VIDEO
     | {
         "temporal_strides": (2, 1),
@@ -64,20 +74,18 @@ CONFIGS = {
         "position": "rope",
         "film": "mlp",
         "order": "parallel",
-        "text_channels": 5,
-    },
+    }
+    | TEXT,
 }
-
-TOKENS = 5
 
 
 def text_inputs(config, batch=3, seed=1):
-    """Tokens and their mask, or neither; the last caption is empty."""
-    if config.text_channels is None:
+    """Tokens and their mask, or neither; the last caption has one token."""
+    if config.condition.text is None:
         return {}
     draws = np.random.default_rng(seed)
     text = draws.normal(size=(batch, TOKENS, config.text_channels)).astype(np.float32)
-    present = np.arange(TOKENS) < np.linspace(TOKENS, 0, batch).astype(int)[:, None]
+    present = np.arange(TOKENS) < np.linspace(TOKENS, 1, batch).astype(int)[:, None]
     return {"text": text, "text_mask": present}
 
 
@@ -135,7 +143,7 @@ def shapes(config):
                         linear(f"{block}/film_{branch}/linear", emb, 2 * c)
                 linear(f"{block}/qkv", c, 3 * c)
                 found[f"{block}/norm_q/scale"] = found[f"{block}/norm_k/scale"] = (head_size,)
-                if config.text_channels is not None:
+                if config.condition.text is not None:
                     linear(f"{block}/text", config.text_channels, 2 * c)
                 linear(f"{block}/attention_out", c, c)
                 linear(f"{block}/mlp_in", c, 4 * c)
@@ -149,6 +157,14 @@ def shapes(config):
     linear("conditioning/linear_in", emb, emb)
     linear("conditioning/linear_out", emb, emb)
     found["conditioning/classes/embedding"] = (config.condition.label.classes + 1, emb)
+    if config.condition.text is not None:
+        width = config.text_channels
+        linear("text/linear", config.condition.text.channels, width)
+        if config.text_positions:
+            found["text/positions"] = (TOKENS, width)
+        if config.text_pooled:
+            linear("text/pooled/linear_in", width, emb)
+            linear("text/pooled/linear_out", emb, emb)
     patch = (1,) * video + (size, size)
     conv("patch_in", patch, colours, config.channels[0])
     norm("norm_out", config.channels[0])

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from stages import plan, prepare
+from stages import plan, prepare, text
 from tests import tiny
 
 
@@ -15,6 +15,7 @@ def reports(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         prepare.main(tiny.params())
+        text.main(tiny.params())
         plan.main(tiny.params())
     return folder / "reports/plan"
 

@@ -38,9 +38,9 @@ def alone(tmp_path_factory, compiled):
     """A project's root in which one process with one device has trained."""
     folder = tmp_path_factory.mktemp("alone")
     tiny.write(folder, **LENGTH)
-    subprocess.run(
-        [sys.executable, "-m", "stages.prepare"], cwd=folder, env=tiny.environment(), check=True
-    )
+    for stage in ("prepare", "text"):
+        command = [sys.executable, "-m", f"stages.{stage}"]
+        subprocess.run(command, cwd=folder, env=tiny.environment(), check=True)
     finish(processes.start("train", folder, compiled))
     return folder
 
@@ -50,7 +50,8 @@ def project(alone, tmp_path):
     """Make another root, before training, with a mesh of its own."""
 
     def make(mesh, **changes):
-        shutil.copytree(alone / "artifacts" / "prepare", tmp_path / "artifacts" / "prepare")
+        for name in ("prepare", "text"):
+            shutil.copytree(alone / "artifacts" / name, tmp_path / "artifacts" / name)
         runtime = LENGTH["runtime"] | {"mesh": mesh} | changes
         tiny.write(tmp_path, **LENGTH | {"runtime": runtime})
         return tmp_path

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from sid2core.config import ParamsError
-from stages import analysis, prepare, train
+from stages import analysis, prepare, text, train
 from tests import tiny
 
 STEPS = 10
@@ -53,6 +53,7 @@ def folder(tmp_path_factory):
             patch.delenv(name, raising=False)
         patch.chdir(folder)
         prepare.main(sections("sigmoid"))
+        text.main(sections("sigmoid"))
         yield folder
 
 

@@ -13,7 +13,7 @@ from sid2core.inference.generator import Generator
 from sid2core.inference.model import Trained
 from sid2core.models.execution import Execution
 from sid2core.pipeline import artifact
-from stages import prepare, train
+from stages import prepare, text, train
 from tests import tiny
 
 VARIANTS = {
@@ -55,6 +55,7 @@ def test_a_variant_trains_and_draws(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     params = tiny.params(train={"steps": 10}, **VARIANTS[name])
     prepare.main(params)
+    text.main(params)
     # JAX's own attention, differentiated, raises half precision where it is lowered, not called.
     with jax.numpy_dtype_promotion("standard"):
         train.main(params)

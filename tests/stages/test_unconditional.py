@@ -18,6 +18,7 @@ from stages import (
     prepare,
     reference,
     report,
+    text,
     train,
 )
 from tests import tiny
@@ -30,7 +31,7 @@ def test_unconditional_data_pass_all_stages(tmp_path, monkeypatch):
     tiny.write(tmp_path, data=source, model=tiny.ONE_BLOCK)
     monkeypatch.chdir(tmp_path)
     shutil.copy(tiny.ROOT / "dvc.yaml", tmp_path)
-    computed = (prepare, reference, train, guidance_search, distill, evaluate)
+    computed = (prepare, text, reference, train, guidance_search, distill, evaluate)
     for stage in (*computed, plan, analysis, report):
         stage.main(config.read())
 

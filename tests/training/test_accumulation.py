@@ -57,7 +57,7 @@ def dataset():
 def run_of(dataset, parts, **train):
     """The network and the run."""
     params = tiny.params(
-        train={"accumulation": parts, "label_dropout": 0.5, **train},
+        train={"accumulation": parts, "condition_dropout": 0.5, **train},
         diffusion={"loss": {"sigmoid": {"bias": 4.0, "bias_start": -4.0, "bias_steps": 5}}},
     )
     network = perceptron(params, dataset.shape, dataset.condition)

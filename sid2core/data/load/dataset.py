@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sid2core.conditioning import ConditionSpec
+from sid2core.conditioning import ConditionSpec, Text
 from sid2core.data.errors import DataError
 from sid2core.data.load import reading
 from sid2core.data.load.cache import Cache
 from sid2core.data.load.reading import RowGroups, Shards
 from sid2core.data.load.shards import Layout
+from sid2core.data.load.texts import Embed, Texts
 from sid2core.pipeline.artifact import Artifact
 
 _CACHE_MIB = 256
@@ -36,10 +37,26 @@ class Dataset:
     cache_mib: float = _CACHE_MIB
     spec: ConditionSpec | None = None
     """The kinds of condition in the manifest; class labels alone for None."""
+    texts: Texts | None = None
+    """The tokens of the captions, where they were opened and there are any."""
 
     @classmethod
-    def open(cls, prepare: Artifact, split: str, cache_mib: float = _CACHE_MIB) -> Dataset:
+    def open(
+        cls,
+        prepare: Artifact,
+        split: str,
+        cache_mib: float = _CACHE_MIB,
+        text: Artifact | None = None,
+        embed: Embed | None = None,
+    ) -> Dataset:
         """The split ``split`` of the artifact that ``prepare`` wrote.
+
+        Args:
+            prepare: the images and labels.
+            split: ``train`` or ``eval``.
+            cache_mib: of images in memory.
+            text: the artifact of the stage ``text``; without it the captions are no condition.
+            embed: makes vectors of token ids where ``text`` did not store vectors.
 
         Raises:
             DataError: the artifact has no such split, or a shard differs from what it says.
@@ -59,7 +76,9 @@ class Dataset:
         names = {prepare.unchecked(name): name for name in splits[split]["shards"]}
         shards = Shards(list(names), layout, lambda path: prepare.path(names[path]))
         _check(shards, splits[split]["records"], str(prepare.folder))
-        return cls(shards, cache_mib, ConditionSpec.of_manifest(metadata))
+        texts = None if text is None else Texts.open(text, split, len(shards.labels), embed)
+        spec = ConditionSpec.of_manifest(metadata).with_text(None if texts is None else texts.kind)
+        return cls(shards, cache_mib, spec, texts)
 
     @property
     def split(self) -> str:
@@ -116,6 +135,17 @@ class Dataset:
     def column(self, name: str) -> list[Any]:
         """Another stored column of all records, read anew."""
         return self.groups.column(name)
+
+    def text(self, rows: NDArray[np.int64], words: NDArray[np.uint64]) -> Text:
+        """The tokens of one caption of each of ``rows``, chosen by its random word.
+
+        Raises:
+            DataError: the captions were not opened, or there are none.
+        """
+        if self.texts is None:
+            msg = "the captions of this data set are not open; pass the artifact of `text`"
+            raise DataError(msg)
+        return self.texts.tokens(self.texts.numbers(rows, words))
 
     @property
     def images(self) -> NDArray[np.uint8]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 from numpy.typing import NDArray
 
-from sid2core import config
+from sid2core import conditioning, config
 from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.data.errors import DataError
 from sid2core.data.load import shuffle
@@ -60,6 +61,8 @@ class Loader:
         sharding: how the devices of all processes share a batch; without it, one device takes it
             whole, or where there are several processes, all devices equal parts.
         condition: the kinds of condition to read; all that the dataset has, without it.
+        embed: makes vectors of token ids on the devices, where the dataset has stored ids of a
+            frozen text encoder.
     """
 
     dataset: Dataset
@@ -71,17 +74,18 @@ class Loader:
     process_count: int | None = None
     sharding: Sharding | None = None
     condition: ConditionSpec | None = None
+    embed: Callable[[Any, Any], Any] | None = None
 
     def batch(self, step: int) -> Batch:
         """This process's rows of the batch of ``step`` (from 0), on the host."""
         mine = self._part
-        rows = self.indices(step)[mine]
+        rows, epochs = (column[mine] for column in self._order.with_epochs(step, self.batch_size))
         images = self.dataset.take(rows, together=True)
         if self.augment is not None:
             first = step * self.batch_size + mine.start
             images = augmented(images, self.augment, self.seed, first)
         spec = self.dataset.condition if self.condition is None else self.condition
-        return Batch(*spec.read(self.dataset, rows, images))
+        return Batch(*spec.read(self.dataset, rows, images, self._words(rows, epochs)))
 
     def indices(self, step: int) -> NDArray[np.int64]:
         """Which images make the whole batch of ``step``."""
@@ -97,6 +101,10 @@ class Loader:
             DataError: the devices cannot share a batch equally.
         """
         self._check_room()
+        with closing(self._stream(start, steps)) as batches:
+            yield from map(self._embedded, batches)
+
+    def _stream(self, start: int, steps: int) -> Generator[Batch, None, None]:
         todo = iter(range(start, start + steps))
         if not self.prefetch:
             yield from map(self._placed, todo)
@@ -115,6 +123,22 @@ class Loader:
 
     def _placed(self, step: int) -> Batch:
         return placed(self.batch(step), self.batch_size, self.sharding)
+
+    def _embedded(self, batch: Batch) -> Batch:
+        """The batch with vectors in place of token ids, computed as a part of its step."""
+        text = batch.condition.text
+        if self.embed is None or text is None:
+            return batch
+        vectors = text._replace(tokens=self.embed(*text))
+        return batch._replace(condition=batch.condition._replace(text=vectors))
+
+    def _words(self, rows: NDArray[np.int64], epochs: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """64 random bits for each row, a function of (seed, epoch, row)."""
+        words = np.zeros(len(rows), np.uint64)
+        for epoch in np.unique(epochs).tolist():
+            here = epochs == epoch
+            words[here] = conditioning.words(self.seed, f"loader/caption/{epoch}", rows[here])
+        return words
 
     def _check_room(self) -> None:
         mine = self._part

@@ -65,14 +65,23 @@ class Order:
 
     def batch(self, step: int, batch_size: int) -> NDArray[np.int64]:
         """The records of the batch of ``step`` (from 0), by lane and then in stored order."""
+        return self.with_epochs(step, batch_size)[0]
+
+    def with_epochs(
+        self, step: int, batch_size: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The same, and the epoch of each record."""
         start, stop = step * batch_size, (step + 1) * batch_size
         parts = []
         for number in range(start // self._records, (stop - 1) // self._records + 1):
             first = number * self._records
             taken = slice(max(start - first, 0), stop - first)
-            parts.append([column[taken] for column in self.epoch(number)])
-        rows, lanes = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return rows[np.lexsort((rows, lanes))]
+            order = self.epoch(number)
+            here = order.rows[taken]
+            parts.append((here, order.lanes[taken], np.full(len(here), number)))
+        rows, lanes, epochs = (np.concatenate(column) for column in zip(*parts, strict=True))
+        arranged = np.lexsort((rows, lanes))
+        return rows[arranged], epochs[arranged]
 
     def _epoch(self, number: int) -> Epoch:
         sizes, groups = self._sizes, len(self._sizes)

@@ -155,7 +155,7 @@ def _model(size: int, width: int, dtype: str) -> dict[str, Any]:
         "position": "learned",
         "film": "both",
         "order": "attention_first",
-        "text_channels": None,
+        "text": {"channels": None, "positions": True, "pooled": True},
         "compute_dtype": dtype,
     }
 

@@ -258,7 +258,9 @@ def _grids(evaluate: Artifact, names: Sequence[str], prepare: Artifact) -> dict[
         if missing:
             raise files.malformed(path, "evaluate", f"no grid of {missing}")
         grids = {name: arrays[name] for name in names}
-    rows, shape = ConditionSpec.of_manifest(prepare.metadata).rows, list(prepare.metadata["shape"])
+    captions = evaluate.metadata.get("grid")
+    spec, shape = ConditionSpec.of_manifest(prepare.metadata), list(prepare.metadata["shape"])
+    rows = spec.rows if captions is None else len(captions["captions"])
     for name, grid in grids.items():
         fits = grid.ndim == 5 and grid.shape[0] == rows and list(grid.shape[2:]) == shape
         if grid.dtype != np.uint8 or not fits:
