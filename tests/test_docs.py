@@ -118,6 +118,7 @@ from sid2core.diffusion.guidance import NoGuidance
 from sid2core.diffusion.samplers import Sampler, Step
 from sid2core.diffusion.losses import TrainingLoss
 from sid2core.metrics.networks.protocol import POOL
+from sid2core.text.protocol import TextEncoder, TextEncoderSpec
 
 z, level = jnp.ones((2, 8, 8, 1)), jnp.zeros(2)
 sampler = config.Sampler.model_validate({"name": "churn", "churn": {"amount": 0.5}}).build()
@@ -133,6 +134,15 @@ choice = config.Source.model_validate({"name": "stripes", "stripes": {"count": 6
 source = choice.build(data=None, part="path")
 assert {source.read(entry).image.shape for entry in source.index()} == {source.shape}
 
+settings = {"name": "hashed_words", "hashed_words": {"vocabulary": 100, "channels": 6}}
+spec = config.Encoder.model_validate(settings).build(max_tokens=8)
+encoder = spec.fit([], None)
+assert isinstance(spec, TextEncoderSpec) and isinstance(encoder, TextEncoder)
+tokens = encoder.tokenize(["a red circle", ""])
+vectors = np.asarray(encoder.network()(tokens.ids, tokens.mask))
+assert vectors.shape == (2, 8, 6)
+assert vectors.any(-1).sum(-1).tolist() == [4, 1]
+
 quadrants = config.EXTRACTORS["quadrants"].resolve().from_settings(None)
 features = quadrants.features(np.full((3, 8, 8, 1), 255, np.uint8))
 assert features[POOL].tolist() == [[1.0] * 4] * 3
@@ -146,7 +156,7 @@ matching = Form.model_validate(form).build(
 assert matching.max_weight == 1.0
 
 kind = conditioning.KINDS["brightness"].of_data({})
-_, value = kind.read(None, np.arange(3), np.full((3, 8, 8, 1), 255, np.uint8))
+_, value = kind.read(None, np.arange(3), np.full((3, 8, 8, 1), 255, np.uint8), None)
 assert value.tolist() == [1.0] * 3
 assert kind.embedding(5, nnx.Rngs(0))(kind.null(3)).shape == (3, 5)
 """

@@ -13,6 +13,8 @@ Shape = tuple[int, ...]
 """[h, w, c] of an image, or [f, h, w, c] of a clip."""
 COLUMNS = ("label_column", "image_column")
 """Keys that name fields of files."""
+MOST_UNSEEN = 0.5
+"""The largest share of pairs of attributes that training may lack: each value occurs in others."""
 
 
 class Digits(Plain):
@@ -27,12 +29,27 @@ class Digits(Plain):
 
 
 class Shapes(Section):
-    """Drawn shapes in colour, as many as ``count``."""
+    """Drawn shapes in colour, as many as ``count``.
+
+    ``unseen_pairs`` is the share of the pairs (shape, colour) that only the eval split has.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("image_size",)
+    refuses: ClassVar[tuple[str, ...]] = ("channels", *COLUMNS)
+
+    count: Positive
+    unseen_pairs: Annotated[float, Field(ge=0, le=MOST_UNSEEN, allow_inf_nan=False)]
+
+    def shape(self, data: Data) -> Shape | None:
+        """The shape of one example."""
+        return None if data.sides is None else (*data.sides, 3)
+
+
+class Emoji(Plain):
+    """The emoji of OpenMoji, drawn on ``data.background``."""
 
     needs: ClassVar[tuple[str, ...]] = ("image_size",)
     refuses: ClassVar[tuple[str, ...]] = ("channels", *COLUMNS, "unlabelled")
-
-    count: Positive
 
     def shape(self, data: Data) -> Shape | None:
         """The shape of one example."""
@@ -86,6 +103,7 @@ class Labelled(Named):
 SOURCES = Registry("data.source")
 SOURCES.register("digits", Digits, "sid2core.data.sources.digits:Digits.of")
 SOURCES.register("shapes", Shapes, "sid2core.data.sources.shapes:Shapes.of")
+SOURCES.register("emoji", Emoji, "sid2core.data.sources.emoji:Emoji.of")
 SOURCES.register("folder", Labelled, "sid2core.data.sources.folders:Folder.of")
 SOURCES.register("frames", Frames, "sid2core.data.sources.folders:Frames.of")
 SOURCES.register("imagenet", Labelled, "sid2core.data.sources.folders:Folder.of_imagenet")

@@ -6,12 +6,12 @@ follows :class:`sid2core.text.protocol.TextEncoderSpec` and is imported on first
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from sid2core.config.registry import Choice, FromFields, Registry
-from sid2core.config.section import LARGEST, Positive, Section
+from sid2core.config.section import LARGEST, FilePath, Positive, Section
 
 SMALLEST_VOCABULARY = 258
 """The 256 bytes, padding and the end of a text: any text can be written with them."""
@@ -33,8 +33,16 @@ class Learned(Section):
         return self
 
 
+class T5(Section):
+    """The encoder of a T5, T5 v1.1 or Flan-T5 that the user has in a folder, frozen."""
+
+    path: FilePath
+    dtype: Literal["float32", "bfloat16"]
+
+
 ENCODERS = Registry("text.encoder")
 ENCODERS.register("learned", Learned, FromFields("sid2core.text.learned:LearnedSpec"))
+ENCODERS.register("t5", T5, FromFields("sid2core.text.t5:T5Spec"))
 
 
 class Encoder(Choice):

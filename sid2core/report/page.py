@@ -97,6 +97,7 @@ def _data(inputs: Inputs) -> dict[str, Any]:
         "classes": len(inputs.class_names),
         "train": len(inputs.train),
         "eval": len(inputs.held_out),
+        "attribution": inputs.prepare.metadata.get("attribution"),
     }
 
 

@@ -123,8 +123,13 @@ class LearnedEncoder:
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """The tokenizer's checksum, and how many ids it has."""
-        return {"tokenizer": self.digest, "vocabulary": self.vocabulary}
+        """The tokenizer's checksum, how many ids it has, and the number of tokens."""
+        return {
+            "kind": self.kind,
+            "max_tokens": self.max_tokens,
+            "tokenizer": self.digest,
+            "vocabulary": self.vocabulary,
+        }
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """The ids of texts.

@@ -291,7 +291,10 @@ def _prepare(artifacts: Path, world: World) -> artifact.Artifact:
             counts = np.bincount(labels, minlength=len(world.class_names)).tolist()
             splits[split] = {"records": number, "per_class": counts, "shards": names}
         draft.metadata.update(
-            shape=list(world.shape), class_names=list(world.class_names), splits=splits
+            shape=list(world.shape),
+            class_names=list(world.class_names),
+            splits=splits,
+            attribution="Drawn by A & B",
         )
     return artifact.load("prepare", root=artifacts)
 

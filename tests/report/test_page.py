@@ -132,6 +132,10 @@ def test_the_summary_has_the_main_numbers(document: Document) -> None:
         assert part in words
 
 
+def test_the_makers_of_the_images_are_named(document: Document) -> None:
+    assert "Drawn by A & B" in document.words("data")
+
+
 def test_the_low_bit_view_has_its_numbers_and_sources(document: Document) -> None:
     words = document.words("low-bit")
     for part in (

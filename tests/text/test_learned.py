@@ -81,7 +81,13 @@ def test_half_a_surrogate_pair_is_refused(encoder, tmp_path):
         folder.fit(settings(), ["bad \ud800"], tmp_path)
 
 
-def test_other_processes_and_another_order_make_the_same_bytes(encoder, tmp_path):
+def test_another_order_makes_the_same_bytes(encoder, tmp_path):
+    other = folder.fit(settings(max_tokens=16), CAPTIONS[::-1], tmp_path)
+    assert other.tokenizer.to_str() == encoder.tokenizer.to_str()
+
+
+@pytest.mark.slow
+def test_another_process_and_order_make_the_same_bytes(encoder, tmp_path):
     program = (
         "import json, sys; from pathlib import Path; from sid2core.text.learned import LearnedSpec;"
         "LearnedSpec(4096, 8, 1, 1, 16).fit(json.load(sys.stdin), Path(sys.argv[1]))"

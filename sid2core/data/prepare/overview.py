@@ -38,8 +38,8 @@ _NAME_WIDTH, _NAME_LENGTH = 96, 15
 def metadata(parts: Sequence[Part], shards: Path) -> dict[str, Any]:
     """What the manifest says of the data; needs the parts as :func:`preparation.place` left them.
 
-    Mean and standard deviation are of raw values, by channel. ``captions`` and ``attributes`` (the
-    possible values of each) are there only if the source has them.
+    Mean and standard deviation are of raw values, by channel. ``captions``, ``attributes`` (the
+    possible values of each) and ``attribution`` are there only if the source has them.
 
     Args:
         parts: the splits.
@@ -57,6 +57,8 @@ def metadata(parts: Sequence[Part], shards: Path) -> dict[str, Any]:
         found["captions"] = captions.summary(paths)
     if attributes := protocol.attributes_of(source):
         found["attributes"] = {name: list(values) for name, values in attributes.items()}
+    if attribution := protocol.attribution_of(source):
+        found["attribution"] = attribution
     return {
         **found,
         "condition": ConditionSpec.of_data(found).to_json(),

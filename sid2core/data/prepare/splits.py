@@ -30,17 +30,21 @@ def split(
     A ``fixed`` source is split by exact counts: of the n entries of each class, in the order of u,
     the first floor(train_fraction n + 1/2) train and the rest are for evaluation. Of any other
     source an entry trains where u < train_fraction, so that adding entries moves none; but the one
-    of least u in its class trains always.
+    of least u in its class trains always. Entries that name their split are in that one and do not
+    count for the others of their class.
 
     Raises:
         DataError: an exact count would leave a class without an entry in one of the splits.
     """
     by_class: list[list[tuple[float, str, Entry]]] = [[] for _ in class_names]
+    parts: dict[str, list[Entry]] = {name: [] for name in SPLITS}
     for entry in entries:
+        if entry.split is not None:
+            parts[entry.split].append(entry)
+            continue
         digest = _digest(f"{seed}/split/{entry.key}")
         place = int.from_bytes(digest[:8], "big") / _WORDS
         by_class[entry.label].append((place, entry.key, entry))
-    parts: dict[str, list[Entry]] = {name: [] for name in SPLITS}
     for name, members in zip(class_names, by_class, strict=True):
         members.sort(key=lambda member: member[:2])
         if fixed:

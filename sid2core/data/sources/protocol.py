@@ -36,6 +36,8 @@ class Entry:
     """Entries of one group are read together at the price of one; see :attr:`Source.grouped`."""
     problem: str | None = None
     """Why it cannot be used, where that is known without reading it: the reason of its reject."""
+    split: str | None = None
+    """The split that it belongs to, whatever ``data.train_fraction`` is; None leaves it open."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +147,11 @@ def attributes_of(source: Source) -> Mapping[str, Sequence[str]]:
     """
     found: Mapping[str, Sequence[str]] = getattr(source, "attributes", {})
     return {name: tuple(found[name]) for name in sorted(found)}
+
+
+def attribution_of(source: Source) -> str:
+    """The makers and the licence of the images: ``source``'s optional property ``attribution``."""
+    return str(getattr(source, "attribution", ""))
 
 
 def listed(source: Source) -> list[Entry]:

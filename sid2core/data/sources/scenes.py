@@ -40,6 +40,20 @@ SIZES: Mapping[str, tuple[float, float]] = {
 }
 """Bounds of the radius of the circle around a shape."""
 
+WORDINGS = (
+    "a {size} {colour} {shape} on a {texture} {ground} ground",
+    "a {size} {colour} {shape} in front of a {texture} {ground} background",
+    "a {texture} {ground} background with a {size} {colour} {shape}",
+    "{size} {colour} {shape}, {texture} {ground} ground",
+    "a picture of a {size} {colour} {shape} on {texture} {ground}",
+    "the {shape} is {size} and {colour}, the background is {texture} {ground}",
+    "on a {texture} {ground} ground, a {shape}, {size} and {colour}",
+    "a {shape} in {colour}, {size}, over a {texture} {ground} background",
+)
+"""Captions, each of which says all that can be asked for."""
+
+_PAIRS = 2**64 - 1
+"""In place of a scene's index: the order of the pairs."""
 _TINT = 10.0  # by which each channel of a colour varies, in bytes; less than names lie apart
 _APART = 130.0  # at least, the colours of shape and ground
 _TILT = 0.3  # at most, from upright
@@ -89,12 +103,30 @@ class Scene:
     velocity: State
     """Change of the state a second."""
     ground: Ground
+    wording: str
+    """One of :data:`WORDINGS`."""
 
     @property
     def caption(self) -> str:
         """Such as ``a small red star on a striped blue ground``."""
-        ground = f"{self.ground.texture} {self.ground.colour} ground"
-        return f"a {self.size} {self.colour} {self.shape} on a {ground}"
+        ground = self.ground
+        return self.wording.format(
+            size=self.size,
+            colour=self.colour,
+            shape=self.shape,
+            texture=ground.texture,
+            ground=ground.colour,
+        )
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """The values of :data:`ATTRIBUTES`."""
+        return {
+            "shape": self.shape,
+            "colour": self.colour,
+            "size": self.size,
+            "background": self.ground.colour,
+        }
 
     def at(self, seconds: float) -> State:
         """The state at a time: even motion, turned back at the edges, and even rotation."""
@@ -145,7 +177,26 @@ def scene(seed: int, index: int) -> Scene:
         phase=(next(draws), next(draws)),
         noise=np.array([next(draws) for _ in range(_CELLS**2)], np.float32).reshape(_CELLS, -1),
     )
-    return Scene(shape, colour, size, _tint(draws), radius, start, velocity, ground)
+    tint, wording = _tint(draws), _one_of(list(WORDINGS), next(draws))
+    return Scene(shape, colour, size, tint, radius, start, velocity, ground, wording)
+
+
+def pair(seed: int, index: int) -> tuple[str, str]:
+    """Shape and colour of :func:`scene`, in a tenth of its time."""
+    colour = _one_of(list(COLOURS), next(_draws(seed, index)))
+    return list(SHAPES)[index % len(SHAPES)], colour
+
+
+def some_pairs(seed: int, share: float) -> list[tuple[str, str]]:
+    """A share of all pairs (shape, colour), at most half, spread evenly over shapes and colours.
+
+    Pair j of the k = 8 shapes and the n = 10 shuffled colours is (j mod k, j mod n), which does not
+    repeat for j below 40.
+    """
+    shapes, draws = list(SHAPES), _draws(seed, _PAIRS)
+    colours = sorted(COLOURS, key={name: next(draws) for name in COLOURS}.__getitem__)
+    count = round(share * len(shapes) * len(colours))
+    return [(shapes[j % len(shapes)], colours[j % len(colours)]) for j in range(count)]
 
 
 # Chance
@@ -331,3 +382,10 @@ TEXTURES: Mapping[str, Callable[[Ground, Plane, Plane, int], Plane]] = {
     "mottled": _mottled,
 }
 """Each texture over coordinates along the ground's axes; the last argument is pixels a unit."""
+ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
+    "shape": tuple(SHAPES),
+    "colour": tuple(COLOURS),
+    "size": tuple(SIZES),
+    "background": tuple(COLOURS),
+}
+"""What a caption asks for and a classifier can tell: each attribute's values."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sid2core import config
+from sid2core import conditioning, config
 from sid2core.config.data import Shapes as ShapesSettings
 from sid2core.data.sources import scenes
 from sid2core.data.sources.protocol import Content, Entry
@@ -19,12 +19,16 @@ _SEED = 0
 class Shapes:
     """The first ``count`` scenes of one world, drawn at any size; the class is the shape.
 
+    A share ``unseen_pairs`` of the pairs (shape, colour) is in the eval split alone.
+
     What a key shows is the same at every size and count, so splits agree between sizes.
     """
 
     count: int
     height: int
     width: int
+    unseen_pairs: float = 0.0
+    unlabelled: bool = False
     captioned: bool = True
     fixed: bool = True
     grouped: bool = False
@@ -33,12 +37,12 @@ class Shapes:
     def of(cls, settings: ShapesSettings, *, data: config.Data, part: str) -> Shapes:
         """As many as ``settings`` say, of ``data.image_size``."""
         assert data.sides is not None  # config.Data has checked it
-        return cls(settings.count, *data.sides)
+        return cls(settings.count, *data.sides, settings.unseen_pairs, data.unlabelled)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """What is drawn."""
-        return tuple(scenes.SHAPES)
+        return conditioning.UNLABELLED if self.unlabelled else tuple(scenes.SHAPES)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -50,17 +54,30 @@ class Shapes:
         """Nothing: there are no files."""
         return {}
 
+    @property
+    def attributes(self) -> Mapping[str, Sequence[str]]:
+        """What captions ask for."""
+        return scenes.ATTRIBUTES
+
     def stamp(self) -> str:
-        """How many there are; what is drawn never changes."""
+        """How many there are; what is drawn never changes, and the parameters say all else."""
         return f"shapes/{self.count}"
 
     def index(self) -> list[Entry]:
         """All scenes, with keys ``shapes/0000000`` and so on, the shapes in turn."""
         classes = len(self.class_names)
-        return [Entry(f"{_PREFIX}{index:07d}", index % classes) for index in range(self.count)]
+        unseen = set(scenes.some_pairs(_SEED, self.unseen_pairs))
+        return [
+            Entry(
+                f"{_PREFIX}{index:07d}",
+                index % classes,
+                split="eval" if unseen and scenes.pair(_SEED, index) in unseen else None,
+            )
+            for index in range(self.count)
+        ]
 
     def read(self, entry: Entry) -> Content:
-        """One picture [height, width, 3] and its caption."""
+        """One picture [height, width, 3], its caption and its attributes."""
         scene = scenes.scene(_SEED, int(entry.key.removeprefix(_PREFIX)))
         image = scene.draw(self.height, self.width)
-        return Content(image, (self.width, self.height), (scene.caption,))
+        return Content(image, (self.width, self.height), (scene.caption,), scene.attributes)

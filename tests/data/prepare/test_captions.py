@@ -44,6 +44,8 @@ class Described(Plain):
     captioned: bool = True
     wrong: int = -1
 
+    attribution: str = "Drawn by A"
+
     @property
     def attributes(self):
         return {"level": ("even", "odd"), "kind": ("grey",)}
@@ -59,6 +61,7 @@ def test_attributes_have_a_column_in_the_order_of_the_manifest(tmp_path):
     parts = prepared(tmp_path, Described(5), Described(2))
     metadata = overview.metadata(parts, tmp_path / "made")
     assert metadata["captions"]["images"] == 7
+    assert metadata["attribution"] == "Drawn by A"
     assert list(metadata["attributes"].items()) == [("kind", ["grey"]), ("level", ["even", "odd"])]
     layout = parts[0].layout
     assert layout == shards.Layout((4, 4, 1), ("a", "b"), "train", True, ("kind", "level"))
@@ -74,7 +77,9 @@ def test_a_value_that_the_source_does_not_list_stops(tmp_path):
 
 def test_data_without_captions_have_nothing_of_them(tmp_path):
     parts = prepared(tmp_path, Plain(5), Plain(2))
-    assert not {"captions", "attributes"} & set(overview.metadata(parts, tmp_path / "made"))
+    assert not {"captions", "attributes", "attribution"} & set(
+        overview.metadata(parts, tmp_path / "made")
+    )
     schema = pq.read_schema(tmp_path / "made" / parts[0].shards[0])
     assert schema.names == ["image", "label", "key"]
     assert b"attributes" not in schema.metadata[b"sid2"]

@@ -47,6 +47,17 @@ def test_split_is_whole_and_blind_to_order(counts, fraction, seed, order, fixed)
     assert again == {name: set(keys(part)) for name, part in parts.items()}
 
 
+@pytest.mark.parametrize("fixed", [True, False])
+def test_entries_that_name_their_split_are_in_it_and_move_no_other(fixed):
+    free = entries_of([0, 1] * 20)
+    bound = [Entry(f"bound/{row}", row % 2, split=splits.SPLITS[row % 3 > 0]) for row in range(30)]
+    alone = divided(free, ["a", "b"], 0.5, 1, fixed)
+    both = divided(bound + free, ["a", "b"], 0.5, 1, fixed)
+    for split, expected in alone.items():
+        own = {entry.key for entry in bound if entry.split == split}
+        assert both[split] == expected | own
+
+
 @given(st.integers(2, 60), st.integers(0, 40), st.floats(0.2, 0.9), st.integers(0, 99))
 def test_entries_that_are_added_move_none(count, more, fraction, seed):
     before = divided(entries_of([0] * count), ["a"], fraction, seed, fixed=False)

@@ -93,6 +93,7 @@ def test_everything_comes_about_equally_often():
         (COLOURS, [one.colour for one in many]),
         (SIZES, [one.size for one in many]),
         (TEXTURES, [one.ground.texture for one in many]),
+        (scenes.WORDINGS, [one.wording for one in many]),
     ):
         counts, fair = Counter(found), len(many) / len(names)
         assert set(counts) == set(names)
@@ -100,6 +101,22 @@ def test_everything_comes_about_equally_often():
         assert all(abs(count - fair) < 5 * math.sqrt(fair) for count in counts.values())
     assert {one.ground.colour for one in many} == set(COLOURS)
     assert len({one.caption for one in many}) > 2500
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.25, 0.5])
+def test_some_pairs_are_spread_evenly_over_shapes_and_colours(share):
+    pairs = scenes.some_pairs(3, share)
+    assert len(set(pairs)) == len(pairs) == round(80 * share)
+    for names, found in zip((SHAPES, COLOURS), zip(*pairs, strict=True), strict=False):
+        counts = [Counter(found)[name] for name in names]
+        assert max(counts) - min(counts) <= 1
+    assert share == 0.0 or pairs != scenes.some_pairs(4, share)
+
+
+@given(index=INDICES)
+def test_a_pair_is_that_of_the_scene(index):
+    scene = scenes.scene(5, index)
+    assert scenes.pair(5, index) == (scene.shape, scene.colour)
 
 
 # Shapes
@@ -159,10 +176,14 @@ def test_no_point_is_beyond_the_unit_circle(shape):
 def test_the_caption_is_true_of_the_picture(index):
     scene = scenes.scene(7, index)
     picture, covered = scene.draw(48, 48).astype(float), scene.coverage(48, 48)
-    assert scene.caption == (
-        f"a {scene.size} {nearest(picture[covered == 1].mean(axis=0))} {scene.shape} on a "
-        f"{scene.ground.texture} {nearest(picture[covered == 0].mean(axis=0))} ground"
-    )
+    colour, ground = (nearest(picture[covered == part].mean(axis=0)) for part in (1, 0))
+    words = {"size": scene.size, "colour": colour, "shape": scene.shape}
+    words |= {"texture": scene.ground.texture, "ground": ground}
+    assert scene.caption == scene.wording.format(**words)
+    assert all(word in scene.caption for word in words.values())
+    attributes = {"shape": scene.shape, "colour": colour, "size": scene.size, "background": ground}
+    assert scene.attributes == attributes
+    assert all(value in scenes.ATTRIBUTES[name] for name, value in attributes.items())
     low, high = SIZES[scene.size]
     radius = math.sqrt(covered.sum() / AREAS[scene.shape]) / 48
     assert low - 0.01 < radius < high + 0.01

@@ -4,6 +4,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from sid2core.conditioning import UNLABELLED
 from sid2core.data.prepare import splits
 from sid2core.data.sources import opening, protocol, scenes
 from sid2core.data.sources.shapes import Shapes
@@ -41,6 +42,7 @@ def test_what_is_read_is_the_scene_of_the_entrys_label():
         scene = scenes.scene(0, int(entry.key.removeprefix("shapes/")))
         assert source.class_names[entry.label] == scene.shape
         assert (content.captions, content.size) == ((scene.caption,), (24, 16))
+        assert content.attributes == scene.attributes
         np.testing.assert_array_equal(content.image, scene.draw(16, 24))
         record = protocol.loaded(source, entry)
         assert (record.label, record.captions) == (entry.label, content.captions)
@@ -60,6 +62,32 @@ def test_sizes_and_counts_share_keys_and_splits():
     names = few.class_names
     parts = [splits.split(one.index(), names, 0.8, 3, fixed=True) for one in (few, large)]
     assert parts[0] == parts[1]
+
+
+def test_unseen_pairs_are_in_the_eval_split_alone():
+    source = Shapes(2000, 8, 8, 0.1)
+    assert [entry.key for entry in source.index()] == [
+        one.key for one in Shapes(2000, 8, 8).index()
+    ]
+    pairs = set(scenes.some_pairs(0, 0.1))
+    parts = splits.split(source.index(), source.class_names, 0.8, 0, fixed=True)
+    found = {
+        split: {scenes.pair(0, int(entry.key[7:])) for entry in entries}
+        for split, entries in parts.items()
+    }
+    assert pairs <= found["eval"]
+    assert found["train"] | pairs == found["eval"] | found["train"]
+    assert not pairs & found["train"]
+    assert len(found["train"]) == 72
+    assert opened(count=2000, unseen_pairs=0.1)[0] == Shapes(2000, 16, 16, 0.1)
+
+
+def test_without_labels_the_entries_are_the_same():
+    source = opened(unlabelled=True)[0]
+    assert source == Shapes(20, 16, 16, unlabelled=True)
+    labels = {entry.label for entry in protocol.listed(source)}
+    assert (labels, source.class_names) == ({0}, UNLABELLED)
+    assert [one.key for one in source.index()] == [one.key for one in Shapes(20, 16, 16).index()]
 
 
 def test_the_stamp_changes_with_the_count():
