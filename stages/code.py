@@ -32,7 +32,7 @@ def main(plugins: tuple[str, ...]) -> None:
             used |= set(program.packages)
     for name in sorted(used):
         there, pin = (versions.get(code.normal(name)) for versions in (installed, pins))
-        if pin is not None and there != pin:
+        if pin is not None and there not in (None, pin):  # an extra may be absent
             _log.warning(
                 "%s %s is installed, %s pins %s: results may differ; run `make setup`",
                 *(name, there, code.CONSTRAINTS, pin),

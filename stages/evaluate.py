@@ -43,13 +43,14 @@ def main(params: config.Params) -> None:
     data = sample_sets.records(job.inputs, sharding)
     dataset = sample_sets.records(job.inputs, sharding, "train")
     model = Trained.load(train.checked(), execution)
+    model = model.with_negative(params.guidance.negative_prompt, sharding)
     searched = guidance_search.load(job.inputs["guidance_search"]).guidance
     students = distill.metadata["students"]
     specs = [
         *sampler_spec.evaluated(model, sampling, params.guidance.weight, searched),
         *sampler_spec.load_students(distill.checked(), students, sampling, execution),
     ]
-    kinds, count = model.denoiser.network.config.condition, settings.samples
+    kinds, count = model.condition, settings.samples
     condition = sample_sets.conditions(
         kinds, data, count, params.seed, drawn=settings.labels == "drawn"
     )

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding
 from sid2core import conditioning, rng
 from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.data.load.dataset import Dataset
+from sid2core.evaluation import stored_conditions
 from sid2core.evaluation.drawing import RealSet, SampleSet
 from sid2core.evaluation.sampler_spec import SamplerSpec
 from sid2core.evaluation.samplers_table import BASELINE
@@ -46,6 +47,8 @@ def conditions(
 
     The caption of a sample is a function of (seed, index).
     """
+    if kinds.text is not None and not kinds.text.learned and not data.encodes:
+        return stored_conditions.of_captions(kinds, data, count, seed)
     return kinds.asked(count, data, seed if drawn or kinds.text is not None else None)
 
 

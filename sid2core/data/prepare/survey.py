@@ -62,6 +62,8 @@ class Survey:
     captioned: bool
     seconds: float
     """Time to read and decode one picture on one core."""
+    images_with_captions: int | None = None
+    """Of those that can be used; None if only reading them tells."""
 
     @property
     def condition(self) -> ConditionSpec:
@@ -98,9 +100,15 @@ def survey(path: str, raw: Mapping[str, Any]) -> Survey:
         smallest_class=min(classes.values(), default=0),
         side=round(statistics.median(sides)),
         channels=1 if grey else 3,
-        captioned=train.captioned,
+        captioned=train.captioned and data.captions != "none",
         seconds=seconds,
+        images_with_captions=_described(usable),
     )
+
+
+def _described(usable: list[Entry]) -> int | None:
+    known = [entry.captioned for entry in usable]
+    return None if None in known else sum(map(bool, known))
 
 
 def source_of(path: str) -> dict[str, Any]:

@@ -371,7 +371,7 @@ def image_vectors(
         first = params["vision_model.embeddings.class_embedding"]
         first = jnp.broadcast_to(first, (count, 1, tower.width))
         tokens = jnp.concatenate([first, tokens], axis=1)
-        tokens += params["vision_model.embeddings.position_embedding.weight"]
+        tokens += params["vision_model.embeddings.position_embedding.weight"][None]
         tokens = _norm(tokens, params, "vision_model.pre_layrnorm", tower)
         tokens = _layers(tokens, params["vision_model.layers"], tower, causal=False)
         pooled = _norm(tokens[:, 0], params, "vision_model.post_layernorm", tower)
@@ -383,7 +383,7 @@ def text_vectors(params: Params, ids: Int[Array, "n t"], design: Design) -> Floa
     tower = design.text
     with jax.default_matmul_precision("highest"):
         tokens = params["text_model.embeddings.token_embedding.weight"][ids]
-        tokens += params["text_model.embeddings.position_embedding.weight"][: ids.shape[1]]
+        tokens += params["text_model.embeddings.position_embedding.weight"][None, : ids.shape[1]]
         tokens = _layers(tokens, params["text_model.layers"], tower, causal=True)
         tokens = _norm(tokens, params, "text_model.final_layer_norm", tower)
         ends = ids if design.end == _FIRST_END else (ids == design.end).astype(jnp.int32)
@@ -394,7 +394,7 @@ def text_vectors(params: Params, ids: Int[Array, "n t"], design: Design) -> Floa
 
 def _layers(x: Array, params: Params, tower: Tower, *, causal: bool) -> Array:
     count = x.shape[1]
-    allowed = jnp.tril(jnp.ones((count, count), bool)) if causal else None
+    allowed = jnp.tril(jnp.ones((1, 1, count, count), bool)) if causal else None
 
     def layer(x: Array, params: Params) -> tuple[Array, None]:
         x = x + _attention(_norm(x, params, "layer_norm1", tower), params, tower, allowed)
@@ -423,13 +423,19 @@ def _attention(x: Array, params: Params, tower: Tower, allowed: Array | None) ->
 
 
 def _linear(x: Array, params: Params, name: str) -> Array:
-    return x @ params[f"{name}.weight"] + params[f"{name}.bias"]
+    return x @ params[f"{name}.weight"] + _along(params[f"{name}.bias"], x)
 
 
 def _norm(x: Array, params: Params, name: str, tower: Tower) -> Array:
     centred = x - x.mean(axis=-1, keepdims=True)
     scale = jax.lax.rsqrt((centred**2).mean(axis=-1, keepdims=True) + tower.epsilon)
-    return centred * scale * params[f"{name}.weight"] + params[f"{name}.bias"]
+    weight, bias = (_along(params[f"{name}.{one}"], x) for one in ("weight", "bias"))
+    return centred * scale * weight + bias
+
+
+def _along(vector: Array, x: Array) -> Array:
+    """The vector as an array of as many axes as ``x``, along its last one."""
+    return vector.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def _unit(x: Array) -> Array:

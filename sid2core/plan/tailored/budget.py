@@ -13,11 +13,11 @@ from typing import Any
 from sid2core.data.prepare.survey import Survey
 from sid2core.plan.tailored.speed import Machine
 
-TRAIN, SEARCH, DISTIL, EVALUATE = 0.45, 0.12, 0.12, 0.14
+TRAIN, SEARCH, DISTIL, EVALUATE = 0.55, 0.08, 0.12, 0.10
 """Shares of the whole time; the rest is for preparing, the feature extractor and starting."""
 _START = 20.0
 """Seconds that a stage takes to start and to compile."""
-_WEIGHTS, _INTERVALS = (1.0, 2.0), ((-3.0, 5.0),)
+_WEIGHTS, _INTERVALS = (0.5, 1.0), ((-3.0, 5.0),)
 _REPEATS, _STUDENT_STEPS = 2, 8
 _SAMPLES, _SEARCH_SAMPLES = (200, 10_000), (50, 2_000)
 _ITERATIONS = (50, 20_000)

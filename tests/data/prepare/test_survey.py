@@ -99,3 +99,13 @@ def test_a_path_that_is_not_there_and_a_folder_without_pictures_are_refused(tmp_
         found(tmp_path / "letter.doc")
     with pytest.raises(DataError):
         found(tmp_path)
+
+
+def test_captions_are_counted_and_folders_are_then_no_classes(tmp_path):
+    for index in range(6):
+        draw(tmp_path / ("ab"[index % 2]) / f"{index}.png")
+    for index in range(5):
+        (tmp_path / ("ab"[index % 2]) / f"{index}.txt").write_text("a red picture")
+    made = found(tmp_path)
+    assert (made.captioned, made.images_with_captions) == (True, 5)
+    assert (made.train, made.problems, made.class_names) == (6, 0, ("unlabelled",))

@@ -27,7 +27,7 @@ from tests.metrics.evaluators import mean_colour_evaluator
 
 SETTINGS = config.Reference.model_validate(
     tiny.PARAMS["reference"]
-    | {"channels": [8], "feature_size": 16, "steps": 40, "batch_size": 24, "learning_rate": 0.01}
+    | {"channels": [8], "feature_size": 16, "steps": 80, "batch_size": 24, "learning_rate": 0.01}
 )
 
 
@@ -57,12 +57,12 @@ def test_equal_captions_share_the_target_and_images_without_one_do_not_count():
 @pytest.fixture(scope="module")
 def trained():
     pairs = [(s, c) for s in made.SHAPES for c in made.COLOURS if (s, c) != made.UNSEEN]
-    return training.train(made.dataset(60, pairs, several=True), made.ATTRIBUTES, SETTINGS, 0)
+    return training.train(made.dataset(60, pairs), made.ATTRIBUTES, SETTINGS, 0)
 
 
 def test_it_learns_captions_and_attributes(trained):
     extractor, hits = trained
-    assert hits > 0.9
+    assert hits > 0.8
     assert len(extractor.design.seen) == 5
     found = {one.metric: one.value for one in scores.of_split(extractor, made.dataset(40))}
     assert set(found) == {

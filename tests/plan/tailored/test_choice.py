@@ -62,6 +62,14 @@ def test_few_images_are_not_shown_more_often_than_is_of_use():
     assert made.params.train.steps * made.params.train.batch_size <= 100 * 2000
 
 
+def test_pictures_in_colour_are_mirrored_and_dropped_only_if_shown_often():
+    often, seldom = chosen(GPU, 60 * 24, train=1000).params, chosen(train=100_000).params
+    assert often.loader.horizontal_flip
+    assert often.model.dropout[-1] == 0.1
+    assert not seldom.loader.horizontal_flip
+    assert set(seldom.model.dropout) == {0.0}
+
+
 def test_unconditional_and_grey_data():
     made = chosen(class_names=("all",), channels=1)
     assert made.params.data.channels == 1
