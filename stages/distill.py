@@ -38,8 +38,10 @@ def main(params: config.Params) -> None:
     settings, sampling = params.distill, params.sampling
     text = job.inputs["text"]
     dataset = Dataset.open(prepare, "train", params.runtime.cache_mib, text)
-    teacher = Trained.load(train.checked(), build.execution(params.runtime))
-    kinds = teacher.denoiser.network.config.condition
+    trained = Trained.load(train.checked(), build.execution(params.runtime))
+    local = mesh.local(params.runtime.mesh).batch
+    teacher = trained.with_negative(params.guidance.negative_prompt, local)
+    kinds = trained.condition
     layout = mesh.layout(params.runtime.mesh)
     loader = Loader(
         dataset,
@@ -52,7 +54,6 @@ def main(params: config.Params) -> None:
         embed=prompts.embed_of(text, layout.batch),
     )
     guidance = guidance_search.load(job.inputs["guidance_search"]).guidance
-    local = mesh.local(params.runtime.mesh).batch
     evaluator = Evaluator.load(job.inputs["reference"], local)
     count = settings.score_samples
     data = sample_sets.records(job.inputs, local)
@@ -90,7 +91,7 @@ def main(params: config.Params) -> None:
             for steps, spec in students.items():
                 extra = {"diffusion": teacher.config["diffusion"], "student_steps": steps}
                 place = draft.folder / spec.name
-                network.save(place, teacher.denoiser.network, spec.params, extra)
+                network.save(place, trained.denoiser.network, spec.params, extra)
                 if kinds.text is not None:
                     prompts.copy(train.checked(prompts.FOLDER), place)
             draft.metadata |= {"students": [spec.name for spec in students.values()]}

@@ -34,7 +34,8 @@ def main(params: config.Params) -> None:
     sharding = mesh.local(params.runtime.mesh).batch
     evaluator = Evaluator.load(job.inputs["reference"], sharding)
     model = Trained.load(train.checked(), build.execution(params.runtime))
-    kinds = model.denoiser.network.config.condition
+    model = model.with_negative(params.guidance.negative_prompt, sharding)
+    kinds = model.condition
     data = sample_sets.records(job.inputs, sharding)
     condition = sample_sets.conditions(kinds, data, settings.samples, params.seed)
     cells = guidance_search.grid(settings, kinds)

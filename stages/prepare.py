@@ -38,6 +38,8 @@ def main(params: config.Params) -> None:
             preparation.write_rejects(draft.path(preparation.REJECTS), rejects)
             draft.metadata |= overview.metadata(parts, draft.folder)
             overview.write(REPORTS, parts, draft.folder)
+    if found := draft.metadata.get("captions"):
+        _log.info("%s", overview.caption_counts(found))
     if rejects:
         _log.warning("%d set aside: %s", len(rejects), listing.summary(rejects))
 

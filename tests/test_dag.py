@@ -42,6 +42,12 @@ UNTRACKED = {"runtime"}
 """What cannot change a byte of any result."""
 
 
+PARTS = {
+    *(f"eval.{key}" for key in config.Eval.model_fields),
+    *(f"guidance.{key}" for key in config.Guidance.model_fields),
+}
+
+
 def parameters():
     """Every section."""
     return set(config.Params.model_fields)
@@ -49,14 +55,14 @@ def parameters():
 
 @pytest.mark.parametrize("name", STAGES)
 def test_parameters_are_known(name):
-    known = parameters() - UNTRACKED | {f"eval.{key}" for key in config.Eval.model_fields}
+    known = parameters() - UNTRACKED | PARTS
     assert set(DAG["stages"][name].get("params", [])) <= known
 
 
 def test_all_that_shapes_a_result_is_tracked():
     tracked = {one for name in STAGES for one in DAG["stages"][name].get("params", [])}
-    # Some keys of a section that `evaluate` tracks whole are of `reference` too.
-    tracked -= {f"eval.{key}" for key in config.Eval.model_fields}
+    # Some keys of sections that `evaluate` tracks whole are of earlier stages too.
+    tracked -= PARTS
     assert tracked == parameters() - UNTRACKED
 
 

@@ -32,6 +32,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--utilisation", metavar="U", type=_share, default=0.4)
     parser.add_argument("--shape", metavar="HxWxC", type=_shape, help="of one example (or FxHxWxC)")
     parser.add_argument("--classes", metavar="N", type=_whole, help="number of classes; 0 for none")
+    parser.add_argument(
+        "--captions",
+        action=argparse.BooleanOptionalAction,
+        help="whether examples have captions; default: as the source has them",
+    )
     parser.add_argument("--json", action="store_true", help="everything, for programs")
 
 
@@ -48,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
     # Attention on a GPU is cuDNN's, which keeps as much as the recomputed one.
     attention = None if options.hardware == "cpu" else "recomputed"
     made = plan.on_hardware(
-        plan.price(params, shape, _condition(params.data, classes), attention),
+        plan.price(params, shape, _condition(params, classes, options.captions), attention),
         device,
         options.devices,
         options.batch or params.train.batch_size,
@@ -71,21 +76,29 @@ def _shape_of(data: config.Data) -> tuple[int, ...]:
     return data.shape or _source(data).shape
 
 
-def _condition(data: config.Data, classes: int | None) -> ConditionSpec:
-    """So many classes (0 is none), else those of the source."""
+def _condition(params: config.Params, classes: int | None, captions: bool | None) -> ConditionSpec:
+    """So many classes (0 is none), else those of the source; and captions."""
+    from sid2core.plan.captions import expected_kind
+
+    spec, captioned = _classes(params.data, classes)
+    wanted = captioned if captions is None else captions
+    return spec.with_text(expected_kind(params.text) if wanted else None)
+
+
+def _classes(data: config.Data, classes: int | None) -> tuple[ConditionSpec, bool]:
+    """The classes, and whether the source has captions; if they are given, it is not opened."""
     from sid2core.conditioning import ConditionSpec  # imports NumPy
 
     if classes is not None:
-        return ConditionSpec.of_classes(classes) if classes else ConditionSpec()
+        return ConditionSpec.of_classes(classes) if classes else ConditionSpec(), False
     try:
         source = _source(data)
         names = source.class_names
     except Sid2Error as error:
         msg = f"the classes cannot be counted ({error}); give --classes N"
         raise PlanError(msg) from error
-    return ConditionSpec.of_data(
-        {"class_names": names, "shape": source.shape, "captioned": source.captioned}
-    )
+    metadata = {"class_names": names, "shape": source.shape, "captioned": source.captioned}
+    return ConditionSpec.of_data(metadata), source.captioned
 
 
 def _source(data: config.Data):  # noqa: ANN202 (its module is slow to import)

@@ -1,4 +1,4 @@
-"""``sid2 samples``: export the samples that ``evaluate`` kept, in common file formats."""
+"""``sid2 samples``: export the samples that ``evaluate`` kept, or draw some for prompts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:  # slow to import
     from sid2core.metrics.sample_files import Chunk
     from sid2core.pipeline.artifact import Artifact
 
-SUMMARY = "Export the samples that evaluation kept, as PNG, npz or Parquet; or list them."
+SUMMARY = (
+    "Export the samples that evaluation kept, or draw samples of prompts; PNG, npz or Parquet."
+)
+_MODEL = "of the model; default: artifacts/train"
 _BYTES = 2**24  # approximate size of the images in memory at once
 
 
@@ -29,6 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("sampler", metavar="SAMPLER", nargs="?", help="the sampler's name")
     what.add_argument("--list", action="store_true", help="a table of all samplers")
+    what.add_argument("--prompt", metavar="TEXT", action="append", help="draw samples of a text")
     parser.add_argument("--out", metavar="PATH", type=Path, help="a folder for PNG, else a file")
     parser.add_argument(
         "--format", metavar="FORM", help="png, npz or parquet; default: as PATH ends, else png"
@@ -39,22 +43,64 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="the samples of eval.prompts, as a folder of GenEval or DPG-Bench",
     )
     parser.add_argument("--force", action="store_true", help="replace what is at PATH")
+    drawn = parser.add_argument_group("with --prompt, which may be repeated")
+    drawn.add_argument("--model", metavar="FOLDER", default="artifacts/train", help=_MODEL)
+    drawn.add_argument("--count", metavar="N", type=int, default=8, help="samples of each prompt")
+    drawn.add_argument("--negative", metavar="TEXT", help="what guidance pushes away from")
+    drawn.add_argument("--guidance", metavar="G", type=float, help="its weight; default: none")
+    drawn.add_argument("--steps", metavar="N", type=int, help="of the sampler")
+    drawn.add_argument("--seed", metavar="N", type=int, default=0, help="of the noise")
 
 
 def run(options: argparse.Namespace) -> None:
     """Print the table, or write the files and print the number of samples."""
     from sid2core.pipeline import artifact
 
+    if options.out is None and not options.list:
+        what = options.sampler or ", ".join(options.prompt)
+        msg = f"no output path for the samples of {what}; give --out PATH"
+        raise SamplesError(msg)
+    if options.prompt:
+        if options.layout is not None:
+            msg = "--layout: its samples are those of eval.prompts; leave out --prompt"
+            raise SamplesError(msg)
+        _draw(options)
+        return
     evaluate = artifact.load("evaluate")
     if options.list:
         print("\n".join(_table(evaluate)))
-    elif options.out is None:
-        msg = f"no output path for the samples of {options.sampler}; give --out PATH"
-        raise SamplesError(msg)
     elif options.layout is not None:
         _lay_out(evaluate, options)
     else:
         _export(evaluate, options)
+
+
+def _draw(options: argparse.Namespace) -> None:
+    """Draw ``count`` samples of each prompt; sample i of a prompt has the seed's noise i."""
+    import numpy as np
+
+    from sid2core.inference.public import load_model
+    from sid2core.metrics import sample_files
+
+    form = sample_files.form_of(options.out, options.format)
+    model = load_model(options.model)
+    parts = [
+        model.sample(
+            options.count,
+            prompt=prompt,
+            negative=options.negative,
+            seed=options.seed,
+            guidance=options.guidance,
+            steps=options.steps,
+        )
+        for prompt in options.prompt
+    ]
+    images, prompts = np.concatenate(parts), range(len(parts))
+    labels = np.repeat(np.arange(len(parts), dtype=np.int32), options.count)
+    names = tuple(f"{number}: {options.prompt[number]}" for number in prompts)
+    samples = sample_files.Samples(len(images), images.shape[1:], names, [(images, labels)])
+    sample_files.write(options.out, samples, form, force=options.force)
+    print(f"{options.out}: {len(images):,} samples of {len(parts)} prompt(s) as {form}")
 
 
 def _table(evaluate: Artifact) -> Iterator[str]:

@@ -11,8 +11,9 @@ from sid2core.config.section import FilePath, NonNegative, OpenFraction, Plain, 
 
 Shape = tuple[int, ...]
 """[h, w, c] of an image, or [f, h, w, c] of a clip."""
-COLUMNS = ("label_column", "image_column")
+COLUMNS = ("label_column", "image_column", "caption_column")
 """Keys that name fields of files."""
+_Name = Annotated[str, Field(min_length=1)]
 
 
 class Digits(Plain):
@@ -111,9 +112,14 @@ class Data(Section):
     """What ``prepare`` reads, to which shape, and how it splits and shards it."""
 
     source: Source
-    label_column: Annotated[str, Field(min_length=1)] | None
-    image_column: Annotated[str, Field(min_length=1)] | None
+    label_column: _Name | None
+    image_column: _Name | None
     unlabelled: bool
+    classes: Literal["auto", "folders"]
+    captions: Literal["auto", "required", "none"]
+    caption_column: _Name | Annotated[list[_Name], Field(min_length=1)] | None
+    caption_lines: bool
+    max_missing_captions: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
     image_size: Positive | Annotated[list[Positive], Field(min_length=2, max_length=2)] | None
     channels: Literal[1, 3] | None
     crop: Literal["adm", "centre", "squash"]

@@ -135,9 +135,13 @@ class Model(Section):
 
 
 class Guidance(Section):
-    """Constant guidance, as ``evaluate`` reports it beside the found interval."""
+    """Constant guidance, as ``evaluate`` reports it beside the found interval.
+
+    ``negative_prompt`` takes the place of the empty caption in every guidance.
+    """
 
     weight: NonNegativeFloat
+    negative_prompt: str | None
 
 
 class GuidanceSearch(Section):

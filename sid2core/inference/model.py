@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import NamedSharding
+
 from sid2core import config
+from sid2core.conditioning import ConditionError, ConditionSpec
 from sid2core.config import build, legacy
 from sid2core.diffusion import samplers
 from sid2core.diffusion.clipping import ClipX
@@ -18,6 +21,7 @@ from sid2core.inference.generator import Denoiser, Method
 from sid2core.models import network
 from sid2core.models.execution import DEFAULT, Execution
 from sid2core.models.network import Parameters
+from sid2core.text.prompts import Prompts
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +33,8 @@ class Trained:
     params: Parameters
     config: Mapping[str, Any]
     """The whole ``config.json`` beside the weights."""
+    folder: Path
+    """Where it was read from; what makes tokens of prompts is there."""
 
     @classmethod
     def load(
@@ -48,7 +54,46 @@ class Trained:
         diffusion = config.Diffusion.model_validate(legacy.upgraded(settings["diffusion"]))
         denoiser = Denoiser(net, Prediction(diffusion.prediction))
         schedule = build.noise_schedule(diffusion.schedule, net.config.image_shape[-3])
-        return cls(denoiser, schedule, params, settings)
+        return cls(denoiser, schedule, params, settings, folder)
+
+    @property
+    def condition(self) -> ConditionSpec:
+        """What the model is conditioned on."""
+        return self.denoiser.network.config.condition
+
+    def prompts(self, sharding: NamedSharding | None = None) -> Prompts:
+        """What turns prompts into conditions.
+
+        Args:
+            sharding: how devices share the texts that a frozen encoder encodes.
+
+        Raises:
+            ConditionError: the model takes no text.
+            TextError: its folder has no text encoder, or it is damaged.
+        """
+        kind = self.condition.text
+        if kind is None:
+            takes = ", ".join(self.condition.names) or "nothing: it is unconditional"
+            msg = f"prompt: the model takes no text; it takes {takes}"
+            raise ConditionError(msg)
+        return Prompts.load(self.folder, kind, sharding)
+
+    def with_negative(self, prompt: str | None, sharding: NamedSharding | None = None) -> Trained:
+        """The same with ``prompt`` in place of the empty caption: guidance pushes away from it.
+
+        Raises:
+            ConditionError: as :meth:`prompts`; without a prompt, nothing is raised.
+            TextError: as :meth:`prompts`.
+        """
+        if prompt is None:
+            return self
+        return self.with_condition(self.condition.with_text(self.prompts(sharding).null(prompt)))
+
+    def with_condition(self, spec: ConditionSpec) -> Trained:
+        """The same with other names of classes, or another null."""
+        net = self.denoiser.network
+        shape = replace(net.config, condition=spec)
+        return replace(self, denoiser=replace(self.denoiser, network=replace(net, config=shape)))
 
     def method(
         self, sampler: samplers.Sampler, guidance: Guidance, steps: int, *, clip_x: ClipX

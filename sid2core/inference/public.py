@@ -42,7 +42,7 @@ class Model:
     @property
     def condition(self) -> ConditionSpec:
         """What the model is conditioned on."""
-        return self.trained.denoiser.network.config.condition
+        return self.trained.condition
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -59,7 +59,8 @@ class Model:
         count: int,
         *,
         label: Label | Sequence[Label] | None = None,
-        prompt: str | None = None,
+        prompt: str | Sequence[str] | None = None,
+        negative: str | None = None,
         seed: int = 0,
         guidance: float | Guidance | None = None,
         sampler: str | Sampler | None = None,
@@ -70,7 +71,8 @@ class Model:
         Args:
             count: how many, n.
             label: a class by index or name, or one for each image; None for every class in turn.
-            prompt: a text, for models that take text.
+            prompt: a text, or one for each image, for models that take text.
+            negative: a text that guidance pushes away from; None for the empty one.
             seed: of the noise.
             guidance: a weight, a guidance, or None for none.
             sampler: a sampler, its name in ``params.yaml``, or None: DDPM, and for a student its
@@ -79,7 +81,9 @@ class Model:
 
         Raises:
             ConditionError: there is no such class, or the model takes other conditions.
-            SampleError: a student is asked for guidance, or the sampler is unknown.
+            SampleError: a student is asked for guidance, a negative prompt has no guidance, or the
+                sampler is unknown.
+            TextError: what makes tokens of prompts is missing or damaged.
         """
         if count < 1:
             msg = f"count: found {count}; expected 1 or more"
@@ -88,8 +92,11 @@ class Model:
         if student is not None and guidance:
             msg = "guidance: a student has learned its teacher's guidance; leave it out"
             raise SampleError(msg)
+        if negative is not None and not guidance:
+            msg = "negative: guidance pushes away from it, and there is none; give guidance too"
+            raise SampleError(msg)
         condition = self._condition(count, label, prompt)
-        method = self.trained.method(
+        method = self.trained.with_negative(negative).method(
             _sampler(sampler, student),
             _guidance(guidance),
             steps or student or _STEPS,
@@ -99,23 +106,37 @@ class Model:
         return generator.images(rng.key(seed, "sample"), np.arange(count), condition)
 
     def _condition(
-        self, count: int, label: Label | Sequence[Label] | None, prompt: str | None
+        self,
+        count: int,
+        label: Label | Sequence[Label] | None,
+        prompt: str | Sequence[str] | None,
     ) -> Condition:
-        if prompt is not None:
-            takes = ", ".join(self.condition.names) or "nothing: it is unconditional"
-            msg = f"prompt: the model takes no text; it takes {takes}"
-            raise ConditionError(msg)
-        if label is None:
-            return self.condition.asked(count)
+        if prompt is None and self.condition.text is not None:
+            msg = "prompt: found None; the model takes text: give one, or one for each image"
+            raise ConditionError(f"{msg} ('' is the empty caption)")
         kind = self.condition.label
-        if kind is None:
+        if label is not None and kind is None:
             msg = f"label: found {label!r}, but the model takes no class; leave it out"
             raise ConditionError(msg)
-        labels = [label] * count if isinstance(label, int | str | np.integer) else list(label)
-        if len(labels) != count:
-            msg = f"label: found {len(labels)} for {count} images; give one, or one for each image"
-            raise ConditionError(msg)
-        return Condition(label=np.array([kind.index(one) for one in labels], np.int32))
+        if prompt is None and label is None:
+            return self.condition.asked(count)
+        condition = Condition()
+        if prompt is not None:
+            prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
+            _check_count("prompt", len(prompts), count)
+            condition = self.trained.prompts().conditions_of(prompts, self.condition)
+        if label is not None and kind is not None:
+            labels = [label] * count if isinstance(label, int | str | np.integer) else list(label)
+            _check_count("label", len(labels), count)
+            indices = np.array([kind.index(one) for one in labels], np.int32)
+            condition = condition._replace(label=indices)
+        return condition
+
+
+def _check_count(name: str, found: int, count: int) -> None:
+    if found != count:
+        msg = f"{name}: found {found} for {count} images; give one, or one for each image"
+        raise ConditionError(msg)
 
 
 def load_model(folder: str | Path) -> Model:
@@ -146,14 +167,11 @@ def _named(trained: Trained, kind: LabelKind, place: Path) -> Trained:
             found = json.loads(manifest.read_text(encoding="utf-8"))
             names = tuple(artifact.metadata_of(found)["class_names"])
             if len(names) == kind.classes:
-                net = trained.denoiser.network
                 kinds = tuple(
                     replace(one, names=names) if one is kind else one
-                    for one in net.config.condition.kinds
+                    for one in trained.condition.kinds
                 )
-                shape = replace(net.config, condition=ConditionSpec(kinds))
-                denoiser = replace(trained.denoiser, network=replace(net, config=shape))
-                return replace(trained, denoiser=denoiser)
+                return trained.with_condition(ConditionSpec(kinds))
     return trained
 
 

@@ -13,7 +13,8 @@ from sid2core.config import build
 from sid2core.models import cost
 from sid2core.models.execution import Execution, Remat
 from sid2core.models.network import Network
-from sid2core.plan import counting, memory
+from sid2core.plan import captions, counting, memory
+from sid2core.plan.captions import FrozenText
 from sid2core.plan.counting import Level, Term
 from sid2core.plan.hardware import Hardware
 from sid2core.plan.memory import Activations
@@ -42,6 +43,8 @@ class Price:
     activations: tuple[Activations, ...]
     examples: int
     """Number of training examples, with repetitions."""
+    text: FrozenText | None
+    """The frozen text encoder, if there is one."""
 
     @property
     def training_zettaflops(self) -> float:
@@ -82,6 +85,14 @@ class Plan:
         share = (chosen.forwards - 1 + 3) / 3
         products = self.price.training_zettaflops * ZETTA * share
         return products / (self.devices * self.hardware.flops * self.utilisation) / 86_400
+
+    @property
+    def caption_seconds(self) -> float | None:
+        """Expected seconds to encode a caption of the greatest length; None without an encoder."""
+        if self.price.text is None:
+            return None
+        products = self.price.text.cost.gflops * FLOPS_A_PRODUCT
+        return products / (self.devices * self.hardware.flops * self.utilisation)
 
     @property
     def local(self) -> int:
@@ -128,6 +139,7 @@ def price(
         gradient_bytes=memory.gradient_bytes(shapes),
         activations=tuple(memory.activations(network)),
         examples=params.train.steps * params.train.batch_size,
+        text=captions.frozen(params.text, condition.text),
     )
 
 

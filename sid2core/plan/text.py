@@ -38,6 +38,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "fits": plan.fitting,
         "ways": [asdict(one) for one in plan.fits],
         "cures": cures(plan),
+        "text": _text_json(plan),
     }
 
 
@@ -85,10 +86,32 @@ def lines(plan: Plan) -> list[str]:
                 for one in price.activations
             ],
         ),
+        *_text_lines(plan),
         "",
         f"on {plan.devices} × {hardware.name} ({hardware.memory / GIB:.0f} GiB, "
         f"{hardware.flops / 1e12:.3g} TFLOPs per second; {hardware.source}):",
         *_verdict(plan),
+    ]
+
+
+def _text_json(plan: Plan) -> dict[str, Any] | None:
+    text, seconds = plan.price.text, plan.caption_seconds
+    if text is None:
+        return None
+    return {**asdict(text), "bytes_a_caption": text.bytes_a_caption, "caption_seconds": seconds}
+
+
+def _text_lines(plan: Plan) -> list[str]:
+    """What the captions cost with a frozen encoder, by the million."""
+    text, seconds = plan.price.text, plan.caption_seconds
+    if text is None or seconds is None:
+        return []
+    where = "once, in the stage text" if text.cached else "again in each training step"
+    return [
+        f"text encoder {text.encoder}: {text.cost.parameters:,} parameters, "
+        f"{text.cost.weight_bytes / GIB:.3g} GiB on each device",
+        f"  a million different captions of {text.tokens} tokens, the most that are kept, take "
+        f"{_time(seconds * 1e6 / 86_400)}, {where}, and {text.bytes_a_caption * 1e6 / GIB:.4g} GiB",
     ]
 
 

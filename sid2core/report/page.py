@@ -71,6 +71,7 @@ def context(inputs: Inputs) -> dict[str, Any]:
         "quality_cost": Markup(figures.quality_cost(inputs.samplers, inputs.baseline)),
         "measured": _measured(inputs),
         "prepared": prepared.view(inputs.prepared),
+        "captions": prepared.captions(inputs.prepare.metadata, inputs.train),
         "plan": plan.view(inputs.plan, inputs.params.train.batch_size),
         "curves": _curves(inputs),
         "low_bit": low_bit.view(inputs),

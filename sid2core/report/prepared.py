@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
+from sid2core.data.load.dataset import Dataset
 from sid2core.data.prepare.splits import SPLITS
-from sid2core.report import formatting, svg
+from sid2core.report import formatting, images, svg
 from sid2core.report.read.prepared_files import Prepared
 from sid2core.report.tables import Cell, Row, Table
 
@@ -34,6 +36,37 @@ def view(found: Prepared) -> dict[str, Any]:
         "reasons": [
             (reason, formatting.count(count))
             for reason, count in list(found.reasons.items())[:_REASONS]
+        ],
+    }
+
+
+def captions(metadata: Mapping[str, Any], train: Dataset) -> dict[str, Any] | None:
+    """Counts of the captions, and images with theirs; None without captions.
+
+    Args:
+        metadata: of the artifact ``prepare``.
+        train: its train split.
+    """
+    found = metadata.get("captions")
+    if not found:
+        return None
+    counts = (
+        ("images", found["images"]),
+        ("images without a caption", found["missing"]),
+        ("captions without an image", found["without_image"]),
+        ("captions", found["captions"]),
+        ("empty captions", found["empty"]),
+        ("distinct captions", found["distinct"]),
+        ("duplicates", found["duplicates"]),
+        ("characters of a caption, median", found["characters"]["median"]),
+        ("characters of the longest", found["characters"]["max"]),
+    )
+    pictures = train.take([one["row"] for one in found["examples"]])
+    return {
+        "counts": [(name, formatting.count(value)) for name, value in counts],
+        "examples": [
+            {"uri": images.data_uri(picture), "captions": one["captions"]}
+            for picture, one in zip(pictures, found["examples"], strict=True)
         ],
     }
 

@@ -19,6 +19,8 @@ from sid2core.typing import Array
 
 _TEXTS = 32
 """Texts at once on the host's behalf, at least."""
+_NARROWEST = 8
+"""Tokens to which the shortest texts are padded."""
 HALF = jnp.bfloat16
 """The type of stored vectors, which every encoder's range fits."""
 
@@ -46,20 +48,39 @@ class Embed:
         return made
 
     def host(self, ids: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[Any]:
-        """The same on the host, some texts at a time, the last padded.
+        """The same on the host, [b, n, d].
+
+        Raises:
+            TextError: as for a call.
+        """
+        out = np.zeros((*ids.shape, self.encoder.channels), HALF)
+        for row, vectors in enumerate(self.rows(ids, mask)):
+            out[row, : len(vectors)] = vectors
+        return out
+
+    def rows(self, ids: NDArray[np.int32], mask: NDArray[np.bool_]) -> list[NDArray[Any]]:
+        """The vectors of the tokens of each text, [length, d], on the host.
+
+        Texts are encoded some at a time, padded to the next power of two of their own length: so
+        short ones cost little, and the result does not depend on the other texts.
 
         Raises:
             TextError: as for a call.
         """
         devices = 1 if self.sharding is None else self.sharding.mesh.size
-        batch, parts = -(-_TEXTS // devices) * devices, []
-        for start in range(0, len(ids), batch):
-            here = np.arange(start, start + batch).clip(max=len(ids) - 1)
-            given: Any = ids[here], mask[here]
-            if self.sharding is not None:
-                given = jax.device_put(given, self.sharding)
-            parts.append(np.asarray(self(*given)))
-        return np.concatenate(parts)[: len(ids)]
+        batch, found = -(-_TEXTS // devices) * devices, dict[int, NDArray[Any]]()
+        lengths = mask.sum(1)
+        widths = 2 ** np.ceil(np.log2(np.maximum(lengths, _NARROWEST))).astype(int)
+        for width in np.unique(widths).tolist():
+            some = np.flatnonzero(widths == width)
+            for start in range(0, len(some), batch):
+                here = some[np.arange(start, start + batch).clip(max=len(some) - 1)]
+                given: Any = ids[here, :width], mask[here, :width]
+                if self.sharding is not None:
+                    given = jax.device_put(given, self.sharding)
+                vectors = np.asarray(self(*given))
+                found |= {row: vectors[i, : lengths[row]] for i, row in enumerate(here.tolist())}
+        return [found[row] for row in range(len(ids))]
 
     @functools.cached_property
     def _network(self) -> tuple[Callable[..., Array], Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,6 +47,11 @@ class Prompts:
             TextError: the folder has no text encoder, or it is damaged.
         """
         encoder = folder.load(model / FOLDER)
+        found = encoder.kind, encoder.max_tokens, encoder.channels
+        expected = kind.encoder, kind.tokens, kind.channels
+        if found != expected:
+            msg = f"{model / FOLDER} has an encoder of kind, tokens and channels {found}; expected "
+            raise TextError(f"{msg}{expected}, as beside it in config.json; restore the folder")
         return cls(kind, encoder, Embed(encoder, sharding) if encoder.frozen else None)
 
     def text(self, prompts: Sequence[str]) -> Text:
@@ -108,4 +114,11 @@ def embed_of(text: Artifact, sharding: NamedSharding | None = None) -> Embed | N
     about = text.metadata["text"]
     if about is None or about["stored"] != "int32" or TextKind.from_json(about["kind"]).learned:
         return None
-    return Embed(folder.load(text.checked(ENCODER)), sharding)
+    return _shared(text.checked(ENCODER), text.digest, sharding)
+
+
+@functools.lru_cache(maxsize=2)
+def _shared(place: Path, digest: str, sharding: NamedSharding | None) -> Embed:
+    """One for all who ask, since its weights may fill half of a device's memory."""
+    del digest  # another artifact in the same folder has another encoder
+    return Embed(folder.load(place), sharding)

@@ -101,7 +101,7 @@ def write_chunk(
     found = encoder.tokenize(captions)
     flat: NDArray[Any] = found.ids[found.mask]
     if embed is not None:
-        flat = embed.host(found.ids, found.mask)[found.mask].view(np.uint16)
+        flat = np.concatenate(embed.rows(found.ids, found.mask)).view(np.uint16)
     for path, array in (
         (values, flat),
         (starts, np.concatenate([[0], np.cumsum(found.lengths, dtype=np.int64)])),

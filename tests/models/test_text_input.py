@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from sid2core.conditioning import Condition, ConditionSpec, Text
 from sid2core.models import cost
 from sid2core.models.network import Network
+from sid2core.models.text_input import TextInput
 from sid2core.plan import counting
 from tests.models import configs
 
@@ -35,42 +37,74 @@ def text(kind, lengths, seed=0):
     return Text(draws.normal(size=(*shape, kind.channels)).astype(np.float16), mask)
 
 
-def output(net, given):
-    count = len(given.mask)
-    z = np.random.default_rng(9).normal(size=(1, 8, 8, 3)).astype(np.float32).repeat(count, 0)
-    condition = Condition(text=Text(*map(jnp.asarray, given)))
-    return np.asarray(net.apply(configs.weights(net), jnp.asarray(z), jnp.zeros(count), condition))
+@pytest.fixture(scope="module")
+def net():
+    return network(KINDS["vectors"])
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_what_is_behind_a_caption_does_not_count(kind):
-    net, given = network(kind), text(kind, (5, 3, 1))
-    expected = output(net, given)
-    other = np.where(
-        given.mask.reshape(*given.mask.shape, *(1,) * (given.tokens.ndim - 2)),
-        given.tokens,
-        text(kind, (5, 3, 1), seed=1).tokens,
-    )
-    np.testing.assert_allclose(output(net, Text(other, given.mask)), expected, atol=1e-5)
+@pytest.fixture(scope="module")
+def apply(net):
+    """The network's outputs for captions; the rest of the input is the same for all."""
+    compiled, weights = jax.jit(net.apply), configs.weights(net)
+
+    def output(given):
+        count = len(given.mask)
+        z = np.random.default_rng(9).normal(size=(1, 8, 8, 3)).astype(np.float32).repeat(count, 0)
+        condition = Condition(text=Text(*map(jnp.asarray, given)))
+        return np.asarray(compiled(weights, jnp.asarray(z), jnp.zeros(count), condition))
+
+    return output
+
+
+def replaced(kind, given):
+    """Other tokens where the mask is false."""
+    other, mask = text(kind, (5, 3, 1), seed=1).tokens, given.mask
+    mask = mask if kind.learned else mask[..., None]
+    return Text(np.where(mask, given.tokens, other), given.mask)
+
+
+def test_what_is_behind_a_caption_does_not_count(apply):
+    kind = KINDS["vectors"]
+    given = text(kind, (5, 3, 1))
+    expected = apply(given)
+    np.testing.assert_allclose(apply(replaced(kind, given)), expected, atol=1e-5)
     assert np.abs(expected[0] - expected[1]).max() > 1e-3
 
 
-def test_padding_to_twice_the_length_does_not_count():
-    kind = KINDS["vectors"]
-    net, given = network(kind), text(kind, (5, 3, 1))
+def test_padding_to_twice_the_length_does_not_count(apply):
+    given = text(KINDS["vectors"], (5, 3, 1))
     padded = Text(*(np.concatenate([one, np.zeros_like(one)], 1) for one in given))
-    np.testing.assert_allclose(output(net, padded), output(net, given), atol=1e-5)
+    np.testing.assert_allclose(apply(padded), apply(given), atol=1e-5)
+
+
+def text_input(kind, **options):
+    config = configs.tiny(**LEVEL | {"condition": ConditionSpec((kind,))} | options)
+    module = TextInput(config, nnx.Rngs(3))
+    return lambda given: module(Text(*map(jnp.asarray, given)))
+
+
+def test_a_learned_encoder_does_not_look_at_padding():
+    kind = KINDS["ids"]
+    given = text(kind, (5, 3, 1))
+    embed = text_input(kind)
+    (one, pooled), (other, again) = embed(given), embed(replaced(kind, given))
+    np.testing.assert_allclose(pooled, again, atol=1e-5)
+    mask = given.mask[..., None]
+    np.testing.assert_allclose(mask * one.tokens, mask * other.tokens, atol=1e-5)
 
 
 @pytest.mark.parametrize("options", [(True, False), (False, True), (False, False)])
 def test_each_option_is_a_part_of_the_network(options):
     kind, (positions, pooled) = KINDS["vectors"], options
-    net = network(kind, text_positions=positions, text_pooled=pooled)
-    names = {name.split("/")[1] for name in net.shapes() if name.startswith("text/")}
+    chosen = {"text_positions": positions, "text_pooled": pooled}
+    shapes = network(kind, **chosen).shapes()
+    names = {name.split("/")[1] for name in shapes if name.startswith("text/")}
     assert names == {"linear", *["positions"] * positions, *["pooled"] * pooled}
-    given = text(kind, (5, 5))
-    turned = Text(given.tokens[:, ::-1], given.mask)
-    assert np.allclose(output(net, turned), output(net, given), atol=1e-5) is not positions
+    given, embed = text(kind, (5, 5)), text_input(kind, **chosen)
+    one, mean = embed(given)
+    other, _ = embed(Text(given.tokens[:, ::-1], given.mask))
+    assert np.allclose(one.tokens, np.asarray(other.tokens)[:, ::-1], atol=1e-5) is not positions
+    assert (mean is not None) is pooled
 
 
 def test_tokens_are_as_wide_as_the_conditioning_vector_unless_told():
@@ -106,15 +140,14 @@ def test_without_text_nothing_is_added():
 
 
 def test_gradients_reach_a_learned_encoder():
-    net, kind = network(KINDS["ids"]), KINDS["ids"]
-    given = Text(*map(jnp.asarray, text(kind, (5, 3))))
+    config = configs.tiny(**LEVEL | {"condition": ConditionSpec((KINDS["ids"],))})
+    graph, weights = nnx.split(TextInput(config, nnx.Rngs(3)))
+    given = Text(*map(jnp.asarray, text(KINDS["ids"], (5, 3))))
 
     def loss(weights):
-        z = jnp.ones((2, 8, 8, 3))
-        return jnp.square(net.apply(weights, z, jnp.zeros(2), Condition(text=given))).mean()
+        tokens, pooled = nnx.merge(graph, weights)(given)
+        return jnp.square(tokens.tokens).mean() + jnp.square(pooled).mean()
 
-    gradient = jax.grad(loss)(configs.weights(net))
-    own = {name: value for name, value in gradient.items() if name.startswith("text/encoder/")}
-    assert own
-    assert all(bool(jnp.isfinite(value).all()) for value in own.values())
-    assert any(bool(value.any()) for value in own.values())
+    gradient = nnx.to_pure_dict(jax.grad(loss)(weights))["encoder"]
+    assert all(bool(jnp.isfinite(value).all()) for value in jax.tree.leaves(gradient))
+    assert bool(gradient["embedding"].any())

@@ -32,6 +32,7 @@ PRICE = Price(
     gradient_bytes=4 * GB,
     activations=ACTIVATIONS,
     examples=10**9,
+    text=None,
 )
 
 

@@ -300,6 +300,14 @@ def test_provenance_is_complete(document: Document, root: Path) -> None:
 
 HOSTILE = '<script>alert("x")</script>'
 BREAKOUT = "\"'><img src=x onerror=alert(1)>&amp;{{ 7 * 7 }} $\\frac{"
+CAPTIONS = {
+    **{"images": 9, "missing": 1, "without_image": 2, "captions": 1234, "empty": 1},
+    **{"distinct": 3, "duplicates": 1231, "characters": {"median": 5, "max": 10_000}},
+    "examples": [
+        {"row": 0, "captions": [HOSTILE, BREAKOUT]},
+        {"row": 5, "captions": ["\u200fחתול 🐈", "y" * 300, ""]},
+    ],
+}
 
 
 def test_hostile_names_are_escaped(tmp_path: Path) -> None:
@@ -308,11 +316,15 @@ def test_hostile_names_are_escaped(tmp_path: Path) -> None:
     root = synthetic.write(tmp_path, replace(world, class_names=names))
     raw = synthetic.raw_params()
     raw["report"]["title"] = HOSTILE
-    text = page.build(inputs.read(synthetic.config.parse(raw), root))
+    read = inputs.read(synthetic.config.parse(raw), root)
+    read.prepare.manifest["metadata"]["captions"] = CAPTIONS
+    text = page.build(read)
     document = Document(text)
     assert not list(document.all("script"))
     assert all("onerror" not in attributes for _, attributes, _ in document.tags)
     assert HOSTILE in document.words("head")
+    for caption in (HOSTILE, BREAKOUT, "\u200fחתול 🐈", "y" * 300, "(empty)", "captions1,234"):
+        assert " ".join(caption.split()) in document.words("data")
     for section in ("samples", "samplers"):
         assert " ".join(BREAKOUT.split()) in document.words(section)
 

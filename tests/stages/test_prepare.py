@@ -143,6 +143,44 @@ def test_neither_the_location_nor_limits_change_the_artifact(tmp_path):
     assert artifact.load("prepare").digest != digest
 
 
+def test_captions_of_any_kind_and_a_change_of_one(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    texts = ["", "🐈" * 10_000, "\u200fחתול", "<script>alert(1)</script>", *map(str, range(16))]
+    for number, text in enumerate(texts):
+        name = f"{'cat' if number % 2 else 'dog'}/{number:02d}"
+        pictures.save(tmp_path / f"{name}.png", pictures.noise(6, 6, seed=number))
+        packs.write(tmp_path / f"{name}.txt", text.encode())
+    prepare.main(files("folder", tmp_path))
+    made = artifact.load("prepare")
+    assert made.metadata["class_names"] == ["unlabelled"]
+    described = made.metadata["captions"]
+    assert (described["images"], described["missing"], described["empty"]) == (20, 0, 1)
+    assert described["characters"]["max"] == 10_000
+    assert json.loads(METRICS.read_text())["images_without_caption"] == 0
+    assert "captions: 20 of 20 images, 0 images without; 20 distinct, 1 empty" in caplog.text
+    before = everything(made)
+    assert {key: found for key, (_, found) in before.items()} == {
+        f"{'cat' if number % 2 else 'dog'}/{number:02d}.png": [text]
+        for number, text in enumerate(texts)
+    }
+    packs.write(tmp_path / "cat/05.txt", b"another")
+    prepare.main(files("folder", tmp_path))
+    after = artifact.load("prepare")
+    assert after.digest != made.digest
+    image, _ = before["cat/05.png"]
+    assert everything(after) == before | {"cat/05.png": (image, ["another"])}
+
+
+def everything(made):
+    """Images and captions of both splits by their keys."""
+    parts = [Dataset.open(made, split) for split in ("train", "eval")]
+    return {
+        key: (image.tobytes(), found)
+        for part in parts
+        for key, image, found in zip(part.keys, part.images, part.captions, strict=True)
+    }
+
+
 def test_digits_as_files_are_the_digits(tmp_path):
     source = Digits()
     for entry in source.index()[:100]:

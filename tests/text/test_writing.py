@@ -93,6 +93,17 @@ def test_without_stored_vectors_they_are_made_on_demand(tmp_path):
     assert (late.tokens(numbers).tokens == stored.tokens(numbers).tokens).all()
 
 
+def test_a_vector_does_not_depend_on_the_other_texts():
+    encoder = Words(max_tokens=20)
+    texts = ["one two", "a b c d e f g h i j k l m", ""] * 15
+    found, embed = encoder.tokenize(texts), Embed(encoder)
+    together = embed.rows(found.ids, found.mask)
+    assert [len(one) for one in together] == found.lengths.tolist()
+    for row in (0, 1, 2, 44):
+        alone = embed.rows(found.ids[row : row + 1], found.mask[row : row + 1])
+        assert (alone[0] == together[row]).all()
+
+
 def test_whole_chunks_are_kept_and_damaged_ones_are_made_again(tmp_path):
     captions = Captions.collected({"train": TRAIN})
     paths = [tmp_path / name for name in writing.names(1)]

@@ -1,9 +1,11 @@
-"""What the manifest says of captions, from the shards that were written."""
+"""Whether captions are written, how many may be missing, and what the manifest says of them."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,91 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from sid2core import config
+from sid2core.data.errors import DataError
+from sid2core.data.sources import classes, protocol
+from sid2core.data.sources.protocol import Source
+from sid2core.errors import few, printable
+
+_log = logging.getLogger(__name__)
+_EXAMPLES, _TEXTS, _CHARACTERS = 8, 3, 300
+"""Records in the manifest, captions of each, and characters of these."""
+
+
+def agreed(sources: Sequence[Source], data: config.Data) -> bool:
+    """Whether captions are kept: the sources of both splits have them, and `captions` is not none.
+
+    Raises:
+        DataError: only one of them has, none has although ``data.captions`` is required, or there
+            are neither classes nor captions, but files that are nearly captions.
+    """
+    if data.captions == "none":
+        return False
+    captioned = [source.captioned for source in sources]
+    near = [line for one in sources for line in protocol.caption_files_of(one).suggestions]
+    where = protocol.key_of(data.source.name, "path")
+    if any(captioned):
+        if not all(captioned):
+            keys = ("path has captions and eval_path", "eval_path has captions and path")
+            msg = f"data.source.{data.source.name}: {keys[captioned[1]]} has none: add them"
+            raise DataError(f"{msg}, or set data.captions to none{_listed(near)}")
+        return True
+    if data.captions == "required":
+        msg = f"{where}: there are no captions, and data.captions is required{_listed(near)}"
+        raise DataError(f"{msg}: add captions (docs/data.md lists the layouts)")
+    unlabelled = all(source.class_names == (classes.UNLABELLED,) for source in sources)
+    if near and unlabelled and not data.unlabelled:
+        msg = f"{where} has neither classes nor captions{_listed(near)}: rename the files"
+        raise DataError(f"{msg}, or set data.captions to none")
+    for line in near:
+        _log.warning("%s: %s", where, printable(line))
+    return False
+
+
+@dataclass(frozen=True)
+class Missing:
+    """The share of images that may have no caption."""
+
+    fraction: float
+    total: int
+
+    def check(
+        self, missing: int, examples: Sequence[str] = (), suggestions: Sequence[str] = ()
+    ) -> None:
+        """Compare a count with it.
+
+        Raises:
+            DataError: more captions are missing.
+        """
+        if missing <= self.fraction * self.total:
+            return
+        such = f", such as {few(examples, 3)}" if examples else ""
+        msg = f"{missing} of {self.total} images have no caption{such}; data.max_missing_captions "
+        msg += f"allows a share of {self.fraction:g}{_listed(suggestions)}"
+        raise DataError(f"{msg}: add captions, or raise the limit")
+
+
+def _listed(suggestions: Sequence[str]) -> str:
+    return "".join(f"; {printable(line)}" for line in suggestions[:3])
+
+
+def examples(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """The first records of the first shard that have captions: their rows, and captions cut."""
+    found = list[dict[str, Any]]()
+    row = 0
+    for captions in _lists(paths[:1]):
+        for texts in captions.to_pylist():
+            if len(found) == _EXAMPLES:
+                return found
+            if texts:
+                found.append({"row": row, "captions": [_cut(text) for text in texts[:_TEXTS]]})
+            row += 1
+    return found
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _CHARACTERS else f"{text[: _CHARACTERS - 1]}…"
 
 
 def summary(paths: Sequence[Path]) -> dict[str, Any]:

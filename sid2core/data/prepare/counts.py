@@ -46,6 +46,7 @@ class Tally:
         brightness: records by their mean raw value, in ``BRIGHTNESS_BINS`` bins.
         short_sides: records by the shorter side of the picture they were made from, in pixels.
         rejects: what was set aside.
+        missing: records without a caption.
     """
 
     per_class: Counter[int] = field(default_factory=Counter)
@@ -53,6 +54,7 @@ class Tally:
     brightness: Counter[int] = field(default_factory=Counter)
     short_sides: Counter[int] = field(default_factory=Counter)
     rejects: list[Reject] = field(default_factory=list)
+    missing: int = 0
 
     @property
     def records(self) -> int:
@@ -67,6 +69,7 @@ class Tally:
         mean = int((counts @ _LEVELS).sum()) * BRIGHTNESS_BINS // (256 * record.image.size)
         self.brightness[mean] += 1
         self.short_sides[min(record.size)] += 1
+        self.missing += not record.captions
 
     def merge(self, other: Tally) -> None:
         """Add what ``other`` counted."""
@@ -75,6 +78,7 @@ class Tally:
         if other.records:
             self.levels = other.levels + self.levels if len(self.levels) else other.levels
         self.rejects += other.rejects
+        self.missing += other.missing
 
     def moments(self) -> dict[str, list[float]]:
         """Mean and standard deviation of raw values, by channel."""
@@ -86,7 +90,8 @@ class Tally:
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         counters = {name: sorted(getattr(self, name).items()) for name in _COUNTERS}
-        return {**counters, "levels": self.levels.tolist(), "rejects": self.rejects}
+        lists = {"levels": self.levels.tolist(), "rejects": self.rejects}
+        return {**counters, **lists, "missing": self.missing}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Tally:
@@ -95,6 +100,7 @@ class Tally:
             **{name: Counter(dict(value[name])) for name in _COUNTERS},
             levels=np.array(value["levels"], np.int64).reshape(-1, 256),
             rejects=[Reject(*reject) for reject in value["rejects"]],
+            missing=value["missing"],
         )
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from sid2core import config
 from sid2core.data.errors import DataError
 from sid2core.data.load.shards import Layout
-from sid2core.data.prepare import splits
+from sid2core.data.prepare import captions, splits
+from sid2core.data.prepare.captions import Missing
 from sid2core.data.prepare.counts import Reject, Tally
 from sid2core.data.sources import opening, protocol
 from sid2core.data.sources.protocol import Entry, Source
@@ -30,6 +31,7 @@ class Part:
         class_names: the name of each label; the source's, but for those that nothing uses.
         entries: what there is to write, in the order of writing.
         problems: what was set aside without a look inside.
+        captions: whether captions are kept, if the source has any.
         tally: what came of it all, when it is written.
         shards: the files that hold it, in order, when it is written.
     """
@@ -39,15 +41,21 @@ class Part:
     class_names: tuple[str, ...]
     entries: Sequence[Entry]
     problems: Sequence[Reject]
+    captions: bool = True
     tally: Tally = field(default_factory=Tally)
     shards: list[str] = field(default_factory=list)
+
+    @property
+    def captioned(self) -> bool:
+        """Whether its records have captions."""
+        return self.captions and self.source.captioned
 
     @property
     def layout(self) -> Layout:
         """Of its shards."""
         source = self.source
         names = tuple(protocol.attributes_of(source))
-        return Layout(source.shape, self.class_names, self.split, source.captioned, names)
+        return Layout(source.shape, self.class_names, self.split, self.captioned, names)
 
     @property
     def rejects(self) -> list[Reject]:
@@ -60,7 +68,7 @@ def parts(data: config.Data, seed: int) -> list[Part]:
 
     Raises:
         DataError: nothing is found, a class has nothing to train on, no image is left for
-            evaluation, or two sources' classes differ.
+            evaluation, two sources' classes differ, or captions are missing.
     """
     train, held_out = opening.opened(data)
     if held_out is not None:
@@ -74,8 +82,15 @@ def parts(data: config.Data, seed: int) -> list[Part]:
             _part(split, source, names, some, seed)
             for split, source, some in zip(splits.SPLITS, sources, entries, strict=True)
         ]
+    kept = captions.agreed(sources, data)
     for part in made:
+        part.captions = kept
         check_classes(part, Counter(entry.label for entry in part.entries))
+        if kept:
+            bare = [entry.key for entry in part.entries if entry.captioned is False]
+            suggestions = protocol.caption_files_of(part.source).suggestions
+            limit = Missing(data.max_missing_captions, len(part.entries))
+            limit.check(len(bare), sorted(bare), suggestions)
     return made
 
 

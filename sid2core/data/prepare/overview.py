@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sid2core.data.prepare import captions
 from sid2core.data.prepare.counts import BRIGHTNESS_BINS
 from sid2core.data.prepare.listing import Part
 from sid2core.data.sources import protocol
+from sid2core.data.sources.protocol import CaptionFiles
 from sid2core.errors import few, printable
 
 _REASONS = 50
@@ -49,12 +50,16 @@ def metadata(parts: Sequence[Part], shards: Path) -> dict[str, Any]:
     found: dict[str, Any] = {
         "shape": list(source.shape),
         "class_names": list(parts[0].class_names),
-        "captioned": source.captioned,
+        "captioned": parts[0].captioned,
         "decoding": dict(source.metadata),
     }
-    if source.captioned:
+    if parts[0].captioned:
         paths = [shards / name for part in parts for name in part.shards]
-        found["captions"] = captions.summary(paths)
+        found["captions"] = {
+            **captions.summary(paths),
+            "without_image": sum(one.without_image for one in _caption_files(parts)),
+            "examples": captions.examples(paths[:1]),
+        }
     if attributes := protocol.attributes_of(source):
         found["attributes"] = {name: list(values) for name, values in attributes.items()}
     return {
@@ -78,6 +83,8 @@ def write(folder: Path, parts: Sequence[Part], shards: Path) -> None:
     rejects = [reject for part in parts for reject in part.rejects]
     metrics = {f"{part.split}_images": part.tally.records for part in parts}
     metrics |= {"classes": _classes(parts[0]), "rejected_images": len(rejects)}
+    if parts[0].captioned:
+        metrics["images_without_caption"] = sum(part.tally.missing for part in parts)
     atomic.write_json(folder / "metrics.json", metrics)
     for name, table in _tables(parts).items():
         text = io.StringIO()
@@ -110,7 +117,36 @@ def table(parts: Sequence[Part]) -> str:
     if found.label is not None:
         lines.append(f"labels: {printable(found.label)}")
     lines.append(f"ignored fields: {few(found.ignored, _FIELDS) or 'none'}")
+    if parts[0].captioned:
+        lines += _caption_lines(parts)
     return "\n".join(lines)
+
+
+def caption_counts(found: Mapping[str, Any]) -> str:
+    """A line of what the manifest says of captions."""
+    return (
+        f"captions: {found['captions']} of {found['images']} images, {found['missing']} images "
+        f"without; {found['distinct']} distinct, {found['empty']} empty, "
+        f"{found['characters']['median']} characters in the median, "
+        f"{found['characters']['max']} at most"
+    )
+
+
+def _caption_files(parts: Sequence[Part]) -> list[CaptionFiles]:
+    """Those of each source: both splits may have the same one."""
+    sources = {id(part.source): part.source for part in parts}
+    return [protocol.caption_files_of(source) for source in sources.values()]
+
+
+def _caption_lines(parts: Sequence[Part]) -> Iterator[str]:
+    """What is known of captions before any image is read."""
+    bare = sum(entry.captioned is False for part in parts for entry in part.entries)
+    known = all(entry.captioned is not None for part in parts for entry in part.entries)
+    yield f"images without a caption: {bare if known else 'counted as they are read'}"
+    for one in _caption_files(parts):
+        example = f" (such as {few(one.examples, 1)})" if one.without_image else ""
+        yield f"captions without an image: {one.without_image}{example}"
+        yield from map(printable, one.suggestions)
 
 
 def _classes(part: Part) -> int:

@@ -22,6 +22,7 @@ from sid2core import atomic, checksums, config
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.load import shards
 from sid2core.data.prepare import listing, workers
+from sid2core.data.prepare.captions import Missing
 from sid2core.data.prepare.counts import Reject, Tally
 from sid2core.data.prepare.listing import Part
 from sid2core.data.prepare.workers import Workers
@@ -80,21 +81,28 @@ def write(parts: Sequence[Part], folder: Path, data: config.Data, pool: Workers)
     total = sum(len(job.entries) for job in every)
     rejects = [reject for part in parts for reject in part.problems]
     limit = _Limit(data.max_reject_fraction, total + len(rejects), folder / REJECTS)
+    allowed = Missing(data.max_missing_captions if parts[0].captioned else 1.0, total)
+    missing = 0
     for job in done:
-        rejects += job.tally().rejects
+        tally = job.tally()
+        rejects += tally.rejects
+        missing += tally.missing
     limit.check(rejects)
+    allowed.check(missing)
     initial = total - sum(len(job.entries) for job in todo)
     with progress.bar(total, "prepare", "image", initial=initial) as bar:
-        for entries, found in workers.spread(write_shard, todo, pool):
-            rejects += found
+        for entries, tally in workers.spread(write_shard, todo, pool):
+            rejects += tally.rejects
+            missing += tally.missing
             limit.check(rejects)
+            allowed.check(missing)
             bar.update(entries)
     for part, made in zip(parts, jobs, strict=True):
         _collect(part, made)
 
 
-def write_shard(job: Job) -> tuple[int, list[Reject]]:
-    """Write one shard and its tally; returns how many entries it took, and the rejects.
+def write_shard(job: Job) -> tuple[int, Tally]:
+    """Write one shard and its tally; returns how many entries it took, and the tally.
 
     Raises:
         DataError: the disk is full.
@@ -112,7 +120,7 @@ def write_shard(job: Job) -> tuple[int, list[Reject]]:
             "there and run again"
         )
         raise DataError(msg) from error
-    return len(job.entries), tally.rejects
+    return len(job.entries), tally
 
 
 def place(part: Part, folder: Path, target: Path) -> None:

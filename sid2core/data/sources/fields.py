@@ -7,7 +7,7 @@ one class cost a whole training.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from sid2core import config
@@ -17,6 +17,9 @@ from sid2core.errors import few
 LABEL_KEY, IMAGE_KEY, UNLABELLED_KEY = (
     f"data.{key}" for key in ("label_column", "image_column", "unlabelled")
 )
+CAPTION_KEY, CAPTIONS_KEY = "data.caption_column", "data.captions"
+CAPTIONS = ("caption", "captions", "text", "txt", "prompt")
+"""Usual names of captions, in order of preference."""
 _LABEL = re.compile(
     r"(^|[_\-. ])(labels?|class(es)?|class_?name|categor(y|ies)|targets?|species|breed|cls|y)"
     r"($|[_\-. ])",
@@ -30,11 +33,35 @@ class Asked(NamedTuple):
     image: str | None = None
     label: str | None = None
     unlabelled: bool = False
+    captions: bool = True
+    """Whether captions are read."""
+    caption: tuple[str, ...] = ()
+    """The fields of captions; empty chooses."""
+    lines: bool = False
+    """Whether each line of a text file is a caption."""
+    folders: bool = False
+    """Whether folders are classes although there are captions."""
 
     @classmethod
     def by(cls, data: config.Data) -> Asked:
         """Those of the section ``data``."""
-        return cls(data.image_column, data.label_column, data.unlabelled)
+        column = data.caption_column
+        return cls(
+            data.image_column,
+            data.label_column,
+            data.unlabelled,
+            data.captions != "none",
+            (column,) if isinstance(column, str) else tuple(column or ()),
+            data.caption_lines,
+            data.classes == "folders",
+        )
+
+    def caption_fields(self, present: Collection[str]) -> tuple[str, ...]:
+        """The fields of captions among those ``present``: all that are named, else a usual one."""
+        if not self.captions:
+            return ()
+        found = tuple(name for name in self.caption or CAPTIONS if name in present)
+        return found if self.caption else found[:1]
 
 
 class Fields(NamedTuple):

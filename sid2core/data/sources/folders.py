@@ -12,7 +12,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,9 +23,10 @@ from sid2core.data.decode import formats
 from sid2core.data.decode.decoding import Decoded, Recipe
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.sources import classes, fields, label_file, split_names
+from sid2core.data.sources.captions.files import Described, FileCaptions, Found
 from sid2core.data.sources.fields import Asked, Fields
 from sid2core.data.sources.label_file import LabelFile
-from sid2core.data.sources.protocol import Content, Entry, beside, is_text, key_of
+from sid2core.data.sources.protocol import CaptionFiles, Content, Entry, beside, is_text, key_of
 from sid2core.data.storage import archives, paths
 from sid2core.data.storage.archives import TarTree, ZipTree
 from sid2core.data.storage.trees import ROOT, Item, LocalTree, RemoteTree, Tree, walk
@@ -94,7 +95,8 @@ class Folder(Decoded):
 
     A class is that of ``label_file``, for a file that is named there, else the folder's. Folders of
     whose files some are named there are no classes; neither are those that do not fit ``pattern``.
-    Images all of which lie flat, and that no file labels, are one class.
+    Images all of which lie flat, and that no file labels, are one class; so are captioned ones,
+    unless the parameters say that folders are classes (:mod:`.captions.files`).
 
     Folders that are named like splits, and a CSV file beside flat images that no parameter names,
     stop the stage.
@@ -107,7 +109,7 @@ class Folder(Decoded):
     class_file: str | None = None
     pattern: str = ".*"
     asked: Asked = Asked()
-    captioned: bool = False
+    captions: FileCaptions | None = None
     fixed: bool = False
     grouped: bool = False
 
@@ -115,7 +117,8 @@ class Folder(Decoded):
     def of(cls, settings: Labelled, *, data: config.Data, part: str) -> Folder:
         """The source ``folder``: the tree at the parameter ``part``."""
         tree = planted(getattr(settings, part), key_of(data.source.name, part), "<class>/<image>")
-        return cls._at(tree, settings, data, part, ".*")
+        source = cls._at(tree, settings, data, part, ".*")
+        return replace(source, captions=FileCaptions(tree, source.asked, source._where))
 
     @classmethod
     def of_imagenet(cls, settings: Labelled, *, data: config.Data, part: str) -> Folder:
@@ -128,8 +131,9 @@ class Folder(Decoded):
         cls, tree: Tree, settings: Labelled, data: config.Data, part: str, pattern: str
     ) -> Folder:
         key, asked = key_of(data.source.name, part), Asked.by(data)
-        if settings.labels is None and (asked.image or asked.label):
-            name = fields.LABEL_KEY if asked.label else fields.IMAGE_KEY
+        named = {fields.LABEL_KEY: asked.label, fields.IMAGE_KEY: asked.image and not asked.caption}
+        if settings.labels is None and any(named.values()):
+            name = next(key for key, column in named.items() if column)
             msg = (
                 f"{name} names a column, but {beside(key, 'labels')} is null: set it to a CSV file"
             )
@@ -144,8 +148,18 @@ class Folder(Decoded):
             return classes.read_names(self.class_file, beside(self.parameter, "class_names"))
         if self._labels_used:
             return classes.ordered(name for _, name in self._classed())
-        names = () if self.asked.unlabelled else self._folders()
+        names = self._folders() if self._by_folder else ()
         return classes.of_folders(names) or (classes.UNLABELLED,)
+
+    @property
+    def captioned(self) -> bool:
+        """Whether any image has a caption, or some table has captions."""
+        return self._found.captioned
+
+    @property
+    def caption_files(self) -> CaptionFiles:
+        """What the names of all files say about captions."""
+        return self._found.report
 
     @property
     def fields(self) -> Fields:
@@ -157,13 +171,22 @@ class Folder(Decoded):
         self._check_splits()
         alone = self._alone()
         labels = classes.Labels(self.class_names, self.parameter, listed=False, labelled=not alone)
-        entries = []
+        entries, found = [], self._found
         for item, name in self._classed():
+            if item.path in found.used:
+                continue
             label, problem = labels.of(name)
             if name is None and problem:
                 problem = self._unlabelled()
-            problem = item.problem or formats.name_problem(item.name) or problem
-            entries.append(Entry(item.path, label, item.place, problem=problem))
+            problem = item.problem or found.problem(item) or problem
+            if not found.captioned:
+                entries.append(Entry(item.path, label, item.place, problem=problem))
+                continue
+            place = found.place(item)
+            described = bool(place.texts or place.files) or (
+                False if formats.is_usual(item.name) else None
+            )
+            entries.append(Entry(item.path, label, place, problem=problem, captioned=described))
         cure = f"convert them to {formats.ACCEPTED}, or set {self.parameter} to where images are"
         return classes.settled(entries, self.class_names, self._where, "<class>/<image>", cure)
 
@@ -174,8 +197,24 @@ class Folder(Decoded):
 
     def read(self, entry: Entry) -> Content:
         """One image [h, w, c], decoded as :mod:`sid2core.data.decode.decoding` says."""
-        with self.tree.open(entry.key, entry.place) as file:
-            return self.recipe.image(file)
+        place = entry.place
+        captions: tuple[str, ...] = ()
+        if isinstance(place, Described) and self.captions is not None:
+            place, captions = place.image, self.captions.read(place)
+        with self.tree.open(entry.key, place) as file:
+            content = self.recipe.image(file)
+        return replace(content, captions=captions) if captions else content
+
+    @property
+    def _found(self) -> Found:
+        return Found() if self.captions is None else self.captions.found
+
+    @property
+    def _by_folder(self) -> bool:
+        """Whether folders are classes."""
+        if self.asked.unlabelled:
+            return False
+        return self.asked.folders or self.class_file is not None or not self.captioned
 
     @property
     def _where(self) -> str:
@@ -269,7 +308,7 @@ class Folder(Decoded):
         Raises:
             DataError: they lie flat, but there is a file of labels that no parameter names.
         """
-        if self.asked.unlabelled:
+        if not self._by_folder and (self.asked.unlabelled or self.label_file is None):
             return True
         tops = self._tops()
         alone = self.label_file is None and not any(item.is_folder for item in tops)
@@ -277,7 +316,8 @@ class Folder(Decoded):
         if alone and tables and not self.class_file:
             found = f"images lie flat, and the table beside them ({few(tables)}) is not used"
             table = printable(paths.join(self.tree.root, tables[0]))
-            raise fields.unused(found, self._where, f"set {self._labels_key} to {table}")
+            cure = f"set {self._labels_key} to {table}, or name a table of captions metadata.csv"
+            raise fields.unused(found, self._where, cure)
         if alone and self.pattern != ".*":
             msg = (
                 f"{self._where} holds no folder such as n01440764, and {self._labels_key} is "
@@ -294,7 +334,7 @@ class Folder(Decoded):
             below = walk(self.tree, top) if top.is_folder else [top]
             files = [item for item in below if not item.is_folder]
             given = [label_file.looked_up(labels, item.path) for item in files]
-            inherited = self._is_class(top) and not any(given) and not self.asked.unlabelled
+            inherited = self._is_class(top) and not any(given) and self._by_folder
             for item, name in zip(files, given, strict=True):
                 raw = classes.parsed(name or "")
                 if isinstance(raw, int) and raw < 0:  # -1 and 1 are the classes of CelebA

@@ -17,6 +17,7 @@ from pyarrow import types
 
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.sources import classes, parquet_schema
+from sid2core.data.sources.captions import texts
 from sid2core.data.sources.fields import Asked, Fields
 from sid2core.data.sources.many_files import ManyFiles
 from sid2core.data.sources.parquet_schema import Columns, Labels
@@ -50,7 +51,7 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Parquet(ManyFiles):
-    """Rows of ``image`` (a struct with ``bytes``, or plain bytes), ``label`` and ``caption``.
+    """Rows of ``image`` (a struct with ``bytes``, or plain bytes), ``label`` and captions.
 
     Labels are strings, or integers that count the class names in the schema: either in all files,
     and by the same names, unless ``class_file`` settles what they mean. The key is the file's name
@@ -73,8 +74,8 @@ class Parquet(ManyFiles):
 
     @functools.cached_property
     def captioned(self) -> bool:
-        """Whether the first file has a column ``caption`` or ``text``."""
-        return self._columns.caption is not None
+        """Whether the first file has a column of captions."""
+        return bool(self._columns.captions)
 
     @property
     def fields(self) -> Fields:
@@ -106,7 +107,7 @@ class Parquet(ManyFiles):
         return classes.settled(entries, self.class_names, self._where, "row of an image", cure)
 
     def read(self, entry: Entry) -> Content:
-        """One row's picture, and its caption."""
+        """One row's picture, and its captions."""
         place: Place = entry.place
         found = _group(place.path, place.mark, place.group, self.asked)
         if isinstance(found, str):
@@ -122,10 +123,8 @@ class Parquet(ManyFiles):
             msg = "its row holds no bytes of a picture"
             raise Unusable(msg)
         content = self.recipe.image(io.BytesIO(value))
-        if captions is None:
-            return content
-        text = _text(captions[place.row])
-        return content if text is None else replace(content, captions=(text,))
+        described = tuple(text for column in captions for text in _texts(column[place.row]))
+        return replace(content, captions=described) if described else content
 
     @functools.cached_property
     def _columns(self) -> Columns:
@@ -205,9 +204,9 @@ class Parquet(ManyFiles):
         raise DataError(f"{msg}{self._parquet_files()[0].path} {there}: {cure}")
 
 
-def _text(value: pa.Scalar) -> str | None:
+def _texts(value: pa.Scalar) -> tuple[str, ...]:
     try:
-        return value.as_py()
+        return texts.of_value(value.as_py()) or ()
     except UnicodeDecodeError as error:
         msg = f"its caption is not UTF-8: {error.reason}"
         raise Unusable(msg) from None
@@ -255,15 +254,15 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
 @functools.lru_cache(maxsize=GROUPS_AT_HAND)
 def _group(
     path: str, mark: str, group: int, asked: Asked
-) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None] | str:
+) -> tuple[pa.ChunkedArray, list[pa.ChunkedArray]] | str:
     """The pictures and captions of a row group, or why it cannot be read."""
     with _opened(path) as file:
-        image, caption = parquet_schema.pictures(file.schema_arrow, path, asked)
+        image, captions = parquet_schema.pictures(file.schema_arrow, path, asked)
         is_struct = types.is_struct(file.schema_arrow.field(image).type)
-        names = [f"{image}.bytes" if is_struct else image, *([caption] if caption else [])]
+        names = [f"{image}.bytes" if is_struct else image, *captions]
         try:
             table = _table(file, group, names)
-            return table[image], table[caption] if caption else None
+            return table[image], [table[name] for name in captions]
         except Exception as error:
             return f"its row group is {_damage(error, path)}"
 

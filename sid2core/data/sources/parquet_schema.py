@@ -15,7 +15,6 @@ from sid2core.data.sources.fields import Asked
 from sid2core.errors import few
 
 _IMAGES = ("image", "img", "jpg")
-_CAPTIONS = ("caption", "text")
 _LABEL = "label"
 
 
@@ -33,7 +32,7 @@ class Columns(NamedTuple):
     """What of a file is read."""
 
     image: str
-    caption: str | None
+    captions: tuple[str, ...]
     labels: Labels | None
     ignored: tuple[str, ...]
 
@@ -45,17 +44,19 @@ def columns(schema: pa.Schema, where: str, asked: Asked) -> Columns:
         DataError: there are no pictures, a named column is missing, or the labels are ambiguous or
             neither integers nor strings.
     """
-    image, caption = pictures(schema, where, asked)
+    image, captions = pictures(schema, where, asked)
     labels = _labels(schema, where, asked)
-    used = {image, caption, labels and labels.column}
-    return Columns(image, caption, labels, tuple(name for name in schema.names if name not in used))
+    used = {image, *captions, labels and labels.column}
+    return Columns(
+        image, captions, labels, tuple(name for name in schema.names if name not in used)
+    )
 
 
-def pictures(schema: pa.Schema, where: str, asked: Asked) -> tuple[str, str | None]:
+def pictures(schema: pa.Schema, where: str, asked: Asked) -> tuple[str, tuple[str, ...]]:
     """The columns of the pictures and of the captions.
 
     Raises:
-        DataError: there are no pictures.
+        DataError: there are no pictures, or a named column is missing or holds no captions.
     """
     if asked.image is not None:
         fields.require(asked.image, schema.names, where, fields.IMAGE_KEY)
@@ -70,9 +71,13 @@ def pictures(schema: pa.Schema, where: str, asked: Asked) -> tuple[str, str | No
     if not _is_binary(kind):
         msg = f"{where} has a column {image} of {schema.field(image).type}; expected files' bytes"
         raise DataError(f"{msg}, or a struct with a field bytes: write encoded pictures")
-    captions = (name for name in _CAPTIONS if name in schema.names and name != asked.label)
-    caption = next((name for name in captions if _is_string(schema.field(name).type)), None)
-    return image, caption
+    for name in asked.caption:
+        fields.require(name, schema.names, where, fields.CAPTION_KEY)
+        if not _holds_captions(schema.field(name).type):
+            msg = f"{where} has a column {name} of {schema.field(name).type}; expected strings, or "
+            raise DataError(f"{msg}lists of strings: correct {fields.CAPTION_KEY}")
+    texts = [name for name in schema.names if _holds_captions(schema.field(name).type)]
+    return image, asked.caption_fields([name for name in texts if name != asked.label])
 
 
 def _labels(schema: pa.Schema, where: str, asked: Asked) -> Labels | None:
@@ -119,6 +124,11 @@ def _class_names(features: Mapping[str, Any], column: str) -> tuple[str, ...] | 
 def _is_binary(kind: pa.DataType) -> bool:
     kind = kind.value_type if types.is_dictionary(kind) else kind
     return types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
+
+
+def _holds_captions(kind: pa.DataType) -> bool:
+    lists = types.is_list(kind) or types.is_large_list(kind)
+    return _is_string(kind.value_type if lists else kind)
 
 
 def _is_string(kind: pa.DataType) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ class Entry:
     """Entries of one group are read together at the price of one; see :attr:`Source.grouped`."""
     problem: str | None = None
     """Why it cannot be used, where that is known without reading it: the reason of its reject."""
+    captioned: bool | None = None
+    """Whether it has a caption, where that is known without reading it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +68,17 @@ class Record:
     """Any number of texts that describe it."""
     attributes: Mapping[str, str] = field(default_factory=dict)
     """The value of each attribute that the source has; see :func:`attributes_of`."""
+
+
+class CaptionFiles(NamedTuple):
+    """What the names of all files say about captions."""
+
+    without_image: int = 0
+    """Captions that belong to no image."""
+    examples: tuple[str, ...] = ()
+    """Some of these."""
+    suggestions: tuple[str, ...] = ()
+    """Sentences about files that are nearly captions."""
 
 
 def key_of(name: str, part: str) -> str:
@@ -136,6 +149,12 @@ def fields_of(source: Source) -> Fields:
     """What ``source`` reads its labels from: its property ``fields``, which is optional."""
     found = getattr(source, "fields", Fields())
     return found if isinstance(found, Fields) else Fields()
+
+
+def caption_files_of(source: Source) -> CaptionFiles:
+    """What ``source`` knows about files of captions: its optional property ``caption_files``."""
+    found = getattr(source, "caption_files", CaptionFiles())
+    return found if isinstance(found, CaptionFiles) else CaptionFiles()
 
 
 def attributes_of(source: Source) -> Mapping[str, Sequence[str]]:

@@ -12,23 +12,26 @@ from typing import Any, BinaryIO, ClassVar, NamedTuple
 from sid2core.data.decode import formats
 from sid2core.data.errors import Unusable
 from sid2core.data.sources import classes, fields, split_names
+from sid2core.data.sources.captions import texts
 from sid2core.data.sources.fields import Asked, Fields
 from sid2core.data.sources.many_files import ManyFiles
-from sid2core.data.sources.protocol import Content, Entry, is_text
+from sid2core.data.sources.protocol import CaptionFiles, Content, Entry
 from sid2core.data.storage import archives, paths, tars
 from sid2core.data.storage.globbing import File
 from sid2core.data.storage.tars import Member
 from sid2core.errors import few
 
+_SHOWN = 5
 _SIDE = 2**20
-"""Bytes of a label or a caption at most."""
+"""Bytes of a label or of the JSON at most."""
 _USUAL = ("cls", "cls.txt", "label")
 """Fields of labels in order of preference: extensions, then a key of the JSON."""
 _LABEL_FILES = frozenset(
     f"{name}{text}" for name in ("cls", "label", "class") for text in ("", ".txt")
 )
 """Extensions of files that hold a label."""
-_USED = frozenset({"txt", "json", "caption"})
+_TEXTS = ("txt", "caption")
+"""Extensions of captions, in order of preference."""
 
 Span = tuple[int, int]
 """Offset and size within a shard."""
@@ -39,8 +42,9 @@ class Place(NamedTuple):
 
     shard: str
     image: Span
-    text: Span | None
-    json: Span | None
+    captions: tuple[Span | str, ...] = ()
+    """Text files, and keys of the JSON."""
+    json: Span | None = None
 
 
 class Sample(NamedTuple):
@@ -56,6 +60,8 @@ class Sample(NamedTuple):
     """The first folder that it lies in, within the shard."""
     captioned: bool = False
     problem: str | None = None
+    lost: bool = False
+    """Whether it is a caption without an image."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,9 @@ class WebDataset(ManyFiles):
     """Samples of ``key.jpg`` (or another image), ``key.cls``, ``key.txt`` and ``key.json``.
 
     The label is that of ``cls`` or ``cls.txt``, else ``label`` of the JSON, else the only field
-    that looks like one; the caption is ``txt``, else ``caption`` of the JSON. Keys begin with the
-    shard's name, because shards may count alike.
+    that looks like one. The caption is ``txt``, else ``caption``, else a usual key of the JSON, or
+    all fields that the parameters name. Keys begin with the shard's name, because shards may count
+    alike.
     """
 
     extension: ClassVar[str] = ".tar"
@@ -88,17 +95,26 @@ class WebDataset(ManyFiles):
     @functools.cached_property
     def fields(self) -> Fields:
         """The extensions and the keys of the JSON of all samples."""
-        names = sorted({name for sample in self._samples() for name in sample.names})
+        names = self._present()
         images = {name for name in names if f".{name}" in formats.EXTENSIONS}
-        used = {*self._label_fields, *images, *_USED}
+        captions = self.asked.caption or (*_TEXTS, *fields.CAPTIONS)
+        used = {*self._label_fields, *images, "json", *(captions if self.asked.captions else ())}
         label = " or ".join(name for name in self._label_fields if name in names) or None
         return Fields(label, tuple(name for name in names if name not in used))
+
+    @property
+    def caption_files(self) -> CaptionFiles:
+        """The captions of samples without an image."""
+        lost = [sample.key for sample in self._samples() if sample.lost]
+        return CaptionFiles(len(lost), tuple(lost[:_SHOWN]))
 
     def index(self) -> list[Entry]:
         """Every sample, shard by shard."""
         samples, names = self._samples(), self.class_names
         labelled = bool(self._label_fields)
-        if not labelled and not self.asked.unlabelled:
+        for name in self.asked.caption:
+            fields.require(name, self._present(), self._where, fields.CAPTION_KEY)
+        if not labelled and not self.asked.unlabelled and not self.captioned:
             self._check_folders(samples)
         listed = self.class_file is not None
         labels = classes.Labels(names, self.parameter, listed=listed, labelled=labelled)
@@ -107,22 +123,34 @@ class WebDataset(ManyFiles):
             raw, unreadable = self._raw(sample)
             label, problem = labels.of(raw)
             problem = sample.problem or unreadable or problem
-            entries.append(Entry(sample.key, label, sample.place, problem=problem))
+            captioned = sample.captioned if self.captioned else None
+            entries.append(
+                Entry(sample.key, label, sample.place, problem=problem, captioned=captioned)
+            )
         cure = f"set {self.parameter} to shards of key.jpg and key.cls"
         return classes.settled(entries, names, self._where, "sample with an image", cure)
 
     def read(self, entry: Entry) -> Content:
-        """One sample's picture, and its caption."""
+        """One sample's picture, and its captions."""
         place: Place = entry.place
         content = self.recipe.image(io.BytesIO(archives.stored(place.shard, *place.image)))
-        if place.text is not None:
-            text = _text(archives.stored(place.shard, *place.text))
-            return replace(content, captions=(text,))
-        if place.json is not None:
-            metadata = _json(archives.stored(place.shard, *place.json))
-            found = _caption(metadata)
-            return content if found is None else replace(content, captions=(found,))
-        return content
+        metadata = _json(archives.stored(place.shard, *place.json)) if place.json else {}
+        captions: list[str] = []
+        for field in place.captions:
+            if isinstance(field, str):
+                captions += texts.of_value(metadata.get(field)) or ()
+                continue
+            try:
+                stored = archives.stored(place.shard, *field)
+                captions += texts.of_file(stored, lines=self.asked.lines)
+            except Unusable as error:
+                msg = f"its caption is {error}"
+                raise Unusable(msg) from None
+        return replace(content, captions=tuple(captions)) if captions else content
+
+    def _present(self) -> list[str]:
+        """The fields of all samples."""
+        return sorted({name for sample in self._samples() for name in sample.names})
 
     @functools.cached_property
     def _label_fields(self) -> tuple[str, ...]:
@@ -131,12 +159,10 @@ class WebDataset(ManyFiles):
         Raises:
             DataError: it is not clear which.
         """
-        samples = self._samples()
-        present = sorted({name for sample in samples for name in sample.names})
-        candidates = sorted({name for sample in samples for name in sample.labels})
+        candidates = sorted({name for sample in self._samples() for name in sample.labels})
         usual = tuple(name for name in _USUAL if name in candidates)
         first = usual[0] if usual else ""
-        label = fields.label(self.asked, candidates, present, self._where, first)
+        label = fields.label(self.asked, candidates, self._present(), self._where, first)
         if label is None or self.asked.label is not None or not usual:
             return () if label is None else (label,)
         return usual
@@ -236,7 +262,8 @@ class _Shard:
             images = [name for name in images if name == self.asked.image.lower()]
         if len(images) != 1:
             found = f"{len(images)} images" if images else "no image"
-            return Sample(key, problem=f"{found} in the sample: {few(parts)}")
+            lost = not images and self.asked.captions and any(name in parts for name in _TEXTS)
+            return Sample(key, problem=f"{found} in the sample: {few(parts)}", lost=lost)
         try:
             for name, member in parts.items():
                 if member.problem or member.link is not None:
@@ -259,16 +286,31 @@ class _Shard:
                     labels[name] = _text(self._read(parts[name]))
                 except Unusable as error:
                     labels[name] = error
-        text = _span(parts.get("txt"))
-        captioned = text is not None or _caption(metadata) is not None
-        spans = _span(parts[image]) or (0, 0), text, _span(parts.get("json"))
-        place = Place(self.shard.path, *spans)
+        captions, captioned = self._captions(parts, metadata)
+        json_span = _span(parts["json"]) if any(isinstance(one, str) for one in captions) else None
+        place = Place(self.shard.path, _span(parts[image]), captions, json_span)
         names = _shared(frozenset({*parts, *metadata}))
         return Sample(key, place, labels, names, captioned=captioned)
 
+    def _captions(
+        self, parts: Mapping[str, Member], metadata: Mapping[str, Any]
+    ) -> tuple[tuple[Span | str, ...], bool]:
+        """Where a sample's captions are, and whether there are any."""
+        asked = self.asked
+        if not asked.captions:
+            return (), False
+        names = [name for name in asked.caption or _TEXTS if name in parts and name != asked.label]
+        keys = [name for name in asked.caption or fields.CAPTIONS if name != asked.label]
+        found = [name for name in keys if name not in parts and texts.of_value(metadata.get(name))]
+        if not asked.caption:
+            names, found = names[:1], [] if names else found[:1]
+        captions: list[Span | str] = [_span(parts[name]) for name in names]
+        captions += found
+        return tuple(captions), bool(captions)
+
     def _read(self, member: Member) -> bytes:
         if member.size > _SIDE:
-            msg = f"{member.size} bytes of label or caption; expected at most {_SIDE}"
+            msg = f"{member.size} bytes of label or JSON; expected at most {_SIDE}"
             raise Unusable(msg)
         self.file.seek(member.offset)
         return self.file.read(member.size)
@@ -329,8 +371,8 @@ def _shared(names: frozenset[str]) -> frozenset[str]:
     return names
 
 
-def _span(member: Member | None) -> Span | None:
-    return None if member is None else (member.offset, member.size)
+def _span(member: Member) -> Span:
+    return member.offset, member.size
 
 
 def _text(content: bytes) -> str:
@@ -348,13 +390,3 @@ def _json(content: bytes) -> dict[str, Any]:
         msg = f"its JSON cannot be read: {error}"
         raise Unusable(msg) from None
     return metadata if isinstance(metadata, dict) else {}
-
-
-def _caption(metadata: Mapping[str, Any]) -> str | None:
-    caption = metadata.get("caption")
-    if not isinstance(caption, str):
-        return None
-    if not is_text(caption):
-        msg = "its caption is no text: it has half a surrogate pair"
-        raise Unusable(msg)
-    return caption

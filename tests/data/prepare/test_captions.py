@@ -8,8 +8,10 @@ from sid2core.data.errors import DataError
 from sid2core.data.load import shards
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.reading import Shards
-from sid2core.data.prepare import captions, overview
+from sid2core.data.prepare import captions, listing, overview
 from sid2core.data.sources import protocol
+from tests import tiny
+from tests.data import packs
 from tests.data.made import Plain
 from tests.data.prepare.test_overview import prepared
 
@@ -78,3 +80,59 @@ def test_data_without_captions_have_nothing_of_them(tmp_path):
     schema = pq.read_schema(tmp_path / "made" / parts[0].shards[0])
     assert schema.names == ["image", "label", "key"]
     assert b"attributes" not in schema.metadata[b"sid2"]
+
+
+def listed(folder, members, **keys):
+    """The parts of a folder of images with these files beside them."""
+    for name, content in members.items():
+        packs.write(folder / name, content)
+    values = {"path": str(folder), "image_size": 4, "channels": 3, "train_fraction": 0.5} | keys
+    return listing.parts(tiny.params(data=tiny.source("folder", **values)).data, 0)
+
+
+def images(count):
+    return {f"{number:03d}.png": packs.png(number) for number in range(count)}
+
+
+def test_missing_captions_stop_before_anything_is_read(tmp_path):
+    members = images(40) | {f"{number:03d}.txt": b"a" for number in range(35)}
+    with pytest.raises(DataError, match=r"of \d+ images have no caption, such as 03\d") as error:
+        listed(tmp_path, members | {"39.cap": b"a", "039.cap": b"a"})
+    assert "data.max_missing_captions allows a share of 0.05" in str(error.value)
+    assert "1 file(s) such as 039.cap are not read; expected .caption" in str(error.value)
+    parts = listed(tmp_path, members, max_missing_captions=0.5)
+    assert [part.captioned for part in parts] == [True, True]
+    assert "images without a caption: 5\ncaptions without an image: 0" in overview.table(parts)
+    parts = listed(tmp_path, members, captions="none")
+    assert not parts[0].captioned
+    assert "caption" not in overview.table(parts)
+
+
+def test_required_captions_must_be_there(tmp_path):
+    with pytest.raises(DataError, match=r"data\.captions is required; metadata\.json1 is not read"):
+        listed(tmp_path, images(8) | {"metadata.json1": b"{}"}, captions="required")
+
+
+def test_files_that_are_nearly_captions_stop_where_there_is_nothing_else(tmp_path, caplog):
+    near = "metadata.json1 is not read; expected metadata.jsonl"
+    with pytest.raises(DataError, match=f"neither classes nor captions; {near}: rename"):
+        listed(tmp_path / "a", images(8) | {"metadata.json1": b"{}"})
+    classes = {f"{kind}/{name}": one for kind in "xy" for name, one in images(8).items()}
+    parts = listed(tmp_path / "b", classes | {"metadata.json1": b"{}"})
+    assert parts[0].class_names == ("x", "y")
+    assert near in caplog.text
+
+
+def test_both_splits_have_captions_or_none(tmp_path):
+    for name, content in images(4).items():
+        packs.write(tmp_path / "val" / name, content)
+    members = images(4) | {f"{number:03d}.txt": b"a" for number in range(4)}
+    with pytest.raises(DataError, match="path has captions and eval_path has none"):
+        listed(tmp_path / "train", members, eval_path=str(tmp_path / "val"))
+
+
+def test_examples_are_the_first_records_with_captions(tmp_path):
+    path = write(tmp_path / "a", [[], ["<b>", "x" * 1000, "c", "d"], *[["y"]] * 20])
+    found = captions.examples([path])
+    assert [one["row"] for one in found] == [*range(1, 9)]
+    assert found[0]["captions"] == ["<b>", "x" * 299 + "…", "c"]

@@ -16,6 +16,7 @@ from tests.data.made import Plain
 
 SIZES = tiny.params(
     data={"shard_records": 16, "row_group_records": 4, "max_reject_fraction": 0.9}
+    | {"max_missing_captions": 0.5}
 ).data
 
 

@@ -436,3 +436,21 @@ def test_lack_of_memory_is_no_damage(tmp_path, monkeypatch, size, lacking):
     else:
         with pytest.raises(Unusable, match="damaged"):
             source.read(entries[0])
+
+
+def test_captions_are_strings_or_lists_of_strings(tmp_path):
+    made = table(3, caption=["a", None, ""], long=[["b", "c"], [], None], prompt=["p"] * 3)
+    path = write(tmp_path / "a.parquet", made)
+
+    def captions(**keys):
+        source = opened(path, **keys)
+        return [source.read(entry).captions for entry in source.index()]
+
+    assert captions() == [("a",), (), ("",)]
+    assert captions(caption_column=["long", "prompt"]) == [("b", "c", "p"), ("p",), ("p",)]
+    assert captions(captions="none") == [()] * 3
+    assert not opened(path, captions="none").captioned
+    with pytest.raises(DataError, match="no field 'x'.*data.caption_column"):
+        captions(caption_column="x")
+    with pytest.raises(DataError, match="column image of .*expected strings.*data.caption_column"):
+        captions(caption_column="image")

@@ -141,7 +141,7 @@ def test_samples_that_cannot_be_used_say_why(tmp_path):
         "s/j": "its name has no extension",
         "s/../k.jpg": "its name leads out of the archive",
         "s/l": "its cls is a link",
-        "s/m": "2000000 bytes of label or caption; expected at most 1048576",
+        "s/m": "2000000 bytes of label or JSON; expected at most 1048576",
         "s/n": "its caption is no text: it has half a surrogate pair",
         "s/\udcff": "its name is not UTF-8: rename it",
     }
@@ -154,7 +154,7 @@ def test_samples_that_cannot_be_used_say_why(tmp_path):
 def test_captions_that_are_no_text_are_unusable(tmp_path):
     members = {"a.jpg": packs.png(), "a.txt": b"\xff"}
     source = opened(shard(tmp_path / "s.tar", members))
-    with pytest.raises(Unusable, match="its text is not UTF-8"):
+    with pytest.raises(Unusable, match="its caption is no UTF-8 text"):
         source.read(source.index()[0])
 
 
@@ -292,3 +292,50 @@ def test_folders_within_a_shard_without_labels_are_probably_classes(tmp_path):
     with pytest.raises(DataError, match=r"2 folders \(cat, dog\): set data.source.name to folder"):
         opened(path).index()
     assert len(opened(path, unlabelled=True).index()) == 2
+
+
+def all_captions(source):
+    return {one.key: source.read(one).captions for one in source.index() if one.problem is None}
+
+
+def test_captions_are_texts_or_keys_of_the_json(tmp_path):
+    members = {f"{name}.jpg": packs.png() for name in "abcdefg"} | {
+        "a.txt": "\u200fחתול".encode("utf-16"),
+        "a.json": told(caption="not read"),
+        "b.caption": b"two\n\nlines",
+        "c.json": told(caption="c", caption_type="short", key="c", split=["nano"]),  # as GPIC
+        "d.json": told(captions=["d", "D"], text="no"),
+        "e.json": told(short="e", long="a long e", prompt="p"),
+        "f.txt": b"",
+        "h.txt": b"lost",
+    }
+    path = shard(tmp_path / "s.tar", members)
+    source = opened(path)
+    assert all_captions(source) == {
+        **{"s/a": ("\u200fחתול",), "s/b": ("two\n\nlines",), "s/c": ("c",), "s/d": ("d", "D")},
+        **{"s/e": ("p",), "s/f": ("",), "s/g": ()},
+    }
+    known = {one.key: one.captioned for one in source.index() if one.problem is None}
+    assert known == {f"s/{name}": name != "g" for name in "abcdefg"}
+    assert (source.caption_files.without_image, source.caption_files.examples) == (1, ("s/h",))
+    assert {"short", "caption_type"} <= set(source.fields.ignored)
+
+    both = opened(path, caption_column=["short", "long"])
+    assert all_captions(both)["s/e"] == ("e", "a long e")
+    assert all_captions(both)["s/a"] == ()
+    named = opened(path, caption_column="caption", caption_lines=True)
+    assert all_captions(named)["s/b"] == ("two", "lines")
+    with pytest.raises(DataError, match="no field 'nothing'.*data.caption_column"):
+        opened(path, caption_column="nothing").index()
+    none = opened(path, captions="none")
+    assert (none.captioned, all_captions(none)["s/a"]) == (False, ())
+
+
+def test_captioned_samples_in_folders_need_no_classes(tmp_path):
+    members = {f"{name}/1.{kind}": packs.png() for name in "xy" for kind in ["jpg"]}
+    with pytest.raises(DataError, match="no labels"):
+        opened(shard(tmp_path / "a.tar", members)).index()
+    members |= {"x/1.txt": b"a", "y/1.txt": b"b"}
+    source = opened(shard(tmp_path / "b.tar", members))
+    assert source.class_names == ("unlabelled",)
+    assert len(source.index()) == 2

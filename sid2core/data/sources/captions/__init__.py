@@ -1,0 +1,1 @@
+"""Captions in files: how they are encoded, which fields hold them, which image they belong to."""

@@ -1,0 +1,60 @@
+"""Names of files that are nearly those of captions."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from sid2core.data.sources.captions import tables
+
+SIDECARS = (".txt", ".caption")
+_SHOWN = 5
+_MANY = 10_000
+"""Names that are compared at most."""
+_CLOSE_TABLE, _CLOSE_EXTENSION, _CLOSE_NAME = 0.8, 0.6, 0.8
+
+
+def of_tables(paths: Iterable[str]) -> Iterator[str]:
+    """What to say about files such as ``metadata.json1``; ``paths`` are of files without use."""
+    for path in itertools.islice(paths, _MANY):
+        name = path.rpartition("/")[2]
+        found = difflib.get_close_matches(name.lower(), tables.NAMES, 1, _CLOSE_TABLE)
+        if found and name not in tables.NAMES:
+            yield f"{path} is not read; expected {found[0]}"
+
+
+def of_extensions(paths: Iterable[str], stems: Collection[str]) -> Iterator[str]:
+    """What to say about files such as ``name.cap``, if ``stems`` has an image of that name."""
+    counts, example = Counter[str](), dict[str, str]()
+    for path in paths:
+        stem, extension = os.path.splitext(path)
+        if stem in stems:
+            counts[extension] += 1
+            example.setdefault(extension, path)
+    for extension, count in counts.items():
+        found = difflib.get_close_matches(extension.lower(), SIDECARS, 1, _CLOSE_EXTENSION)
+        if found and extension not in SIDECARS:
+            yield f"{count} file(s) such as {example[extension]} are not read; expected {found[0]}"
+
+
+def of_folders(paths: Iterable[str], names: Collection[str]) -> Iterator[str]:
+    """What to say about captions that lie in another folder than the images ``names``."""
+    stems = (os.path.splitext(path)[0].rpartition("/")[2] for path in paths)
+    count = sum(stem in names for stem in stems)
+    if count:
+        yield f"{count} captions lie in other folders than their images; expected them side by side"
+
+
+def of_images(missing: Sequence[str], images: Sequence[str]) -> Iterator[str]:
+    """What to say about the first captions ``missing`` an image, by the images without a caption.
+
+    Both are paths without extensions.
+    """
+    candidates = images[:_MANY]
+    for path in missing[:_SHOWN]:
+        found = difflib.get_close_matches(path, candidates, 1, _CLOSE_NAME)
+        if found:
+            yield f"the caption of {path} has no image; the nearest image is {found[0]}"

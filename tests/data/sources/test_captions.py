@@ -1,0 +1,246 @@
+"""Captions beside image files: text files, and tables."""
+
+import json
+import pickle
+
+import pytest
+
+from sid2core.data.errors import DataError, Unusable
+from sid2core.data.sources import protocol
+from sid2core.data.sources.captions import tables, texts
+from sid2core.data.sources.fields import Asked
+from sid2core.data.sources.protocol import listed
+from tests.data import packs
+from tests.data.sources.test_folders import KINDS, opened, put
+
+RIGHT_TO_LEFT = "\u200fחתול 🐈‍⬛"
+CSV = 'file_name,text\n1.png,"a cat, ""Tom"""\nsub/2.png,two\n'
+
+
+def lines(*rows):
+    return "\n".join(json.dumps(row) for row in rows).encode()
+
+
+def captions(source):
+    """Of every entry its captions, or its problem."""
+    return {one.key: one.problem or protocol.loaded(source, one).captions for one in listed(source)}
+
+
+def folder(tmp_path, members):
+    for name, content in members.items():
+        packs.write(tmp_path / name, content)
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_text_files_beside_images_on_disk_in_archives_and_behind_addresses(tmp_path, kind):
+    members = {
+        "x/1.png": packs.png(1),
+        "x/1.txt": b"\xef\xbb\xbfa cat\r\nasleep \n",
+        "x/2.png": packs.png(2),
+        "x/2.txt": RIGHT_TO_LEFT.encode("utf-16"),
+        "x/2.caption": b"<b>two</b>",
+        "y/3.png": packs.png(3),
+        "y/3.txt": b"",
+        "y/first.jpg": packs.png(4),
+        "y/fisrt.txt": b"lost",
+    }
+    source = opened(put(tmp_path / "data", members, kind))
+    assert source.captioned
+    assert source.class_names == ("unlabelled",)
+    assert captions(source) == {
+        "x/1.png": ("a cat\nasleep",),
+        "x/2.png": ("<b>two</b>", RIGHT_TO_LEFT),
+        "y/3.png": ("",),
+        "y/first.jpg": (),
+        "y/fisrt.txt": "a caption without an image",
+    }
+    known = {one.key: one.captioned for one in listed(source) if one.problem is None}
+    assert known == {"x/1.png": True, "x/2.png": True, "y/3.png": True, "y/first.jpg": False}
+    report = source.caption_files
+    assert (report.without_image, report.examples) == (1, ("y/fisrt.txt",))
+    assert report.suggestions == (
+        "the caption of y/fisrt has no image; the nearest image is y/first",
+    )
+    sent = pickle.loads(pickle.dumps(source))
+    assert sent.read(listed(source)[0]).captions == ("a cat\nasleep",)
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_tables_name_images_below_their_folder(tmp_path, kind):
+    members = {f"{name}.png": packs.png() for name in ("1", "sub/2", "é/1", "é/2")} | {
+        "metadata.csv": CSV.encode(),
+        "é/metadata.jsonl": lines(
+            {"file_name": "1.png", "text": ["one", RIGHT_TO_LEFT], "label": 3},
+            {"file_name": "./2.png", "text": None},
+            {"file_name": "1.png", "text": "again"},
+            {"file_name": "gone.png", "text": "gone"},
+        ),
+    }
+    source = opened(put(tmp_path / "data", members, kind))
+    assert captions(source) == {
+        "1.png": ('a cat, "Tom"',),
+        "sub/2.png": ("two",),
+        "é/1.png": ("one", RIGHT_TO_LEFT, "again"),
+        "é/2.png": (),
+    }
+    assert source.caption_files.without_image == 1
+    assert source.caption_files.examples == ("é/gone.png",)
+
+
+def test_parameters_choose_the_fields(tmp_path):
+    table = lines({"file_name": "1.png", "short": "cat", "long": "a cat", "text": "no"})
+    members = {"1.png": packs.png(), "1.txt": b"one\n\n two \n", "metadata.jsonl": table}
+    path = folder(tmp_path, members)
+    assert captions(opened(path)) == {"1.png": ("no", "one\n\n two")}
+    assert captions(opened(path, caption_column="short")) == {"1.png": ("cat",)}
+    both = opened(path, caption_column=["long", "short"])
+    assert captions(both) == {"1.png": ("a cat", "cat")}
+    several = opened(path, caption_column="txt", caption_lines=True)
+    assert captions(several)["1.png"] == ("one", "two")
+    with pytest.raises(DataError, match=r"has no field 'lang'; found .*long.* data.caption_column"):
+        _ = opened(path, caption_column="lang").captioned
+    none = opened(path, captions="none")
+    assert not none.captioned
+    assert [(one.key, one.captioned) for one in none.index() if not one.problem] == [
+        ("1.png", None)
+    ]
+
+
+def test_folders_are_classes_of_captioned_images_only_if_the_parameters_say_so(tmp_path):
+    members = {f"{name}/1.png": packs.png() for name in ("cat", "dog")}
+    path = folder(tmp_path, members | {"cat/1.txt": b"a", "dog/1.txt": b"b"})
+    assert opened(path).class_names == ("unlabelled",)
+    named = opened(path, classes="folders")
+    assert (named.class_names, named.captioned) == (("cat", "dog"), True)
+    assert [entry.label for entry in named.index()] == [0, 1]
+    names = packs.write(tmp_path.parent / "names.txt", b"dog\ncat\n")
+    assert opened(path, class_names=str(names)).class_names == ("dog", "cat")
+    (path / "cat" / "1.txt").unlink()
+    (path / "dog" / "1.txt").unlink()
+    assert opened(path).class_names == ("cat", "dog")
+
+
+def test_a_changed_caption_changes_the_stamp_and_the_caption(tmp_path):
+    path = folder(tmp_path, {"1.png": packs.png(), "1.txt": b"one"})
+    before = opened(path)
+    stamp = before.stamp()
+    packs.write(path / "1.txt", b"another")
+    after = opened(path)
+    assert after.stamp() != stamp
+    assert captions(after) == {"1.png": ("another",)}
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"\xef\xbb\xbf\xc3\xa9", "é"),
+        ("é\r\nb\rc".encode("utf-16"), "é\nb\nc"),
+        ("a cat".encode("utf-16-le"), "a cat"),
+        ("a cat".encode("utf-16-be"), "a cat"),
+        ("猫".encode("utf-32"), "猫"),
+        (("x" * 10_000).encode(), "x" * 10_000),
+        (b"", ""),
+    ],
+)
+def test_encodings_are_recognised(content, text):
+    assert texts.decoded(content) == text
+
+
+@pytest.mark.parametrize(
+    "content", ["é".encode("latin-1"), "猫の".encode("shift-jis"), b"a\0b...."]
+)
+def test_other_encodings_are_refused(tmp_path, content):
+    with pytest.raises(Unusable, match="save it as UTF-8"):
+        texts.decoded(content)
+    path = folder(tmp_path, {"1.png": packs.png(), "1.txt": content})
+    source = opened(path)
+    with pytest.raises(Unusable, match=r"its \.txt is no .*save it as UTF-8"):
+        source.read(source.index()[0])
+    packs.write(path / "metadata.csv", b"file_name,text\n1.png," + content)
+    with pytest.raises(DataError, match=r"metadata\.csv is no .*save it as UTF-8"):
+        _ = opened(path).captioned
+
+
+def table(content, name="metadata.csv", **asked):
+    found = tables.read(content.encode(), name, "the table", Asked(**asked))
+    return [(row.path, row.captions) for row in found.rows]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'file_name,text\n1.png,"a, ""b""\nc"\n',
+        'file_name;text\n"1.png";"a, ""b""\nc"\n',
+        'file_name\ttext\n1.png\t"a, ""b""\nc"\n',
+        'file_name, text\r\n1.png, "a, \\"b\\"\nc"\r\n\r\n',
+        '"text","file_name"\n"a, ""b""\nc","1.png"',
+        'id,file_name,text\n7,1.png,"a, ""b""\nc"\n',
+    ],
+)
+def test_quotation_marks_in_tables(content):
+    assert table(content) == [("1.png", ('a, "b"\nc',))]
+
+
+def test_long_cells_are_read():
+    assert table("file_name,text\n1.png," + "x" * 200_000)[0][1] == ("x" * 200_000,)
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        ("file_name,text\n1.png,a, b\n", "metadata.csv", "line 2: 3 cells; the header has 2"),
+        ('file_name,text\n1.png,"a\n', "metadata.csv", "no CSV.*double quotes"),
+        ("name,text\n1.png,a\n", "metadata.csv", "columns name, text; expected file_name"),
+        ("file_name,text\n,a\n", "metadata.csv", "line 2: found file_name ''"),
+        ("{}\n[1]\n", "metadata.jsonl", "line 2: found list; expected an object a line"),
+        ("\n{'a': 1}", "metadata.jsonl", "line 2: no JSON"),
+        ('{"file_name": "1", "text": 3}', "metadata.jsonl", "line 1: text is int; expected"),
+        ('{"file_name": "1", "text": "\\ud800"}', "metadata.jsonl", "line 1: .*surrogate"),
+        ('{"text": "a"}', "metadata.jsonl", "expected file_name"),
+    ],
+)
+def test_tables_that_cannot_be_read_are_refused(content, name, message):
+    with pytest.raises(DataError, match=rf"(?s)the table.*{message}"):
+        table(content, name)
+
+
+def test_a_table_without_captions_is_not_one_of_captions(tmp_path):
+    assert table("file_name,label\n1.png,3,4\n") == []
+    path = folder(tmp_path, {"a/1.png": packs.png(), "metadata.csv": b"file_name,kind\n1,2,3\n"})
+    source = opened(path)
+    assert (source.captioned, source.class_names) == (False, ("a",))
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("metadata.json1", "metadata.json1 is not read; expected metadata.jsonl"),
+        ("metadata.json", "metadata.json is not read; expected metadata.jsonl"),
+        ("Metadata.JSONL", "Metadata.JSONL is not read; expected metadata.jsonl"),
+        ("metadta.csv", "metadta.csv is not read; expected metadata.csv"),
+        ("1.cap", "1 file(s) such as 1.cap are not read; expected .caption"),
+        ("1.text", "1 file(s) such as 1.text are not read; expected .txt"),
+        ("texts/1.txt", "1 captions lie in other folders than their images; expected"),
+    ],
+)
+def test_near_misses_of_names_are_suggested(tmp_path, name, suggestion):
+    path = folder(tmp_path, {"1.png": packs.png(), name: b"a cat"})
+    source = opened(path)
+    assert not source.captioned
+    (line,) = source.caption_files.suggestions
+    assert line.startswith(suggestion)
+
+
+def test_other_files_are_no_near_misses(tmp_path):
+    others = ["README.txt", "1.json", "1.xml", "labels.csv", "data.json", "LICENSE", "1.npy"]
+    members = {"a/1.png": packs.png()} | {f"a/{name}": b"x" for name in others}
+    assert opened(folder(tmp_path, members)).caption_files.suggestions == ()
+
+
+def test_boxes_of_yolo_are_no_captions(tmp_path):
+    box = b"0 0.5 0.5 0.25 0.25\n15 0.1 0.2 0.3 0.4\n"
+    path = folder(tmp_path, {"a/1.png": packs.png(), "a/1.txt": box})
+    with pytest.raises(DataError, match=r"a/1\.txt hold numbers.*set data\.captions to none"):
+        _ = opened(path).captioned
+    assert opened(path, captions="none").class_names == ("a",)

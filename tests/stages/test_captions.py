@@ -1,0 +1,70 @@
+"""Captioned data without classes, from the source to the page and to prompts."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import sid2core
+from sid2core import config
+from sid2core.cli import main
+from sid2core.metrics import image_sets
+from sid2core.pipeline import artifact
+from stages import (
+    analysis,
+    distill,
+    evaluate,
+    guidance_search,
+    plan,
+    prepare,
+    reference,
+    report,
+    text,
+    train,
+)
+from tests import captioned
+from tests.text import tiny_t5
+
+STAGES = (prepare, text, reference, train, guidance_search, distill, evaluate)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["learned", "t5", "t5, not stored"])
+def test_captions_pass_all_stages(tmp_path, monkeypatch, encoder):
+    section = captioned.text()
+    if encoder != "learned":
+        section = captioned.t5(tiny_t5.write(tmp_path / "t5"), encoder == "t5")
+    negative = {"guidance": {"negative_prompt": "a grey square"}} if encoder == "learned" else {}
+    monkeypatch.chdir(captioned.write(tmp_path, text=section, **negative))
+    for stage in (*STAGES, plan, analysis, report):
+        stage.main(config.read())
+
+    table = pd.read_csv("reports/evaluate/samplers.csv")
+    assert list(table["sampler"]) == ["base", "constant", "searched", "student_2", "train_images"]
+    assert table["agreement"].isna().all()
+    terms = pd.read_csv("reports/plan/terms.csv")
+    assert terms["term"].str.startswith("text: ").sum() == 5
+    made = artifact.load("evaluate")
+    shown = made.metadata["grid"]
+    assert len(shown["captions"]) == 8
+    assert np.load(made.path("grids.npz"))["base"].shape == (8, 3, 8, 8, 3)
+    page = Path("reports/index.html").read_text(encoding="utf-8")
+    assert shown["captions"][0] in page
+    assert "class agreement" not in page.lower()
+
+    for folder in ("artifacts/train", "artifacts/distill/student_2"):
+        model = sid2core.load_model(folder)
+        red, blue = (model.sample(2, prompt=f"a {one} square", steps=2) for one in ("red", "blue"))
+        assert red.shape == (2, 8, 8, 3)
+        assert (red != blue).any()
+    command = ["samples", "--prompt", "a red square", "--prompt", "<b>", "--count", "3"]
+    assert main.main([*command, "--steps", "2", "--out", "drawn.parquet"]) == 0
+    drawn = np.concatenate(list(image_sets.opened("drawn.parquet").chunks(4)))
+    assert drawn.shape == (6, 8, 8, 3)
+    written = json.loads(Path("artifacts/distill/student_2/config.json").read_text())
+    assert (
+        written["condition"]
+        == json.loads(Path("artifacts/train/config.json").read_text())["condition"]
+    ), "a negative prompt does not become the null of a student"
