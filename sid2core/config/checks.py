@@ -1,8 +1,8 @@
 """What sections of ``params.yaml`` must have in common, checked before any work starts.
 
 Only parameters are read, and the files of ``eval.prompts`` and ``eval.captions``; no other file and
-no device. The shape of an example is known for the built-in sources; a source that is registered elsewhere may
-leave it open, and then nothing is said about it.
+no device. The shape of an example is known for the built-in sources; a source that is registered
+elsewhere may leave it open, and then nothing is said about it.
 """
 
 from __future__ import annotations
