@@ -25,9 +25,9 @@ _NAMES = {
 }
 
 _NOTES = {
-    "captions": "Retrieval: share of images whose own caption ranks first among 32. Accuracy: share "
-    "in which the judge sees the value of an attribute that was asked for; of these images, seen "
-    "and unseen are those whose pair of shape and colour the train split has, or has not."
+    "captions": "Retrieval: share of images whose own caption ranks first among 32. Accuracy: "
+    "share in which the judge sees the value of an attribute that was asked for; seen and unseen: "
+    "of images whose pair of shape and colour the train split has, or has not."
 }
 """What the caption says of a table without distances."""
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import safetensors.numpy
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
 CONFIG = {
     "text_config": {
@@ -35,7 +35,7 @@ def words():
     """A tokenizer of letters: begin 0, end 1, then the letters and a mark for all others."""
     letters = {chr(97 + index): 2 + index for index in range(26)}
     tokenizer = Tokenizer(models.WordLevel({"<s>": 0, "</s>": 1, **letters, "?": 28}, "?"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     tokenizer.post_processor = processors.TemplateProcessing(
         "<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
     )
