@@ -1,12 +1,17 @@
 """The judge of captions: its loss in closed form, what it learns, and its files."""
 
+from dataclasses import asdict, replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import log_softmax
 
 from sid2core import config
+from sid2core.conditioning import Condition
+from sid2core.evaluation import measuring
 from sid2core.metrics.captions import scores, training
+from sid2core.metrics.captions.asked import of_rows
 from sid2core.metrics.captions.extractor import (
     ATTRIBUTES,
     CONFIG,
@@ -18,6 +23,7 @@ from sid2core.metrics.errors import MetricsError
 from tests import tiny
 from tests.data import stored
 from tests.metrics.captions import made
+from tests.metrics.evaluators import mean_colour_evaluator
 
 SETTINGS = config.Reference.model_validate(
     tiny.PARAMS["reference"]
@@ -91,6 +97,21 @@ def test_its_files_give_the_same_features(trained, tmp_path):
         CaptionExtractor.load(lambda name: tmp_path / name)
     with pytest.raises(MetricsError, match="the caption extractor expects"):
         extractor.features(np.zeros((1, 5, 5, 3), np.uint8))
+
+
+def test_the_evaluation_has_them_beside_the_distances(trained):
+    extractor, data = trained[0], made.dataset(40)
+    evaluator = replace(mean_colour_evaluator(), captions=extractor)
+
+    def measured(asked):
+        accumulator = evaluator.accumulator(asked)
+        accumulator.add(data.images, Condition())
+        return measuring.all_scores(accumulator, evaluator, tiny.params().eval)["scores"]
+
+    found = measured(of_rows(data, np.arange(40)))
+    expected = [asdict(one) for one in scores.of_split(extractor, data)]
+    assert [one for one in found if one["extractor"] == "captions"] == expected
+    assert measured(None) == found[: -len(expected)]
 
 
 def test_data_without_two_captions_have_no_judge():
