@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sid2core import config
 from sid2core.config import ParamsError, yaml_edit
 from tests import tiny
+from tests.refusals import refused
 
 TEXT = (tiny.ROOT / "params.yaml").read_text(encoding="utf-8")
 
@@ -484,19 +485,16 @@ def test_tiny_numbers_are_floats_however_they_are_written(tmp_path, number):
 def test_a_file_that_is_no_mapping_of_parameters_is_refused(tmp_path, content, words):
     path = tmp_path / "other.yaml"
     path.write_bytes(content)
-    with pytest.raises(ParamsError) as caught:
+    with refused(ParamsError, path, words):
         config.read(path)
-    assert str(caught.value).startswith(str(path))
-    assert words in str(caught.value)
 
 
 def test_a_missing_file_is_told_with_where_it_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ParamsError) as caught:
+    with refused(
+        ParamsError, f"params.yaml not found in {tmp_path}", "run from the project's root"
+    ):
         config.read()
-    assert "params.yaml not found in" in str(caught.value)
-    assert str(tmp_path) in str(caught.value)
-    assert "run from the project's root" in str(caught.value)
 
 
 def test_parameters_cannot_be_changed():

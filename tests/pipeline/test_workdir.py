@@ -12,6 +12,7 @@ from sid2core.pipeline.artifact import Artifact, ArtifactError
 from sid2core.pipeline.workdir import WorkError
 from tests import tiny
 from tests.damage import DAMAGES
+from tests.refusals import refused
 
 PARAMS = {"seed": 0, "train": {"steps": 3}}
 
@@ -196,10 +197,9 @@ def other_code(monkeypatch):
 def test_a_training_of_other_code_stops_with_two_options(monkeypatch):
     left = interrupted()
     other_code(monkeypatch)
-    with pytest.raises(WorkError, match=r"done by other code: sid2core/rng\.py differ") as caught:
+    found = "done by other code: sid2core/rng.py differ"
+    with refused(WorkError, found, "SID2_CONTINUE=1", "SID2_FRESH=1"):
         workdir.claim_training("train", PARAMS).__enter__()
-    assert "SID2_CONTINUE=1" in str(caught.value)
-    assert "SID2_FRESH=1" in str(caught.value)
     assert (left / "progress").read_text() == "half"
     with monkeypatch.context() as patch:
         patch.setenv("SID2_CONTINUE", "1")
@@ -331,9 +331,9 @@ def test_the_log_names_the_folder(caplog):
 
 
 def test_a_second_process_is_refused(holder):
-    with pytest.raises(WorkError, match="already running in another process") as caught:
+    lock = holder.folder.with_suffix(".lock").name
+    with refused(WorkError, lock, "already running in another process"):
         workdir.claim_training("train", PARAMS).__enter__()
-    assert str(holder.folder.with_suffix(".lock").name) in str(caught.value)
     assert (holder.folder / "progress").read_text() == "half"
 
 

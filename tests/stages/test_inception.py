@@ -18,6 +18,7 @@ from sid2core.metrics.statistics import Moments
 from sid2core.pipeline import artifact
 from stages import evaluate, guidance_search, reference
 from tests import tiny
+from tests.refusals import refused
 
 WIDTHS = {POOL: 6, LOGITS: 10, SPATIAL: 4}
 
@@ -141,12 +142,8 @@ def test_missing_weights_are_reported_before_any_work(project, monkeypatch):
     settings = {"weights": "weights/inception.pth", "mode": "tf1"}
     tiny.write(project, eval={"extractors": {"inception": settings}})
     monkeypatch.setattr(jax, "jit", None)
-    with pytest.raises(MetricsError) as caught:
+    with refused(MetricsError, inception.PUBLISHED.needed(Path("weights/inception.pth"))):
         reference.main(config.read())
-    message = str(caught.value)
-    assert "weights/inception.pth" in message
-    for part in ("95628359", inception.PUBLISHED.sha256, "mseitzer/pytorch-fid", "import-url"):
-        assert part in message
     assert tiny.snapshot(project, "reference") == before, "the earlier result stays"
 
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from sid2core.training.failures import Stopped, TrainingError, explained, kept
+from tests.refusals import NO_CHECKPOINT, refused
 
 
 def message_of(error, folder, newest=8):
@@ -29,7 +30,6 @@ def test_a_full_disk_says_where_and_what_to_do(tmp_path, number, wrap):
     message = message_of(wrap(OSError(number, os.strerror(number))), folder=tmp_path)
     assert message.startswith("toy: a disk is full")
     assert f"make room under {tmp_path}" in message
-    assert "SID2_WORK" in message
     assert "The last good checkpoint is of step 8; the same command goes on" in message
 
 
@@ -40,12 +40,12 @@ def test_a_full_disk_is_known_by_its_words_too(tmp_path):
 
 def test_the_devices_memory(tmp_path):
     with (
-        pytest.raises(TrainingError, match=r"toy: out of memory \(RESOURCE_EXHAUSTED") as caught,
+        refused(
+            TrainingError, "toy: out of memory (RESOURCE_EXHAUSTED", "runtime.remat", NO_CHECKPOINT
+        ),
         explained("toy", tmp_path, lambda: None),
     ):
         jax.block_until_ready(jnp.zeros(10**14))
-    assert "runtime.remat" in str(caught.value)
-    assert "No checkpoint was written yet" in str(caught.value)
 
 
 def test_the_hosts_memory(tmp_path):
@@ -68,5 +68,5 @@ def test_anything_else_passes_as_it_is(tmp_path, error):
 
 
 def test_what_is_kept():
-    assert kept(None) == "No checkpoint was written yet"
+    assert kept(None) == NO_CHECKPOINT
     assert kept(0) == "The last good checkpoint is of step 0"

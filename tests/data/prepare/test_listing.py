@@ -13,6 +13,7 @@ from sid2core.data.sources.fields import Fields
 from sid2core.data.sources.protocol import Entry
 from tests import tiny
 from tests.data.made import Plain
+from tests.refusals import NOT_UTF8, REPEATED
 
 DATA = tiny.params(data={"train_fraction": 0.75}).data
 
@@ -73,8 +74,8 @@ def test_problems_are_set_aside_with_their_reasons(monkeypatch):
     train, held_out = parts(monkeypatch, source)
     assert len(train.entries) + len(held_out.entries) == 20
     assert train.problems == [
-        Reject("train", "k1", "another of this key came before it"),
-        Reject("train", r"a/\udcff.png", "its name is not UTF-8: rename it"),
+        Reject("train", "k1", REPEATED),
+        Reject("train", r"a/\udcff.png", NOT_UTF8),
         Reject("train", "out", "label 2; there are classes 0 to 1"),
         Reject("train", "none", "no label"),
     ]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sid2core.data.errors import DataError
 from sid2core.data.sources import classes
 from sid2core.data.sources.protocol import Entry
+from tests.refusals import UNLABELLED
 
 
 def write(folder, text):
@@ -95,7 +96,7 @@ def test_listed_names_are_counted_by_numbers():
     assert labels.of(7) == (-1, "label 7; there are classes 0 to 2")
     assert labels.of(-1) == (-1, "label -1; there are classes 0 to 2")
     assert labels.of("dog") == (-1, "its class 'dog' is not in data.class_names")
-    assert labels.of(None) == (-1, "it has no label")
+    assert labels.of(None) == (-1, UNLABELLED)
     assert classes.Labels(("cat",), "data.path", listed=True).of(None)[0] == -1
     assert classes.Labels(("cat",), "data.path", listed=True, labelled=False).of(None) == (0, None)
 

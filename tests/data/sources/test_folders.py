@@ -14,6 +14,7 @@ from sid2core.data.sources import folders, opening
 from sid2core.data.sources.protocol import Entry, listed
 from tests import tiny
 from tests.data import packs, pictures
+from tests.refusals import NOT_UTF8, OUTSIDE, SPLITS
 
 
 def opened(path, source="folder", **keys):
@@ -100,7 +101,7 @@ def test_names_that_are_not_utf8(tmp_path):
     pictures.folder(tmp_path, {"a": 2, "b": 1})
     os.rename(tmp_path / "a/000.png", os.fsencode(tmp_path) + b"/a/\xff.png")
     os.rename(tmp_path / "b", os.fsencode(tmp_path) + b"/\xff")
-    wrong = "its name is not UTF-8: rename it"
+    wrong = NOT_UTF8
     assert opened(tmp_path).class_names == ("a",)
     assert found(opened(tmp_path)) == {
         "a/001.png": "a",
@@ -265,7 +266,7 @@ def test_folders_of_splits_are_no_classes(tmp_path, kind, above, train_name, eva
         for name in ("cat", "dog")
     }
     path = put(tmp_path / "data", members, kind)
-    with pytest.raises(DataError, match="are splits and not classes") as caught:
+    with pytest.raises(DataError, match=SPLITS) as caught:
         opened(path).index()
     first, second = f"{path}/{above}{train_name}", f"{path}/{above}{eval_name}"
     cure = f"set data.source.folder.path to {first} and data.source.folder.eval_path to {second}"
@@ -315,7 +316,7 @@ def test_backslashes_in_a_zip_separate_folders(tmp_path):
     assert found(opened(path)) == {
         "cat/1.png": "cat",
         "dog/x/2.png": "dog",
-        "../3.png": "its name leads out of the archive",
+        "../3.png": OUTSIDE,
     }
 
 

@@ -13,6 +13,7 @@ from sid2core.data.sources import opening, parquet
 from sid2core.data.sources.protocol import listed
 from tests import tiny
 from tests.data import packs, pictures
+from tests.refusals import SPLITS, UNLABELLED
 
 NAMES = ["cat", "dog", "owl"]
 
@@ -61,7 +62,7 @@ def test_rows_of_a_file_in_the_layout_of_hugging_face(tmp_path):
         f"{stem}/0000000": "owl",
         f"{stem}/0000001": "cat",
         f"{stem}/0000002": "owl",
-        f"{stem}/0000003": "it has no label",
+        f"{stem}/0000003": UNLABELLED,
         f"{stem}/0000004": "label 3; there are classes 0 to 2",
     }
     sent, entries = pickle.loads(pickle.dumps((source, source.index())))
@@ -280,7 +281,7 @@ def test_class_names_settle_what_labels_mean(tmp_path):
 def test_files_without_labels_among_others_are_set_aside(tmp_path):
     write(tmp_path / "1.parquet", table(1, ["a"], label=[0]))
     write(tmp_path / "2.parquet", table(1))
-    assert list(found(opened(tmp_path)).values()) == ["a", "it has no label"]
+    assert list(found(opened(tmp_path)).values()) == ["a", UNLABELLED]
 
 
 def test_row_groups_too_large_to_read_at_once_are_refused(tmp_path, monkeypatch):
@@ -370,7 +371,7 @@ def test_pictures_and_yes_or_no_labels_of_other_names(tmp_path):
 def test_splits_in_folders_and_in_names_are_refused_with_paths_that_work(tmp_path, names, paths):
     for row, name in enumerate(names):
         write(tmp_path / name, table(1, label=[row]))
-    with pytest.raises(DataError, match="are splits and not classes") as caught:
+    with pytest.raises(DataError, match=SPLITS) as caught:
         opened(tmp_path).index()
     keys = ("data.source.parquet.path", "data.source.parquet.eval_path")
     for row, (key, path) in enumerate(zip(keys, paths, strict=True)):

@@ -18,6 +18,7 @@ from sid2core.data.sources import opening, protocol
 from sid2core.data.sources.protocol import Content, Entry
 from tests import tiny
 from tests.data import packs, pictures
+from tests.refusals import NOT_UTF8, REPEATED
 
 DIGITS = tiny.params().data
 
@@ -167,11 +168,11 @@ def test_a_source_of_no_entries_is_refused():
 @pytest.mark.parametrize(
     ("entry", "problem"),
     [
-        (Entry("x", 0), "another of this key came before it"),
+        (Entry("x", 0), REPEATED),
         (Entry("y", 2), "label 2; there are classes 0 to 1"),
         (Entry("y", -1), "label -1; there are classes 0 to 1"),
         (Entry("y", -1, problem="broken"), "broken"),
-        (Entry("a/\udcff.png", 0), "its name is not UTF-8: rename it"),
+        (Entry("a/\udcff.png", 0), NOT_UTF8),
     ],
 )
 def test_bad_entries_are_set_aside(entry, problem):

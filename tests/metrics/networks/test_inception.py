@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 import subprocess
 import sys
 
@@ -18,6 +19,7 @@ from sid2core.metrics.networks.batching import Batching
 from sid2core.metrics.networks.inception import Inception
 from sid2core.metrics.networks.protocol import LOGITS, POOL, SPATIAL
 from tests.metrics import fid_peers
+from tests.refusals import OTHER_WEIGHTS, RAW_IMAGES, refused
 
 SIZES = [(32, 32), (64, 64), (128, 128), (256, 256), (299, 299), (512, 512), (200, 333)]
 QUICK = [(32, 32), (512, 512), (200, 333)]  # small, large and oblong; test_resize.py has them all
@@ -162,7 +164,7 @@ def test_grey_images_are_colour_ones_of_equal_channels(extractor):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.full((2, 8, 8, 3), np.nan, np.float32), r"expected uint8 of \[n, h, w, c\]"),
+        (np.full((2, 8, 8, 3), np.nan, np.float32), re.escape(RAW_IMAGES)),
         (raw(2)[0], "of shape .*expected uint8"),
         (raw(2).transpose(0, 3, 1, 2), r"inception does not accept images of shape \[3, 48, 48\]"),
         (raw(2)[:, None], r"does not accept images of shape \[1, 48, 48, 3\]"),
@@ -214,24 +216,16 @@ def test_only_the_published_file_passes_for_it(path, extractor, tmp_path):
     extractor.save(tmp_path.joinpath)
     for file, message in [
         (path, "has [0-9]+ bytes; expected pt_inception-2015-12-05-6726825d.pth"),
-        (tmp_path / pretrained.WEIGHTS, "was made from a file of SHA-256"),
+        (tmp_path / pretrained.WEIGHTS, OTHER_WEIGHTS),
     ]:
         with pytest.raises(MetricsError, match=message):
             inception.load(file)
 
 
 def test_a_missing_file_is_asked_for(tmp_path):
-    with pytest.raises(MetricsError) as caught:
-        inception.load(tmp_path / "weights" / "inception.pth")
-    for part in (
-        "pt_inception-2015-12-05-6726825d.pth",
-        "95628359 bytes",
-        "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-        "mseitzer/pytorch-fid",
-        "dvc import-url https://github.com/mseitzer/pytorch-fid/releases/",
-        str(tmp_path / "weights" / "inception.pth"),
-    ):
-        assert part in str(caught.value)
+    path = tmp_path / "weights" / "inception.pth"
+    with refused(MetricsError, path, inception.PUBLISHED.needed(path)):
+        inception.load(path)
 
 
 def test_torchvisions_inception_is_refused(tmp_path):

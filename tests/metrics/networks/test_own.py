@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import json
+import re
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from sid2core.metrics.networks.batching import Batching
 from sid2core.metrics.networks.own import Architecture, OwnExtractor
 from sid2core.metrics.networks.protocol import LOGITS, POOL
 from sid2core.pipeline import artifact
+from tests.refusals import RAW_IMAGES
 
 ARCHITECTURE = Architecture((5, 6, 3), num_classes=4, channels=(8, 12), feature_size=7)
 
@@ -84,9 +86,9 @@ def test_one_compilation_serves_all_batch_sizes():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (images_of(2).astype(np.float32), r"expected uint8 of \[n, h, w, c\]"),
+        (images_of(2).astype(np.float32), re.escape(RAW_IMAGES)),
         (images_of(2, (6, 5, 3)), r"shape \[6, 5, 3\]; .* expects \[5, 6, 3\]: run `dvc repro ref"),
-        (images_of(2)[0], r"expected uint8 of \[n, h, w, c\]"),
+        (images_of(2)[0], re.escape(RAW_IMAGES)),
     ],
 )
 def test_other_images_are_refused(images, message):

@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks.resize import MODES, matrix, resize
 from tests.metrics import fid_peers
+from tests.refusals import RAW_IMAGES, refused
 
 LEVEL = 255.0
 
@@ -131,7 +132,7 @@ def test_sharded_images_stay_sharded():
 )
 @pytest.mark.parametrize("mode", MODES)
 def test_other_images_are_refused(mode, images):
-    with pytest.raises(MetricsError, match=r"expected uint8 of \[n, h, w, c\]"):
+    with refused(MetricsError, RAW_IMAGES):
         resize(images, 299, mode)
 
 
