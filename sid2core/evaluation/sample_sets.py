@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from sid2core import conditioning, config, rng
 from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation import prompts as evaluation_prompts
+from sid2core.evaluation import stored_conditions
 from sid2core.evaluation.drawing import RealSet, SampleSet
 from sid2core.evaluation.sampler_spec import SamplerSpec
 from sid2core.evaluation.samplers_table import BASELINE
@@ -48,6 +50,8 @@ def conditions(
 
     The caption of a sample is a function of (seed, index).
     """
+    if kinds.text is not None and not kinds.text.learned and not data.encodes:
+        return stored_conditions.of_captions(kinds, data, count, seed)
     return kinds.asked(count, data, seed if drawn or kinds.text is not None else None)
 
 
@@ -74,7 +78,8 @@ def asked(
     kinds, count = model.condition, settings.samples
     if settings.captions is not None:
         texts = evaluation_prompts.captions(settings.captions, count)
-        return model.prompts(sharding).conditions_of(texts, kinds), Asked(texts)
+        encode = functools.partial(model.prompts(sharding).conditions_of, spec=kinds)
+        return stored_conditions.of_texts(encode, texts), Asked(texts)
     condition = conditions(kinds, data, count, seed, drawn=settings.labels == "drawn")
     if kinds.text is None or data.texts is None:
         return condition, None

@@ -1,19 +1,22 @@
 """Stored tokens: aligned with the rows, each caption once, in chunks that survive a kill."""
 
 import json
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from sid2core import checksums
-from sid2core.conditioning import TextKind, null_tokens, words
+from sid2core import checksums, conditioning
+from sid2core.conditioning import ConditionSpec, TextKind, null_tokens, words
 from sid2core.data.errors import DataError
 from sid2core.data.load.texts import Texts
+from sid2core.evaluation import sample_sets
 from sid2core.pipeline import artifact
 from sid2core.text import prompts, writing
 from sid2core.text.frozen import Embed
 from sid2core.text.writing import Captions
+from tests.data.stored import dataset as stored_data
 from tests.text.encoders import CHANNELS, Words
 
 TRAIN = [["a red one", "red"], [], ["a blue one"], ["a red one", "one two three four five six"]]
@@ -127,3 +130,17 @@ def test_data_without_captions_have_no_texts(tmp_path):
     with artifact.create("text", {}, root=tmp_path) as draft:
         draft.metadata["text"] = None
     assert Texts.open(artifact.load("text", root=tmp_path), "train", 5, None) is None
+
+
+def test_conditions_of_samples_are_read_when_they_are_drawn(tmp_path):
+    """They equal those that are read at once."""
+    made = written(tmp_path, Embed(ENCODER))
+    images = np.zeros((4, 2, 2, 1), np.uint8)
+    data = replace(stored_data(images, [0] * 4, "a"), texts=Texts.open(made, "train", 4, None))
+    kinds = ConditionSpec((data.texts.kind,))
+    late = sample_sets.conditions(kinds, data, 9, seed=2)
+    expected = kinds.asked(9, data, 2)
+    for part in (slice(3, 7), np.array([8, 0, 0])):
+        found, there = (conditioning.taken(one, part).text for one in (late, expected))
+        assert (found.tokens == there.tokens).all()
+        assert (found.mask == there.mask).all()

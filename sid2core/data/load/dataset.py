@@ -136,6 +136,11 @@ class Dataset:
         """Another stored column of all records, read anew."""
         return self.groups.column(name)
 
+    @property
+    def encodes(self) -> bool:
+        """Whether the vectors of its captions are computed when they are read."""
+        return self.texts is not None and self.texts.embed is not None
+
     def text(self, rows: NDArray[np.int64], words: NDArray[np.uint64]) -> Text:
         """The tokens of one caption of each of ``rows``, chosen by its random word.
 
