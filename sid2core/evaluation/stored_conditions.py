@@ -45,7 +45,7 @@ def of_captions(kinds: ConditionSpec, data: Dataset, count: int, seed: int) -> C
 def of_texts(
     conditions_of: Callable[[Sequence[str]], Condition], texts: Sequence[str]
 ) -> Condition:
-    """The conditions of texts, each array a :class:`Rows`: texts are encoded when they are drawn."""
+    """The conditions of texts, each array a :class:`Rows`: a text is encoded when it is drawn."""
     return _lazy(lambda some: conditions_of([texts[i] for i in some.tolist()]), len(texts))
 
 
