@@ -1,8 +1,8 @@
 """What sections of ``params.yaml`` must have in common, checked before any work starts.
 
-Only parameters are read, and the prompts of ``eval.prompts``; no other file and no device. The
-shape of an example is known for the built-in sources; a source that is registered elsewhere may
-leave it open, and then nothing is said about it.
+Only parameters are read, and the files of ``eval.prompts`` and ``eval.captions``; no other file and
+no device. The shape of an example is known for the built-in sources; a source that is registered
+elsewhere may leave it open, and then nothing is said about it.
 """
 
 from __future__ import annotations
@@ -85,9 +85,11 @@ def _attention(params: Params) -> Iterator[str]:
 
 
 def _prompts(params: Params) -> Iterator[str]:
-    """The prompts can be read."""
+    """Prompts and captions can be read."""
     try:
         prompts.read(params.eval.prompts)
+        if params.eval.captions is not None:
+            prompts.captions(params.eval.captions, params.eval.samples)
     except prompts.PromptError as error:
         yield str(error)
 

@@ -74,6 +74,7 @@ class Eval(Section):
     primary_extractor: str | None
     reference_stats: str | None
     infinity: bool
+    captions: FilePath | None
     prompts: str | Annotated[list[str], Field(min_length=1)] | None
 
     @model_validator(mode="after")

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from jax.sharding import NamedSharding
 from numpy.typing import NDArray
 
-from sid2core import conditioning, rng
+from sid2core import conditioning, config, rng
 from sid2core.conditioning import Condition
 from sid2core.diffusion.guidance import (
     ConstantGuidance,
@@ -25,9 +26,10 @@ from sid2core.diffusion.guidance import (
 )
 from sid2core.evaluation import drawing
 from sid2core.evaluation.drawing import EvaluationRun, SampleSet
-from sid2core.evaluation.prompts import FILE, Prompt
+from sid2core.evaluation.prompts import FILE, Prompt, PromptError, read
 from sid2core.evaluation.sampler_spec import SamplerSpec
 from sid2core.inference.generator import Method
+from sid2core.inference.model import Trained
 from sid2core.pipeline.artifact import Draft
 
 ConditionsOf = Callable[[Sequence[str]], Condition]
@@ -60,6 +62,46 @@ class PromptGrid:
         for places, part in zip(self.places, parts, strict=True):
             found[list(places)] = part.reshape(len(places), self.columns, *shape)
         return found
+
+
+def of_model(
+    model: Trained,
+    specs: Sequence[SamplerSpec],
+    settings: config.Eval,
+    seed: int,
+    sharding: NamedSharding | None = None,
+) -> list[PromptGrid]:
+    """The grids of ``eval.prompts``: of the base model and its students; none without prompts.
+
+    Args:
+        model: the base model.
+        specs: its samplers, the last one with the guidance to show, and the students.
+        settings: the prompts and the number of columns.
+        seed: of the run.
+        sharding: how devices share the prompts that a frozen encoder encodes.
+
+    Raises:
+        PromptError: the prompts cannot be read, or the model takes no text.
+    """
+    rows, kinds = read(settings.prompts), model.condition
+    if not rows:
+        return []
+    if kinds.text is None:
+        takes = ", ".join(kinds.names) or "nothing"
+        msg = (
+            f"eval.prompts: found {len(rows)} prompts, but the model takes {takes}; set it to null"
+        )
+        raise PromptError(f"{msg}, or train on data with captions")
+    made, students = model.prompts(sharding), [one for one in specs if one.student]
+    base = [one for one in specs if not one.student][-1]
+    return grids(
+        base,
+        students,
+        rows,
+        lambda texts: made.conditions_of(texts, kinds),
+        settings.grid_columns,
+        seed,
+    )
 
 
 def grids(

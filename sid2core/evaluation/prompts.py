@@ -141,6 +141,21 @@ def _of_json(line: str, place: str) -> Prompt:
     return Prompt(text, about=about)
 
 
+def captions(path: str, count: int) -> list[str]:
+    """The first ``count`` captions of a text file with one per line; empty lines are skipped.
+
+    Raises:
+        PromptError: the file cannot be read, or has fewer.
+    """
+    place = Path(os.path.expanduser(path))
+    lines = (line.strip() for line in content(place, "eval.captions").split("\n"))
+    found = list(itertools.islice(filter(None, lines), count))
+    if len(found) < count:
+        msg = f"eval.captions: {place} has {len(found)} captions, and eval.samples is {count}; "
+        raise PromptError(f"{msg}add captions, or lower eval.samples")
+    return found
+
+
 def parse(line: str, place: str = "eval.prompts") -> list[Prompt]:
     """The prompts of one line: the product of its alternatives, with its options.
 

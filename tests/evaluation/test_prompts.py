@@ -121,6 +121,16 @@ def test_the_prompts_of_geneval_and_of_dpg_bench_are_plain_text(tmp_path):
             read(str(path))
 
 
+def test_captions_are_the_first_lines_of_a_file(tmp_path):
+    path = tmp_path / "captions.txt"
+    path.write_text("a cat\n\n{b} --n c\r\nd\n", encoding="utf-8")
+    assert prompts.captions(str(path), 2) == ["a cat", "{b} --n c"]
+    with pytest.raises(PromptError, match=r"^eval.captions: .* has 3 captions, .* is 4; add"):
+        prompts.captions(str(path), 4)
+    with pytest.raises(PromptError, match=r"^eval.captions: .*missing cannot be read"):
+        prompts.captions(str(tmp_path / "missing"), 1)
+
+
 def test_too_many_rows_are_refused():
     with pytest.raises(PromptError, match=r"^eval.prompts.2048: found more than 2048 rows"):
         read(["a"] * (prompts.MOST + 1))
