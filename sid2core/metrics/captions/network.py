@@ -17,6 +17,7 @@ WIDTH = 64
 DEPTH, HEADS = 2, 4
 """Of the text tower."""
 _FIRST_SCALE, _LARGEST_SCALE = 1 / 0.07, 100.0
+_SPREAD = 50.0  # the encoder's embeddings begin with a standard deviation of 0.02
 
 Vectors = Float[Array, "b d"]
 
@@ -48,6 +49,9 @@ class TwoTowers(nnx.Module):
             rngs=rngs,
         )
         self.text = LearnedTextEncoder(vocabulary, WIDTH, DEPTH, HEADS, max_tokens, rngs)
+        # Of unit size, so that the learning rate of the image tower suits them.
+        self.text.embedding = nnx.Param(_SPREAD * self.text.embedding[...])
+        self.text.position = nnx.Param(_SPREAD * self.text.position[...])
         self.out = nnx.Linear(WIDTH, WIDTH, rngs=rngs)
         self.scale = nnx.Param(jnp.full((), math.log(_FIRST_SCALE), jnp.float32))
 
