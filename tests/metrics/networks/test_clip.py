@@ -3,6 +3,7 @@
 import copy
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_both_towers_agree_with_transformers(tmp_path, activation, end):
             input_ids=torch.tensor(ids),
             pixel_values=torch.tensor(pixels.transpose(0, 3, 1, 2).copy()),
         )
-    weights = clip.prepare(ours.tensors)
+    weights = jax.tree.map(jnp.asarray, clip.prepare(ours.tensors))
     images = clip.image_vectors(weights, jnp.asarray(pixels), design)
     texts = clip.text_vectors(weights, jnp.asarray(ids, jnp.int32), design)
     for actual, expected in ((images, found.image_embeds), (texts, found.text_embeds)):
