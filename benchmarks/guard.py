@@ -6,8 +6,8 @@ Measures :mod:`sid2core.training.skip_nonfinite`.
 
 The embedded default's compiled step on one batch, and the same step without guard, in turn in one
 process. What the guard costs is the median of the ratios of their seconds, less one: by the clock,
-and by the processor's own time, which tells more where other work shares the machine, if there is
-one thread: several wait for each other.
+and by the processor's own time, which is more exact where other work shares the machine, if there
+is one thread: several wait for each other.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import time
 from tests import tiny
 
 PATIENCE = 1800
-"""Seconds after which processes wait for each other in vain; a busy machine takes its time."""
+"""Seconds that processes wait for each other at most; a busy machine is slow."""
 
 
 def start(stage, folder, compiled, devices=1, **environment):
@@ -29,12 +29,14 @@ def start(stage, folder, compiled, devices=1, **environment):
 
 
 def start_two(stage, folder, compiled):
-    """Two processes that are told of each other."""
+    """Two processes that know the address of the first."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    told = {"SID2_COORDINATOR": coordinator, "SID2_PROCESSES": "2"}
-    return [start(stage, folder, compiled, **told, SID2_PROCESS=str(index)) for index in range(2)]
+    cluster = {"SID2_COORDINATOR": coordinator, "SID2_PROCESSES": "2"}
+    return [
+        start(stage, folder, compiled, **cluster, SID2_PROCESS=str(index)) for index in range(2)
+    ]
 
 
 def finish(*processes, code=0):

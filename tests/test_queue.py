@@ -30,7 +30,7 @@ def run(tmp_path, monkeypatch):
 
 
 def wait(run):
-    """Until every experiment has a result, as Git tells.
+    """Wait until every experiment has a result in Git.
 
     DVC's workers share a folder of messages, and one that reads a message half written ends (DVC's
     issue 10428); `dvc queue status` adds to these. What ended workers left goes on with new ones.

@@ -10,12 +10,12 @@ def data(key):
 
 
 def test_streams_never_change():
-    """Samples and weights of a seed hang on these: another value is another result."""
+    """Samples and weights of a seed depend on these values."""
     assert data(rng.key(0, "train")) == [3768196570, 2269564879]
     assert data(rng.key(7, "evaluate")) == [341939251, 4185836108]
 
 
-def test_a_stream_hangs_on_seed_and_name():
+def test_a_stream_depends_on_seed_and_name():
     names = ["train", "init", "evaluate", "evaluate/grid", ""]
     found = {tuple(data(rng.key(seed, name))) for seed in (0, 1, 2**32 - 1) for name in names}
     assert len(found) == 3 * len(names)
@@ -30,7 +30,7 @@ def test_streams_are_independent():
     assert np.abs(correlation - np.eye(4)).max() < 0.03
 
 
-def test_a_key_of_an_index_hangs_on_nothing_else():
+def test_a_key_of_an_index_depends_on_nothing_else():
     base = rng.key(0, "images")
     together = data(rng.keys(base, np.array([5, 0, 900_000])))
     assert together == [data(rng.keys(base, np.array([index]))[0]) for index in (5, 0, 900_000)]

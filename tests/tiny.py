@@ -83,7 +83,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def snapshot(folder: Path, stage: str) -> dict[str, bytes]:
-    """All that a stage wrote, but what tells of time, which is never the same."""
+    """All files that a stage wrote, except those with durations, which differ in each run."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for place in ("artifacts", "reports")

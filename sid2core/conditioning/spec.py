@@ -122,21 +122,6 @@ class ConditionSpec:
             kinds[kind.name] = kind
         return ConditionSpec(tuple(kinds[name] for name in KINDS if name in kinds))
 
-    def only(self, names: Sequence[str] | None) -> ConditionSpec:
-        """The same with the kinds ``names`` alone; all of them for None.
-
-        Raises:
-            ConditionError: one of them is not there.
-        """
-        if names is None:
-            return self
-        missing = [name for name in names if name not in self]
-        if missing:
-            have = ", ".join(self.names) or "none"
-            msg = f"model.condition: found {missing[0]!r}; the data have {have}"
-            raise ConditionError(f"{msg}: choose of these, or null for all")
-        return ConditionSpec(tuple(kind for kind in self.kinds if kind.name in names))
-
     def null(self, count: int) -> Condition:
         """The condition of ``count`` examples that says nothing."""
         return Condition.of({kind.name: kind.null(count) for kind in self.kinds})

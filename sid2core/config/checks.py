@@ -1,8 +1,8 @@
 """What sections of ``params.yaml`` must have in common, checked before any work starts.
 
 Only parameters are read, and the files of ``eval.prompts`` and ``eval.captions``; no other file and
-no device. The shape of an example is known for the built-in sources; a source that is registered
-elsewhere may leave it open, and then nothing is said about it.
+no device. The shape of an example is known for the built-in sources; with a source that leaves it
+open, what depends on it is not checked.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _CUDNN_HEADS = (8, 128)
 """Heads of cuDNN's attention are a multiple of the first, up to the second."""
 
 
-def check(params: Params) -> None:
-    """Refuse parameters that cannot work together.
+def check(params: Params, origin: str = "params.yaml") -> None:
+    """Refuse parameters that cannot work together; ``origin`` is where they come from.
 
     Raises:
         ParamsError: lists every problem with its key, the expected value and the cure.
@@ -32,7 +32,7 @@ def check(params: Params) -> None:
         found += [*_of_shape(params, shape)]
     if found:
         lines = [f"  {line}" for line in found]
-        msg = "\n".join([f"params.yaml has {len(lines)} problem(s):", *lines])
+        msg = "\n".join([f"{origin} has {len(lines)} problem(s):", *lines])
         raise ParamsError(msg)
 
 

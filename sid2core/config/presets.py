@@ -20,7 +20,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from sid2core import atomic, config
-from sid2core.config import yaml_edit
+from sid2core.config import checks, yaml_edit
 from sid2core.errors import Sid2Error
 
 FOLDER = Path("conf")
@@ -205,7 +205,8 @@ def change(preset: Preset, path: Path = config.PARAMS_FILE) -> Change:
 
     Raises:
         PresetError: the file at ``path`` is missing or cannot be edited.
-        ParamsError: the result has an unknown, ill-typed or out-of-range key.
+        ParamsError: the result has an unknown, ill-typed or out-of-range key, or keys that cannot
+            work together.
     """
     try:
         before = path.read_text(encoding="utf-8")
@@ -217,7 +218,9 @@ def change(preset: Preset, path: Path = config.PARAMS_FILE) -> Change:
         msg = f"{path} cannot be read: {error}"
         raise PresetError(msg) from None
     new = yaml_edit.merged(old, preset.params)
-    params = config.parse(new, f"{path} with {preset.path}")
+    origin = f"{path} with {preset.path}"
+    params = config.parse(new, origin)
+    checks.check(params, origin)
     try:
         after = yaml_edit.write_into(before, preset.params)
     except yaml_edit.OverlayError as error:

@@ -1,4 +1,4 @@
-"""Reading YAML 1.2 with limits: a parameter file is small and shallow, whatever was put into it.
+"""Reading YAML 1.2 with limits: a larger or deeper file is refused.
 
 YAML lets a few lines stand for billions of values (aliases of aliases) and nests without end.
 A text beyond the limits is refused before anything walks through its values.

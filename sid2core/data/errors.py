@@ -4,7 +4,7 @@ from sid2core.errors import Sid2Error
 
 
 class DataError(Sid2Error):
-    """Images, labels or shards cannot be used as they stand; the message tells the cure."""
+    """Images, labels or shards cannot be used as they stand; the message names the cure."""
 
 
 class Unusable(Exception):

@@ -84,7 +84,7 @@ def emphasis(
     The training loss carries the slope -dlam/dt, so it is a multiple of the integral of w(lam)
     E(lam) over log-SNR whatever the schedule (SiD2 supplement A, B.1): the emphasis is w alone.
     The density p says how often a level is drawn, and w p what of that still counts; the area
-    under w p is the mean weight of a draw, and draws where it has left p are spent in vain.
+    under w p is the mean weight of a draw, and draws where it has left p are wasted.
 
     The power loss (B.2) weighs each Haar sub-band of the eps error on its own, up to a factor that
     they share: see :meth:`losses.PowerLoss.weights`. There w is the deepest low sub-band's, and

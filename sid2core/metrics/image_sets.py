@@ -240,7 +240,7 @@ class Prepared:
 
 
 def _parquet(path: str) -> Prepared:
-    found = globbing.gathered(path, _PARAMETER, _PARQUET)
+    found = globbing.matching(path, _PARAMETER, _PARQUET)
     paths = [Path(file.path) for file in found if file.problem is None]
     layouts = [_layout(path) for path in paths]
     splits = sorted({layout.split for layout in layouts})

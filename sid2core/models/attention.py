@@ -48,7 +48,7 @@ def attend(q: Heads, k: Keys, v: Keys, mask: Bool[Array, "b m"] | None, requeste
 def rotate(h: Heads, grid: Sequence[int]) -> Heads:
     """``(h1, h2) → (h1 cos a − h2 sin a, h1 sin a + h2 cos a)``: rotary embedding along each axis.
 
-    Channel i pairs with i + d/2, and the pairs are dealt to the axes in turn; the i-th of an axis
+    Channel i pairs with i + d/2, and the axes take the pairs in turn; the i-th of an axis
     with m pairs turns by 10000^(−i/m) radians a position, so that qᵀk depends on differences of
     positions only. arXiv 2104.09864, one axis at a time.
 

@@ -166,7 +166,7 @@ def _read(config: Mapping[str, Any]) -> UViTConfig:
     return UViTConfig(condition=spec, **fields)
 
 
-def check(arrays: Mapping[str, Any], network: Network, origin: str, wanted_by: str) -> None:
+def check(arrays: Mapping[str, Any], network: Network, origin: str, source: str) -> None:
     """Refuse weights that are not the network's.
 
     Raises:
@@ -176,5 +176,5 @@ def check(arrays: Mapping[str, Any], network: Network, origin: str, wanted_by: s
     expected = {name: tuple(value.shape) for name, value in network.shapes().items()}
     wrong = difference(found, expected)
     if wrong:
-        msg = f"{origin} {wrong} in {wanted_by}: the weights are of another network"
+        msg = f"{origin} {wrong} in {source}: the weights are of another network"
         raise WeightsError(msg)

@@ -224,7 +224,7 @@ def only_writer(stage: str, *, root: Path | None = None) -> Iterator[None]:
     more than once.
 
     Raises:
-        ArtifactError: another process holds it, with whatever parameters.
+        ArtifactError: another process holds it, with any parameters.
     """
     base = root or ROOT
     base.mkdir(parents=True, exist_ok=True)

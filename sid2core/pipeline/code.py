@@ -166,6 +166,7 @@ class Project:
         for name in self._plugins:
             self._bases.setdefault(name.partition(".")[0], _base(name))
         self._modules: dict[str, Module] = {}
+        self._paths: dict[str, tuple[str, ...]] = {}
 
     def modules(self, stage: str, stages: Mapping[str, Declared]) -> dict[str, Module]:
         """Every file of the program of ``stage``, by path."""
@@ -218,8 +219,13 @@ class Project:
                     found |= {one.relative_to(base).as_posix(): _opaque(one) for one in files}
         return found
 
-    def _files(self, name: str) -> Iterator[str]:
+    def _files(self, name: str) -> tuple[str, ...]:
         """The files that importing ``name`` runs, packages' ``__init__`` included, as paths."""
+        if name not in self._paths:
+            self._paths[name] = tuple(self._existing(name))
+        return self._paths[name]
+
+    def _existing(self, name: str) -> Iterator[str]:
         parts = name.split(".")
         base = self._bases.get(parts[0])
         if base is None:

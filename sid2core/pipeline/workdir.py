@@ -71,7 +71,7 @@ def with_code(stage: str, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_this_code(place: Path, stage: str) -> Path:
-    """A folder below ``place`` for what other code shall compute again, also in a training."""
+    """A folder below ``place`` for what other code must compute again, also in a training."""
     return place / code.running(stage).digest[:16]
 
 

@@ -122,7 +122,7 @@ def place(captions: Captions, work: Path, target: Path) -> None:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(work / name, target / name)
-        except OSError:  # another disk, or one that knows no links
+        except OSError:  # another disk, or one without hard links
             shutil.copyfile(work / name, target / name)
     captions.write(target)
 

@@ -90,7 +90,7 @@ def claim(stage: str, params: Mapping[str, Any], **inputs: Artifact) -> Iterator
     """:func:`sid2core.pipeline.workdir.claim` for all processes: process 0 holds the lock for them.
 
     Raises:
-        WorkError: another run holds the folder; in every process, so that none waits in vain.
+        WorkError: another run holds the folder; in every process, so that none waits for ever.
         ArtifactError: in process 0, where another run makes the same artifact.
     """
     place = workdir.folder(stage, workdir.with_code(stage, params), **inputs)

@@ -62,7 +62,7 @@ class Log:
         return next(found, None)
 
     def flush(self, folder: Path) -> None:
-        """Write both tables, each replaced whole, whatever happens to the machine's power."""
+        """Write both tables, each replaced whole, also if the machine loses power."""
         for name, table in ((CURVE, self.rows), (SPEED, self.speed)):
             atomic.write_csv(folder / name, pd.DataFrame(table))
 

@@ -213,7 +213,7 @@ class _Watch:
         """Whether to stop and whether a checkpoint is due by the clock, the same in all processes.
 
         Clocks differ and signals do not come at once, and a checkpoint is written by all together.
-        So several processes do what any of them wants, and ask one another at rows of the log.
+        So all do what any of them was asked to do, and ask one another at rows of the log.
         """
         seconds = time.perf_counter() - self._saved
         due = self._minutes is not None and seconds > 60 * self._minutes

@@ -9,6 +9,7 @@ from sid2core import config
 from sid2core.config import ParamsError, build, checks, presets
 from sid2core.diffusion.schedule import CosineInterpolated
 from tests import tiny
+from tests.refusals import refused
 
 
 def problems(**sections):
@@ -25,8 +26,16 @@ CLIPS = tiny.source("frames", path="nowhere", frames=5, frame_stride=1, image_si
 
 @pytest.mark.parametrize("name", presets.names(tiny.ROOT / "conf"))
 def test_every_preset_passes(name):
-    preset = presets.read(name, tiny.ROOT / "conf")
-    checks.check(presets.change(preset, tiny.ROOT / "params.yaml").params)
+    assert presets.change(presets.read(name, tiny.ROOT / "conf"), tiny.ROOT / "params.yaml")
+
+
+def test_a_preset_that_cannot_work_with_other_keys_changes_nothing(tmp_path):
+    params, preset = tmp_path / "params.yaml", presets.read("tiny", tiny.ROOT / "conf")
+    tiny.write(tmp_path, runtime={"attention": "cudnn"})
+    before = params.read_bytes()
+    with refused(ParamsError, f"{params} with {preset.path}", "runtime.attention: found cudnn"):
+        presets.change(preset, params)
+    assert params.read_bytes() == before
 
 
 @pytest.mark.parametrize(

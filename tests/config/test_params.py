@@ -489,7 +489,7 @@ def test_a_file_that_is_no_mapping_of_parameters_is_refused(tmp_path, content, w
         config.read(path)
 
 
-def test_a_missing_file_is_told_with_where_it_was_looked_for(tmp_path, monkeypatch):
+def test_a_missing_file_is_reported_with_where_it_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with refused(
         ParamsError, f"params.yaml not found in {tmp_path}", "run from the project's root"

@@ -13,7 +13,7 @@ from sid2core.pipeline import artifact
 
 @dataclass(eq=False)
 class InMemory:
-    """Row groups that were never written; ``read`` tells which were asked for, in turn."""
+    """Row groups that were never written; ``read`` lists which were requested, in order."""
 
     layout: Layout
     stored: np.ndarray

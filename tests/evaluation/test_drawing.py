@@ -231,6 +231,7 @@ def test_processes_share_chunks_and_measurements(tmp_path, monkeypatch, made, co
         sorted(path.relative_to(folder) for path in folder.rglob("*.npz"))
         for folder in (tmp_path / "alone", tmp_path / "together")
     ]
+    assert files[0]
     assert files[0] == files[1]
     for name in files[0]:
         one, other = (chunks.read(tmp_path / folder / name) for folder in ("alone", "together"))

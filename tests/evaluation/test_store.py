@@ -182,7 +182,7 @@ def test_a_sampler_without_a_description_is_drawn_in_the_work_folder(tmp_path, m
     assert len(list((tmp_path / "first" / "base").glob("chunk-*.npz"))) == 3
 
 
-def test_descriptions_tell_types_and_values_apart():
+def test_descriptions_depend_on_types_and_values():
     values = [1, 1.0, True, "1", None, [1], {"a": 1}, NoGuidance(), ConstantGuidance(1.0)]
     values += [np.float32(1), np.ones(1, np.float32), np.ones((1, 1), np.float32)]
     found = [store._short(store.described(value)) for value in values]

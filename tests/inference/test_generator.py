@@ -109,7 +109,7 @@ def test_one_step_turns_the_noise_of_its_key_into_the_image():
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
 @pytest.mark.parametrize("sampler", [DDPM(), DDIM(), DPMSolver(), Heun()])
-def test_an_image_does_not_hang_on_the_size_of_batches(batch_size, sampler):
+def test_an_image_does_not_depend_on_the_size_of_batches(batch_size, sampler):
     """To within a rounding of its bytes: another size may be compiled to other instructions."""
     made = method(ConstantGuidance(1.0), sampler)
     params = tiny.affine(0.4, -0.1, 0.0, 0.1, 0.05)
@@ -119,7 +119,7 @@ def test_an_image_does_not_hang_on_the_size_of_batches(batch_size, sampler):
     assert len({image.tobytes() for image in found.astype(np.uint8)}) == 10
 
 
-def test_an_image_hangs_on_its_index_and_not_on_its_neighbours():
+def test_an_image_depends_on_its_index_and_not_on_its_neighbours():
     params = tiny.affine(0.4, -0.5, 0.0, 0.5, 0.1)
     all_of_them = drawn(method(), params, count=8, batch_size=4)
     some = drawn(method(), params, indices=[6, 1], batch_size=4)

@@ -57,7 +57,7 @@ class TorchFidelity:
 class PytorchFid:
     """pytorch-fid: mode ``torch``; with clean-fid's resize before it, ``clean``.
 
-    It stops at the pool: the logits are reckoned from there.
+    It stops at the pool: the logits are computed from it.
     """
 
     def __init__(self, path, monkeypatch):

@@ -226,7 +226,7 @@ def test_bias_constant_in_one_dimension():
     assert frechet.bias_constant([[4.0]]) == pytest.approx(6.0, rel=1e-14)
 
 
-def test_bias_constant_foretells_simulated_bias():
+def test_bias_constant_predicts_simulated_bias():
     rng = np.random.default_rng(0)
     sigma = positive(rng, 5)
     factor = np.linalg.cholesky(sigma)

@@ -97,10 +97,10 @@ def test_splits_are_not_mixed(tmp_path):
     assert len(image_sets.opened(str(tmp_path / "eval-*.parquet"))) == 11
 
 
-def test_what_a_set_tells_of_itself(tmp_path):
+def test_the_provenance_of_a_set(tmp_path):
     root = folder(tmp_path / "a")
-    told = image_sets.provenance(image_sets.opened(str(root)))
-    assert told == {"shape": [4, 6, 3], "image_format": "lossless", "declared": []}
+    provenance = image_sets.provenance(image_sets.opened(str(root)))
+    assert provenance == {"shape": [4, 6, 3], "image_format": "lossless", "declared": []}
     pictures.save(root / "f.JPG", IMAGES[0])
     assert image_sets.provenance(image_sets.opened(str(root)))["image_format"] == "jpeg"
     pictures.save(root / "g.webp", IMAGES[0])
@@ -116,7 +116,7 @@ def test_grey_files(tmp_path):
         read(root, channels=1)
 
 
-def test_files_of_other_kinds_are_left_out_and_told(tmp_path, caplog):
+def test_files_of_other_kinds_are_left_out_and_reported(tmp_path, caplog):
     root = folder(tmp_path / "a")
     (root / "labels.csv").write_text("")
     with caplog.at_level(logging.WARNING):

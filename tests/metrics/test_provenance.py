@@ -38,12 +38,12 @@ def test_others_are_refused_by_name(change, message):
     provenance.check_comparable(OURS, OURS | change, despite=list(change))
 
 
-def test_what_both_tell_is_checked_of_outside_too():
+def test_what_both_state_is_checked_of_outside_too():
     with pytest.raises(MetricsError, match="image_format"):
         provenance.check_comparable(OURS, OUTSIDE | {"image_format": "jpeg"})
 
 
-def test_several_differences_are_told_at_once():
+def test_several_differences_are_reported_at_once():
     with pytest.raises(MetricsError, match="differ in crop .*, mode "):
         provenance.check_comparable(OURS, OURS | {"mode": "clean", "crop": "squash"})
 
@@ -82,6 +82,6 @@ def test_a_declaration_that_the_file_contradicts_is_refused():
         provenance.declared(OURS, {"mode": "clean"}, "a.npz")
 
 
-def test_nobody_names_the_extractor():
+def test_files_without_an_extractor_name():
     with pytest.raises(MetricsError, match="does not say by which extractor"):
         provenance.declared({}, {"mode": "tf1"}, "a.npz")

@@ -71,7 +71,7 @@ def test_a_form_may_be_named_and_bytes_do_not_depend_on_chunks(tmp_path, form):
     assert contents[0] == contents[1]
 
 
-def test_png_names_tell_order_and_label(tmp_path):
+def test_png_names_contain_order_and_label(tmp_path):
     sample_files.write(tmp_path / "out", samples())
     names = files(tmp_path / "out")
     assert names == [f"{index:05d}-{label}.png" for index, label in enumerate(LABELS)]
@@ -83,11 +83,11 @@ def test_png_names_tell_order_and_label(tmp_path):
 def test_npz_is_what_adm_writes(tmp_path):
     sample_files.write(tmp_path / "out.npz", samples())
     np.savez(tmp_path / "adm.npz", IMAGES, LABELS.astype(np.int64))
-    with np.load(tmp_path / "out.npz") as found, np.load(tmp_path / "adm.npz") as wanted:
-        assert found.files == wanted.files == ["arr_0", "arr_1"]
+    with np.load(tmp_path / "out.npz") as found, np.load(tmp_path / "adm.npz") as expected:
+        assert found.files == expected.files == ["arr_0", "arr_1"]
         for name in found.files:
-            assert found[name].dtype == wanted[name].dtype
-            np.testing.assert_array_equal(found[name], wanted[name])
+            assert found[name].dtype == expected[name].dtype
+            np.testing.assert_array_equal(found[name], expected[name])
 
 
 def test_parquet_has_the_datasets_columns(tmp_path):

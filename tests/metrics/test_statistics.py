@@ -27,10 +27,10 @@ def features_of(count, size=5, seed=0):
 def test_streaming_is_two_pass(count, cuts, seed):
     features = features_of(count, seed=seed)
     parts = np.split(features, sorted(min(cut, count) for cut in cuts))
-    gathered = FeatureStatistics.of(parts[0])
+    merged = FeatureStatistics.of(parts[0])
     for part in parts[1:]:
-        gathered = gathered.merge(FeatureStatistics.of(part))
-    moments = gathered.moments({})
+        merged = merged.merge(FeatureStatistics.of(part))
+    moments = merged.moments({})
     assert moments.n == count
     expected = np.cov(features, rowvar=False)
     np.testing.assert_allclose(moments.mu, features.mean(axis=0), rtol=1e-12)
@@ -40,11 +40,11 @@ def test_streaming_is_two_pass(count, cuts, seed):
 def test_streaming_is_two_pass_to_the_last_digits_near_the_origin():
     features = features_of(5000) - 1e4
     parts = [FeatureStatistics.of(part) for part in np.array_split(features, 37)]
-    gathered = FeatureStatistics.of(np.empty((0, 5)))
+    merged = FeatureStatistics.of(np.empty((0, 5)))
     for part in parts:
-        gathered = gathered.merge(part)
+        merged = merged.merge(part)
     expected = np.cov(features, rowvar=False)
-    found = gathered.moments({}).sigma
+    found = merged.moments({}).sigma
     assert np.abs(found - expected).max() <= 1e-12 * np.abs(expected).max()
 
 
@@ -162,7 +162,7 @@ def test_unknown_counts_survive_a_file(tmp_path):
 
 
 def test_adms_files_are_read_past_their_images_and_objects(tmp_path):
-    """Whatever cannot be read beside the statistics: nobody looks at it."""
+    """Other entries of the file are never read, so they may be unreadable."""
     entries = {"arr_0": np.array([{}], dtype=object), "mu_s": np.ones(3), "sigma_s": np.eye(3)}
     path = write_npz(tmp_path / "VIRTUAL.npz", mu=np.zeros(2), sigma=np.eye(2), **entries)
     assert Moments.published(path, PUBLISHED).mu.size == 2
@@ -170,7 +170,7 @@ def test_adms_files_are_read_past_their_images_and_objects(tmp_path):
     assert statistics.is_statistics(path)
 
 
-def test_our_own_file_tells_for_itself(tmp_path):
+def test_our_own_file_contains_its_provenance(tmp_path):
     FeatureStatistics.of(features_of(20)).moments(PROVENANCE).save(tmp_path / "a.npz")
     found = Moments.published(tmp_path / "a.npz", {"extractor": "classifier"})
     assert (found.n, found.provenance) == (20, PROVENANCE)
@@ -205,7 +205,7 @@ GOOD = {"mu": np.zeros(2), "sigma": np.eye(2)}
         (GOOD | {"sigma": np.eye(2) * 1j}, "sigma is complex128"),
     ],
 )
-def test_what_is_wrong_with_others_files_is_told(tmp_path, entries, message):
+def test_what_is_wrong_with_others_files_is_reported(tmp_path, entries, message):
     path = write_npz(tmp_path / "a.npz", **entries)
     with pytest.raises(MetricsError, match=message) as caught:
         Moments.published(path, PUBLISHED, size=2048)
@@ -228,7 +228,7 @@ def damaged(path, how):
 
 
 @pytest.mark.parametrize("how", ["truncated", "flipped", "pickle"])
-def test_damaged_files_are_told(tmp_path, how):
+def test_damaged_files_are_reported(tmp_path, how):
     with pytest.raises(MetricsError, match="cannot be read as feature statistics .*: fetch or"):
         Moments.published(damaged(tmp_path / "a.npz", how), PUBLISHED)
 
@@ -268,8 +268,8 @@ def test_chunks_of_any_size_in_any_order_through_files(tmp_path_factory, sizes, 
     while len(parts) > 1:  # as a tree: neighbours in any grouping
         place = order.randrange(len(parts) - 1)
         parts[place : place + 2] = [parts[place].merge(parts[place + 1])]
-    (gathered,) = parts
-    moments = gathered.moments(PROVENANCE)
+    (merged,) = parts
+    moments = merged.moments(PROVENANCE)
     assert moments.n == len(features)
     expected = np.cov(features, rowvar=False)
     np.testing.assert_allclose(moments.mu, features.mean(axis=0), rtol=1e-12)

@@ -73,8 +73,8 @@ def resampled(request):
     return request.param, world, means
 
 
-def test_the_formula_foretells_the_mean_of_fifty_normal_sets(resampled):
-    """Of features cut at 0, which are not normal as it takes them to be, it tells too little."""
+def test_the_formula_predicts_the_mean_of_fifty_normal_sets(resampled):
+    """It assumes normal features; for features cut at 0 it predicts too small a mean."""
     kind, world, means = resampled
     constant = frechet.bias_constant(world.moments.sigma)
     for count, mean in means.items():
@@ -84,7 +84,7 @@ def test_the_formula_foretells_the_mean_of_fifty_normal_sets(resampled):
             assert constant / count < 0.93 * mean
 
 
-def test_the_samples_foretell_the_mean_of_fifty_sets(resampled):
+def test_the_samples_predict_the_mean_of_fifty_sets(resampled):
     _, world, means = resampled
     for count, mean in means.items():
         biases = [interval(world.draw(count), world.moments).bias for _ in range(8)]
@@ -111,7 +111,7 @@ def coverage():
     return found
 
 
-def test_nine_of_ten_intervals_hold_the_truth(coverage):
+def test_nine_of_ten_intervals_contain_the_value(coverage):
     """600 cases: their share scatters by 1.2 %, of one distribution and distance by 3 %.
 
     At a distance like the bias the intervals hold a little more, at 0 of four features cut at 0,
@@ -136,7 +136,7 @@ def test_against_a_bootstrap_of_all_features():
     assert np.std(again) == pytest.approx(np.sqrt(linear + squared), rel=0.1)
 
 
-def test_few_halvings_tell_what_many_do(monkeypatch):
+def test_few_halvings_suffice(monkeypatch):
     world = World(48, "relu")
     reference, _ = world.reference(0.1)
     samples = world.draw(1000)

@@ -16,7 +16,7 @@ def heads(shape, seed=0):
 
 
 @pytest.mark.parametrize("grid", [(6,), (3, 4), (2, 3, 4)])
-def test_scores_hang_on_differences_of_positions_alone(grid):
+def test_scores_depend_on_differences_of_positions_alone(grid):
     """The same q and k everywhere: the score of two positions is that of their difference."""
     count, size = int(np.prod(grid)), 12
     q, k = (

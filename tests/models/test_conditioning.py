@@ -16,7 +16,7 @@ def test_features_are_sines_and_cosines_of_geometric_frequencies():
         np.testing.assert_allclose(row, [*np.sin(angles), *np.cos(angles)], atol=2e-5)
 
 
-def test_features_tell_noise_levels_apart():
+def test_features_differ_between_noise_levels():
     levels = jnp.linspace(-15.0, 10.0, 200)
     features = np.asarray(fourier_features(levels, 32))
     gaps = np.linalg.norm(features[:, None] - features[None], axis=-1) + 10 * np.eye(200)

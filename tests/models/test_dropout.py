@@ -36,7 +36,7 @@ def part_of(key, index, parts):
 @given(
     st.integers(1, 4), st.integers(1, 5), st.lists(st.integers(1, 3), max_size=3), st.integers(0)
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_parts_are_dropped_as_in_the_whole(rows, parts, inner, seed):
     """However they are computed, and at the end of any chain of folds and splits."""
     key = jax.random.key(seed % 2**32)

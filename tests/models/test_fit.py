@@ -1,4 +1,4 @@
-"""What differs is told by the key that decides it; a change of size alone is served."""
+"""A difference is reported with its key; weights of another size are resized."""
 
 import jax
 import jax.numpy as jnp
@@ -44,9 +44,9 @@ def shapes(**changes):
     ],
 )
 def test_the_key_behind_the_first_difference_is_named(changes, key):
-    told = fit.difference(shapes(), shapes(**changes))
-    assert told is not None
-    assert key in told.split("; see ")[1]
+    message = fit.difference(shapes(), shapes(**changes))
+    assert message is not None
+    assert key in message.split("; see ")[1]
     back = fit.difference(shapes(**changes), shapes())
     assert back is not None
     assert key in back.split("; see ")[1]

@@ -77,11 +77,11 @@ def edit(folder, change):
 
 
 def test_names_and_shapes_never_change():
-    """Files of weights hang on them."""
+    """Files of weights depend on them."""
     assert {name: one.shape for name, one in NET.shapes().items()} == NAMES
 
 
-def test_fresh_parameters_have_the_announced_shapes_and_hang_on_the_key():
+def test_fresh_parameters_have_the_announced_shapes_and_depend_on_the_key():
     init = jax.jit(NET.init)
     first, again, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
     assert {name: value.shape for name, value in first.items()} == NAMES
@@ -138,7 +138,7 @@ def test_an_unknown_array_is_named(saved):
         network.load(saved)
 
 
-def test_the_configuration_of_another_model_is_told(saved):
+def test_the_configuration_of_another_model_is_reported(saved):
     path = saved / network.CONFIG
     config = json.loads(path.read_text())
     config["network"]["decoder_depth"] = [3]

@@ -108,7 +108,7 @@ def test_each_option_is_a_part_of_the_network(options):
     assert (mean is not None) is pooled
 
 
-def test_tokens_are_as_wide_as_the_conditioning_vector_unless_told():
+def test_tokens_are_as_wide_as_the_conditioning_vector_unless_given():
     kind = KINDS["vectors"]
     assert network(kind).shapes()["text/linear/kernel"].shape == (7, 8)
     assert network(kind, text_channels=6).shapes()["text/linear/kernel"].shape == (7, 6)

@@ -86,7 +86,7 @@ def test_twin_runs_with_every_option(changes):
     out = run(twin, *inputs, **text)
     assert out.shape == (3, *config.image_shape)
     assert np.isfinite(out).all()
-    # An image's output is its own affair.
+    # An image's output is independent of the other images.
     alone = run(
         twin, *conditioning.taken(inputs, slice(2, None)), **{k: v[2:] for k, v in text.items()}
     )

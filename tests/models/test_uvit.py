@@ -133,7 +133,7 @@ def test_dropout_acts_by_its_key_and_not_without_one():
 
 
 def test_blocks_of_one_level_drop_different_places():
-    """Equal blocks whose change does not hang on what comes in: with one key it would be equal."""
+    """Equal blocks whose change is independent of their input: one key would drop equal places."""
     config = configs.tiny(blocks=("res", "res"), channels=(4, 6), dropout=(0.5, 0.5))
     level = Level(config, 0, 2, Execution(), nnx.Rngs(0))
     for block in level.blocks:

@@ -75,7 +75,7 @@ def test_the_same_content_gives_the_same_bytes_whatever_the_order_of_writing():
 @pytest.mark.parametrize(
     "changed", [{"text": "CONTENT"}, {"params": {"seed": 1}}, {"metadata": {"count": 4}}]
 )
-def test_the_digest_tells_any_other_content(changed):
+def test_the_digest_depends_on_all_content(changed):
     assert make().digest != make(**changed).digest
 
 
@@ -104,14 +104,14 @@ def test_a_damaged_manifest_is_refused(content):
         artifact.load("first")
 
 
-def test_a_truncated_file_is_told_with_both_sizes():
+def test_a_truncated_file_is_reported_with_both_sizes():
     path = make().path("deep/er/b.bin")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ArtifactError, match=r"b\.bin has 100 bytes, its manifest says 200"):
         artifact.load("first")
 
 
-def test_a_file_of_equal_size_but_other_content_is_told():
+def test_a_file_of_equal_size_but_other_content_is_reported():
     make().path("a.txt").write_text("contend")
     made = artifact.load("first")
     with pytest.raises(ArtifactError, match=r"a\.txt has SHA-256 \w{12}, its manifest says \w{12}"):
@@ -126,7 +126,7 @@ def test_an_unknown_folder_is_refused():
         make().checked("dee")
 
 
-def test_a_missing_file_is_told():
+def test_a_missing_file_is_reported():
     make().path("a.txt").unlink()
     with pytest.raises(ArtifactError, match=r"a\.txt is listed in its manifest but missing"):
         artifact.load("first")

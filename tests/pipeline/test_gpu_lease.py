@@ -43,7 +43,7 @@ if sys.argv[2] == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
-# In the place of JAX: tells what it finds when it is imported, and waits.
+# In the place of JAX: prints its environment when it is imported, and waits.
 FAKE_JAX = """
 import os, sys
 print(os.getpid(), os.environ.get("MALLOC_TOP_PAD_"), os.environ["CUDA_VISIBLE_DEVICES"])
@@ -206,7 +206,7 @@ def test_who_finds_none_free_says_so_and_waits_until_one_is_killed(started):
     assert first.poll() is None
 
 
-def test_the_log_tells_who_had_what_and_until_when(started):
+def test_the_log_says_who_had_what_and_until_when(started):
     process = started("2+0")
     assert process.stdout.readline() == "2,0\n"
     process.communicate("")

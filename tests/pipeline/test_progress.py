@@ -38,7 +38,7 @@ def test_a_log_is_not_flooded(capsys):
 
 
 def test_lines_grow_rarer_as_work_grows_longer(capsys, monkeypatch):
-    """A week is told in hundreds of lines, not in forty thousand."""
+    """A week of work prints hundreds of lines, not forty thousand."""
     now = [0.0]
     with progress.bar(7 * 24 * 360, "train", "step") as bar:
         monkeypatch.setattr(bar, "_time", lambda: now[0])

@@ -83,7 +83,7 @@ def test_the_fingerprint_covers_every_parameter_and_input():
     assert len({base, *others}) == len(others) + 1
 
 
-def test_the_fingerprint_does_not_hang_on_the_order_of_keys():
+def test_the_fingerprint_does_not_depend_on_the_order_of_keys():
     turned = {"train": {"steps": 3}, "seed": 0}
     first = workdir.fingerprint(PARAMS, prepare=made("aa"), train=made("bb"))
     assert workdir.fingerprint(turned, train=made("bb"), prepare=made("aa")) == first
@@ -315,7 +315,7 @@ def test_the_lock_is_free_after_a_failure_even_while_its_traceback_is_held():
         assert held.tb is not None
 
 
-def test_work_lies_where_it_is_told_to(tmp_path, monkeypatch):
+def test_work_lies_where_the_environment_says(tmp_path, monkeypatch):
     assert workdir.root().resolve() == tmp_path / ".sid2"
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
     assert workdir.root() == tmp_path / "main" / ".sid2"

@@ -109,7 +109,18 @@ def test_borders_are_the_taps_outside_of_the_image():
     assert -found * 1e9 == pytest.approx(2 * outside * width**2)
 
 
-@pytest.mark.parametrize("name", ["imagenet128-flop-heavy"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "imagenet128-small",
+        "imagenet128-flop-heavy",
+        "imagenet256-small",
+        "imagenet256-flop-heavy",
+        "imagenet512-small",
+        "imagenet512-flop-heavy",
+    ],
+)
 def test_xla_counts_what_the_paper_counts(name):
     """Within 3 %; the terms explain the rest."""
     network, evidence = preset(name)
@@ -118,21 +129,6 @@ def test_xla_counts_what_the_paper_counts(name):
     assert found == pytest.approx(evidence.gflops_forward, rel=0.03)
     rows = counting.terms(network, found)
     assert 0 < rows[-2].gflops < 0.03 * found
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        "imagenet128-small",
-        "imagenet256-small",
-        "imagenet256-flop-heavy",
-        "imagenet512-small",
-        "imagenet512-flop-heavy",
-    ],
-)
-def test_xla_counts_what_the_paper_counts_in_the_other_presets(name):
-    test_xla_counts_what_the_paper_counts(name)
 
 
 @pytest.mark.slow

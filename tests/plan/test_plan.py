@@ -170,8 +170,8 @@ def test_missing_data_need_classes(root, capsys):
 
 
 def test_json_has_only_finite_numbers():
-    text.as_json(planned())
-    json.dumps(text.as_json(planned()), allow_nan=False)
+    found = text.as_json(planned())
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,9 @@ def test_every_reference_leads_somewhere() -> None:
     for svg in all_figures().values():
         ids = re.findall(r'\bid="([^"]*)"', svg)
         assert len(ids) == len(set(ids))
-        assert set(re.findall(r'(?:href="#|url\(#)([^")]*)', svg)) <= set(ids)
+        references = set(re.findall(r'(?:href="#|url\(#)([^")]*)', svg))
+        assert references
+        assert references <= set(ids)
 
 
 def test_the_users_matplotlib_settings_do_not_matter() -> None:
@@ -79,8 +81,10 @@ def test_the_users_matplotlib_settings_do_not_matter() -> None:
 
 def test_a_curve_omits_values_that_are_not_finite() -> None:
     frame = pd.DataFrame({"step": [1, 2, 3, 4], "loss": [1.0, NAN, math.inf, 0.5]})
-    figures.curve(frame, "step", "loss", LABELS)
-    figures.curve(frame.assign(loss=NAN), "step", "loss", LABELS)
+    finite = figures.curve(frame.iloc[[0, 3]], "step", "loss", LABELS)
+    assert figures.curve(frame, "step", "loss", LABELS) == finite
+    empty = figures.curve(frame.assign(loss=NAN), "step", "loss", LABELS)
+    assert not re.search(r"\b(nan|inf)\b", empty)
 
 
 def test_a_long_curve_stays_short_and_keeps_its_spike() -> None:
@@ -130,7 +134,11 @@ def test_a_grid_without_scores_is_drawn() -> None:
 
 
 def test_equal_distances_are_drawn() -> None:
-    figures.distances(np.zeros(3), np.zeros(2))
+    found = texts(figures.distances(np.zeros(3), np.zeros(2)))
+    assert [text.partition(", median 0")[0] for text in found if ", median 0" in text] == [
+        "samples",
+        "held-out images",
+    ]
 
 
 # The smallest preset, the default, values among and beside the published ones, and Kinetics.

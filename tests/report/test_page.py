@@ -227,11 +227,14 @@ def test_references_lead_to_unique_ids(document: Document, text: str) -> None:
 
 
 def test_images_and_tables_are_accessible(document: Document) -> None:
-    assert all(attributes["alt"] for attributes, _ in document.all("img"))
+    images, headings = list(document.all("img")), list(document.all("th"))
+    assert images
+    assert all(attributes["alt"] for attributes, _ in images)
     roles = [attributes.get("role") for attributes, _ in document.all("svg")]
     assert set(roles) == {"img"}
     assert len(list(document.all("title"))) == len(roles) + 1
-    assert all(attributes.get("scope") for attributes, _ in document.all("th"))
+    assert headings
+    assert all(attributes.get("scope") for attributes, _ in headings)
 
 
 def test_tags_are_closed(text: str) -> None:

@@ -39,7 +39,7 @@ def _finish(folder):
         patch.chdir(folder)
         for stage in (prepare, text, reference, train, guidance_search, distill, evaluate):
             stage.main(config.read())
-    # Finished work is kept until DVC records it; a run that is repeated shall do it again.
+    # Finished work is kept until DVC records it; a repeated run must do it again.
     shutil.rmtree(folder / ".sid2")
 
 

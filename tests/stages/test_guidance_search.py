@@ -34,6 +34,7 @@ def test_every_cell_is_a_row(finished):
     ]
     steps = tiny.params().sampling.steps
     assert [int(row["nfe"]) for row in rows[:3]] == [steps, 2 * steps, 2 * steps]
+    assert len(rows) > 3
     assert all(steps < int(row["nfe"]) < 2 * steps for row in rows[3:])
     assert {(row["repeats"], row["samples"]) for row in rows} == {("2", "24")}
 

@@ -188,10 +188,12 @@ def test_digits_as_files_are_the_digits(tmp_path):
         name = f"{entry.label}/{entry.key[7:]}.png"
         pictures.save(tmp_path / "files" / name, source.read(entry).image[..., 0])
     prepare.main(files("folder", tmp_path / "files", image_size=8, channels=1))
-    dataset = Dataset.open(artifact.load("prepare"), "train")
+    splits = [Dataset.open(artifact.load("prepare"), split) for split in ("train", "eval")]
     images = {entry.key[7:]: source.read(entry).image for entry in source.index()[:100]}
-    for key, image in zip(dataset.keys, dataset.images, strict=True):
-        np.testing.assert_array_equal(image, images[Path(key).stem])
+    assert sorted(Path(key).stem for one in splits for key in one.keys) == sorted(images)
+    for dataset in splits:
+        for key, image in zip(dataset.keys, dataset.images, strict=True):
+            np.testing.assert_array_equal(image, images[Path(key).stem])
 
 
 def test_a_folder_for_each_split(tmp_path):
@@ -273,7 +275,7 @@ def test_a_tar_that_lost_its_end_stops_and_leaves_the_earlier_artifact(tmp_path)
     assert artifact.load("prepare").digest == before
 
 
-def test_progress_is_told(tmp_path, capsys):
+def test_progress_is_reported(tmp_path, capsys):
     path = pictures.folder(tmp_path / "images", {"cat": 4, "dog": 4})
     prepare.main(files("folder", path, train_fraction=0.5))
     assert "prepare: 100%" in capsys.readouterr().err

@@ -116,13 +116,13 @@ def test_a_changed_source_starts_anew(project, monkeypatch):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
-def test_a_disk_that_fills_up_is_told_and_harms_nothing(project, tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_is_reported_and_harms_nothing(project, tmp_path, monkeypatch):
     expected = undisturbed(project)
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "none", str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody mount")
+        pytest.skip("this machine does not allow mounts")
     try:
         monkeypatch.setenv("SID2_WORK", str(disk))
         with pytest.raises(preparation.DataError, match="no space left for .* make room"):

@@ -19,7 +19,7 @@ from stages import train
 from tests import tiny
 
 
-def test_the_log_has_every_row_once_and_tells_what_moves(project):
+def test_the_log_has_every_row_once_and_what_moves(project):
     loss = {"sigmoid": {"bias": 4.0, "bias_start": -2.0, "bias_steps": 15}}
     rhythm = {"log_every": 7, "checkpoint_every": 10}
     train.main(tiny.params(diffusion={"loss": loss}, runtime=rhythm))

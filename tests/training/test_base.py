@@ -136,7 +136,7 @@ def test_labels_are_dropped_as_often_as_asked():
     assert (np.asarray(seen)[~null] == np.asarray(labels)[~null]).all()
 
 
-def test_dropout_noise_and_times_hang_on_the_key():
+def test_dropout_noise_and_times_depend_on_the_key():
     x, labels = images(), jnp.zeros(6, jnp.int32)
     first, again, other = (asked(objective(), x, labels, key) for key in (0, 0, 1))
     assert first[0] == again[0] != other[0]

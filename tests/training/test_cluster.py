@@ -32,7 +32,7 @@ def test_what_a_launcher_started_is_left_to_jax(name):
     assert cluster._settings({name: "2"}) == {}
 
 
-def test_what_is_told_goes_before_what_is_detected():
+def test_what_is_set_goes_before_what_is_detected():
     found = cluster._settings(ALL | {"OMPI_COMM_WORLD_SIZE": "2"})
     assert found == {
         "coordinator_address": "10.0.0.1:9876",

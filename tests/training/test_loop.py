@@ -48,7 +48,7 @@ def test_the_rate_is_kept_apart(tmp_path):
     assert list(table["step"]) == [2, 4, 6, 8, 10, 12, 14, 15]
 
 
-def test_waiting_for_data_is_told(tmp_path, monkeypatch):
+def test_waiting_for_data_is_reported(tmp_path, monkeypatch):
     clock = Clock()
     monkeypatch.setattr(loop, "time", clock)
     toy = quadratic(4, batches=clock.batches(4, 3.0))

@@ -117,7 +117,7 @@ def test_adamw_takes_its_decay_off_kernels_alone():
     found = stepped(optimiser.build(settings, steps), params, gradients)
     for name in (BIAS, TABLE):
         np.testing.assert_allclose(found[name], plain[name], rtol=1e-6)
-    # Adam's own part does not hang on the parameters: it is what it was, step by step.
+    # Adam's own part is independent of the parameters, so it is the same in each step.
     expected, before = np.float64(params[KERNEL]), np.float64(params[KERNEL])
     for step, rate in enumerate(rates(steps)):
         now = stepped(optimiser.build(adam(), steps), params, gradients[: step + 1])[KERNEL]

@@ -6,9 +6,9 @@
     stand on: rows are filtered before columns, as they were by the Pillow of that time (Pillow 13
     begins with columns where the height shrinks more). It alone makes what it then cuts off, so
     only here a strip can be too long.
-``centre``: one antialiased bicubic resize that just covers the target and keeps its centre, placed
-    as torchvision's ``Resize`` and ``CenterCrop`` place it.
-``squash``: one antialiased bicubic resize, whatever becomes of the proportions.
+``centre``: one antialiased bicubic resize that just covers the target and keeps its centre, cut
+    where torchvision's ``Resize`` and ``CenterCrop`` cut it.
+``squash``: one antialiased bicubic resize that ignores the proportions.
 
 Sides are (width, height), as Pillow has them.
 """

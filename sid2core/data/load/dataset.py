@@ -124,7 +124,7 @@ class Dataset:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The name of each record, read anew at each call."""
+        """The name of each record, read at each call."""
         return tuple(self.groups.column("key"))
 
     @property

@@ -107,13 +107,13 @@ class Loader:
     def _stream(self, start: int, steps: int) -> Generator[Batch, None, None]:
         todo = iter(range(start, start + steps))
         if not self.prefetch:
-            yield from map(self._placed, todo)
+            yield from map(self._on_devices, todo)
             return
         pool = ThreadPoolExecutor(1, thread_name_prefix="loader")
         try:
             ahead: deque[Future[Batch]] = deque()
             for step in todo:
-                ahead.append(pool.submit(self._placed, step))
+                ahead.append(pool.submit(self._on_devices, step))
                 if len(ahead) > self.prefetch:
                     yield ahead.popleft().result()
             while ahead:
@@ -121,8 +121,8 @@ class Loader:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _placed(self, step: int) -> Batch:
-        return placed(self.batch(step), self.batch_size, self.sharding)
+    def _on_devices(self, step: int) -> Batch:
+        return on_devices(self.batch(step), self.batch_size, self.sharding)
 
     def _embedded(self, batch: Batch) -> Batch:
         """The batch with vectors in place of token ids, computed as a part of its step."""
@@ -166,7 +166,7 @@ class Loader:
         )
 
 
-def placed(batch: Batch, size: int, sharding: Sharding | None = None) -> Batch:
+def on_devices(batch: Batch, size: int, sharding: Sharding | None = None) -> Batch:
     """A process's rows of a batch of ``size`` on the devices, as :attr:`Loader.sharding` says.
 
     Raises:

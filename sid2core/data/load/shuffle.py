@@ -4,7 +4,7 @@ Records were mixed over the whole data set when ``prepare`` wrote them. So each 
 sample of it, and an epoch need not mix all with all again, which would read a row group for every
 record. It mixes as follows, and each record comes once:
 
-1. The row groups, shuffled, are dealt to :data:`LANES` lanes (or as many as there are row groups).
+1. The row groups, shuffled, are distributed to :data:`LANES` lanes (at most as many as row groups).
 2. A lane is a ring. Each of its row groups spreads its records at random over :data:`SPREAD` row
    groups' room from where it begins, so two are open at a time. In lanes of one or two row groups,
    which is all there is to a small data set, every record may come anywhere. Rings begin at
@@ -15,7 +15,7 @@ record. It mixes as follows, and each record comes once:
 Epochs follow one another without a gap, and a batch is so many consecutive records, arranged by
 lane. A process that takes its share of every batch from the same place thus meets the same lanes
 again and again, and reads little more than its share of the row groups; which records make the
-batch of a step does not hang on how many processes share it.
+batch of a step is independent of the number of processes.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Order:
     def _epoch(self, number: int) -> Epoch:
         sizes, groups = self._sizes, len(self._sizes)
         words = _words(self._seed, number, groups + self._records)
-        lane, start, room = _dealt(sizes, words[:groups])
+        lane, start, room = _distributed(sizes, words[:groups])
         lanes = len(room)
         spread = np.minimum(SPREAD * sizes.max(), room)[lane]
         ahead = start + sizes.max() * lane / lanes
@@ -105,7 +105,7 @@ def part(size: int, index: int, count: int) -> slice:
     return slice(index * size // count, (index + 1) * size // count)
 
 
-def _dealt(
+def _distributed(
     sizes: NDArray[np.int64], words: NDArray[np.uint64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Each row group's lane and where in it it begins, [groups]; each lane's records, [lanes]."""

@@ -132,7 +132,7 @@ def place(part: Part, folder: Path, target: Path) -> None:
     for made, name in zip(part.shards, names, strict=True):
         try:
             os.link(folder / made, target / name)
-        except OSError:  # another disk, or one that knows no links
+        except OSError:  # another disk, or one without hard links
             shutil.copyfile(folder / made, target / name)
     part.shards = names
 

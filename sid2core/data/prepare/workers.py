@@ -75,7 +75,7 @@ def _result(future: Future[Result]) -> Result:
         return future.result()
     except BrokenProcessPool as error:
         msg = (
-            "a process that decodes images died, most likely for want of memory; finished shards "
+            "a process that decodes images died, most likely for lack of memory; finished shards "
             "are kept: lower runtime.workers or data.row_group_records and run again"
         )
         raise DataError(msg) from error

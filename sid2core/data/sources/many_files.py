@@ -56,7 +56,7 @@ class ManyFiles(Decoded):
         Raises:
             DataError: there is nothing, or there are files of several splits.
         """
-        found = globbing.gathered(self.path, self.parameter, self.extension)
+        found = globbing.matching(self.path, self.parameter, self.extension)
         split_names.check_files(
             (file for file in found if file.problem is None), self._where, self.parameter
         )

@@ -27,7 +27,7 @@ class File(NamedTuple):
     problem: str | None = None
 
 
-def gathered(path: str, parameter: str, extension: str) -> list[File]:
+def matching(path: str, parameter: str, extension: str) -> list[File]:
     """The files of an ``extension`` at ``path``, sorted by name; in a folder, the others as well.
 
     ``path`` is such a file, a folder (searched through), or a pattern with ``*``, ``?``, ``[…]``
@@ -38,7 +38,7 @@ def gathered(path: str, parameter: str, extension: str) -> list[File]:
     """
     path = places.plain(path)
     if re.search(r"[*?{\[]", path) and (places.is_address(path) or not os.path.exists(path)):
-        return _named(_matching(path, parameter, extension))
+        return _named(_of_pattern(path, parameter, extension))
     if not places.exists(path):
         raise places.missing(path, parameter, f"a {extension} file, a folder or a pattern of such")
     if places.is_address(path):
@@ -69,7 +69,7 @@ def _named(paths: list[str]) -> list[File]:
     return sorted(File("/".join(path.split("/")[depth:]), path) for path in paths)
 
 
-def _matching(pattern: str, parameter: str, extension: str) -> list[str]:
+def _of_pattern(pattern: str, parameter: str, extension: str) -> list[str]:
     found = dict[str, None]()
     for one in braced(pattern, parameter):
         matches = _globbed(one)

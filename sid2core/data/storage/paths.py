@@ -96,7 +96,7 @@ def faults(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def trouble(path: str) -> Iterator[None]:
-    """Around the reading of what many pictures hang on: whatever fails there stops the stage.
+    """Around the reading of a file that many images need: any failure stops the stage.
 
     Clients of remote stores raise what they like; of local files only the system's errors count.
     """
@@ -135,7 +135,7 @@ def check_parts(file: BinaryIO, path: str) -> None:
             raise DataError(msg)
         file.seek(-1, os.SEEK_END)
         file.read(1)
-    except ValueError as error:  # fsspec's, of a server that knows no ranges
+    except ValueError as error:  # fsspec's, of a server without ranges
         raise _no_parts(path) from error
 
 

@@ -138,7 +138,7 @@ def _unless_of_the_system(error: Exception) -> None:
 
 
 class _Blocks:
-    """A part of a file, for tarfile, which believes whatever sizes an archive states.
+    """A part of a file, for tarfile, which trusts the sizes that an archive states.
 
     Reading goes forward only, so it ends, and takes a bounded size at once, so it fits memory.
     """

@@ -170,7 +170,7 @@ class LocalTree:
         return aside
 
     def _leads_back(self, folder: str, target: str) -> bool:
-        """Whether a link in ``folder`` leads to it, or to one above it, by whatever way."""
+        """Whether a link in ``folder`` leads to it, or to one above it, by any path."""
         parts = folder.split("/")
         above = ("/".join(parts[:depth]) for depth in range(len(parts) + 1))
         return any(

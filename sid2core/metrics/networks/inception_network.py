@@ -238,7 +238,7 @@ def folded(tensors: dict[str, Any]) -> dict[str, Any]:
     """The tree of float32 arrays that :func:`apply` takes, of the file's tensors.
 
     A batch norm at rest is y = (x - mean) g / sqrt(var + eps) + b, so its scale goes into the
-    kernel and the rest into a bias; reckoned in float64. Kernels become [h, w, in, out].
+    kernel and the rest into a bias; computed in float64. Kernels become [h, w, in, out].
     """
     exact = {name: np.asarray(tensor, np.float64) for name, tensor in tensors.items()}
     weights = {}

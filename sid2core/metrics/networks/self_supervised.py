@@ -1,7 +1,7 @@
 """How the data set's own feature extractor learns without labels.
 
 Two views of each image are degraded at random: blurred, noised, faded, or with halves swapped. The
-network estimates how much each view was degraded in each way, and tells which two views are of one
+network estimates how much each view was degraded in each way, and which two views are of one
 image:
 
     loss = mean_i [ w ‖u_i − û_i‖² − log( e^(s_ij / τ) / Σ_(k≠i) e^(s_ik / τ) ) ]

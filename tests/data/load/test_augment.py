@@ -38,7 +38,7 @@ def made_by(before, after, flips, most):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_nothing_wanted_is_nothing_done(shape):
+def test_no_augmentation_changes_nothing(shape):
     images = noise(8, shape)
     assert augmented(images, chance(), 0, 0) is images
 
@@ -69,7 +69,7 @@ def test_each_image_is_mirrored_and_moved_as_one_of_the_allowed_ways(shape, flip
     st.integers(0, 20),
     st.sampled_from(SHAPES),
 )
-def test_an_image_hangs_on_seed_and_position_alone(seed, first, count, cut, shape):
+def test_an_image_depends_on_seed_and_position_alone(seed, first, count, cut, shape):
     images, settings = noise(count, shape), chance(True, 1)
     whole = augmented(images, settings, seed, first)
     parts = [

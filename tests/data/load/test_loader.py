@@ -6,7 +6,6 @@ import textwrap
 import threading
 import traceback
 from contextlib import closing
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -16,8 +15,9 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sid2core import config
+from sid2core.conditioning import Condition
 from sid2core.data.errors import DataError
-from sid2core.data.load.loader import Batch, Loader, placed
+from sid2core.data.load.loader import Batch, Loader, on_devices
 from tests import tiny
 from tests.data import stored
 
@@ -52,7 +52,7 @@ def test_together_processes_see_each_image_once_an_epoch(sizes, batch_size, coun
         assert shown // size <= seen.min() <= seen.max() <= -(-shown // size)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(SIZES, st.integers(7, 40), st.integers(0, 10**6))
 def test_the_batch_of_a_step_is_the_same_for_any_number_of_processes(sizes, batch_size, step):
     dataset = stored.numbered(sizes, (3, 4, 1))
@@ -90,14 +90,14 @@ GROUP_MIB = 16 * 4 / 2**20
 
 
 @pytest.mark.parametrize(
-    ("room", "reads", "told"),
+    ("room", "reads", "warns"),
     [
         (400, 1.0, False),  # all that there is
         (80, 1.3, False),  # what is open at a time: those at the seams of rings come twice
         (0, 4.0, True),  # what a batch needs, which is held whatever the limit says
     ],
 )
-def test_how_often_row_groups_are_read_hangs_on_the_room_for_them(caplog, room, reads, told):
+def test_how_often_row_groups_are_read_depends_on_the_room_for_them(caplog, room, reads, warns):
     dataset = stored.numbered([16] * 400, cache_mib=room * GROUP_MIB)
     for _ in Loader(dataset, 64, 0).stream(0, 100):
         pass
@@ -105,7 +105,7 @@ def test_how_often_row_groups_are_read_hangs_on_the_room_for_them(caplog, room, 
     assert len(dataset.groups.read) <= reads * 400
     # A batch takes two records from each of 32 lanes.
     assert dataset.cache.held <= max(room, 64) * 16 * 4
-    assert ("lower data.row_group_records" in caplog.text) == told
+    assert ("lower data.row_group_records" in caplog.text) == warns
 
 
 # The stream
@@ -130,7 +130,7 @@ def test_a_batch_goes_to_a_processor_without_a_copy():
     """Two copies of a batch would be two passes over memory, as much as making it takes."""
     loader = Loader(stored.numbered([20] * 5, (9, 9, 3)), 16, 0)
     batch = loader.batch(0)
-    assert placed(batch, 16).examples.unsafe_buffer_pointer() == batch.examples.ctypes.data
+    assert on_devices(batch, 16).examples.unsafe_buffer_pointer() == batch.examples.ctypes.data
 
 
 def alive():
@@ -199,10 +199,10 @@ def test_closing_waits_for_no_more_than_the_batch_under_way(monkeypatch, uncheck
             begun.set()
             assert go.wait(timeout=60)
         made.append(step)
-        return SimpleNamespace()
+        return Batch(np.zeros((4, 2, 2, 1), np.uint8), Condition())
 
     monkeypatch.setattr(Loader, "batch", waits)
-    monkeypatch.setattr("sid2core.data.load.loader.placed", lambda batch, *others: batch)
+    monkeypatch.setattr("sid2core.data.load.loader.on_devices", lambda batch, *others: batch)
     stream = Loader(stored.numbered([20]), 4, 0, prefetch=5).stream(0, 100)
     next(stream)
     assert begun.wait(timeout=60)
@@ -212,7 +212,7 @@ def test_closing_waits_for_no_more_than_the_batch_under_way(monkeypatch, uncheck
     assert alive() == []
 
 
-def test_a_stream_that_nobody_holds_ends():
+def test_a_stream_without_references_ends():
     stream = Loader(stored.numbered([20]), 4, 0, prefetch=2).stream(0, 10)
     next(stream)
     del stream
@@ -241,7 +241,7 @@ def test_devices_share_a_batch_in_its_order():
 def test_a_batch_that_devices_cannot_share_is_refused():
     batch = Loader(stored.numbered([20]), 6, 0).batch(0)
     with pytest.raises(DataError, match="a batch of 6 cannot be divided over 4 devices.*multiples"):
-        placed(batch, 6, over(*jax.devices()[:4]))
+        on_devices(batch, 6, over(*jax.devices()[:4]))
 
 
 MEMBER = """

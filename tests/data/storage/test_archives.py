@@ -81,8 +81,8 @@ def test_names_that_lead_out_are_not_followed(tmp_path, kind):
     names = ["../1.png", "a/../../2.png", "/etc/passwd", "a/3.png", deep, long]
     found = problems(planted(tmp_path, kind, dict.fromkeys(names, b"")))
     much = "its name has more than 32 folders or 1024 characters"
-    wanted = {**dict.fromkeys(names[:3], OUTSIDE), "a/3.png": None, deep: much, long[:1024]: much}
-    assert found == wanted
+    expected = {**dict.fromkeys(names[:3], OUTSIDE), "a/3.png": None, deep: much, long[:1024]: much}
+    assert found == expected
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"a.{kind}"]
 
 
@@ -130,7 +130,7 @@ def test_a_member_that_the_file_no_longer_holds_is_unusable(tmp_path, kind):
 # zip ----------------------------------------------------------------------------------------------
 
 
-def test_a_zips_member_without_a_name_is_told(tmp_path):
+def test_a_zips_member_without_a_name_is_reported(tmp_path):
     content = packs.zipped({"X/0": b"one", "a/1": b"one"}).replace(b"X/0", b"\0/0")
     assert problems(planted(tmp_path, "zip", content)) == {"": "it has no name", "a/1": None}
 
@@ -237,7 +237,7 @@ def test_tars_within_a_tar_are_folders(tmp_path):
     assert [item.path for item in trees.walk(tree, ROOT) if item.is_folder] == ["n1", "x", "x/n3"]
 
 
-def test_links_within_a_tar_are_followed_and_others_told(tmp_path):
+def test_links_within_a_tar_are_followed_and_others_reported(tmp_path):
     members = {
         "a/1": b"one",
         "a/hard": ("hard", "a/1"),
@@ -260,7 +260,7 @@ def test_links_within_a_tar_are_followed_and_others_told(tmp_path):
 
 
 def cut(tmp_path, content):
-    """The error that a damaged tar stops with, in which it is named and the cure is told."""
+    """The error that a damaged tar stops with, which contains its name and the cure."""
     with pytest.raises(DataError) as caught:
         files(planted(tmp_path, "tar", content))
     message = str(caught.value)
@@ -339,8 +339,8 @@ def test_zeros_behind_a_tar_are_its_end(tmp_path, blocks):
     ],
 )
 def test_what_lies_behind_the_end_of_a_tar_is_not_lost_silently(tmp_path, behind, found, left):
-    told = cut(tmp_path, TWO[:3072] + behind)
-    assert told == f"a.tar: at byte 3072 {found}; {left} lie behind, unlisted"
+    message = cut(tmp_path, TWO[:3072] + behind)
+    assert message == f"a.tar: at byte 3072 {found}; {left} lie behind, unlisted"
 
 
 @pytest.mark.parametrize("place", [0, 100, 148, 156, 257, 511])
@@ -352,8 +352,8 @@ def test_a_damaged_header_stops(tmp_path, place, kind):
     else:
         content[1024:1536] = b"\0" * 512 if kind == "zeros" else random.Random(place).randbytes(512)
     left = "9216 of its 10240 bytes (90.0 %)"
-    told = cut(tmp_path, bytes(content))
-    assert told == f"a.tar: at byte 1024 {ANOTHER}; {left} lie behind, unlisted"
+    message = cut(tmp_path, bytes(content))
+    assert message == f"a.tar: at byte 1024 {ANOTHER}; {left} lie behind, unlisted"
 
 
 @pytest.mark.parametrize(
@@ -397,7 +397,7 @@ def test_absurd_sizes_neither_loop_nor_fill_memory(tmp_path, kind, size):
 
 
 @pytest.mark.parametrize("size", [512, 2**40])
-def test_a_sparse_file_is_told_and_hides_no_other(tmp_path, size):
+def test_a_sparse_file_is_reported_and_hides_no_other(tmp_path, size):
     """Its size when unpacked may be beyond the archive's end."""
     sparse = bytearray(header("a/1", 512, b"S"))
     sparse[483:495] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)
@@ -417,7 +417,7 @@ def test_a_sparse_file_is_told_and_hides_no_other(tmp_path, size):
         (b"\x28\xb5\x2f\xfd", "unzstd"),
     ],
 )
-def test_a_compressed_tar_tells_how_to_unpack_it(tmp_path, magic, tool):
+def test_a_compressed_tar_names_how_to_unpack_it(tmp_path, magic, tool):
     with pytest.raises(DataError, match=f"is compressed, so .* one by one: unpack it with {tool}"):
         files(planted(tmp_path, "tar", magic + b"\0" * 2000))
 

@@ -9,7 +9,7 @@ from tests.data import packs
 
 
 def names(path):
-    return [file.name for file in globbing.gathered(str(path), "data.path", ".tar")]
+    return [file.name for file in globbing.matching(str(path), "data.path", ".tar")]
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -41,14 +41,14 @@ def root(request, tmp_path):
 )
 def test_a_pattern_names_files_below_their_common_folder(root, pattern, found):
     assert names(root + pattern) == found
-    first = globbing.gathered(root + pattern, "data.path", ".tar")[0]
+    first = globbing.matching(root + pattern, "data.path", ".tar")[0]
     with fsspec.open(first.path) as file:
         assert file.read().decode().endswith(first.name)
     assert first.problem is None
 
 
-def test_a_folder_is_searched_through_and_other_files_are_told(root):
-    found = {file.name: file.problem for file in globbing.gathered(root, "data.path", ".tar")}
+def test_a_folder_is_searched_through_and_other_files_are_reported(root):
+    found = {file.name: file.problem for file in globbing.matching(root, "data.path", ".tar")}
     assert list(found) == ["a-00.tar", "a-01.tar", "a-10.tar", "b.tar", "notes.txt", "x/c.tar"]
     assert {name: problem for name, problem in found.items() if problem} == {
         "notes.txt": "not a .tar file"
@@ -78,6 +78,6 @@ def test_braces_that_stand_for_too_many_files_are_refused(braces):
         globbing.braced(braces, "data.path")
 
 
-def test_a_protocol_that_is_not_known_tells_what_to_install():
+def test_an_unknown_protocol_names_what_to_install():
     with pytest.raises(DataError, match="nosuch://x cannot be opened: .*install what its protocol"):
         names("nosuch://x")

@@ -55,7 +55,7 @@ def test_what_is_not_there_stops(path, ask):
         pass
 
 
-def test_a_server_that_gives_no_parts_is_told(monkeypatch):
+def test_a_server_that_gives_no_parts_is_reported(monkeypatch):
     address = f"memory://{uuid.uuid4().hex}"
     fsspec.filesystem("memory").pipe_file(address, b"0123456789")
     monkeypatch.setattr(MemoryFileSystem, "cat_file", lambda *args, **kwargs: b"0123456789")
@@ -91,7 +91,7 @@ def served(tmp_path):
         thread.join()
 
 
-def test_a_server_tells_what_is_there(served, tmp_path):
+def test_a_server_lists_what_is_there(served, tmp_path):
     packs.write(tmp_path / "a", b"one")
     assert paths.exists(f"{served}/a")
     assert not paths.exists(f"{served}/b")
@@ -99,7 +99,7 @@ def test_a_server_tells_what_is_there(served, tmp_path):
         paths.exists(f"{served}/403")
 
 
-def test_a_zip_behind_a_server_that_gives_no_parts_is_told(served, tmp_path):
+def test_a_zip_behind_a_server_that_gives_no_parts_is_reported(served, tmp_path):
     packs.write(tmp_path / "a.zip", packs.zipped({"a/1": b"one" * 9}))
     whole = (
         rf"{served}/a\.zip: its server gives files as a whole only; download it and set its path"
@@ -122,8 +122,8 @@ def test_a_zip_behind_a_server_that_gives_no_parts_is_told(served, tmp_path):
         ("arrays", "a.npz"),
     ],
 )
-def test_a_refused_connection_is_told_and_not_taken_for_absence(source, name):
-    with socket.socket() as taken:  # bound, but nobody listens
+def test_a_refused_connection_is_reported_and_not_taken_for_absence(source, name):
+    with socket.socket() as taken:  # bound, but no one listens
         taken.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{taken.getsockname()[1]}/{name}"
         data = tiny.source(source, path=address, image_size=4, channels=3)

@@ -31,7 +31,7 @@ def read(tree, item):
 
 @pytest.fixture
 def memory():
-    """An address that nobody else uses."""
+    """An address that no other test uses."""
     root = f"memory://{uuid.uuid4().hex}"
     yield root
     files, path = fsspec.url_to_fs(root)
@@ -224,9 +224,9 @@ def test_a_file_is_to_blame_for_its_own_faults_alone(tmp_path, monkeypatch, numb
         monkeypatch.setattr(os, "stat", fail)
     with pytest.raises(error, match=os.strerror(number)) as caught, tree.open("a", None):
         fail()
-    told = f"reading {tmp_path}/a failed: " in str(caught.value)
-    assert told == (error is DataError)
-    assert ("see that its disk is well" in str(caught.value)) == told
+    named = f"reading {tmp_path}/a failed: " in str(caught.value)
+    assert named == (error is DataError)
+    assert ("see that its disk is well" in str(caught.value)) == named
 
 
 def test_a_folder_that_cannot_be_listed_stops(tmp_path, monkeypatch):

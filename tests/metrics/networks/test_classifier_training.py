@@ -26,7 +26,7 @@ SETTINGS = config.Reference(
 
 
 def dataset_of(count=96, shape=(4, 6, 2)):
-    """Three classes told apart by brightness, under noise."""
+    """Three classes that differ in brightness, with noise."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, count).astype(np.int32)
     noise = rng.integers(0, 60, (count, *shape))

@@ -22,8 +22,7 @@ from tests.metrics import fid_peers
 from tests.refusals import OTHER_WEIGHTS, RAW_IMAGES, refused
 
 SIZES = [(32, 32), (64, 64), (128, 128), (256, 256), (299, 299), (512, 512), (200, 333)]
-QUICK = [(32, 32), (512, 512), (200, 333)]  # small, large and oblong; test_resize.py has them all
-SLOW = [pytest.param(size, marks=pytest.mark.slow) for size in SIZES if size not in QUICK]
+"""test_resize.py has them all, in every mode."""
 BATCH = 1  # for all tests: the network is compiled for it once
 
 
@@ -96,22 +95,41 @@ def assert_close(found, expected, tolerance=1e-5):
         assert np.abs(found[kind] - expected[kind]).max() <= tolerance * scale, kind
 
 
-@pytest.mark.parametrize("size", [*QUICK, *SLOW], ids=str)
+@pytest.mark.parametrize(
+    "size",
+    [size if size == (32, 32) else pytest.param(size, marks=pytest.mark.slow) for size in SIZES],
+    ids=str,
+)
 def test_mode_tf1_is_torch_fidelity(extractor, torch_fidelity, size):
     images = raw(1, *size)
     assert_close(extractor.features(images), peers_features(torch_fidelity(images)))
 
 
-@pytest.mark.parametrize("size", [*QUICK, *SLOW], ids=str)
+@pytest.mark.slow
+@pytest.mark.parametrize("size", SIZES, ids=str)
 def test_mode_torch_is_pytorch_fid(extractor, pytorch_fid, size):
     images, extractor = raw(1, *size), dataclasses.replace(extractor, mode="torch")
     assert_close(extractor.features(images), peers_features(pytorch_fid(images)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 64), (512, 512), (200, 333)], ids=str)
 def test_mode_clean_is_clean_fid(extractor, pytorch_fid, size):
     images, extractor = raw(1, *size), dataclasses.replace(extractor, mode="clean")
     assert_close(extractor.features(images), peers_features(pytorch_fid.clean(images)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "middle", "scale"),
+    [("tf1", 128, 128), ("torch", 127.5, 127.5), ("clean", 128, 128)],
+)
+def test_a_mode_is_a_resize_and_a_scale(extractor, mode, middle, scale):
+    """Of a size that all resizes keep, so the network's input is known."""
+    images = raw(1, 299, 299)
+    found = dataclasses.replace(extractor, mode=mode).features(images)
+    x = ((images.astype(np.float64) - middle) / scale).astype(np.float32)
+    outputs = inception._network(extractor._replicated, x)
+    assert_close(found, {kind: np.asarray(one) for kind, one in peers_features(outputs).items()})
 
 
 def sharding(devices):

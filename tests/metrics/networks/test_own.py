@@ -117,7 +117,7 @@ def test_weights_are_named_by_their_place(tmp_path):
     assert tensors["head.bias"].shape == (4,)
 
 
-def test_digest_tells_weights_and_architectures_apart():
+def test_digest_depends_on_weights_and_architecture():
     wider = Architecture((5, 6, 3), 4, (8, 12), 8)
     taller = Architecture((6, 5, 3), 4, (8, 12), 7)
     digests = {fresh().digest, fresh(seed=1).digest, fresh(wider).digest, fresh(taller).digest}

@@ -41,11 +41,11 @@ def peer(images, size, mode):
     return function(x, size=(size, size), align_corners=False).permute(0, 2, 3, 1).numpy()
 
 
-def gap(found, wanted):
+def gap(found, expected):
     """The largest difference, of the range of pixels."""
-    assert found.shape == wanted.shape
-    assert found.dtype == wanted.dtype == np.float32
-    return np.abs(np.asarray(found) - wanted).max() / LEVEL
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype == np.float32
+    return np.abs(np.asarray(found) - expected).max() / LEVEL
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (299, 299), (1, 1), (256, 320), (7, 640)])
@@ -66,13 +66,11 @@ def test_linear_modes_at_any_size(mode, height, width, size):
 
 
 @settings(deadline=None)
-@given(
-    found=st.integers(1, 2000), wanted=st.integers(1, 2000), mode=st.sampled_from(["tf1", "torch"])
-)
-def test_rows_are_means(found, wanted, mode):
-    """Every pixel to come is a mean of one or two pixels, whose weights sum to 1."""
-    weights = matrix(mode, found, wanted)
-    assert weights.shape == (wanted, found)
+@given(size=st.integers(1, 2000), out=st.integers(1, 2000), mode=st.sampled_from(["tf1", "torch"]))
+def test_rows_are_means(size, out, mode):
+    """Each pixel of the result is a mean of one or two pixels, whose weights sum to 1."""
+    weights = matrix(mode, size, out)
+    assert weights.shape == (out, size)
     assert weights.min() >= 0
     assert (np.count_nonzero(weights, axis=1) <= 2).all()
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)

@@ -173,7 +173,7 @@ def test_what_a_pickle_does_to_a_function_ends_with_it():
 
 
 def with_tensor(offset, shape, strides, storage=b"\x00" * 16):
-    """An archive of one float tensor, whose view of four floats is as told."""
+    """An archive of one float tensor, viewed with the given offset, shape and strides."""
     file = io.BytesIO()
     content = io.BytesIO()
 
@@ -313,7 +313,7 @@ def test_a_converted_file_stands_for_the_published_one(tmp_path):
         weights.obtain(converted, expected)
 
 
-def test_digest_tells_names_types_shapes_and_values_apart():
+def test_digest_depends_on_names_types_shapes_and_values():
     one = {"a": np.zeros((2, 3), np.float32), "b": np.ones(2, np.float32)}
     others = [
         {"a": one["a"], "c": one["b"]},
