@@ -9,9 +9,9 @@ from sid2core.data.load.shards import Layout
 from tests.data.stored import InMemory
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (20, 40, 220)}
-SHAPES = ("left", "right")
+SHAPES = ("plain", "striped")
 ATTRIBUTES = {"colour": [*COLOURS], "shape": [*SHAPES]}
-UNSEEN = ("right", "blue")
+UNSEEN = ("striped", "blue")
 
 
 @dataclass(eq=False)
@@ -25,16 +25,15 @@ class Captioned(InMemory):
 
 
 def dataset(count, pairs=None, several=False, attributes=True, split="train"):
-    """Half of an image shows a colour; its caption says which half and which colour."""
+    """An image has a colour, in all columns or in every second; its caption says both."""
     random = np.random.default_rng(count)
     known = pairs or [(shape, colour) for shape in SHAPES for colour in COLOURS]
     images = random.integers(0, 30, (count, 6, 6, 3), dtype=np.uint8)
     columns = {"captions": [], "attributes": []}
     for row in range(count):
         shape, colour = known[row % len(known)]
-        half = slice(0, 3) if shape == "left" else slice(3, 6)
-        images[row, :, half] += np.uint8(COLOURS[colour])
-        captions = [f"{colour} on the {shape}", f"the {shape} is {colour}"]
+        images[row, :, :: 1 if shape == "plain" else 2] += np.uint8(COLOURS[colour])
+        captions = [f"{shape} {colour}", f"{colour}, {shape}"]
         columns["captions"].append(captions if several else captions[:1])
         columns["attributes"].append([colour, shape])
     names = tuple(sorted(ATTRIBUTES)) if attributes else ()
