@@ -71,12 +71,12 @@ class T5Spec:
         return T5TextEncoder(self, config, tokenizer, digests, dict(provenance["files"]))
 
     def cost(self) -> EncoderCost:
-        """What ``config.json`` says of it.
+        """By ``config.json``, or before there is a folder by the published model of its name.
 
         Raises:
-            TextError: there is no such file.
+            TextError: there is no such file, and no such model.
         """
-        config = t5_files.read_config(Path(self.path))
+        config = t5_files.sizes(Path(self.path))
         parameters = config.parameters
         return EncoderCost(
             parameters=parameters,

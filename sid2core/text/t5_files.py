@@ -32,6 +32,15 @@ _FIELDS = {
     "heads": "num_heads",
     "buckets": "relative_attention_num_buckets",
 }
+_PUBLISHED = {
+    # channels, head_size, hidden, layers, heads
+    "small": (512, 64, 1024, 8, 6),
+    "base": (768, 64, 2048, 12, 12),
+    "large": (1024, 64, 2816, 24, 16),
+    "xl": (2048, 64, 5120, 24, 32),
+    "xxl": (4096, 64, 10240, 24, 64),
+}
+"""Sizes of t5-v1_1-<name> and flan-t5-<name> (arXiv 2002.05202, 2210.11416)."""
 EXPECTED = (
     "expected a T5, T5 v1.1 or Flan-T5 as published on Hugging Face, such as google/t5-v1_1-xxl or "
     f"google/flan-t5-xl: {CONFIG}, {TOKENIZERS[0]} or {TOKENIZERS[1]}, and {WEIGHTS} or {INDEX} "
@@ -120,6 +129,18 @@ def find(path: Path) -> T5Folder:
     return T5Folder(
         path, config, tokenizer, {name: (where[one], one) for name, one in names.items()}
     )
+
+
+def sizes(path: Path) -> T5Config:
+    """The sizes in ``config.json``; before there is a folder, those of the model of its name.
+
+    Raises:
+        TextError: as :func:`read_config`.
+    """
+    family, _, name = path.name.rpartition("-")
+    if path.exists() or family not in ("t5-v1_1", "flan-t5") or name not in _PUBLISHED:
+        return read_config(path)
+    return T5Config(32_128, *_PUBLISHED[name], 32, 128, 1e-6, gated=True)
 
 
 def read_config(path: Path) -> T5Config:

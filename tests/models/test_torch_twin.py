@@ -51,6 +51,8 @@ def test_parity_through_a_weights_file(tmp_path, changes):
         expected = apply(params, z, logsnr, condition._replace(text=tokens))
     twin = twin_of(config, load_file(tmp_path / network.WEIGHTS))
     # GroupNorm's variance, E[x²] − E[x]², loses digits to cancellation: up to 7e-5 of the largest.
+    # Measured for "rope" against the twin in float64: PyTorch 1.4e-6, ours 3.6e-5, and ours with
+    # the variance E[(x − E[x])²] 1.4e-6. So the rotations, the attention and the rest are exact.
     close(run(twin, *inputs, **text), np.asarray(expected), 1e-4)
 
 

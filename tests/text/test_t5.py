@@ -171,6 +171,16 @@ def test_the_section_needs_a_folder():
         tiny.params(text={"encoder": {"name": "t5"}})
 
 
+def test_the_cost_of_a_published_model_needs_no_folder():
+    cost = T5Spec("gone/t5-v1_1-xxl", "bfloat16", 512).cost()
+    layers = 24 * (4 * 4096 * 4096 + 3 * 4096 * 10_240 + 2 * 4096)
+    assert cost.parameters == layers + 32_128 * 4096 + 32 * 64 + 4096 == 4_762_310_656
+    assert cost.bytes_a_token * 512 == 4 * 2**20
+    for name in ("t5-v1_1-tiny", "xxl", "umt5-xxl"):
+        with pytest.raises(TextError, match=f"gone/{name} is not a folder"):
+            T5Spec(f"gone/{name}", "bfloat16", 512).cost()
+
+
 def test_the_cost_needs_no_weights(copy):
     (copy / "model.safetensors").unlink()
     cost = T5Spec(str(copy), "bfloat16", 16).cost()
