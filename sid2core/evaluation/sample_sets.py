@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jax.sharding import NamedSharding
 
-from sid2core import conditioning, rng
+from sid2core import conditioning, config, rng
 from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.data.load.dataset import Dataset
+from sid2core.evaluation import prompts as evaluation_prompts
 from sid2core.evaluation import stored_conditions
 from sid2core.evaluation.drawing import RealSet, SampleSet
 from sid2core.evaluation.sampler_spec import SamplerSpec
 from sid2core.evaluation.samplers_table import BASELINE
+from sid2core.inference.model import Trained
+from sid2core.metrics.captions import asked as caption_asked
+from sid2core.metrics.captions.asked import Asked
 from sid2core.pipeline.artifact import Artifact
 from sid2core.text import prompts
 
@@ -50,6 +55,39 @@ def conditions(
     return kinds.asked(count, data, seed if drawn or kinds.text is not None else None)
 
 
+def asked(
+    model: Trained,
+    data: Dataset,
+    settings: config.Eval,
+    seed: int,
+    sharding: NamedSharding | None = None,
+) -> tuple[Condition, Asked | None]:
+    """The conditions by which ``evaluate`` measures samplers, and in words what they ask for.
+
+    Args:
+        model: the base model.
+        data: what :func:`records` opened.
+        settings: how many samples, of which conditions.
+        seed: of the choice of captions.
+        sharding: how devices share the captions that a frozen encoder encodes.
+
+    Raises:
+        ConditionError: ``eval.captions`` is given, and the model takes no text.
+        PromptError: its file cannot be read, or has too few captions.
+    """
+    kinds, count = model.condition, settings.samples
+    if settings.captions is not None:
+        texts = evaluation_prompts.captions(settings.captions, count)
+        encode = functools.partial(model.prompts(sharding).conditions_of, spec=kinds)
+        return stored_conditions.of_texts(encode, texts), Asked(texts)
+    condition = conditions(kinds, data, count, seed, drawn=settings.labels == "drawn")
+    if kinds.text is None or data.texts is None:
+        return condition, None
+    rows, words = conditioning.captioned(count, len(data), seed)
+    strings = data.texts.strings(data.texts.numbers(rows, words))
+    return condition, caption_asked.of_rows(data, rows, strings)
+
+
 def search_repeats(
     spec: SamplerSpec, condition: Condition, count: int, repeats: int, seed: int
 ) -> list[SampleSet]:
@@ -77,11 +115,16 @@ def distilled(spec: SamplerSpec, condition: Condition, count: int, seed: int) ->
 
 
 def evaluated(
-    spec: SamplerSpec, condition: Condition, count: int, keep: int, seed: int
+    spec: SamplerSpec,
+    condition: Condition,
+    count: int,
+    keep: int,
+    seed: int,
+    asked: Asked | None = None,
 ) -> SampleSet:
     """The images by which ``evaluate`` measures a sampler; the first ``keep`` are kept."""
     stream = rng.key(seed, "evaluate")
-    return SampleSet(spec.name, spec, stream, np.arange(count), condition, keep)
+    return SampleSet(spec.name, spec, stream, np.arange(count), condition, keep, asked=asked)
 
 
 def grid(spec: SamplerSpec, data: Dataset, columns: int, seed: int) -> SampleSet:
@@ -106,4 +149,7 @@ def grid_captions(kinds: ConditionSpec, data: Dataset, seed: int) -> dict[str, A
 def real_baseline(train: Dataset, spec: ConditionSpec, count: int, seed: int) -> RealSet:
     """The real-data baseline: ``count`` different training images, or all that there are."""
     order = np.asarray(rng.permutation(seed, "evaluate/yardstick", len(train)))
-    return RealSet(BASELINE, train, spec, np.sort(order[:count]))
+    rows = np.sort(order[:count])
+    words = train.captioned and spec.text is not None
+    asked = caption_asked.of_rows(train, rows) if words else None
+    return RealSet(BASELINE, train, spec, rows, asked=asked)
