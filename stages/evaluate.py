@@ -16,6 +16,8 @@ from sid2core.evaluation import (
     drawing,
     measuring,
     outputs,
+    prompt_grid,
+    sample_conditions,
     sample_sets,
     sampler_spec,
     tables,
@@ -40,8 +42,8 @@ def main(params: config.Params) -> None:
     settings, sampling, execution = params.eval, params.sampling, build.execution(params.runtime)
     sharding = mesh.local(params.runtime.mesh).batch
     evaluator = Evaluator.load(job.inputs["reference"], sharding)
-    data = sample_sets.records(job.inputs, sharding)
-    dataset = sample_sets.records(job.inputs, sharding, "train")
+    data = sample_conditions.records(job.inputs, sharding)
+    dataset = sample_conditions.records(job.inputs, sharding, "train")
     model = Trained.load(train.checked(), execution)
     model = model.with_negative(params.guidance.negative_prompt, sharding)
     searched = guidance_search.load(job.inputs["guidance_search"]).guidance
@@ -51,12 +53,12 @@ def main(params: config.Params) -> None:
         *sampler_spec.load_students(distill.checked(), students, sampling, execution),
     ]
     kinds, count = model.condition, settings.samples
-    condition = sample_sets.conditions(
-        kinds, data, count, params.seed, drawn=settings.labels == "drawn"
-    )
+    condition, asked = sample_sets.asked(model, data, settings, params.seed, sharding)
     samples = [
-        sample_sets.evaluated(spec, condition, count, settings.keep, params.seed) for spec in specs
+        sample_sets.evaluated(spec, condition, count, settings.keep, params.seed, asked)
+        for spec in specs
     ]
+    prompts = prompt_grid.of_model(model, specs, settings, params.seed, sharding)
     grids = [sample_sets.grid(spec, data, settings.grid_columns, params.seed) for spec in specs]
     real = sample_sets.real_baseline(dataset, kinds, count, params.seed)
     measure = partial(measuring.all_scores, evaluator=evaluator, settings=settings)
@@ -70,7 +72,8 @@ def main(params: config.Params) -> None:
             settings.chunk_size,
             Store.of("evaluate", folder, params.runtime.drawn_gib),
         )
-        measured = drawing.draw_and_measure([*samples, *grids, real], run, measure)
+        of_prompts = [one for grid in prompts for one in grid.sets]
+        measured = drawing.draw_and_measure([*samples, *grids, *of_prompts, real], run, measure)
         if not cluster.first():
             return
         with job.create() as draft:
@@ -78,6 +81,7 @@ def main(params: config.Params) -> None:
             draft.metadata |= {"samplers": [one.name for one in specs], "labels": settings.labels}
             shown = sample_sets.grid_captions(kinds, data, params.seed)
             draft.metadata |= {} if shown is None else {"grid": shown}
+            prompt_grid.save(draft, prompts, run)
         scores = {name: Measurement.of_json(value) for name, value in measured.items()}
         tables.write(REPORTS, [*specs, None], scores)
         tables.write_table(REPORTS / "cost.csv", costs)

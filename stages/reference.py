@@ -12,6 +12,9 @@ from pathlib import Path
 from sid2core import atomic, config
 from sid2core.data.load.dataset import Dataset
 from sid2core.metrics import reference, statistics
+from sid2core.metrics.captions import extractor as captions
+from sid2core.metrics.captions import scores as caption_scores
+from sid2core.metrics.captions import training as caption_training
 from sid2core.metrics.evaluator import SPLITS
 from sid2core.metrics.names import count_name
 from sid2core.metrics.networks import classifier_training, registry
@@ -34,9 +37,17 @@ def main(params: config.Params) -> None:
     own, curve = classifier_training.train(
         datasets["train"], params.reference, params.seed, params.runtime.prefetch
     )
-    extractors = [own, *supplied]
+    extractors, judge = [own, *supplied], None
+    if caption_training.captioned(datasets["train"]):
+        attributes = prepare.metadata.get("attributes") or {}
+        judge, _ = caption_training.train(
+            datasets["train"], attributes, params.reference, params.seed
+        )
     with job.create() as draft:
         registry.save(draft, extractors, registry.primary(params.eval))
+        if judge is not None:
+            judge.save(lambda file: draft.path(f"{captions.NAME}/{file}"))
+            draft.metadata[captions.NAME] = dict(judge.provenance)
         measured = {
             one.name: reference.measure(one, datasets, prepare, draft, params.seed)
             for one in extractors
@@ -58,6 +69,9 @@ def main(params: config.Params) -> None:
         moments = measured[one.name].moments
         gap = statistics.distance(moments["train"], moments["eval"])
         metrics[f"{one.distance}_train_{train}_eval_{held_out}"] = gap
+    if judge is not None:
+        for score in caption_scores.of_split(judge, datasets["eval"]):
+            metrics[f"{score.metric}_eval_{count_name(score.samples)}"] = score.value
     atomic.write_json(METRICS, {name: round(value, 5) for name, value in metrics.items()})
     rows = [f"{point.step},{point.loss:.6g},{point.accuracy:.6g}" for point in curve]
     atomic.write_text(CURVE, "\n".join(["step,loss,accuracy", *rows, ""]))

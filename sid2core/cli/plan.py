@@ -42,9 +42,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Compute the plan and print it."""
-    params, known = _params(options.preset)
+    params, evidence = _params(options.preset)
     shape = options.shape or _shape_of(params.data)
-    classes = known if options.classes is None else options.classes
+    classes, captions = options.classes, options.captions
+    if evidence is not None:
+        classes = evidence.classes if classes is None else classes
+        captions = evidence.captions if captions is None else captions
 
     from sid2core.models.execution import Remat
     from sid2core.plan import hardware, plan, text
@@ -53,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
     # Attention on a GPU is cuDNN's, which keeps as much as the recomputed one.
     attention = None if options.hardware == "cpu" else "recomputed"
     made = plan.on_hardware(
-        plan.price(params, shape, _condition(params, classes, options.captions), attention),
+        plan.price(params, shape, _condition(params, classes, captions), attention),
         device,
         options.devices,
         options.batch or params.train.batch_size,
@@ -63,12 +66,12 @@ def run(options: argparse.Namespace) -> None:
     print(json.dumps(text.as_json(made), indent=2) if options.json else "\n".join(text.lines(made)))
 
 
-def _params(preset: str | None) -> tuple[config.Params, int | None]:
-    """The parameters, and the number of classes if a preset states it."""
+def _params(preset: str | None) -> tuple[config.Params, presets.Evidence | None]:
+    """The parameters, and what a preset states about the data."""
     if preset is None:
         return config.read(), None
     read = presets.read(preset)
-    return presets.change(read).params, read.evidence.classes
+    return presets.change(read).params, read.evidence
 
 
 def _shape_of(data: config.Data) -> tuple[int, ...]:

@@ -106,7 +106,9 @@ def _said(change: presets.Change, name: str, dry_run: bool) -> Iterator[str]:
         yield f"{change.path}: {count} value{'s' * (count != 1)} {done} for {name}"
     yield from (f"  {line}" for line in change.differences)
     source, extractors = change.params.data.source.settings, change.params.eval.extractors.active
+    encoder = change.params.text.encoder.settings
     data = [getattr(source, key, None) for key in ("path", "eval_path")]
+    data += [getattr(encoder, "path", None)] if change.params.data.captions != "none" else []
     weights = [getattr(settings, "weights", None) for settings in extractors.values()]
     for place in (*data, *weights):
         if place is not None and not Path(place).exists():

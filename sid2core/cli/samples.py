@@ -37,6 +37,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", metavar="FORM", help="png, npz or parquet; default: as PATH ends, else png"
     )
+    parser.add_argument(
+        "--layout",
+        choices=("geneval", "dpg"),
+        help="the samples of eval.prompts, as a folder of GenEval or DPG-Bench",
+    )
     parser.add_argument("--force", action="store_true", help="replace what is at PATH")
     drawn = parser.add_argument_group("with --prompt, which may be repeated")
     drawn.add_argument("--model", metavar="FOLDER", default="artifacts/train", help=_MODEL)
@@ -56,11 +61,16 @@ def run(options: argparse.Namespace) -> None:
         msg = f"no output path for the samples of {what}; give --out PATH"
         raise SamplesError(msg)
     if options.prompt:
+        if options.layout is not None:
+            msg = "--layout: its samples are those of eval.prompts; leave out --prompt"
+            raise SamplesError(msg)
         _draw(options)
         return
     evaluate = artifact.load("evaluate")
     if options.list:
         print("\n".join(_table(evaluate)))
+    elif options.layout is not None:
+        _lay_out(evaluate, options)
     else:
         _export(evaluate, options)
 
@@ -114,6 +124,26 @@ def _export(evaluate: Artifact, options: argparse.Namespace) -> None:
     samples = sample_files.Samples(count, tuple(shape), names, _chunks(path))
     sample_files.write(options.out, samples, form, force=options.force)
     print(f"{options.out}: {count:,} samples of {options.sampler} as {form}")
+
+
+def _lay_out(evaluate: Artifact, options: argparse.Namespace) -> None:
+    import numpy as np
+
+    from sid2core.evaluation import prompt_layouts
+    from sid2core.evaluation.prompts import FILE, Prompt
+
+    stored = evaluate.metadata.get("prompts")
+    if stored is None:
+        msg = "no samples of prompts: set eval.prompts, and run `dvc repro evaluate`"
+        raise SamplesError(msg)
+    with np.load(evaluate.path(FILE), allow_pickle=False) as grids:
+        if options.sampler not in grids:
+            msg = f"no sampler {options.sampler!r} drew prompts; there are {', '.join(grids)}"
+            raise SamplesError(msg)
+        grid = grids[options.sampler]
+    rows = [Prompt(**one) for one in stored]
+    prompt_layouts.write(options.out, options.layout, rows, grid)
+    print(f"{options.out}: {len(rows):,} prompts of {options.sampler} as {options.layout}")
 
 
 def _samples(evaluate: Artifact, sampler: str) -> Path:

@@ -1,7 +1,8 @@
 """What sections of ``params.yaml`` must have in common, checked before any work starts.
 
-Only parameters are read, no file and no device. The shape of an example is known for the built-in
-sources; with a source that leaves it open, what depends on it is not checked.
+Only parameters are read, and the files of ``eval.prompts`` and ``eval.captions``; no other file and
+no device. The shape of an example is known for the built-in sources; with a source that leaves it
+open, what depends on it is not checked.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from sid2core.config.data import Shape
 from sid2core.config.diffusion import Cosine, CosineInterpolated, Power
 from sid2core.config.params import Params
 from sid2core.config.section import ParamsError
+from sid2core.evaluation import prompts
 
 _CUDNN_HEADS = (8, 128)
 """Heads of cuDNN's attention are a multiple of the first, up to the second."""
@@ -43,6 +45,7 @@ def _of_any_data(params: Params) -> Iterator[str]:
         )
     yield from _devices(params)
     yield from _attention(params)
+    yield from _prompts(params)
 
 
 def _devices(params: Params) -> Iterator[str]:
@@ -79,6 +82,16 @@ def _attention(params: Params) -> Iterator[str]:
                 f"runtime.attention: found cudnn, which needs heads of a multiple of {multiple} up "
                 f"to {largest} channels, not {size}: set it to auto, or change model.head_size"
             )
+
+
+def _prompts(params: Params) -> Iterator[str]:
+    """Prompts and captions can be read."""
+    try:
+        prompts.read(params.eval.prompts)
+        if params.eval.captions is not None:
+            prompts.captions(params.eval.captions, params.eval.samples)
+    except prompts.PromptError as error:
+        yield str(error)
 
 
 def _of_shape(params: Params, shape: Shape) -> Iterator[str]:

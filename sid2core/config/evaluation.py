@@ -15,6 +15,8 @@ from sid2core.config.section import FilePath, Positive, Section
 
 OWN = "classifier"
 """The name of the data set's own extractor, which the stage ``reference`` trains."""
+CLIP = "clip"
+"""The name of the extractor that scores captions; it is primary only where it is named."""
 
 
 class Weights(Section):
@@ -35,6 +37,7 @@ class Inception(Weights):
 
 
 EXTRACTORS = Registry("eval.extractors")
+EXTRACTORS.register("clip", Weights, "sid2core.metrics.networks.clip:CLIP")
 EXTRACTORS.register("i3d", Weights, "sid2core.metrics.networks.i3d:I3D")
 EXTRACTORS.register("dinov2", Weights, "sid2core.metrics.networks.dinov2:DINOv2")
 EXTRACTORS.register("inception", Inception, "sid2core.metrics.networks.inception:Inception")
@@ -71,6 +74,8 @@ class Eval(Section):
     primary_extractor: str | None
     reference_stats: str | None
     infinity: bool
+    captions: FilePath | None
+    prompts: str | Annotated[list[str], Field(min_length=1)] | None
 
     @model_validator(mode="after")
     def _fitting(self) -> Eval:

@@ -42,10 +42,13 @@ class Training(config.Section):
 
 
 class Published(config.Section):
-    """What the paper reports; null where no figure is at hand."""
+    """What the paper, or the data's authors, report; null where no figure is at hand."""
 
     fid: config.PositiveFloat | None
     fid_student_16: config.PositiveFloat | None
+    fd_dinov2: config.PositiveFloat | None = None
+    fd_dinov2_real: config.PositiveFloat | None = None
+    """Of as many real images."""
     gflops_forward: config.PositiveFloat | None
     source: Annotated[str, Field(min_length=1)]
 
@@ -64,10 +67,14 @@ class Notes(config.Section):
 
 
 class Evidence(Notes):
-    """What is known of a preset. ``ours`` and ``hardware`` are null until it has been run."""
+    """What is known of a preset. ``ours`` and ``hardware`` are null until it has been run.
+
+    ``classes`` is 0 and ``captions`` is true where a model is conditioned on captions alone.
+    """
 
     title: Annotated[str, Field(min_length=1)]
-    classes: config.Positive
+    classes: config.NonNegative
+    captions: bool = False
     gflops_forward: config.PositiveFloat
     parameters: config.Positive
     training: Training

@@ -31,6 +31,7 @@ from sid2core.evaluation import chunks, store
 from sid2core.evaluation.sampler_spec import SamplerSpec
 from sid2core.evaluation.store import Store
 from sid2core.inference.generator import Generator
+from sid2core.metrics.captions.asked import Asked
 from sid2core.metrics.evaluator import Accumulator, Evaluator
 from sid2core.pipeline import progress
 from sid2core.training import cluster
@@ -87,6 +88,7 @@ class ImageSet(Protocol):
         indices: which images, [n].
         keep: how many of the first images are kept.
         measured: whether features are extracted; if not, images are only drawn and kept.
+        asked: what the images are made for, where the data have captions.
     """
 
     @property
@@ -97,6 +99,8 @@ class ImageSet(Protocol):
     def keep(self) -> int: ...  # noqa: D102
     @property
     def measured(self) -> bool: ...  # noqa: D102
+    @property
+    def asked(self) -> Asked | None: ...  # noqa: D102
 
     def condition(self, part: slice) -> Condition:
         """What the images of this part of ``indices`` are sampled for; on the host."""
@@ -117,6 +121,9 @@ class SampleSet:
     """[n, …]."""
     keep: int = 0
     measured: bool = True
+    negative: Condition | None = None
+    """[1, …]: what guidance by a prompt pushes all images away from."""
+    asked: Asked | None = None
 
     def condition(self, part: slice) -> Condition:
         """Some of ``conditions``."""
@@ -130,7 +137,11 @@ class SampleSet:
             indices: NDArray[np.integer], condition: Condition
         ) -> tuple[NDArray[np.uint8], list[float]]:
             generator.seconds.clear()
-            return generator.images(self.stream, indices, condition), [*generator.seconds]
+            if self.negative is None:
+                return generator.images(self.stream, indices, condition), [*generator.seconds]
+            negative = conditioning.taken(self.negative, np.zeros(len(indices), int))
+            drawn = generator.images(self.stream, indices, condition, negative)
+            return drawn, [*generator.seconds]
 
         return images
 
@@ -145,6 +156,7 @@ class RealSet:
     indices: NDArray[np.integer]
     keep: int = 0
     measured: bool = True
+    asked: Asked | None = None
 
     def condition(self, part: slice) -> Condition:
         """What the records are stored with."""
@@ -283,12 +295,13 @@ def _stored(one: ImageSet, run: EvaluationRun) -> Path | None:
 @functools.lru_cache(maxsize=256)
 def _producer(one: SampleSet, run: EvaluationRun) -> dict[str, Any]:
     """All that decides what an image of the set is, but its index and its condition."""
-    references = run.evaluator.references if one.measured else ()
-    return {
+    leaves = jax.tree.leaves(one.negative)
+    negative = {"negative": store.described(leaves)} if leaves else {}
+    return negative | {
         "method": store.described(one.spec.method),
         "weights": store.of_weights(one.spec.params),
         "stream": store.of_arrays({"": jax.random.key_data(one.stream)}),
-        "extractors": [store.described(one.extractor.provenance) for one in references],
+        "extractors": store.described(run.evaluator.provenance if one.measured else []),
     }
 
 
@@ -317,7 +330,7 @@ def read(one: ImageSet, run: EvaluationRun) -> Drawn:
     Raises:
         ChunkError: a chunk is missing or damaged.
     """
-    accumulator, images, seconds = run.evaluator.accumulator(), [], list[float]()
+    accumulator, images, seconds = run.evaluator.accumulator(one.asked), [], list[float]()
     for chunk in _chunks(one, run):
         arrays = chunks.read(chunk.path(run))
         arrays.pop("indices")

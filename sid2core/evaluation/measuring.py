@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,14 @@ from sid2core import config
 from sid2core.evaluation import drawing
 from sid2core.evaluation.drawing import EvaluationRun, Measured, SampleSet
 from sid2core.metrics import scores
+from sid2core.metrics.captions import scores as caption_scores
+from sid2core.metrics.captions.extractor import ATTRIBUTES, VECTOR
+from sid2core.metrics.captions.extractor import NAME as CAPTIONS
 from sid2core.metrics.evaluator import Accumulator, Evaluator, ReferenceStatistics
 from sid2core.metrics.names import count_name
 from sid2core.metrics.networks import inception
+from sid2core.metrics.networks.clip import CLIP
+from sid2core.metrics.networks.protocol import POOL
 from sid2core.metrics.quality import Quality
 from sid2core.metrics.scores import Score
 from sid2core.metrics.statistics import Moments
@@ -85,7 +90,24 @@ def all_scores(
             accumulator, reference, _published(reference, settings), infinity=settings.infinity
         )
     ]
+    found += [asdict(score) for score in _of_captions(accumulator, evaluator)]
     return {"scores": found, "agreement": accumulator.agreement()}
+
+
+def _of_captions(accumulator: Accumulator, evaluator: Evaluator) -> Iterator[Score]:
+    """How well images fit what they were made for, where the data have captions."""
+    extractor, asked = evaluator.captions, accumulator.asked
+    if asked is None:
+        return
+    for reference in evaluator.references:
+        if isinstance(reference.extractor, CLIP):
+            pool = accumulator.features(reference, POOL)
+            value = caption_scores.clip_score(pool, reference.extractor.texts, asked.captions)
+            yield Score(reference.extractor.name, "clip_score", len(pool), value)
+    if extractor is not None:
+        found = {kind: accumulator.named(f"{CAPTIONS}.{kind}") for kind in extractor.widths}
+        given = found.get(ATTRIBUTES)
+        yield from caption_scores.of(extractor.design, extractor.texts, asked, found[VECTOR], given)
 
 
 def _published(reference: ReferenceStatistics, settings: config.Eval) -> Moments | None:

@@ -2,52 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
 from typing import Any
 
 import numpy as np
 from jax.sharding import NamedSharding
 
-from sid2core import conditioning, rng
+from sid2core import conditioning, config, rng
 from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.data.load.dataset import Dataset
-from sid2core.evaluation import stored_conditions
+from sid2core.evaluation import prompts as evaluation_prompts
+from sid2core.evaluation import sample_conditions, stored_conditions
 from sid2core.evaluation.drawing import RealSet, SampleSet
 from sid2core.evaluation.sampler_spec import SamplerSpec
 from sid2core.evaluation.samplers_table import BASELINE
-from sid2core.pipeline.artifact import Artifact
-from sid2core.text import prompts
+from sid2core.inference.model import Trained
+from sid2core.metrics.captions import asked as caption_asked
+from sid2core.metrics.captions.asked import Asked
 
 
-def records(
-    inputs: Mapping[str, Artifact],
+def asked(
+    model: Trained,
+    data: Dataset,
+    settings: config.Eval,
+    seed: int,
     sharding: NamedSharding | None = None,
-    split: str | None = None,
-) -> Dataset:
-    """The data whose conditions samples have: the train split, but with captions the eval split.
+) -> tuple[Condition, Asked | None]:
+    """The conditions by which ``evaluate`` measures samplers, and in words what they ask for.
 
     Args:
-        inputs: the artifacts of ``prepare`` and ``text``.
-        sharding: how devices share the captions that a frozen encoder has yet to encode.
-        split: another split than that.
+        model: the base model.
+        data: what :func:`sample_conditions.records` opened.
+        settings: how many samples, of which conditions.
+        seed: of the choice of captions.
+        sharding: how devices share the captions that a frozen encoder encodes.
+
+    Raises:
+        ConditionError: ``eval.captions`` is given, and the model takes no text.
+        PromptError: its file cannot be read, or has too few captions.
     """
-    prepare, text = inputs["prepare"], inputs["text"]
-    chosen = split or ("train" if text.metadata["text"] is None else "eval")
-    embed = prompts.embed_of(text, sharding)
-    host = None if embed is None else embed.host
-    return Dataset.open(prepare, chosen, text=text, embed=host)
-
-
-def conditions(
-    kinds: ConditionSpec, data: Dataset, count: int, seed: int, *, drawn: bool = False
-) -> Condition:
-    """The conditions of ``count`` samples: classes in turn, or ``drawn`` as often as they occur.
-
-    The caption of a sample is a function of (seed, index).
-    """
-    if kinds.text is not None and not kinds.text.learned and not data.encodes:
-        return stored_conditions.of_captions(kinds, data, count, seed)
-    return kinds.asked(count, data, seed if drawn or kinds.text is not None else None)
+    kinds, count = model.condition, settings.samples
+    if settings.captions is not None:
+        texts = evaluation_prompts.captions(settings.captions, count)
+        encode = functools.partial(model.prompts(sharding).conditions_of, spec=kinds)
+        return stored_conditions.of_texts(encode, texts), Asked(texts)
+    condition = sample_conditions.conditions(
+        kinds, data, count, seed, drawn=settings.labels == "drawn"
+    )
+    if kinds.text is None or data.texts is None:
+        return condition, None
+    rows, words = conditioning.captioned(count, len(data), seed)
+    strings = data.texts.strings(data.texts.numbers(rows, words))
+    return condition, caption_asked.of_rows(data, rows, strings)
 
 
 def search_repeats(
@@ -77,11 +83,16 @@ def distilled(spec: SamplerSpec, condition: Condition, count: int, seed: int) ->
 
 
 def evaluated(
-    spec: SamplerSpec, condition: Condition, count: int, keep: int, seed: int
+    spec: SamplerSpec,
+    condition: Condition,
+    count: int,
+    keep: int,
+    seed: int,
+    asked: Asked | None = None,
 ) -> SampleSet:
     """The images by which ``evaluate`` measures a sampler; the first ``keep`` are kept."""
     stream = rng.key(seed, "evaluate")
-    return SampleSet(spec.name, spec, stream, np.arange(count), condition, keep)
+    return SampleSet(spec.name, spec, stream, np.arange(count), condition, keep, asked=asked)
 
 
 def grid(spec: SamplerSpec, data: Dataset, columns: int, seed: int) -> SampleSet:
@@ -106,4 +117,7 @@ def grid_captions(kinds: ConditionSpec, data: Dataset, seed: int) -> dict[str, A
 def real_baseline(train: Dataset, spec: ConditionSpec, count: int, seed: int) -> RealSet:
     """The real-data baseline: ``count`` different training images, or all that there are."""
     order = np.asarray(rng.permutation(seed, "evaluate/yardstick", len(train)))
-    return RealSet(BASELINE, train, spec, np.sort(order[:count]))
+    rows = np.sort(order[:count])
+    words = train.captioned and spec.text is not None
+    asked = caption_asked.of_rows(train, rows) if words else None
+    return RealSet(BASELINE, train, spec, rows, asked=asked)

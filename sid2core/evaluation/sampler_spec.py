@@ -23,12 +23,16 @@ Weights = Mapping[str, Array | NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class SamplerSpec:
-    """A sampler: its name in files and metrics, its title on the page, its method and weights."""
+    """A sampler: its name in files and metrics, its title on the page, its method and weights.
+
+    ``student`` says whether it is a distilled model.
+    """
 
     name: str
     title: str
     method: Method
     params: Weights
+    student: bool = False
 
 
 def guided(
@@ -43,7 +47,9 @@ def guided(
 def student(model: Trained, params: Weights, steps: int, sampling: config.Sampling) -> SamplerSpec:
     """A student distilled from ``model``: weights for ``steps`` steps without guidance."""
     method = model.method(STUDENT_SAMPLER, NoGuidance(), steps, clip_x=build.clip_x(sampling))
-    return SamplerSpec(student_name(steps), f"student of {steps} steps", method, params)
+    return SamplerSpec(
+        student_name(steps), f"student of {steps} steps", method, params, student=True
+    )
 
 
 def student_name(steps: int) -> str:

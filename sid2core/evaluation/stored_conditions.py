@@ -6,12 +6,13 @@ The vectors of a large text encoder take a megabyte a sample and more.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from sid2core import conditioning
 from sid2core.conditioning import Condition, ConditionSpec
@@ -38,12 +39,20 @@ def of_captions(kinds: ConditionSpec, data: Dataset, count: int, seed: int) -> C
     :func:`sid2core.conditioning.taken` makes conditions on the host of them.
     """
     rows, words = conditioning.captioned(count, len(data), seed)
+    return _lazy(lambda some: kinds.of_rows(data, rows[some], words[some]), count)
 
+
+def of_texts(
+    conditions_of: Callable[[Sequence[str]], Condition], texts: Sequence[str]
+) -> Condition:
+    """The conditions of texts, each array a :class:`Rows`: a text is encoded when it is drawn."""
+    return _lazy(lambda some: conditions_of([texts[i] for i in some.tolist()]), len(texts))
+
+
+def _lazy(made: Callable[[NDArray[np.int64]], Condition], count: int) -> Condition:
     @functools.lru_cache(maxsize=1)
     def read(indices: bytes) -> list[Any]:
-        some = np.frombuffer(indices, np.int64)
-        return jax.tree.leaves(kinds.of_rows(data, rows[some], words[some]))
+        return jax.tree.leaves(made(np.frombuffer(indices, np.int64)))
 
-    one = kinds.of_rows(data, rows[:1], words[:1])
-    leaves, structure = jax.tree.flatten(one)
+    leaves, structure = jax.tree.flatten(made(np.zeros(1, np.int64)))
     return jax.tree.unflatten(structure, [Rows(read, i, count) for i in range(len(leaves))])

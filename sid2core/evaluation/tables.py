@@ -17,13 +17,14 @@ from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.measuring import Measurement
 from sid2core.evaluation.sampler_spec import SamplerSpec
 from sid2core.evaluation.samplers_table import BASELINE, SamplerRow, warning
+from sid2core.metrics.captions.extractor import NAME as CAPTIONS
 from sid2core.metrics.names import count_name
 from sid2core.metrics.scores import Score
 from sid2core.models import cost
 
 _log = logging.getLogger(__name__)
-_METRICS = ("fid_eval", "fid_train", "inception_score", "fd_dinov2_eval")
-"""Of further extractors' scores, those among a sampler's metrics."""
+_METRICS = ("fid_eval", "fid_train", "inception_score", "fd_dinov2_eval", "clip_score")
+"""Of further extractors' scores, those among a sampler's metrics; and all scores of captions."""
 
 
 def write(
@@ -103,7 +104,11 @@ def sampler_metrics(row: SamplerRow, scores: Sequence[Score]) -> dict[str, float
     values = {
         f"fd_eval_{count}": row.fd_eval,
         f"fd_train_{count}": row.fd_train,
-        **{f"{one.metric}_{count}": one.value for one in scores if one.metric in _METRICS},
+        **{
+            f"{one.metric}_{count_name(one.samples)}": one.value
+            for one in scores
+            if one.metric in _METRICS or one.extractor == CAPTIONS
+        },
     }
     optional = {
         f"agreement_{count}": row.agreement,

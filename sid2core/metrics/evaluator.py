@@ -11,6 +11,9 @@ from jax.sharding import NamedSharding
 from numpy.typing import NDArray
 
 from sid2core.conditioning import Condition
+from sid2core.metrics.captions.asked import Asked
+from sid2core.metrics.captions.extractor import NAME as CAPTIONS
+from sid2core.metrics.captions.extractor import CaptionExtractor
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks import registry
 from sid2core.metrics.networks.protocol import LOGITS, POOL, SPATIAL, FeatureExtractor
@@ -53,6 +56,8 @@ class Evaluator:
     references: tuple[ReferenceStatistics, ...]
     primary: ReferenceStatistics
     """The one that the guidance search and the distillation are scored by."""
+    captions: CaptionExtractor | None = None
+    """The judge of captions, where the data have captions."""
 
     def __post_init__(self) -> None:
         for reference in self.references:
@@ -74,7 +79,12 @@ class Evaluator:
         """
         extractors, primary = registry.load(artifact, sharding)
         references = {one.name: _statistics(artifact, one) for one in extractors}
-        return cls(tuple(references.values()), references[primary])
+        captions = None
+        if artifact.metadata.get(CAPTIONS) is not None:
+            captions = CaptionExtractor.load(
+                lambda file: artifact.path(f"{CAPTIONS}/{file}"), sharding
+            )
+        return cls(tuple(references.values()), references[primary], captions)
 
     def features(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """The features of all extractors of images [n, h, w, c]: arrays [n, d] by ``name.kind``.
@@ -82,15 +92,29 @@ class Evaluator:
         Raises:
             MetricsError: an extractor does not accept such images.
         """
-        return {
+        found = {
             f"{reference.extractor.name}.{kind}": values
             for reference in self.references
             for kind, values in reference.extractor.features(images).items()
         }
+        if self.captions is not None:
+            for kind, values in self.captions.features(images).items():
+                found[f"{CAPTIONS}.{kind}"] = values
+        return found
 
-    def accumulator(self) -> Accumulator:
-        """An empty accumulator for images that arrive in chunks."""
-        return Accumulator(self)
+    @property
+    def provenance(self) -> list[Any]:
+        """JSON values that change whenever a feature may."""
+        found = [one.extractor.provenance for one in self.references]
+        return found if self.captions is None else [*found, self.captions.provenance]
+
+    def accumulator(self, asked: Asked | None = None) -> Accumulator:
+        """An empty accumulator for images that arrive in chunks.
+
+        Args:
+            asked: what all the images were made for, where the data have captions.
+        """
+        return Accumulator(self, asked)
 
     def quality(self, images: NDArray[np.uint8], condition: Condition) -> Quality:
         """The quality of images [n, h, w, c] that were sampled for this condition."""
@@ -102,8 +126,8 @@ class Evaluator:
 class Accumulator:
     """Collects features of images chunk by chunk; the result is independent of the chunks."""
 
-    def __init__(self, evaluator: Evaluator) -> None:
-        self._evaluator = evaluator
+    def __init__(self, evaluator: Evaluator, asked: Asked | None = None) -> None:
+        self._evaluator, self.asked = evaluator, asked
         self._features = dict[str, list[NDArray[np.float32]]]()
         self._moments = dict[str, Moments]()
         self._labels = list[NDArray[np.integer] | None]()
@@ -147,7 +171,15 @@ class Accumulator:
         Raises:
             MetricsError: there are no images.
         """
-        chunks = self._features.get(f"{reference.extractor.name}.{kind}", [])
+        return self.named(f"{reference.extractor.name}.{kind}")
+
+    def named(self, name: str) -> NDArray[np.float32]:
+        """All features of ``<extractor>.<kind>``, [n, d].
+
+        Raises:
+            MetricsError: there are no images.
+        """
+        chunks = self._features.get(name, [])
         if not chunks:
             msg = "a covariance needs 2 feature vectors or more, found 0; add samples"
             raise MetricsError(msg)

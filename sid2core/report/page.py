@@ -20,6 +20,7 @@ from sid2core.report import (
     low_bit,
     plan,
     prepared,
+    prompts,
     provenance,
     scores,
 )
@@ -65,6 +66,7 @@ def context(inputs: Inputs) -> dict[str, Any]:
         "training": inputs.training,
         "extractor": scores.accuracies(inputs.reference),
         "grids": _grids(inputs),
+        "prompts": prompts.view(inputs),
         "table": scores.sampler_table(inputs.samplers, inputs.baseline),
         "quality_cost": Markup(figures.quality_cost(inputs.samplers, inputs.baseline)),
         "measured": _measured(inputs),

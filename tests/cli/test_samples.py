@@ -125,3 +125,23 @@ def test_without_an_evaluation_the_cure_is_named(tmp_path, monkeypatch, capsys):
     code, _, (error,) = run(capsys, "--list")
     assert code == 1
     assert error.endswith("run `dvc repro evaluate` to make it again")
+
+
+def test_samples_of_prompts_are_laid_out_for_a_benchmark(project, capsys):
+    with artifact.create("evaluate", {}) as draft:
+        grid = np.zeros((2, 4, 4, 5, 3), np.uint8)
+        np.savez(draft.path("prompts.npz"), searched=grid)
+        draft.metadata |= {"samplers": [], "prompts": [{"text": "a"}, {"text": "b"}]}
+    given = ("--layout", "geneval", "--out", "out")
+    lines = ["out: 2 prompts of searched as geneval"]
+    assert run(capsys, "searched", *given) == (0, lines, [])
+    assert (project / "out/00001/samples/0003.png").is_file()
+    code, _, errors = run(capsys, "base", *given)
+    assert code != 0
+    assert "no sampler 'base' drew prompts; there are searched" in errors[0]
+
+
+def test_without_prompts_there_is_no_layout(project, capsys):
+    code, _, errors = run(capsys, "base", "--layout", "dpg", "--out", "out")
+    assert code != 0
+    assert "no samples of prompts: set eval.prompts" in errors[0]

@@ -13,6 +13,7 @@ from sid2core.config import ParamsError, build, presets, yaml_edit
 from sid2core.config.presets import PresetError
 from sid2core.models import cost
 from sid2core.models.network import Network
+from sid2core.plan import captions
 from tests import tiny
 from tests.refusals import refused
 
@@ -25,7 +26,7 @@ SECTIONS = {
     *("data", "loader", "text", "reference", "diffusion", "model", "train", "sampling"),
     *("guidance", "guidance_search", "distill", "eval", "runtime"),
 }
-QUICK = {"digits", "shapes", "tiny", "imagenet128-flop-heavy"}
+QUICK = {"digits", "shapes", "shapes-text", "tiny", "imagenet128-flop-heavy"}
 
 
 def preset(name):
@@ -80,7 +81,8 @@ def test_the_scales_that_are_there():
     sizes = (
         f"imagenet{size}-{kind}" for size in (128, 256, 512) for kind in ("flop-heavy", "small")
     )
-    assert {*sizes, "digits", "kinetics600", "shapes", "tiny"} <= set(NAMES)
+    texts = {"emoji", "gpic256", "shapes-text", "text512"}
+    assert {*sizes, *texts, "digits", "kinetics600", "shapes", "tiny"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -155,8 +157,10 @@ def parsed(name):
 
 def network(name):
     values = parsed(name)
-    spec = ConditionSpec.of_classes(preset(name).evidence.classes)
-    return build.network(values.model, values.data.shape, spec)
+    evidence = preset(name).evidence
+    spec = ConditionSpec.of_classes(evidence.classes) if evidence.classes else ConditionSpec()
+    kind = captions.expected_kind(values.text) if evidence.captions else None
+    return build.network(values.model, values.data.shape, spec.with_text(kind))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -205,6 +209,8 @@ def test_the_published_figures():
         "imagenet512-flop-heavy": 1.48,
     }
     assert preset("imagenet512-flop-heavy").evidence.published.fid_student_16 == 1.50
+    gpic = preset("gpic256").evidence.published
+    assert (gpic.fd_dinov2, gpic.fd_dinov2_real) == (76.25, 7.44)
 
 
 # What applying one does
@@ -226,7 +232,7 @@ def test_every_preset_passes_the_check_and_keeps_comments_and_order(name, params
     assert yaml_edit.load(change.after) == merged
     written = [key for key, _ in yaml_edit.leaves(yaml_edit.load(change.after))]
     assert written == [key for key, _ in yaml_edit.leaves(tiny.PARAMS)]
-    blocks = re.sub("#.*", "", change.after).replace("plugins: []", "")
+    blocks = re.sub("#.*|'.*'|\".*\"", "", change.after).replace("plugins: []", "")
     assert not re.search(r"[\[{]", blocks)
 
 

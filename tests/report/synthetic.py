@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ from ruamel.yaml import YAML
 from sid2core import atomic, config
 from sid2core.data.load import shards
 from sid2core.data.prepare.overview import contact_sheet
-from sid2core.evaluation import samplers_table
+from sid2core.evaluation import prompts, samplers_table
+from sid2core.evaluation.prompts import Prompt
 from sid2core.pipeline import artifact
 from tests.data import made
 
@@ -49,6 +50,7 @@ class World:
     kept: int = 30
     samplers: pd.DataFrame = field(default_factory=lambda: samplers())
     curve: pd.DataFrame = field(default_factory=lambda: curve())
+    prompts: Sequence[Prompt] = ()
 
 
 def params() -> config.Params:
@@ -317,6 +319,14 @@ def _evaluate(
             grids[name] = cells.reshape(classes, world.columns, *world.shape)
         np.savez(draft.path("grids.npz"), **grids)
         draft.metadata["samplers"] = names
+        if world.prompts:
+            rows = np.repeat(np.arange(len(world.prompts)), 3)
+            shape = (len(world.prompts), 3, *world.shape)
+            np.savez(
+                draft.path(prompts.FILE),
+                **{name: images(20, rows, world.shape).reshape(shape) for name in names[-2:]},
+            )
+            draft.metadata["prompts"] = [asdict(one) for one in world.prompts]
 
 
 def _distill_curve() -> pd.DataFrame:

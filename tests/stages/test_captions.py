@@ -37,7 +37,8 @@ def test_captions_pass_all_stages(tmp_path, monkeypatch, encoder):
     if encoder != "learned":
         section = captioned.t5(tiny_t5.write(tmp_path / "t5"), encoder == "t5")
     negative = {"guidance": {"negative_prompt": "a grey square"}} if encoder == "learned" else {}
-    monkeypatch.chdir(captioned.write(tmp_path, text=section, **negative))
+    asked = {"eval": {"prompts": ["a {red|blue} square", "a <b> square --n red --l 2"]}}
+    monkeypatch.chdir(captioned.write(tmp_path, text=section, **negative, **asked))
     for stage in (*STAGES, plan, analysis, report):
         stage.main(config.read())
 
@@ -50,8 +51,21 @@ def test_captions_pass_all_stages(tmp_path, monkeypatch, encoder):
     shown = made.metadata["grid"]
     assert len(shown["captions"]) == 8
     assert np.load(made.path("grids.npz"))["base"].shape == (8, 3, 8, 8, 3)
+    with np.load(made.path("prompts.npz")) as grids:
+        assert {name: grids[name].shape for name in grids} == {
+            name: (3, 3, 8, 8, 3) for name in ("searched", "student_2")
+        }
+    scores = pd.read_csv("reports/evaluate/scores.csv")
+    of_captions = scores[scores["extractor"] == "captions"]
+    assert set(of_captions["sampler"]) == set(table["sampler"])
+    assert of_captions["value"].between(0, 1).all()
+    assert any(
+        name.startswith("retrieval_eval")
+        for name in json.loads(Path("reports/reference/metrics.json").read_text())
+    )
     page = Path("reports/index.html").read_text(encoding="utf-8")
     assert shown["captions"][0] in page
+    assert "a &lt;b&gt; square" in page
     assert "class agreement" not in page.lower()
 
     for folder in ("artifacts/train", "artifacts/distill/student_2"):

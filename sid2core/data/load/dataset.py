@@ -108,6 +108,16 @@ class Dataset:
         return self.groups.layout.shape
 
     @property
+    def captioned(self) -> bool:
+        """Whether records have the column ``captions``."""
+        return self.groups.layout.captioned
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The names of the attributes, in the order of the column ``attributes``."""
+        return self.groups.layout.attributes
+
+    @property
     def labels(self) -> NDArray[np.int32]:
         """Class indices [n], read-only."""
         return self.groups.labels

@@ -12,7 +12,7 @@ from typing import cast
 from jax.sharding import NamedSharding
 
 from sid2core import config
-from sid2core.config.evaluation import EXTRACTORS, OWN
+from sid2core.config.evaluation import CLIP, EXTRACTORS, OWN
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks.own import OwnExtractor
 from sid2core.metrics.networks.protocol import ExtractorKind, FeatureExtractor, Files
@@ -32,7 +32,8 @@ def supplied(
 
 def primary(settings: config.Eval) -> str:
     """The name of the extractor that the guidance search and the distillation are scored by."""
-    return settings.primary_extractor or [OWN, *settings.extractors.active][-1]
+    found = [OWN, *(name for name in settings.extractors.active if name != CLIP)]
+    return settings.primary_extractor or found[-1]
 
 
 def save(draft: Draft, extractors: Sequence[FeatureExtractor], primary: str) -> None:

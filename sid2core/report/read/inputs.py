@@ -20,11 +20,19 @@ from sid2core.pipeline import artifact
 from sid2core.pipeline.artifact import Artifact, ArtifactError
 from sid2core.report import formatting
 from sid2core.report.images import Pixels
-from sid2core.report.read import files, measured, one_run, plan_files, prepared_files
+from sid2core.report.read import (
+    files,
+    measured,
+    one_run,
+    plan_files,
+    prepared_files,
+    prompt_files,
+)
 from sid2core.report.read.files import InputError
 from sid2core.report.read.measured import Measured
 from sid2core.report.read.plan_files import Plan
 from sid2core.report.read.prepared_files import Prepared
+from sid2core.report.read.prompt_files import Prompts
 
 _SETTING_NUMBERS = (
     "weight",
@@ -119,6 +127,8 @@ class Inputs:
     baseline: Sampler
     measured: Measured
     grids: Mapping[str, Pixels]
+    prompts: Prompts | None
+    """The grid of prompts, if there is one."""
     curve: pd.DataFrame
     training: Mapping[str, float]
     search: Search
@@ -166,6 +176,7 @@ def read(params: Params, root: Path) -> Inputs:
         baseline=baseline,
         measured=measured.read(reports / "evaluate"),
         grids=_grids(evaluate, [sampler.name for sampler in samplers], prepare),
+        prompts=prompt_files.read(evaluate, prepare.metadata["shape"]),
         curve=files.table(reports / "train" / "curve.csv", "train", ("step", "loss", "grad_norm")),
         training=files.numbers(
             reports / "train" / "metrics.json",

@@ -1,0 +1,1 @@
+"""How well images fit the captions and the attributes that they were made for."""
