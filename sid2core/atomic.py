@@ -60,17 +60,37 @@ def write_npz(path: Path, arrays: Mapping[str, Any], *, compressed: bool = False
         save(file, allow_pickle=False, **arrays)
 
 
+def write_npy(path: Path, array: Any) -> None:
+    """Replace an npy file by an array; the bytes are those of ``np.save``.
+
+    That function writes to files through C, where a full disk is an error without a number.
+    """
+    import numpy as np
+
+    array = np.asarray(array, order="C")
+    header = np.lib.format.header_data_from_array_1_0(array)
+    with open_binary(path) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(array.reshape(-1).view(np.uint8).data)
+
+
 @contextmanager
 def open_binary(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to, which takes the place of ``path`` when the body ends.
 
-    If the body raises, the earlier file stays as it was. Folders on the way are made.
+    If the body raises, the earlier file stays as it was. Folders on the way are made. The system's
+    errors name ``path``.
     """
     with unfinished(path) as temporary:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno is not None and error.filename is None:
+                error.filename = str(path)
+            raise
         temporary.replace(path)
         _sync_folder(path.parent)
 

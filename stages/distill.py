@@ -16,7 +16,7 @@ from sid2core.config import build
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Loader
 from sid2core.distillation import moment_matching
-from sid2core.evaluation import measuring, sample_sets, sampler_spec
+from sid2core.evaluation import measuring, sample_conditions, sample_sets, sampler_spec
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.store import Store
 from sid2core.inference import guidance_search
@@ -56,8 +56,8 @@ def main(params: config.Params) -> None:
     guidance = guidance_search.load(job.inputs["guidance_search"]).guidance
     evaluator = Evaluator.load(job.inputs["reference"], local)
     count = settings.score_samples
-    data = sample_sets.records(job.inputs, local)
-    condition = sample_sets.conditions(kinds, data, count, params.seed)
+    data = sample_conditions.records(job.inputs, local)
+    condition = sample_conditions.conditions(kinds, data, count, params.seed)
     with cluster.claim_training("distill", job.made_by, **job.inputs) as folder:
         scores = workdir.of_this_code(folder / "scores", "distill")
         store = Store.of("distill", folder, params.runtime.drawn_gib)

@@ -17,6 +17,7 @@ from sid2core.evaluation import (
     measuring,
     outputs,
     prompt_grid,
+    sample_conditions,
     sample_sets,
     sampler_spec,
     tables,
@@ -41,8 +42,8 @@ def main(params: config.Params) -> None:
     settings, sampling, execution = params.eval, params.sampling, build.execution(params.runtime)
     sharding = mesh.local(params.runtime.mesh).batch
     evaluator = Evaluator.load(job.inputs["reference"], sharding)
-    data = sample_sets.records(job.inputs, sharding)
-    dataset = sample_sets.records(job.inputs, sharding, "train")
+    data = sample_conditions.records(job.inputs, sharding)
+    dataset = sample_conditions.records(job.inputs, sharding, "train")
     model = Trained.load(train.checked(), execution)
     model = model.with_negative(params.guidance.negative_prompt, sharding)
     searched = guidance_search.load(job.inputs["guidance_search"]).guidance

@@ -13,7 +13,14 @@ from pathlib import Path
 
 from sid2core import atomic, config
 from sid2core.config import build
-from sid2core.evaluation import drawing, measuring, sample_sets, sampler_spec, tables
+from sid2core.evaluation import (
+    drawing,
+    measuring,
+    sample_conditions,
+    sample_sets,
+    sampler_spec,
+    tables,
+)
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.store import Store
 from sid2core.inference import guidance_search
@@ -36,8 +43,8 @@ def main(params: config.Params) -> None:
     model = Trained.load(train.checked(), build.execution(params.runtime))
     model = model.with_negative(params.guidance.negative_prompt, sharding)
     kinds = model.condition
-    data = sample_sets.records(job.inputs, sharding)
-    condition = sample_sets.conditions(kinds, data, settings.samples, params.seed)
+    data = sample_conditions.records(job.inputs, sharding)
+    condition = sample_conditions.conditions(kinds, data, settings.samples, params.seed)
     cells = guidance_search.grid(settings, kinds)
     specs = [
         sampler_spec.guided(model, sampling, cell.guidance, f"cell-{index:04d}")

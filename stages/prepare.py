@@ -31,6 +31,12 @@ def main(params: config.Params) -> None:
     stamps = [part.source.stamp() for part in parts]
     with workdir.claim("prepare", {**job.made_by, "stamps": stamps}) as folder:
         preparation.write(parts, folder, data, pool)
+        if [part.source.stamp() for part in parts] != stamps:
+            _log.warning(
+                "the data changed while they were read: new files are missing, and changed ones "
+                "may be of either state; run prepare again (dvc repro --force --single-item "
+                "prepare) once the data are complete"
+            )
         with job.create_by_content(KEPT, REPORTS / "source.json") as draft:
             for part in parts:
                 preparation.place(part, folder, draft.folder)

@@ -21,7 +21,7 @@ from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.config import build
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Loader
-from sid2core.evaluation import sample_sets
+from sid2core.evaluation import sample_conditions
 from sid2core.models import cost, network
 from sid2core.pipeline import context, stage
 from sid2core.pipeline.context import Context
@@ -106,8 +106,8 @@ def main(params: config.Params) -> None:
 
 def _shown(kinds: ConditionSpec, job: Context, params: config.Params) -> Condition:
     """The conditions of the samples that are drawn while it trains."""
-    data = sample_sets.records(job.inputs, mesh.local(params.runtime.mesh).batch)
-    return sample_sets.conditions(kinds, data, preview.COUNT, params.seed)
+    data = sample_conditions.records(job.inputs, mesh.local(params.runtime.mesh).batch)
+    return sample_conditions.conditions(kinds, data, preview.COUNT, params.seed)
 
 
 def _export(

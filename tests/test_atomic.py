@@ -18,6 +18,7 @@ WRITERS = {
     "text": lambda path, value: atomic.write_text(path, f"{value}\n"),
     "json": lambda path, value: atomic.write_json(path, {"value": value}),
     "csv": lambda path, value: atomic.write_csv(path, pd.DataFrame({"value": [value]})),
+    "npy": lambda path, value: atomic.write_npy(path, np.full((2, 2), value)),
     "npz": lambda path, value: atomic.write_npz(path, {"value": np.array(value)}),
 }
 
@@ -43,7 +44,7 @@ def test_a_write_that_fails_leaves_the_earlier_file_and_nothing_else(tmp_path, m
 
     with monkeypatch.context() as patch:
         patch.setattr(atomic.os, "fsync", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
             write(path, 2)
     assert path.read_bytes() == first
     assert names(tmp_path) == ["file"]
@@ -61,6 +62,15 @@ def test_values_come_back(tmp_path):
             }
     atomic.write_csv(tmp_path / "a.csv", pd.DataFrame({"x": [1.23456]}), float_format="%.2f")
     assert (tmp_path / "a.csv").read_bytes() == b"x\n1.23\n"
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 3)])
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "int64"])
+def test_an_array_has_the_bytes_of_numpy(tmp_path, shape, dtype):
+    array = np.arange(math.prod(shape), dtype=dtype).reshape(shape)
+    np.save(tmp_path / "theirs.npy", array)
+    atomic.write_npy(tmp_path / "ours.npy", array)
+    assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "theirs.npy").read_bytes()
 
 
 def test_text_has_line_feeds_on_every_system(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,46 +12,13 @@ from sid2core import conditioning, config, rng
 from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation import prompts as evaluation_prompts
-from sid2core.evaluation import stored_conditions
+from sid2core.evaluation import sample_conditions, stored_conditions
 from sid2core.evaluation.drawing import RealSet, SampleSet
 from sid2core.evaluation.sampler_spec import SamplerSpec
 from sid2core.evaluation.samplers_table import BASELINE
 from sid2core.inference.model import Trained
 from sid2core.metrics.captions import asked as caption_asked
 from sid2core.metrics.captions.asked import Asked
-from sid2core.pipeline.artifact import Artifact
-from sid2core.text import prompts
-
-
-def records(
-    inputs: Mapping[str, Artifact],
-    sharding: NamedSharding | None = None,
-    split: str | None = None,
-) -> Dataset:
-    """The data whose conditions samples have: the train split, but with captions the eval split.
-
-    Args:
-        inputs: the artifacts of ``prepare`` and ``text``.
-        sharding: how devices share the captions that a frozen encoder has yet to encode.
-        split: another split than that.
-    """
-    prepare, text = inputs["prepare"], inputs["text"]
-    chosen = split or ("train" if text.metadata["text"] is None else "eval")
-    embed = prompts.embed_of(text, sharding)
-    host = None if embed is None else embed.host
-    return Dataset.open(prepare, chosen, text=text, embed=host)
-
-
-def conditions(
-    kinds: ConditionSpec, data: Dataset, count: int, seed: int, *, drawn: bool = False
-) -> Condition:
-    """The conditions of ``count`` samples: classes in turn, or ``drawn`` as often as they occur.
-
-    The caption of a sample is a function of (seed, index).
-    """
-    if kinds.text is not None and not kinds.text.learned and not data.encodes:
-        return stored_conditions.of_captions(kinds, data, count, seed)
-    return kinds.asked(count, data, seed if drawn or kinds.text is not None else None)
 
 
 def asked(
@@ -66,7 +32,7 @@ def asked(
 
     Args:
         model: the base model.
-        data: what :func:`records` opened.
+        data: what :func:`sample_conditions.records` opened.
         settings: how many samples, of which conditions.
         seed: of the choice of captions.
         sharding: how devices share the captions that a frozen encoder encodes.
@@ -80,7 +46,9 @@ def asked(
         texts = evaluation_prompts.captions(settings.captions, count)
         encode = functools.partial(model.prompts(sharding).conditions_of, spec=kinds)
         return stored_conditions.of_texts(encode, texts), Asked(texts)
-    condition = conditions(kinds, data, count, seed, drawn=settings.labels == "drawn")
+    condition = sample_conditions.conditions(
+        kinds, data, count, seed, drawn=settings.labels == "drawn"
+    )
     if kinds.text is None or data.texts is None:
         return condition, None
     rows, words = conditioning.captioned(count, len(data), seed)

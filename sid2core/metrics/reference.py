@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sid2core import rng
+from sid2core import atomic, rng
 from sid2core.data.load.dataset import Dataset
 from sid2core.metrics.evaluator import place
 from sid2core.metrics.networks.protocol import LOGITS, POOL, SPATIAL, FeatureExtractor
@@ -75,7 +75,7 @@ def measure(
             spatial.save(draft.path(place(extractor, f"{split}_spatial.npz")))
         accuracy[split] = None if sums.hits is None else sums.hits / len(dataset)
         if split == "train":
-            np.save(draft.path(place(extractor, "train_features.npy")), sums.kept)
+            atomic.write_npy(draft.path(place(extractor, "train_features.npy")), sums.kept)
     return Measured(moments, accuracy)
 
 

@@ -77,8 +77,8 @@ class Captions:
                     part = pa.array(self.chunk(number), pa.large_string())
                     writer.write_batch(pa.record_batch([part], schema=schema))
         for split, (first, caption) in self.rows.items():
-            save(target / f"{split}.first.npy", first)
-            save(target / f"{split}.caption.npy", caption)
+            atomic.write_npy(target / f"{split}.first.npy", first)
+            atomic.write_npy(target / f"{split}.caption.npy", caption)
 
 
 def fitted(settings: config.Text, captions: Iterable[str], work: Path) -> TextEncoder:
@@ -106,7 +106,7 @@ def write_chunk(
         (values, flat),
         (starts, np.concatenate([[0], np.cumsum(found.lengths, dtype=np.int64)])),
     ):
-        save(path, array)
+        atomic.write_npy(path, array)
         checksums.seal(path)
 
 
@@ -148,9 +148,3 @@ def _embed(encoder: TextEncoder) -> Embed | None:
 def names(number: int) -> tuple[str, str]:
     """The files of a chunk."""
     return f"chunks/values-{number:08d}.npy", f"chunks/starts-{number:08d}.npy"
-
-
-def save(path: Path, array: NDArray[Any]) -> None:
-    """Write an npy file, whole or not at all."""
-    with atomic.open_binary(path) as file:
-        np.save(file, array, allow_pickle=False)

@@ -115,6 +115,21 @@ def test_a_changed_source_starts_anew(project, monkeypatch):
     assert low["rejected_images"] == 2
 
 
+def test_data_that_change_while_they_are_read_are_reported(project, monkeypatch, caplog):
+    write = preparation.write
+
+    def interfered(*args):
+        (project.parent / "images/dog/119.png").unlink()
+        write(*args)
+        pictures.save(project.parent / "images/dog/new.png", np.zeros((9, 9, 3), np.uint8))
+
+    monkeypatch.setattr(preparation, "write", interfered)
+    run()
+    assert "the data changed while they were read" in caplog.text
+    rejects = (project / "artifacts/prepare/rejects.csv").read_text()
+    assert "dog/119.png,No such file or directory" in rejects
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
 def test_a_disk_that_fills_up_is_reported_and_harms_nothing(project, tmp_path, monkeypatch):
     expected = undisturbed(project)

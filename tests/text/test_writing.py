@@ -11,7 +11,7 @@ from sid2core import checksums, conditioning
 from sid2core.conditioning import ConditionSpec, TextKind, null_tokens, words
 from sid2core.data.errors import DataError
 from sid2core.data.load.texts import Texts
-from sid2core.evaluation import sample_sets
+from sid2core.evaluation import sample_conditions
 from sid2core.pipeline import artifact
 from sid2core.text import prompts, writing
 from sid2core.text.frozen import Embed
@@ -138,7 +138,7 @@ def test_conditions_of_samples_are_read_when_they_are_drawn(tmp_path):
     images = np.zeros((4, 2, 2, 1), np.uint8)
     data = replace(stored_data(images, [0] * 4, "a"), texts=Texts.open(made, "train", 4, None))
     kinds = ConditionSpec((data.texts.kind,))
-    late = sample_sets.conditions(kinds, data, 9, seed=2)
+    late = sample_conditions.conditions(kinds, data, 9, seed=2)
     expected = kinds.asked(9, data, 2)
     for part in (slice(3, 7), np.array([8, 0, 0])):
         found, there = (conditioning.taken(one, part).text for one in (late, expected))

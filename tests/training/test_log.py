@@ -84,6 +84,10 @@ def test_what_is_pending_goes_on_where_a_checkpoint_left_it():
         ([1.0, 1.0, math.nan], (), 2),
         ([1.0, 1.0, 1.0], (2, 3), 1),
         ([math.nan, math.nan], (1, 2), 0),
+        ([1.0] * 30 + [50.0] * 70, (), 30),  # most of the log is after a jump
+        ([1.0] * 50 + [1.2**row for row in range(50)], (), 58),  # a slow divergence
+        ([0.02 * row for row in range(1, 51)], (), 50),  # the warm-up of the learning rate
+        ([20.0 / row for row in range(1, 51)], (), 50),
     ],
 )
 def test_norms_are_calm_until_they_rise_and_stay_high(norms, skipped, expected):

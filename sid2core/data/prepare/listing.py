@@ -15,7 +15,7 @@ from sid2core.data.prepare.captions import Missing
 from sid2core.data.prepare.counts import Reject, Tally
 from sid2core.data.sources import opening, protocol
 from sid2core.data.sources.protocol import Entry, Source
-from sid2core.errors import few
+from sid2core.errors import few, printable
 
 _SHOWN = 5
 _log = logging.getLogger(__name__)
@@ -161,7 +161,10 @@ def summary(rejects: Sequence[Reject]) -> str:
     """The commonest reasons, each with how often it came and with an example."""
     example = {reject.reason: reject.key for reject in reversed(rejects)}
     common = Counter(reject.reason for reject in rejects).most_common(_SHOWN)
-    shown = [f"{count} × {reason} (such as {example[reason]})" for reason, count in common]
+    shown = [
+        f"{count} × {printable(reason)} (such as {few([example[reason]])})"
+        for reason, count in common
+    ]
     return "; ".join(shown) + ("; …" if len(example) > _SHOWN else "")
 
 

@@ -25,6 +25,8 @@ _SHOWN = 5
 _SYNSET = re.compile(r"n\d{8}(?=\s|$)")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
+_BINARY = {-1, 1}
+"""The numbers of a binary set such as CelebA; a negative number among others is no label."""
 
 
 def read_names(path: str, key: str) -> tuple[str, ...]:
@@ -80,9 +82,13 @@ def parsed(text: str) -> Raw:
 
 
 def ordered(found: Iterable[Raw]) -> tuple[str, ...]:
-    """The names of the classes among labels: numbers by size, then names, sorted."""
+    """The names of the classes among labels: numbers by size, then names, sorted.
+
+    Negative numbers stand for no label, except in a binary set of -1 and 1.
+    """
     distinct = set(found)
-    by_number = sorted(raw for raw in distinct if isinstance(raw, int) and raw >= 0)
+    whole = {raw for raw in distinct if isinstance(raw, int)}
+    by_number = sorted(raw for raw in whole if raw >= 0 or whole == _BINARY)
     by_name = sorted(normal(raw) for raw in distinct if isinstance(raw, str) and is_text(raw))
     return tuple(dict.fromkeys([*map(str, by_number), *by_name])) or (UNLABELLED,)
 
@@ -107,7 +113,7 @@ class Labels:
         if raw is None:
             alone = not self._labelled and len(self._names) == 1
             return (0, None) if alone else (-1, "it has no label")
-        if isinstance(raw, int) and (raw < 0 or self._listed):
+        if isinstance(raw, int) and (self._listed or (raw < 0 and str(raw) not in self._by_name)):
             inside = 0 <= raw < len(self._names)
             reason = f"label {raw}; there are classes 0 to {len(self._names) - 1}"
             return (raw, None) if inside else (-1, reason)
@@ -126,7 +132,7 @@ def settled(
     usable = Counter(entry.label for entry in entries if entry.problem is None)
     if not usable:
         reasons = Counter(entry.problem for entry in entries).most_common(_SHOWN)
-        found = "; ".join(f"{count} × {reason}" for reason, count in reasons) or "nothing"
+        found = "; ".join(f"{count} × {printable(str(why))}" for why, count in reasons) or "nothing"
         msg = f"{printable(where)} holds no {layout}; found {found}: {cure}"
         raise DataError(msg)
     empty = [name for label, name in enumerate(class_names) if not usable[label]]

@@ -163,8 +163,10 @@ class Folder(Decoded):
 
     @property
     def fields(self) -> Fields:
-        """The columns of ``label_file``."""
-        return self._read_labels().fields if self._labels_used else Fields()
+        """The columns of ``label_file``, else those of tables of captions."""
+        if self._labels_used:
+            return self._read_labels().fields
+        return Fields(ignored=self._found.columns)
 
     def index(self) -> list[Entry]:
         """Every file, class by class, sorted by name at every level."""
@@ -306,7 +308,7 @@ class Folder(Decoded):
         """Whether images have no labels: the parameters say so, or they all lie flat.
 
         Raises:
-            DataError: they lie flat, but there is a file of labels that no parameter names.
+            DataError: they lie flat, but there are labels in a file that no parameter names.
         """
         if not self._by_folder and (self.asked.unlabelled or self.label_file is None):
             return True
@@ -317,6 +319,13 @@ class Folder(Decoded):
             found = f"images lie flat, and the table beside them ({few(tables)}) is not used"
             table = printable(paths.join(self.tree.root, tables[0]))
             cure = f"set {self._labels_key} to {table}, or name a table of captions metadata.csv"
+            raise fields.unused(found, self._where, cure)
+        columns = [name for name in self._found.columns if fields.is_label_like(name)]
+        if alone and columns:
+            found = (
+                f"images lie flat, and the labels in a metadata.jsonl ({few(columns)}) are not used"
+            )
+            cure = f"write a CSV file of file_name,label and set {self._labels_key} to it"
             raise fields.unused(found, self._where, cure)
         if alone and self.pattern != ".*":
             msg = (

@@ -8,7 +8,7 @@ import pytest
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.sources import protocol
 from sid2core.data.sources.captions import tables, texts
-from sid2core.data.sources.fields import Asked
+from sid2core.data.sources.fields import Asked, Fields
 from sid2core.data.sources.protocol import listed
 from tests.data import packs
 from tests.data.sources.test_folders import KINDS, opened, put
@@ -244,3 +244,18 @@ def test_boxes_of_yolo_are_no_captions(tmp_path):
     with pytest.raises(DataError, match=r"a/1\.txt hold numbers.*set data\.captions to none"):
         _ = opened(path).captioned
     assert opened(path, captions="none").class_names == ("a",)
+
+
+def test_labels_in_a_table_beside_flat_images_are_not_lost(tmp_path):
+    rows = lines({"file_name": "1.png", "label": 0}, {"file_name": "2.png", "label": 1})
+    members = {"1.png": packs.png(1), "2.png": packs.png(2), "metadata.jsonl": rows}
+    with pytest.raises(DataError, match=r"labels in a metadata.jsonl \(label\) are not used"):
+        opened(folder(tmp_path, members)).index()
+    assert len(opened(tmp_path, unlabelled=True).index()) == 3
+
+
+def test_columns_of_tables_that_are_not_read_are_reported(tmp_path):
+    rows = lines({"file_name": "1.png", "text": "a cat", "label": 0, "artist": "x"})
+    source = opened(folder(tmp_path, {"1.png": packs.png(1), "metadata.jsonl": rows}))
+    assert source.captioned
+    assert source.fields == Fields(ignored=("label", "artist"))

@@ -59,6 +59,15 @@ def test_classes_found_are_ordered_by_number_then_name():
     assert classes.ordered([None, -1]) == ("unlabelled",)
 
 
+def test_minus_one_is_a_class_of_a_binary_set_only():
+    assert classes.ordered([1, -1, None]) == ("-1", "1")
+    assert classes.ordered([-1, 0, 1]) == ("0", "1")
+    binary = classes.Labels(("-1", "1"), "data.path", listed=False)
+    assert [binary.of(raw) for raw in (-1, 1)] == [(0, None), (1, None)]
+    assert binary.of(-2) == (-1, "label -2; there are classes 0 to 1")
+    assert classes.Labels(("0", "1"), "data.path", listed=False).of(-1)[0] == -1
+
+
 raws = st.one_of(st.none(), st.integers(-3, 12), st.text("abc\udcff", max_size=2))
 
 
@@ -112,6 +121,7 @@ def test_empty_classes_are_told_and_kept(caplog):
     ("entries", "message"),
     [
         ([], "data.path here holds no image; found nothing: cure"),
+        ([Entry("a", 0, problem="no image: .\x1b\n")], r"found 1 × no image: .\\x1b\\n: cure"),
         (
             [Entry("a", 0, problem="x"), Entry("b", 0, problem="y"), Entry("c", 0, problem="y")],
             "found 2 × y; 1 × x: cure",

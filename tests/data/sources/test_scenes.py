@@ -113,6 +113,7 @@ def test_some_pairs_are_spread_evenly_over_shapes_and_colours(share):
     assert share == 0.0 or pairs != scenes.some_pairs(4, share)
 
 
+@settings(max_examples=30, deadline=None)
 @given(index=INDICES)
 def test_a_pair_is_that_of_the_scene(index):
     scene = scenes.scene(5, index)

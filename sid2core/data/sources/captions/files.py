@@ -51,6 +51,8 @@ class Found:
     """Paths of files that are not images, because they are captions, read or not."""
     lost: frozenset[str] = frozenset()
     """Paths of text files without an image."""
+    columns: tuple[str, ...] = ()
+    """The columns of tables that are not read."""
     report: CaptionFiles = CaptionFiles()
 
     def problem(self, item: Item) -> str | None:
@@ -119,7 +121,9 @@ class FileCaptions:
         used |= {*read, *unread}
         without = (*(lost if captioned else ()), *absent)
         report = CaptionFiles(len(without), without[:_PROBED], tuple(suggestions))
-        return Found(captioned, described, files, frozenset(used), frozenset(lost), report)
+        unused = (one for table in every.values() for one in table.unused)
+        columns = tuple(dict.fromkeys(unused))
+        return Found(captioned, described, files, frozenset(used), frozenset(lost), columns, report)
 
     def read(self, place: Described) -> tuple[str, ...]:
         """The captions of an image.

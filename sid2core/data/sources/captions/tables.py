@@ -40,6 +40,11 @@ class Table(NamedTuple):
     """Those that hold captions; without any there are no rows."""
     rows: Sequence[Row]
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The columns of neither captions nor paths."""
+        return tuple(one for one in self.present if one not in (*self.columns, *_FILES))
+
 
 def read(content: bytes, path: str, where: str, asked: Asked) -> Table:
     """The captions in a file.
