@@ -17,13 +17,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sid2core.inference.public import Model, load_model
 
-__all__ = ["Model", "load_model"]
+__all__ = ["Model", "__version__", "load_model"]
+
+__version__: str
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("sid2")
     from sid2core.inference import public
 
     return getattr(public, name)

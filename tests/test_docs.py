@@ -99,6 +99,22 @@ def test_commands_and_modules_exist(name):
     assert targets <= rules
 
 
+def test_the_table_of_stages_has_the_sections_that_dvc_tracks():
+    text = TEXTS["docs/parameters.md"].partition("## Stages")[2]
+    table = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", text, re.M))
+    tracked = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    missing = {
+        name: absent
+        for name in set(table) - {"code", "report"}
+        if (
+            absent := set(tracked[name].get("params", ()))
+            - set(re.findall(r"`([^`]+)`", table[name]))
+        )
+    }
+    assert missing == {}
+    assert set(table) == set(tracked)
+
+
 EXAMPLES = re.compile(r"```python\n# plugins/(\w+)\.py\n(.*?)```", re.DOTALL)
 PROGRAM = """
 import sys

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import sid2core
 from sid2core import console
 from sid2core.cli import fd, plan, preset, samples
-from sid2core.errors import Sid2Error, message
+from sid2core.errors import Sid2Error, message, of_system
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ COMMANDS = (
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands; it stores the chosen one in ``command``."""
     top = argparse.ArgumentParser(prog="sid2", description="Simpler Diffusion (SiD2).")
+    version = f"sid2 {sid2core.__version__}"
+    top.add_argument("--version", action="version", version=version, help="print the version")
     subparsers = top.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         sub = subparsers.add_parser(command.name, help=command.summary, description=command.summary)
@@ -57,9 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has closed the pipe (`sid2 … | head`); the flush at exit must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EIO) or error.filename is not None:
+        line = of_system(error)
+        if error.errno in (errno.ENOSPC, errno.EIO) and error.filename is None:
+            line = f"cannot write the result: {error.strerror}"
+        if line is None:
             raise
-        print(f"sid2: cannot write the result: {error.strerror}", file=sys.stderr)
+        print(f"sid2: {line}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Sid2Error as error:

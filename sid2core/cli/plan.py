@@ -25,9 +25,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("--preset", metavar="NAME", help="a preset instead of params.yaml")
     parser.add_argument(
-        "--devices", metavar="N", type=_positive, default=1, help="number of devices"
+        "--devices", metavar="N", type=positive, default=1, help="number of devices"
     )
-    parser.add_argument("--batch", metavar="B", type=_positive, help="default: train.batch_size")
+    parser.add_argument("--batch", metavar="B", type=positive, help="default: train.batch_size")
     parser.add_argument("--hardware", choices=("h100", "h200", "cpu"), default="h200")
     parser.add_argument("--utilisation", metavar="U", type=_share, default=0.4)
     parser.add_argument("--shape", metavar="HxWxC", type=_shape, help="of one example (or FxHxWxC)")
@@ -111,7 +111,8 @@ def _source(data: config.Data):  # noqa: ANN202 (its module is slow to import)
     return opening.opened(data)[0]
 
 
-def _positive(value: str) -> int:
+def positive(value: str) -> int:
+    """A whole number of at least 1 on the command line."""
     if not value.isdecimal() or int(value) < 1:
         raise argparse.ArgumentTypeError(f"{value!r} is not a whole number of at least 1")
     return int(value)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sid2core import config
+from sid2core.cli.plan import positive
 from sid2core.config import presets, yaml_edit
 
 SUMMARY = "Set params.yaml to a preset of conf/, or to one made for your data; or list the presets."
@@ -32,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument(
         "--device", choices=("h100", "h200"), help="plan for it instead of this machine"
     )
-    own.add_argument("--size", metavar="N", type=int, help="side of the images in pixels")
+    own.add_argument("--size", metavar="N", type=positive, help="side of the images in pixels")
     own.add_argument(
         "--name", dest="called", metavar="NAME", help="of the preset (default: after the path)"
     )

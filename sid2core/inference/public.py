@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +101,7 @@ class Model:
         method = self.trained.with_negative(negative).method(
             _sampler(sampler, student),
             _guidance(guidance),
-            steps or student or _STEPS,
+            _step_count(steps, student),
             clip_x=StaticClip(),
         )
         generator = Generator(method, self.trained.params, min(count, _BATCH))
@@ -181,6 +183,15 @@ def _guidance(guidance: float | Guidance | None) -> Guidance:
     return ConstantGuidance(float(guidance)) if isinstance(guidance, int | float) else guidance
 
 
+def _step_count(steps: int | None, student: int | None) -> int:
+    if steps is None:
+        return student or _STEPS
+    if steps < 1:
+        msg = f"steps: found {steps}; expected 1 or more"
+        raise SampleError(msg)
+    return steps
+
+
 def _sampler(sampler: str | Sampler | None, student: int | None) -> Sampler:
     if sampler is None:
         return DDPM() if student is None else STUDENT_SAMPLER
@@ -189,9 +200,18 @@ def _sampler(sampler: str | Sampler | None, student: int | None) -> Sampler:
     if sampler not in SAMPLERS:
         raise SampleError(f"sampler: {SAMPLERS.unknown(sampler)}")
     kind = SAMPLERS[sampler]
-    made: Sampler = (
-        imported(kind.target.target)()  # the sampler's own defaults
-        if isinstance(kind.target, FromFields)
-        else kind.resolve()(kind.schema())
-    )
-    return made
+    if isinstance(kind.target, FromFields):
+        make = imported(kind.target.target)  # the sampler's own defaults
+        parameters = inspect.signature(make).parameters.values()
+        _check_complete(sampler, [one.name for one in parameters if one.default is one.empty])
+        return cast(Sampler, make())
+    fields = kind.schema.model_fields
+    _check_complete(sampler, [name for name, field in fields.items() if field.is_required()])
+    return cast(Sampler, kind.resolve()(kind.schema()))
+
+
+def _check_complete(sampler: str, needed: Sequence[str]) -> None:
+    """Refuse the name of a sampler whose parameters have no defaults."""
+    if needed:
+        msg = f"sampler: {sampler} needs {', '.join(needed)}; pass the sampler object instead"
+        raise SampleError(msg)

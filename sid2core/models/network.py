@@ -134,6 +134,11 @@ def load(
         WeightsError: a file is missing or damaged, or a shape is not the configuration's; the
             first difference and the key behind it are named.
     """
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "does not exist"
+        cure = "; run `dvc repro` to make it" if _in_project(folder) else ""
+        msg = f"folder {folder.absolute()} {found} (current folder {Path.cwd()}){cure}"
+        raise WeightsError(msg)
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if config["format"] > FORMAT:
@@ -143,12 +148,18 @@ def load(
         arrays = load_file(folder / weights)
     except ConditionError as error:
         msg = f"{folder / CONFIG}: {error}"
-        raise WeightsError(msg) from error
+        raise WeightsError(msg) from None
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        msg = f"{folder} holds no readable model ({error}); run `dvc repro` to make it again"
-        raise WeightsError(msg) from error
+        cure = "run `dvc repro` to make" if _in_project(folder) else "copy"
+        msg = f"{folder} holds no readable model ({error}); {cure} it again"
+        raise WeightsError(msg) from None
     check(arrays, network, f"{folder / weights}", f"{CONFIG} beside it")
     return network, {name: jax.numpy.asarray(value) for name, value in arrays.items()}, config
+
+
+def _in_project(folder: Path) -> bool:
+    """Whether the folder is below a DVC project, which can make it again."""
+    return any((above / "dvc.yaml").is_file() for above in folder.absolute().parents)
 
 
 def _read(config: Mapping[str, Any]) -> UViTConfig:

@@ -22,7 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sid2core import atomic
-from sid2core.errors import Sid2Error
+from sid2core.errors import Sid2Error, of_system
 from sid2core.pipeline import verified
 from sid2core.pipeline.verified import sha256
 
@@ -67,7 +67,7 @@ class Artifact:
         try:
             actual = verified.checked(path, self.folder, expected)
         except OSError as error:
-            msg = f"{path} cannot be read ({error}); {_cure(self.stage)}"
+            msg = of_system(error) or f"{path} cannot be read ({error}); {_cure(self.stage)}"
             raise ArtifactError(msg) from error
         if actual != expected:
             msg = (
@@ -122,6 +122,8 @@ def load(stage: str, *, root: Path | None = None, **inputs: Artifact) -> Artifac
         found = (manifest["format"], manifest["stage"])
     except FileNotFoundError:
         msg = f"{folder / MANIFEST} not found; {cure}"
+        if root is None and not ROOT.exists() and not Path("dvc.yaml").exists():
+            msg = f"{folder} not found in {Path.cwd()}; run from the project's root"
         raise ArtifactError(msg) from None
     except (ValueError, KeyError, TypeError) as error:
         msg = f"{folder / MANIFEST} cannot be read ({error!r}); {cure}"

@@ -67,7 +67,7 @@ def prepare(stage: str) -> None:
         return
     start_again()
 
-    from sid2core.errors import Sid2Error
+    from sid2core.errors import Sid2Error, of_system
     from sid2core.pipeline import gpu_lease, places
 
     # Here, so that the lease is of the process that computes.
@@ -75,6 +75,11 @@ def prepare(stage: str) -> None:
         gpu_lease.take(stage)
     except Sid2Error as error:
         sys.exit(f"{stage}: {error}")
+    except OSError as error:
+        line = of_system(error)
+        if line is None:
+            raise
+        sys.exit(f"{stage}: {line}")
     compiled = str((places.work() / "compiled").absolute())
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", compiled)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

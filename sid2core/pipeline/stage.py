@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from sid2core import config, console
-from sid2core.errors import Sid2Error, message
+from sid2core.errors import Sid2Error, message, of_system
 from sid2core.pipeline import workdir
 
 
@@ -31,6 +30,7 @@ def run(name: str, main: Callable[[Any], None], read: Callable[[], Any] = config
     except Sid2Error as error:
         sys.exit(f"{name}: {message(error)}")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        line = of_system(error)
+        if line is None:
             raise
-        sys.exit(f"{name}: {error}: make room, then the same command goes on where it can")
+        sys.exit(f"{name}: {line}")

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,9 @@ def checked(path: Path, folder: Path, expected: str) -> str:
     found = sha256(path)
     settled = time.time_ns() - max(before["mtime_ns"], before["ctime_ns"]) > _SETTLED_NS
     if found == expected and settled and _state(path) == before:
-        origin = stamp.parent / _ORIGIN
-        if not origin.exists():
-            atomic.write_json(origin, {"folder": str(folder.absolute())})
-        atomic.write_json(stamp, before | {"sha256": found})
+        # Where no stamp can be written, as in the project of another user, each run hashes again.
+        with suppress(OSError):
+            _write(stamp, folder, before | {"sha256": found})
     return found
 
 
@@ -60,6 +60,13 @@ def prune() -> None:
         folder = origin.get("folder") if isinstance(origin, dict) else origin
         if folder is not None and not Path(str(folder)).is_dir():
             shutil.rmtree(place, ignore_errors=True)
+
+
+def _write(stamp: Path, folder: Path, content: dict[str, Any]) -> None:
+    origin = stamp.parent / _ORIGIN
+    if not origin.exists():
+        atomic.write_json(origin, {"folder": str(folder.absolute())})
+    atomic.write_json(stamp, content)
 
 
 def _state(path: Path) -> dict[str, Any]:

@@ -1,11 +1,16 @@
+import errno
 import os
 import subprocess
 import sys
 import tomllib
 from importlib import import_module
+from importlib.metadata import version
 
+import numpy as np
 import pytest
 
+import sid2core
+from sid2core import atomic
 from sid2core.cli import main
 from sid2core.config import presets
 from sid2core.errors import Sid2Error
@@ -182,3 +187,33 @@ def test_nothing_slow_is_imported(project):
     )
     loaded = set(done.stdout.splitlines()[-1].split())
     assert not {"jax", "flax", "optax", "pandas", "numpy", "scipy", "dvc"} & loaded
+
+
+def test_the_version_is_that_of_the_installed_package(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"sid2 {sid2core.__version__}\n"
+    assert sid2core.__version__ == version("sid2")
+
+
+def test_a_project_that_cannot_be_written_is_one_line(project, monkeypatch, capsys):
+    def refuse(path, text):
+        raise PermissionError(errno.EACCES, "Permission denied", f".{path}.tmp")
+
+    monkeypatch.setattr(atomic, "write_text", refuse)
+    code, _, (error,) = run(capsys, "preset", "tiny")
+    assert code == 1
+    assert error.startswith(f"sid2: {project} is not writable (Permission denied); ")
+    assert text(project) == COMMITTED
+
+
+@pytest.mark.parametrize("command", [["samples", "--list"], ["fd", "a.npy", "b.npy"], ["plan"]])
+def test_every_command_names_the_root_outside_a_project(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.npy", "b.npy"):
+        np.save(name, np.zeros((2, 8, 8, 1), np.uint8))
+    code, _, (error,) = run(capsys, *command)
+    assert code == 1
+    assert str(tmp_path) in error
+    assert error.endswith("run from the project's root")

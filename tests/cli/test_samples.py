@@ -121,6 +121,7 @@ def test_class_names_of_other_data_are_refused(project, capsys):
 
 def test_without_an_evaluation_the_cure_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").touch()
     code, _, (error,) = run(capsys, "--list")
     assert code == 1
     assert error.endswith("run `dvc repro evaluate` to make it again")

@@ -3,19 +3,24 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 import sid2core
+from sid2core import config
 from sid2core.conditioning import ConditionError, ConditionSpec
 from sid2core.config import SAMPLERS
+from sid2core.config.registry import FromFields, Kind
 from sid2core.diffusion.guidance import ConstantGuidance
 from sid2core.inference.public import SampleError
 from sid2core.models import network
+from sid2core.models.fit import WeightsError
 from sid2core.models.network import Network
 from tests import tiny
 from tests.models import configs
+from tests.refusals import refused
 
 DIFFUSION = json.loads(
     (tiny.ROOT / "tests/models/fixtures/format1/base/config.json").read_text(encoding="utf-8")
@@ -113,3 +118,39 @@ def test_class_names_of_older_weights_are_found_beside_them(tmp_path):
 def test_importing_the_package_is_cheap():
     code = "import sys, sid2core; sys.exit(bool({'jax', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], env=tiny.environment()).returncode == 0
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_a_number_of_steps_below_one_is_refused(model, steps):
+    with refused(SampleError, "steps", "expected 1 or more"):
+        model.sample(1, steps=steps)
+
+
+class Damped(config.Section):
+    """A parameter without a default."""
+
+    factor: config.Positive
+
+
+@dataclass(frozen=True)
+class Damping:
+    """A sampler that needs a value."""
+
+    factor: int
+
+
+@pytest.mark.parametrize("target", [FromFields(f"{__name__}:Damping"), f"{__name__}:Damping"])
+def test_a_sampler_without_defaults_is_not_drawn_by_its_name(model, monkeypatch, target):
+    monkeypatch.setitem(SAMPLERS._kinds, "damped", Kind("damped", Damped, target))
+    with refused(SampleError, "damped needs factor", "pass the sampler object"):
+        model.sample(1, steps=1, sampler="damped")
+
+
+def test_a_folder_that_does_not_exist_is_named_in_full(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with refused(WeightsError, f"folder {tmp_path / 'nowhere'} does not exist") as caught:
+        sid2core.load_model("nowhere")
+    assert "dvc repro" not in str(caught.value)
+    (tmp_path / "dvc.yaml").touch()
+    with refused(WeightsError, "artifacts/train", "run `dvc repro` to make it"):
+        sid2core.load_model("artifacts/train")

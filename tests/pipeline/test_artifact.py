@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import math
@@ -6,7 +7,7 @@ import os
 import pytest
 
 from sid2core.errors import Sid2Error
-from sid2core.pipeline import artifact
+from sid2core.pipeline import artifact, verified
 from sid2core.pipeline.artifact import ArtifactError
 from tests.refusals import refused
 
@@ -84,7 +85,8 @@ def test_an_unknown_file_is_refused_with_the_known_ones():
         make().path("c.txt")
 
 
-def test_a_missing_artifact_names_the_command_that_makes_it():
+def test_a_missing_artifact_names_the_command_that_makes_it(tmp_path):
+    (tmp_path / "dvc.yaml").touch()
     with pytest.raises(ArtifactError, match=r"first/manifest\.json not found; run `dvc repro fir"):
         artifact.load("first")
 
@@ -220,3 +222,20 @@ def test_users_can_cure_it():
 def test_a_manifest_of_an_earlier_version_has_its_metadata_under_facts():
     assert artifact.metadata_of({"facts": {"shape": [8]}}) == {"shape": [8]}
     assert artifact.metadata_of({"metadata": {"shape": [9]}}) == {"shape": [9]}
+
+
+def test_outside_a_project_its_root_is_the_cure(tmp_path):
+    with refused(ArtifactError, str(tmp_path), "run from the project's root"):
+        artifact.load("evaluate")
+
+
+def test_a_file_without_permission_is_not_made_again(monkeypatch):
+    def deny(path, folder, expected):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    made = make()
+    monkeypatch.setattr(verified, "checked", deny)
+    monkeypatch.setattr(os, "access", lambda place, mode: False)
+    with refused(ArtifactError, "is not readable (Permission denied)") as caught:
+        made.path("a.txt")
+    assert "dvc repro" not in str(caught.value)

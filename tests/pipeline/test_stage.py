@@ -41,3 +41,10 @@ def test_other_errors_keep_their_traceback():
         stage.run(
             "train", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "the disk is gone")), list
         )
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_folder_that_cannot_be_written_is_one_line(number, tmp_path):
+    message = ends(OSError(number, os.strerror(number), str(tmp_path / "new" / ".x.tmp")))
+    assert message.startswith(f"train: {tmp_path} is not writable ({os.strerror(number)}); ")
+    assert "\n" not in message

@@ -133,3 +133,12 @@ def test_stamps_of_folders_that_are_gone_are_removed(made, tmp_path):
     shutil.rmtree(made.folder)
     verified.prune()
     assert not list((tmp_path / ".sid2" / "verified").iterdir())
+
+
+def test_where_no_stamp_can_be_written_the_file_is_read_all_the_same(made, hashed):
+    """As in the project of another user, here for root as well: a file is where the folder goes."""
+    shutil.rmtree(".sid2")
+    (made.folder.parent.parent / ".sid2").touch()
+    for _ in range(2):
+        assert made.path("data.bin").stat().st_size == 200
+    assert hashed == ["data.bin"] * 2
