@@ -63,10 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line = of_system(error)
         if error.errno in (errno.ENOSPC, errno.EIO) and error.filename is None:
             line = f"cannot write the result: {error.strerror}"
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if line is None:
             raise
         print(f"sid2: {line}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Sid2Error as error:
         lines = (line.strip() for line in message(error).split("\n"))
