@@ -82,7 +82,7 @@ MODELS = {"train", "guidance_search", "distill", "evaluate"}
     [
         ("sid2core/distillation/moment_matching.py", {"distill"}),
         ("sid2core/training/ema.py", {"train", "distill"}),
-        ("sid2core/models/attention.py", {"plan", "text", *MODELS}),
+        ("sid2core/models/attention.py", {"plan", "text", "reference", *MODELS}),
         ("sid2core/metrics/frechet.py", {"reference", "guidance_search", "distill", "evaluate"}),
         ("sid2core/data/sources/folders.py", {"prepare"}),
         ("sid2core/report/svg.py", {"report"}),
