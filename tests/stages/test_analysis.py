@@ -105,6 +105,7 @@ def test_a_second_run_gives_the_same_bytes(tables):
 
 def test_without_prepare_the_cure_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").touch()
     with pytest.raises(ArtifactError, match="dvc repro prepare"):
         analysis.main(tiny.params())
 

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -104,5 +105,6 @@ def test_a_second_run_gives_the_same_bytes():
 
 def test_without_prepare_the_cure_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    shutil.copy(tiny.ROOT / "dvc.yaml", tmp_path)
     with pytest.raises(ArtifactError, match="dvc repro prepare"):
         reference.main(params())

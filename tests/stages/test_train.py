@@ -38,7 +38,8 @@ def undisturbed(tmp_path_factory, compiled):
     """A project's root in which both stages have run, and what training logged."""
     folder = tmp_path_factory.mktemp("undisturbed")
     tiny.write(folder, **LENGTH)
-    finish(start("prepare", folder, compiled))
+    for stage in ("prepare", "text"):
+        finish(start(stage, folder, compiled))
     (log,) = finish(start("train", folder, compiled))
     return folder, log
 
@@ -47,7 +48,8 @@ def undisturbed(tmp_path_factory, compiled):
 def prepared(undisturbed, tmp_path):
     """Another root, before training."""
     folder, _ = undisturbed
-    shutil.copytree(folder / "artifacts" / "prepare", tmp_path / "artifacts" / "prepare")
+    for stage in ("prepare", "text"):
+        shutil.copytree(folder / "artifacts" / stage, tmp_path / "artifacts" / stage)
     shutil.copyfile(folder / "params.yaml", tmp_path / "params.yaml")
     return tmp_path
 
