@@ -267,6 +267,7 @@ ALLOWED = re.compile(
     | config/                                             # names of parameters
     | typing\.py                                          # the shape of a vector of labels
     | inference/(model|public)\.py                        # label= of the public sample()
+    | evaluation/sample_sets\.py                          # the parameter eval.labels
     | __init__\.py
 )""",
     re.VERBOSE,

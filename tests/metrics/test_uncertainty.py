@@ -91,7 +91,7 @@ def test_the_samples_predict_the_mean_of_fifty_sets(resampled):
         assert np.mean(biases) == pytest.approx(mean, rel=0.05)
 
 
-CASES, WORLDS = 50, 2
+CASES = 50
 
 
 @pytest.fixture(scope="module")
@@ -101,24 +101,23 @@ def coverage():
     for kind in ("normal", "relu"):
         for far in (0.0, 0.1, 0.4):
             hits = []
-            for seed in range(WORLDS):
-                world = World(4, kind, seed)
-                reference, truth = world.reference(far)
-                for case in range(CASES):
-                    one = interval(world.draw(300), reference, seed=case)
-                    hits.append(one.low <= truth <= one.high)
+            world = World(4, kind)
+            reference, truth = world.reference(far)
+            for case in range(CASES):
+                one = interval(world.draw(300), reference, seed=case)
+                hits.append(one.low <= truth <= one.high)
             found[kind, far] = np.mean(hits)
     return found
 
 
 def test_nine_of_ten_intervals_contain_the_value(coverage):
-    """600 cases: their share scatters by 1.2 %, of one distribution and distance by 3 %.
+    """300 cases: their share scatters by 1.7 %, of one distribution and distance by 4 %.
 
     At a distance like the bias the intervals hold a little more, at 0 of four features cut at 0,
     whose scatter is skewed, a little less.
     """
     assert np.mean(list(coverage.values())) == pytest.approx(0.9, abs=0.05)
-    assert min(coverage.values()) >= 0.82
+    assert min(coverage.values()) >= 0.78
     assert max(coverage[kind, 0.4] for kind in ("normal", "relu")) <= 0.97
 
 

@@ -88,7 +88,7 @@ def test_an_unknown_stage_is_named_with_the_known_ones():
 def test_elsewhere_the_dag_of_the_code_is_read(tmp_path):
     (tmp_path / "dvc.yaml").unlink()
     declared = dag.read()["train"]
-    assert declared.inputs == ("prepare",)
+    assert declared.inputs == ("prepare", "text")
     assert set(dag.tracked(declared.params, tiny.params().model_dump())) <= set(
         config.Params.model_fields
     )
