@@ -38,7 +38,9 @@ def test_captions_pass_all_stages(tmp_path, monkeypatch, encoder):
         section = captioned.t5(tiny_t5.write(tmp_path / "t5"), encoder == "t5")
     negative = {"guidance": {"negative_prompt": "a grey square"}} if encoder == "learned" else {}
     asked = {"eval": {"prompts": ["a {red|blue} square", "a <b> square --n red --l 2"]}}
-    monkeypatch.chdir(captioned.write(tmp_path, text=section, **negative, **asked))
+    optimiser = captioned.NET["train"]["optimiser"] | {"warmup_steps": 5, "learning_rate": 0.02}
+    quick = {"train": {"steps": 60, "optimiser": optimiser}}  # so that a prompt changes bytes
+    monkeypatch.chdir(captioned.write(tmp_path, text=section, **negative, **asked, **quick))
     for stage in (*STAGES, plan, analysis, report):
         stage.main(config.read())
 
