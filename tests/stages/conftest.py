@@ -6,8 +6,8 @@ import pytest
 from filelock import FileLock
 
 from sid2core import config
-from stages import distill, evaluate, guidance_search, prepare, reference, text, train
 from tests import tiny
+from tests.stages.dag import COMPUTED
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ def _finish(folder):
         for name in ("SID2_WORK", "SID2_FRESH", "DVC_ROOT"):
             patch.delenv(name, raising=False)
         patch.chdir(folder)
-        for stage in (prepare, text, reference, train, guidance_search, distill, evaluate):
+        for stage in COMPUTED:
             stage.main(config.read())
     # Finished work is kept until DVC records it; a repeated run must do it again.
     shutil.rmtree(folder / ".sid2")

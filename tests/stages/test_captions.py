@@ -12,22 +12,9 @@ from sid2core import config
 from sid2core.cli import main
 from sid2core.metrics import image_sets
 from sid2core.pipeline import artifact
-from stages import (
-    analysis,
-    distill,
-    evaluate,
-    guidance_search,
-    plan,
-    prepare,
-    reference,
-    report,
-    text,
-    train,
-)
 from tests import captioned
+from tests.stages.dag import STAGES
 from tests.text import tiny_t5
-
-STAGES = (prepare, text, reference, train, guidance_search, distill, evaluate)
 
 
 @pytest.mark.slow
@@ -41,7 +28,7 @@ def test_captions_pass_all_stages(tmp_path, monkeypatch, encoder):
     optimiser = captioned.NET["train"]["optimiser"] | {"warmup_steps": 5, "learning_rate": 0.02}
     quick = {"train": {"steps": 60, "optimiser": optimiser}}  # so that a prompt changes bytes
     monkeypatch.chdir(captioned.write(tmp_path, text=section, **negative, **asked, **quick))
-    for stage in (*STAGES, plan, analysis, report):
+    for stage in STAGES:
         stage.main(config.read())
 
     table = pd.read_csv("reports/evaluate/samplers.csv")

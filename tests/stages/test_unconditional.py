@@ -9,19 +9,8 @@ import pandas as pd
 
 from sid2core import config
 from sid2core.pipeline import artifact
-from stages import (
-    analysis,
-    distill,
-    evaluate,
-    guidance_search,
-    plan,
-    prepare,
-    reference,
-    report,
-    text,
-    train,
-)
 from tests import tiny
+from tests.stages.dag import STAGES
 
 
 def test_unconditional_data_pass_all_stages(tmp_path, monkeypatch):
@@ -31,8 +20,7 @@ def test_unconditional_data_pass_all_stages(tmp_path, monkeypatch):
     tiny.write(tmp_path, data=source, model=tiny.ONE_BLOCK)
     monkeypatch.chdir(tmp_path)
     shutil.copy(tiny.ROOT / "dvc.yaml", tmp_path)
-    computed = (prepare, text, reference, train, guidance_search, distill, evaluate)
-    for stage in (*computed, plan, analysis, report):
+    for stage in STAGES:
         stage.main(config.read())
 
     verdict = json.loads(artifact.load("guidance_search").path("best.json").read_text())

@@ -1,62 +1,17 @@
 import logging
 import os
 import pickle
-import tarfile
 import uuid
 import zipfile
 
-import fsspec
 import numpy as np
 import pytest
 
 from sid2core.data.errors import DataError, Unusable
-from sid2core.data.sources import folders, opening
-from sid2core.data.sources.protocol import Entry, listed
-from tests import tiny
+from sid2core.data.sources import folders
 from tests.data import packs, pictures
+from tests.data.layouts import KINDS, found, frames, opened, put
 from tests.refusals import NOT_UTF8, OUTSIDE, SPLITS
-
-
-def opened(path, source="folder", **keys):
-    data = tiny.source(source, **({"path": str(path), "image_size": 4, "channels": 3} | keys))
-    return opening.opened(tiny.params(data=data).data)[0]
-
-
-def frames(path, count=2, stride=1):
-    return opened(path, "frames", frames=count, frame_stride=stride, channels=1)
-
-
-def found(source):
-    """Of every entry the class, or the problem."""
-    names = source.class_names
-    return {
-        entry.key: names[entry.label] if entry.problem is None else entry.problem
-        for entry in listed(source)
-    }
-
-
-def put(where, members, kind):
-    """The same files as a folder, behind an address, or in an archive; returns its path."""
-    if kind == "folder":
-        where.mkdir()
-        for name, content in members.items():
-            packs.write(where / name, content)
-        return where
-    if kind == "memory":
-        root = f"memory://{uuid.uuid4().hex}"
-        files, path = fsspec.url_to_fs(root)
-        for name, content in members.items():
-            files.pipe_file(f"{path}/{name}", content)
-        return root
-    pack = {"zip": packs.zipped, "tar": packs.tar}[kind.removeprefix("memory.")]
-    if kind.startswith("memory."):
-        path = f"memory://{uuid.uuid4().hex}.{kind.removeprefix('memory.')}"
-        fsspec.filesystem("memory").pipe_file(path, pack(members))
-        return path
-    return packs.write(where.with_suffix(f".{kind}"), pack(members))
-
-
-KINDS = ("folder", "memory", "zip", "tar", "memory.zip", "memory.tar")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -358,155 +313,6 @@ def test_images_in_class_folders_are_one_class_if_asked(tmp_path):
     assert [entry.label for entry in source.index()] == [0, 0]
     with pytest.raises(DataError, match=r"data\.label_column .*labels is null"):
         opened(tmp_path, label_column="x")
-
-
-# ImageNet -----------------------------------------------------------------------------------------
-
-SYNSETS = {"n01440764": 2, "n02012849": 1}
-MAPPING = "n02012849 crane\nn01440764 tench, Tinca tinca\nn03126707 crane\n"
-
-
-def images(synset):
-    return {f"{synset}_{row}.JPEG": packs.png(row) for row in range(SYNSETS[synset])}
-
-
-def train(folder, form):
-    """ImageNet's training images: extracted, or as the tar of tars, or a folder with that tar."""
-    if form == "extracted":
-        for synset in SYNSETS:
-            for name, content in images(synset).items():
-                packs.write(folder / synset / name, content)
-        return folder
-    tars = {f"{synset}.tar": packs.tar(images(synset), tarfile.GNU_FORMAT) for synset in SYNSETS}
-    path = packs.write(folder / "ILSVRC2012_img_train.tar", packs.tar(tars))
-    return folder if form == "folder" else path
-
-
-@pytest.mark.parametrize("form", ["extracted", "tar", "folder"])
-def test_imagenet_is_the_same_extracted_or_not(tmp_path, form):
-    path = train(tmp_path / "data", form)
-    source = opened(path, "imagenet")
-    assert source.class_names == tuple(SYNSETS)
-    keys = [f"{synset}/{name}" for synset in SYNSETS for name in images(synset)]
-    assert found(source) == {key: key[:9] for key in keys}
-    for entry, seed in zip(source.index(), (0, 1, 0), strict=True):
-        image = source.read(entry).image
-        np.testing.assert_array_equal(image, pictures.noise(4, 4, seed=seed))
-    packs.write(tmp_path / "LOC_synset_mapping.txt", MAPPING.encode())
-    named = opened(path, "imagenet", class_names=str(tmp_path / "LOC_synset_mapping.txt"))
-    assert named.class_names == (
-        "n02012849 crane",
-        "n01440764 tench, Tinca tinca",
-        "n03126707 crane",
-    )
-    assert [entry.label for entry in named.index()] == [1, 1, 0]
-
-
-def test_imagenets_other_folders_are_no_classes(tmp_path):
-    train(tmp_path, "extracted")
-    packs.write(tmp_path / "val/1.JPEG", packs.png())
-    packs.write(tmp_path / "notes.txt", b"")
-    source = opened(tmp_path, "imagenet")
-    assert source.class_names == tuple(SYNSETS)
-    assert found(source)["val/1.JPEG"] == "it lies in no class folder"
-    assert found(source)["notes.txt"] == "not an image by its name: .txt"
-
-
-@pytest.mark.parametrize("form", ["extracted", "tar", "folder"])
-def test_imagenets_flat_validation_images_take_labels(tmp_path, form):
-    members = {f"ILSVRC2012_val_{row:08d}.JPEG": packs.png(row) for row in (1, 2, 3)}
-    if form == "extracted":
-        val = put(tmp_path / "val", members, "folder")
-    else:
-        val = packs.write(tmp_path / "val/ILSVRC2012_img_val.tar", packs.tar(members))
-        val = val.parent if form == "folder" else val
-    csv = (
-        "ImageId,PredictionString\n"
-        "ILSVRC2012_val_00000001,n02012849 85 1 499 272\n"
-        "ILSVRC2012_val_00000002,n01440764 1 2 3 4 n01440764 1 2 3 4\n"
-    )
-    packs.write(tmp_path / "LOC_val_solution.csv", csv.encode())
-    data = tiny.source(
-        "imagenet",
-        image_size=4,
-        channels=3,
-        path=str(train(tmp_path / "train", "tar")),
-        eval_path=str(val),
-        labels=str(tmp_path / "LOC_val_solution.csv"),
-    )
-    first, second = opening.opened(tiny.params(data=data).data)
-    assert first.class_names == second.class_names == tuple(SYNSETS)
-    assert len(first.index()) == 3
-    assert found(second) == {
-        "ILSVRC2012_val_00000001.JPEG": "n02012849",
-        "ILSVRC2012_val_00000002.JPEG": "n01440764",
-        "ILSVRC2012_val_00000003.JPEG": (
-            "data.source.imagenet.labels does not name it, and it lies in no class folder"
-        ),
-    }
-    with pytest.raises(
-        DataError, match="data.source.imagenet.labels is null: set it to LOC_val_solution.csv"
-    ):
-        opened(val if form != "folder" else val / "ILSVRC2012_img_val.tar", "imagenet").index()
-
-
-# clips --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_frames_come_in_natural_order_at_their_stride(tmp_path, kind):
-    members = {
-        f"{clip}/{row}.png": packs.saved(np.full((4, 4, 3), row, np.uint8))
-        for clip, length in {"run/a": 12, "run/b": 4, "jump/c": 10}.items()
-        for row in range(length)
-    }
-    others = {"run/a/.hidden.png": b"", "run/a/clip.mp4": b"", "run/1.png": b"", "x.png": b""}
-    source = frames(put(tmp_path / "data", members | others, kind), count=4, stride=3)
-    assert source.class_names == ("jump", "run")
-    loose = "it lies in no clip's folder"
-    assert found(source) == {
-        "jump/c": "jump",
-        "run/1.png": loose,
-        "run/a": "run",
-        "run/b": "run",
-        "x.png": loose,
-    }
-    assert source.shape == (4, 4, 4, 1)
-    sent, entries = pickle.loads(pickle.dumps((source, source.index())))
-    by_key = {entry.key: entry for entry in entries}
-    for key in ("run/a", "jump/c"):  # 10 frames are just enough
-        clip = sent.read(by_key[key]).image
-        assert clip.shape == source.shape
-        assert clip[:, 0, 0, 0].tolist() == [0, 3, 6, 9]
-    with pytest.raises(Unusable, match=r"4 frame\(s\); 4 at stride 3 need 10"):
-        sent.read(by_key["run/b"])
-    assert source.stamp() == sent.stamp()
-
-
-def test_a_clip_of_broken_frames_is_unusable(tmp_path):
-    pictures.clips(tmp_path, {"run/b": 10})
-    source = frames(tmp_path, count=4, stride=3)
-    (tmp_path / "run/b/6.png").write_bytes(b"")
-    with pytest.raises(Unusable, match=r"frame 6\.png: "):
-        source.read(Entry("run/b", 0))
-    pictures.clips(tmp_path, {"run/b": 10})
-    (tmp_path / "run/b/5.png").write_bytes(b"")  # not one of those that are read
-    assert source.read(Entry("run/b", 0)).image[:, 0, 0, 0].tolist() == [0, 3, 6, 9]
-
-
-def test_a_frame_that_an_archive_cannot_give_is_named(tmp_path):
-    members = {"run/b/1.png": packs.png(), "run/b/2.png": ("sym", "none")}
-    source = frames(packs.write(tmp_path / "a.tar", packs.tar(members)))
-    with pytest.raises(Unusable, match=r"frame 2\.png: a link to no file of the archive"):
-        source.read(source.index()[0])
-
-
-def test_single_images_where_clips_belong_are_told_of_the_other_source(tmp_path):
-    pictures.folder(tmp_path, {"a": 3})
-    with pytest.raises(
-        DataError, match="found 3 × it lies in no clip.* set data.source.name to folder"
-    ):
-        frames(tmp_path).index()
 
 
 def test_natural_order():

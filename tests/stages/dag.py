@@ -1,0 +1,17 @@
+"""All stages that work on data, in an order in which they can run."""
+
+from stages import (
+    analysis,
+    distill,
+    evaluate,
+    guidance_search,
+    plan,
+    prepare,
+    reference,
+    report,
+    text,
+    train,
+)
+
+COMPUTED = (prepare, text, reference, train, guidance_search, distill, evaluate)
+STAGES = (*COMPUTED, plan, analysis, report)
