@@ -303,7 +303,7 @@ def test_a_fresh_model_errs_by_the_noise_itself(run):
     assert float(scalars["loss"]) == pytest.approx(expected, rel=0.15)
 
 
-def test_a_run_tells_the_bias_where_it_moves(run):
+def test_a_run_states_the_bias_where_it_moves(run):
     params, made = run
     _, scalars = stepped(made, jax.jit(made.init)(), 0)
     assert "bias" not in scalars

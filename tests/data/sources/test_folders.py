@@ -65,7 +65,7 @@ def test_names_that_are_not_utf8(tmp_path):
     }
 
 
-def test_folders_without_an_image_are_told_and_no_classes(tmp_path, caplog):
+def test_folders_without_an_image_are_reported_and_no_classes(tmp_path, caplog):
     pictures.folder(tmp_path, {"a": 0, "b": 1, "c": 0, "d": 1})
     packs.write(tmp_path / "c/1.txt", b"")
     source = opened(tmp_path)
@@ -77,22 +77,24 @@ def test_folders_without_an_image_are_told_and_no_classes(tmp_path, caplog):
         ("c/1.txt", -1, "not an image by its name: .txt"),
         ("d/000.png", 1, None),
     ]
-    told = f"data.source.folder.path {tmp_path}: 2 folder(s) without an image are no classes: a, c"
-    assert caplog.messages == [told]
+    message = (
+        f"data.source.folder.path {tmp_path}: 2 folder(s) without an image are no classes: a, c"
+    )
+    assert caplog.messages == [message]
 
 
 @pytest.mark.parametrize("source", ["folder", "frames", "imagenet"])
-def test_a_missing_path_tells_the_layout(tmp_path, source):
+def test_a_missing_path_names_the_layout(tmp_path, source):
     keys = {"frames": 1, "frame_stride": 1} if source == "frames" else {}
     layout = {"frames": "<class>/<clip>/<frame image>", "imagenet": "<synset>/<image>"}
-    wanted = layout.get(source, "<class>/<image>")
+    expected = layout.get(source, "<class>/<image>")
     for path in (f"{tmp_path}/none", f"{tmp_path}/none.zip", f"memory://{uuid.uuid4().hex}"):
         with pytest.raises(DataError) as caught:
             opened(path, source, **keys)
         message = str(caught.value)
         assert message.startswith(f"data.source.{source}.path {path} not found")
         assert message.endswith(
-            f"expected {path}/{wanted}, or a .zip or .tar of such: set data.source.{source}.path"
+            f"expected {path}/{expected}, or a .zip or .tar of such: set data.source.{source}.path"
         )
         assert ("not found from /" in message) != path.startswith("memory")
 
@@ -114,7 +116,7 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path, name, message):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_source_without_images_tells_what_was_found(tmp_path, kind):
+def test_a_source_without_images_names_what_was_found(tmp_path, kind):
     path = put(tmp_path / "data", {"a/1.txt": b"", "a/2.txt": b"", "b.md": b""}, kind)
     message = (
         r"data.source.folder.path .* holds no <class>/<image>; found 2 × not an "
@@ -126,7 +128,7 @@ def test_a_source_without_images_tells_what_was_found(tmp_path, kind):
         opened(path).index()
 
 
-def test_a_zip_of_another_method_is_told_one_cure(tmp_path):
+def test_a_zip_of_another_method_has_one_cure(tmp_path):
     content = packs.zipped({"a/1.png": packs.png(), "a/2.png": packs.png()}, zipfile.ZIP_LZMA)
     message = (
         "holds no <class>/<image>; found 2 × packed by method 14, neither stored nor deflated: "

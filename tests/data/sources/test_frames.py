@@ -59,7 +59,7 @@ def test_a_frame_that_an_archive_cannot_give_is_named(tmp_path):
         source.read(source.index()[0])
 
 
-def test_single_images_where_clips_belong_are_told_of_the_other_source(tmp_path):
+def test_single_images_where_clips_belong_name_the_other_source(tmp_path):
     pictures.folder(tmp_path, {"a": 3})
     with pytest.raises(
         DataError, match="found 3 × it lies in no clip.* set data.source.name to folder"

@@ -42,8 +42,8 @@ def _parquet(**options):
     names = {"info": {"features": {"label": {"names": ["a", "b"], "_type": "ClassLabel"}}}}
     table = pa.table({"image": rows, "label": [0, 1, 0, 1], "caption": ["x", None, "y", "z"]})
     file = io.BytesIO()
-    told = {"huggingface": json.dumps(names)}
-    pq.write_table(table.replace_schema_metadata(told), file, row_group_size=2, **options)
+    metadata = {"huggingface": json.dumps(names)}
+    pq.write_table(table.replace_schema_metadata(metadata), file, row_group_size=2, **options)
     return file.getvalue()
 
 

@@ -30,8 +30,8 @@ def table(rows, names=None, **columns):
     if names is None:
         return made
     features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
-    told = json.dumps({"info": {"features": features}})
-    return made.replace_schema_metadata({"huggingface": told})
+    metadata = json.dumps({"info": {"features": features}})
+    return made.replace_schema_metadata({"huggingface": metadata})
 
 
 def write(path, made, rows=2):
@@ -225,9 +225,9 @@ def test_every_row_of_a_damaged_row_group_is_set_aside_under_its_own_key(tmp_pat
     source = opened(damage(path, [labels, pictures_]))
     entries = source.index()
     assert [entry.key for entry in entries] == [f"a/{row:07d}" for row in range(7)]
-    told = [row for row, entry in enumerate(entries) if entry.problem]
-    assert told == [2, 3]
-    assert all("its row group is damaged (" in entries[row].problem for row in told)
+    damaged = [row for row, entry in enumerate(entries) if entry.problem]
+    assert damaged == [2, 3]
+    assert all("its row group is damaged (" in entries[row].problem for row in damaged)
     assert [entries[row].label for row in (0, 1, 4, 5, 6)] == [0, 1, 0, 1, 1]
     for row in (4, 5):
         with pytest.raises(Unusable, match=r"its row group is damaged \("):
@@ -298,11 +298,11 @@ def test_row_groups_too_large_to_read_at_once_are_refused(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    "told",
+    "metadata",
     [b"no json", b"[" * 10_000, b"{}", b'{"info": 1}', b'{"info": {"features": {"label": []}}}'],
 )
-def test_metadata_that_name_no_classes_are_no_matter(tmp_path, told):
-    made = table(2, label=[4, 2]).replace_schema_metadata({b"huggingface": told})
+def test_metadata_that_name_no_classes_are_no_matter(tmp_path, metadata):
+    made = table(2, label=[4, 2]).replace_schema_metadata({b"huggingface": metadata})
     assert opened(write(tmp_path / "a.parquet", made)).class_names == ("2", "4")
 
 

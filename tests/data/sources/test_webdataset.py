@@ -31,7 +31,7 @@ def shard(path, members):
     return packs.write(path, packs.tar(members, tarfile.GNU_FORMAT))
 
 
-def told(**value):
+def as_json(**value):
     return json.dumps(value).encode()
 
 
@@ -41,10 +41,10 @@ def test_samples_are_files_of_equal_names(tmp_path):
         "x/b.JPG": packs.png(1),
         "x/b.seg.png": b"",
         "a.png": packs.png(2),
-        "a.json": told(label=10, caption="é", more=[1]),
+        "a.json": as_json(label=10, caption="é", more=[1]),
         "a.txt": "ü\n".encode(),
         "c.webp": packs.png(3),
-        "c.json": told(label="3", caption="three"),
+        "c.json": as_json(label="3", caption="three"),
         "d.gif": packs.png(4),
         "d.cls": b"3",
         ".hidden.png": b"",
@@ -108,9 +108,9 @@ def test_samples_that_cannot_be_used_say_why(tmp_path):
         ("f.jpg", image),
         ("f.json", b"{"),
         ("g.jpg", image),
-        ("g.json", told(label=1.5)),
+        ("g.json", as_json(label=1.5)),
         ("h.jpg", image),
-        ("h.json", told(label=True)),
+        ("h.json", as_json(label=True)),
         ("i.jpg", image),
         ("i.cls", b"\xff"),
         ("j", image),
@@ -240,8 +240,8 @@ def test_files_of_a_sample_need_not_be_adjacent(tmp_path):
     ("name", "content", "label"),
     [
         ("a.cls.txt", b"cat\n", "cls.txt"),
-        ("a.json", told(**{"class": "cat", "width": 4}), "class"),
-        ("a.json", told(class_name="cat"), "class_name"),
+        ("a.json", as_json(**{"class": "cat", "width": 4}), "class"),
+        ("a.json", as_json(class_name="cat"), "class_name"),
         ("a.class", b"cat", "class"),
     ],
 )
@@ -252,7 +252,7 @@ def test_the_only_field_that_looks_like_labels_is_used(tmp_path, name, content, 
 
 
 def test_of_several_labels_the_parameters_name_one(tmp_path):
-    both = told(fine_label=1, coarse_label=2, url="u", caption="c")
+    both = as_json(fine_label=1, coarse_label=2, url="u", caption="c")
     path = shard(tmp_path / "s.tar", {"a.jpg": packs.png(), "a.json": both})
     with pytest.raises(DataError, match=r"\(coarse_label, fine_label\): set data.label_column to"):
         opened(path).index()
@@ -267,7 +267,7 @@ def test_of_several_labels_the_parameters_name_one(tmp_path):
 
 
 def test_shards_of_img2dataset_have_captions_and_no_labels(tmp_path):
-    metadata = told(caption="c", url="u", key="0", status="success", width=4, sha256="0")
+    metadata = as_json(caption="c", url="u", key="0", status="success", width=4, sha256="0")
     members = {"0.jpg": packs.png(), "0.txt": b"c", "0.json": metadata}
     source = opened(shard(tmp_path / "00000.tar", members))
     assert (found(source), source.captioned) == ({"00000/0": "unlabelled"}, True)
@@ -302,11 +302,11 @@ def all_captions(source):
 def test_captions_are_texts_or_keys_of_the_json(tmp_path):
     members = {f"{name}.jpg": packs.png() for name in "abcdefg"} | {
         "a.txt": "\u200fחתול".encode("utf-16"),
-        "a.json": told(caption="not read"),
+        "a.json": as_json(caption="not read"),
         "b.caption": b"two\n\nlines",
-        "c.json": told(caption="c", caption_type="short", key="c", split=["nano"]),  # as GPIC
-        "d.json": told(captions=["d", "D"], text="no"),
-        "e.json": told(short="e", long="a long e", prompt="p"),
+        "c.json": as_json(caption="c", caption_type="short", key="c", split=["nano"]),  # as GPIC
+        "d.json": as_json(captions=["d", "D"], text="no"),
+        "e.json": as_json(short="e", long="a long e", prompt="p"),
         "f.txt": b"",
         "h.txt": b"lost",
     }
