@@ -1,0 +1,76 @@
+"""The page's clips: real ones of the eval split beside samples, as animations and film strips."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from sid2core.report import animations, figures, images
+from sid2core.report.images import Pixels
+from sid2core.report.read.clip_files import Clips
+from sid2core.report.read.inputs import Inputs
+
+LARGEST = 64
+"""Frames with a longer edge are averaged down."""
+MOST_FRAMES = 16
+"""Columns of a film strip; of longer clips, evenly spaced frames."""
+MOST_CLIPS, MOST_BYTES = 6, 3 * 2**20
+"""Clips that are shown at most, and bytes of all their frames before compression."""
+
+
+def view(inputs: Inputs) -> dict[str, Any] | None:
+    """The values of the template's section; None for images."""
+    found = inputs.clips
+    if found is None:
+        return None
+    titles = {sampler.name: sampler.title for sampler in inputs.samplers}
+    names = [titles[name] for name in found.samples]
+    boards, count = _boards(found), len(found.real)
+    shown = max(1, min(MOST_CLIPS, count, MOST_BYTES // max(1, math.prod(boards.shape[1:]))))
+    size, height, width = boards.shape[-3:-1], *found.real.shape[-3:-1]
+    samples, frames = boards.shape[2] - 1, boards.shape[3]
+    chosen = images.evenly(frames, MOST_FRAMES)
+    classes = [inputs.class_names[label] for label in found.labels[:shown]]
+    return {
+        "items": [
+            {
+                "title": f"Clip {number + 1}" + (f", {name}" if len(inputs.class_names) > 1 else ""),
+                "moving": animations.moving_uri(boards[number], found.given),
+                "still": animations.still_uri(boards[number]),
+                "strip": animations.strip_uri(
+                    _sequences(boards[number])[:, chosen], int((chosen < found.given).sum())
+                ),
+            }
+            for number, name in enumerate(classes)
+        ],
+        "rows": ["real", *(f"{name} {i + 1}" for name in names for i in range(samples))],
+        "samplers": names,
+        "samples": samples,
+        "all": count,
+        "frames": frames,
+        "given": found.given,
+        "columns": len(chosen),
+        "reduced": f"{size[0]} × {size[1]}" if size != (height, width) else None,
+        "error": None
+        if found.error is None
+        else Markup(figures.error_over_time(found.error, titles)),
+    }
+
+
+def _boards(found: Clips) -> Pixels:
+    """[n, samplers, 1 + samples, f, h, w, c]: a real clip begins each row."""
+    shape = found.real.shape
+    drawn = np.stack([*found.samples.values()], axis=1)
+    real = np.broadcast_to(
+        found.real[:, None, None], (shape[0], drawn.shape[1], 1, *shape[1:])
+    )
+    return images.reduced(np.concatenate([real, drawn], axis=2), LARGEST)
+
+
+def _sequences(board: Pixels) -> Pixels:
+    """The real clip, then the samples of each sampler, [1 + samplers · samples, f, h, w, c]."""
+    drawn = board[:, 1:]
+    return np.concatenate([board[0, :1], drawn.reshape(-1, *drawn.shape[2:])])
