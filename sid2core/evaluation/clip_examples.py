@@ -71,9 +71,7 @@ def of_model(
     keys = np.arange(len(rows) * SAMPLES)
     stream = rng.key(seed, _NAME)
     sets = [
-        SampleSet(
-            f"{one.name}.clips", one, stream, keys, repeated, keep=len(keys), measured=False
-        )
+        SampleSet(f"{one.name}.clips", one, stream, keys, repeated, keep=len(keys), measured=False)
         for one in (base, *(one for one in specs if one.student))
     ]
     return ClipExamples(data, rows, given, given + network.image_shape[0], sets)
@@ -90,7 +88,7 @@ def save(draft: Draft, made: ClipExamples, run: EvaluationRun) -> None:
         clip_table.LABELS: made.data.labels[made.rows],
         clip_table.GIVEN: np.int64(made.given),
     }
-    samples = {
+    samples: dict[str, Any] = {
         one.spec.name: drawing.read(one, run).images.reshape(len(real), SAMPLES, *real.shape[1:])
         for one in made.sets
     }

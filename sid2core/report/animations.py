@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sid2core.data import encode
 from sid2core.report import images
 from sid2core.report.images import Pixels
 
@@ -48,16 +49,7 @@ def moving_uri(clips: Pixels, given: int) -> str:
         for time in range(count)
     ]
     buffer = io.BytesIO()
-    frames[0].save(
-        buffer,
-        format="WEBP",
-        save_all=True,
-        append_images=frames[1:],
-        lossless=True,
-        quality=100,
-        duration=[*[_MILLISECONDS] * (count - 1), _HOLD],
-        loop=0,
-    )
+    encode.animated(buffer, "webp", frames, [*[_MILLISECONDS] * (count - 1), _HOLD])
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -28,16 +28,16 @@ def view(inputs: Inputs) -> dict[str, Any] | None:
         return None
     titles = {sampler.name: sampler.title for sampler in inputs.samplers}
     names = [titles[name] for name in found.samples]
-    boards, count = _boards(found), len(found.real)
-    shown = max(1, min(MOST_CLIPS, count, MOST_BYTES // max(1, math.prod(boards.shape[1:]))))
-    size, height, width = boards.shape[-3:-1], *found.real.shape[-3:-1]
-    samples, frames = boards.shape[2] - 1, boards.shape[3]
-    chosen = images.evenly(frames, MOST_FRAMES)
+    boards, count, frames = _boards(found), *found.real.shape[:2]
+    shown = max(1, min(len(boards), MOST_BYTES // math.prod(boards.shape[1:])))
+    size, full = boards.shape[-3:-1], found.real.shape[-3:-1]
+    samples, chosen = boards.shape[2] - 1, images.evenly(frames, MOST_FRAMES)
     classes = [inputs.class_names[label] for label in found.labels[:shown]]
     return {
         "items": [
             {
-                "title": f"Clip {number + 1}" + (f", {name}" if len(inputs.class_names) > 1 else ""),
+                "title": f"Clip {number + 1}"
+                + (f", {name}" if len(inputs.class_names) > 1 else ""),
                 "moving": animations.moving_uri(boards[number], found.given),
                 "still": animations.still_uri(boards[number]),
                 "strip": animations.strip_uri(
@@ -46,14 +46,14 @@ def view(inputs: Inputs) -> dict[str, Any] | None:
             }
             for number, name in enumerate(classes)
         ],
-        "rows": ["real", *(f"{name} {i + 1}" for name in names for i in range(samples))],
+        "rows": ["real", *(f"{i + 1}: {name}" for name in names for i in range(samples))],
         "samplers": names,
         "samples": samples,
         "all": count,
         "frames": frames,
         "given": found.given,
         "columns": len(chosen),
-        "reduced": f"{size[0]} × {size[1]}" if size != (height, width) else None,
+        "reduced": f"{size[0]} × {size[1]}" if size != full else None,
         "error": None
         if found.error is None
         else Markup(figures.error_over_time(found.error, titles)),
@@ -61,12 +61,9 @@ def view(inputs: Inputs) -> dict[str, Any] | None:
 
 
 def _boards(found: Clips) -> Pixels:
-    """[n, samplers, 1 + samples, f, h, w, c]: a real clip begins each row."""
-    shape = found.real.shape
-    drawn = np.stack([*found.samples.values()], axis=1)
-    real = np.broadcast_to(
-        found.real[:, None, None], (shape[0], drawn.shape[1], 1, *shape[1:])
-    )
+    """Clips that may be shown, [n, samplers, 1 + samples, f, h, w, c]; rows begin with the real."""
+    drawn = np.stack([one[:MOST_CLIPS] for one in found.samples.values()], axis=1)
+    real = found.real[:MOST_CLIPS, None, None].repeat(drawn.shape[1], axis=1)
     return images.reduced(np.concatenate([real, drawn], axis=2), LARGEST)
 
 

@@ -247,7 +247,8 @@ def error_over_time(table: pd.DataFrame, titles: Mapping[str, str]) -> str:
     names = [name for name in dict.fromkeys(table["sampler"]) if name != clip_table.COPY]
 
     def draw(axes: Axes) -> None:
-        for (name, choice), part in table.groupby(["sampler", "choice"], sort=False):
+        for key, part in table.groupby(["sampler", "choice"], sort=False):
+            name, choice = map(str, key)
             colour, label = MUTED, "copy of the last given frame"
             if name != clip_table.COPY:
                 colour = SERIES[names.index(name) % len(SERIES)]
@@ -255,7 +256,12 @@ def error_over_time(table: pd.DataFrame, titles: Mapping[str, str]) -> str:
             nearest = choice == clip_table.BEST
             style = (0, (4, 2)) if nearest else (0, (1, 1.5)) if name == clip_table.COPY else "-"
             axes.plot(
-                part["frame"], part["psnr"], color=colour, linewidth=1.6, linestyle=style, label=label
+                part["frame"],
+                part["psnr"],
+                color=colour,
+                linewidth=1.6,
+                linestyle=style,
+                label=label,
             )
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set(xlabel="frame of the clip", ylabel="PSNR, dB")

@@ -15,7 +15,7 @@ Pixels = NDArray[np.uint8]
 LARGEST_CELL = 128
 """Images with a longer edge are averaged down, so that the page stays below a few megabytes."""
 FRAMES_BESIDE = 4
-"""Frames of a clip that are shown one below the other, evenly spaced, the first and last among them."""
+"""Frames of a clip that are shown one below the other, evenly spaced."""
 _GAP_FRACTION = 16
 _MODES = {1: "LA", 3: "RGBA"}
 
@@ -49,7 +49,7 @@ def data_uri(picture: Pixels) -> str:
 
 
 def evenly(count: int, most: int) -> NDArray[np.int64]:
-    """At most ``most`` indices below ``count``, evenly spaced, the first and the last among them."""
+    """At most ``most`` indices below ``count``, evenly spaced, with the first and the last."""
     return np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64))
 
 

@@ -70,7 +70,9 @@ def context(inputs: Inputs) -> dict[str, Any]:
         "grids": _grids(inputs),
         "prompts": prompts.view(inputs),
         "clips": clips.view(inputs),
-        "table": scores.sampler_table(inputs.samplers, inputs.baseline),
+        "table": scores.sampler_table(
+            inputs.samplers, [*inputs.others, inputs.baseline], inputs.what
+        ),
         "quality_cost": Markup(figures.quality_cost(inputs.samplers, inputs.baseline)),
         "measured": _measured(inputs),
         "prepared": prepared.view(inputs.prepared, inputs.what),
@@ -88,8 +90,9 @@ def context(inputs: Inputs) -> dict[str, Any]:
 
 
 def _measured(inputs: Inputs) -> dict[str, Any]:
-    titles = {sampler.name: sampler.title for sampler in (*inputs.samplers, inputs.baseline)}
-    return measured.view(inputs.measured, titles)
+    rows = (*inputs.samplers, *inputs.others, inputs.baseline)
+    titles = {row.name: row.title for row in rows}
+    return measured.view(inputs.measured, titles, inputs.what)
 
 
 def _data(inputs: Inputs) -> dict[str, Any]:
@@ -124,8 +127,7 @@ def _grids(inputs: Inputs) -> dict[str, Any]:
         names = [f"{what} {row}" for row in stored["records"]]
         if "captions" in stored:
             names = [
-                one if len(one) <= _CAPTION else f"{one[:_CAPTION]} …"
-                for one in stored["captions"]
+                one if len(one) <= _CAPTION else f"{one[:_CAPTION]} …" for one in stored["captions"]
             ]
     elif by_class:
         names = [*inputs.class_names]

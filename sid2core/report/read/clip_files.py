@@ -52,8 +52,8 @@ def read(evaluate: Artifact, shape: Sequence[int]) -> Clips | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in (*clip_table.ABOUT, *names)}
-    except (KeyError, ValueError, OSError) as error:
-        raise files.malformed(path, "evaluate", repr(error)) from None
+    except (KeyError, ValueError, OSError) as reason:
+        raise files.malformed(path, "evaluate", repr(reason)) from None
     real, labels = found[clip_table.REAL], found[clip_table.LABELS]
     count, own = len(labels), tuple(shape)
     samples = {name: found[name] for name in names}
@@ -61,8 +61,8 @@ def read(evaluate: Artifact, shape: Sequence[int]) -> Clips | None:
         fits = clips.ndim == 6 and len(clips) == count and clips.shape[2:] == own
         if clips.dtype != np.uint8 or not fits:
             expected = f"expected uint8 [{count}, samples, {', '.join(map(str, own))}]"
-            reason = f"{name} is {clips.dtype}{list(clips.shape)}; {expected}"
-            raise files.malformed(path, "evaluate", reason)
+            shown = f"{name} is {clips.dtype}{list(clips.shape)}"
+            raise files.malformed(path, "evaluate", f"{shown}; {expected}")
     given, error = int(found[clip_table.GIVEN]), None
     if given:
         table = evaluate.path(clip_table.ERROR)

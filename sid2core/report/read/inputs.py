@@ -129,6 +129,8 @@ class Inputs:
     """Of one sample: an image [h, w, c] or a clip [f, h, w, c]."""
     samplers: tuple[Sampler, ...]
     baseline: Sampler
+    others: tuple[Sampler, ...]
+    """Further baselines, which clips with given frames have."""
     measured: Measured
     grids: Mapping[str, Pixels]
     prompts: Prompts | None
@@ -174,7 +176,7 @@ def read(params: Params, root: Path) -> Inputs:
     for made in (guidance_search, evaluate):
         _check_origin(made, [prepare, guidance_search])
     reports = root / "reports"
-    samplers, baseline = _samplers(reports / "evaluate" / "samplers.csv", params, evaluate)
+    samplers, others, baseline = _samplers(reports / "evaluate" / "samplers.csv", params, evaluate)
     distill_curve, distill = _distill(reports / "distill")
     return Inputs(
         params=params,
@@ -186,6 +188,7 @@ def read(params: Params, root: Path) -> Inputs:
         shape=shape,
         samplers=samplers,
         baseline=baseline,
+        others=others,
         measured=measured.read(reports / "evaluate"),
         grids=_grids(evaluate, [sampler.name for sampler in samplers], prepare, shape),
         prompts=prompt_files.read(evaluate, shape),
@@ -249,15 +252,17 @@ def _check_origin(made: Artifact, origins: Sequence[Artifact]) -> None:
 
 def _samplers(
     path: Path, params: Params, evaluate: Artifact
-) -> tuple[tuple[Sampler, ...], Sampler]:
+) -> tuple[tuple[Sampler, ...], tuple[Sampler, ...], Sampler]:
     table = files.table(path, "evaluate", samplers_table.NUMBERS, samplers_table.TEXTS)
     students = {f"student_{steps}" for steps in params.distill.steps}
     rows = [_sampler(row, students) for row in table.to_dict("records")]
     found = [row.name for row in rows]
-    expected = [*evaluate.metadata["samplers"], BASELINE]
+    samplers = evaluate.metadata["samplers"]
+    expected = [*samplers, *evaluate.metadata.get("baselines", ()), BASELINE]
     if found != expected:
         raise files.malformed(path, "evaluate", f"rows are {found}, expected {expected}")
-    return tuple(rows[:-1]), rows[-1]
+    count = len(samplers)
+    return tuple(rows[:count]), tuple(rows[count:-1]), rows[-1]
 
 
 def _sampler(row: Mapping[Any, Any], students: set[str]) -> Sampler:
