@@ -187,11 +187,11 @@ def test_an_animation_moves_and_without_motion_it_does_not(browser: Browser, cli
     for motion, moves in (("no-preference", True), ("reduce", False)):
         browser.open(clips.as_uri(), *SIZES["desktop"], motion=motion)
         browser.evaluate("document.querySelector('img.moving').scrollIntoView()")
-        shots = []
+        shots = set()
         for _ in range(6):
-            shots.append(np.asarray(browser.screenshot()))
+            shots.add(browser.send("Page.captureScreenshot")["data"])
             time.sleep(0.25)
-        assert any((one != shots[0]).any() for one in shots[1:]) is moves
+        assert (len(shots) > 1) is moves
 
 
 @pytest.mark.parametrize("size", SIZES)
