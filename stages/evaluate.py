@@ -82,7 +82,7 @@ def main(params: config.Params) -> None:
         with job.create() as draft:
             costs = outputs.save(draft, samples, grids, run)
             draft.metadata |= {"samplers": [one.name for one in specs], "labels": settings.labels}
-            rows = sample_sets.grid_captions(kinds, data, params.seed)
+            rows = sample_sets.grid_records(kinds, data, params.seed)
             draft.metadata |= {} if rows is None else {"grid": rows}
             prompt_grid.save(draft, prompts, run)
             clip_examples.save(draft, clips, run)
