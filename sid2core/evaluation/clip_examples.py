@@ -114,12 +114,15 @@ def errors(
         samples: of each, [n, s, f, h, w, c].
         given: how many first frames are not predicted.
     """
-    predicted = samples[:, :, given:].astype(np.float64)
-    squared = (predicted - real[:, None, given:]) ** 2
-    mse = squared.mean((3, 4, 5))
+    mse = np.stack(
+        [
+            ((own[:, given:].astype(np.float64) - one[given:]) ** 2).mean((2, 3, 4))
+            for one, own in zip(real, samples, strict=True)
+        ]
+    )
     best = mse.mean(2).argmin(1)
     psnr = 10 * np.log10(255**2 / np.maximum(mse, _FINEST))
     of_best = psnr[np.arange(len(real)), best]
     for choice, values in ((MEAN, psnr.mean((0, 1))), (BEST, of_best.mean(0))):
         for index, value in enumerate(values.tolist()):
-            yield ErrorRow(name, choice, given + index + 1, round(value, 4))
+            yield ErrorRow(name, choice, given + index + 1, round(value, 4), *mse.shape[:2])

@@ -32,12 +32,16 @@ class ErrorRow:
         choice: :data:`MEAN` or :data:`BEST`.
         frame: of the clip, from 1.
         psnr: peak signal-to-noise ratio in dB, the mean over clips.
+        clips: how many.
+        samples: of each, to choose from.
     """
 
     sampler: str
     choice: str
     frame: int
     psnr: float
+    clips: int
+    samples: int
 
 
 TEXTS = ("sampler", "choice")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
 from sid2core.report import animations, figures, images
@@ -54,9 +56,15 @@ def view(inputs: Inputs) -> dict[str, Any] | None:
         "given": found.given,
         "columns": len(chosen),
         "reduced": f"{size[0]} × {size[1]}" if size != full else None,
-        "error": None
-        if found.error is None
-        else Markup(figures.error_over_time(found.error, titles)),
+        "error": None if found.error is None else _error(found.error, titles),
+    }
+
+
+def _error(table: pd.DataFrame, titles: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "figure": Markup(figures.error_over_time(table, titles)),
+        "clips": int(table["clips"].iloc[0]),
+        "samples": int(table["samples"].iloc[0]),
     }
 
 

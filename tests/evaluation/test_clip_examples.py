@@ -100,7 +100,7 @@ def test_error_is_the_psnr_of_each_predicted_frame():
     samples[1, :, 3], samples[1, 2, 3] = 51, 5
     samples[:, :, 0] = 255
     table = pd.DataFrame(clip_examples.errors("base", real, samples, 2))
-    assert table.columns.tolist() == ["sampler", "choice", "frame", "psnr"]
+    assert table.columns.tolist() == [*clip_table.TEXTS, *clip_table.NUMBERS]
     finest = 10 * np.log10(255**2 * 12)
     far, near = (20 * np.log10(255 / level) for level in (51, 5))
     mean = (2 * far + near + 3 * finest) / 6
@@ -108,4 +108,5 @@ def test_error_is_the_psnr_of_each_predicted_frame():
     expected = [("mean", 3, mean), ("mean", 4, mean), ("best", 3, best), ("best", 4, best)]
     for row, (choice, frame, psnr) in zip(table.itertuples(), expected, strict=True):
         assert (row.sampler, row.choice, row.frame) == ("base", choice, frame)
+        assert (row.clips, row.samples) == (2, 3)
         assert row.psnr == pytest.approx(psnr, abs=1e-3)

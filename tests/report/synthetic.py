@@ -347,12 +347,12 @@ def _clips(draft: artifact.Draft, world: World, names: Sequence[str]) -> None:
     draft.metadata["clips"] = names
     if world.given_frames:
         rows = [
-            (name, choice, frame + 1, 20.0 - frame)
+            (name, choice, frame + 1, 20.0 - frame, 7, 4)
             for name in (*names, clip_table.COPY)
             for choice in (clip_table.MEAN, clip_table.BEST)[: 1 if name == "copy" else 2]
             for frame in range(world.given_frames, world.shape[0])
         ]
-        table = pd.DataFrame(rows, columns=["sampler", "choice", "frame", "psnr"])
+        table = pd.DataFrame(rows, columns=[*clip_table.TEXTS, *clip_table.NUMBERS])
         table.to_csv(draft.path(clip_table.ERROR), index=False)
         grid = {"records": list(range(len(world.class_names)))}
         draft.metadata["grid"] = grid

@@ -132,7 +132,8 @@ def test_the_section_says_what_is_shown(document: Document) -> None:
         "Clip 1, left",
         f"Clip 2, {' '.join(HOSTILE.split())}",
         "3: Guidance in an interval",
-        "PSNR of each predicted frame against the real clip, the mean over 5 clips",
+        "PSNR of each predicted frame against the real clip, the mean over 7 clips",
+        "Solid: mean of 4 samples",
         "copy of the last given frame",
     ):
         assert part in words

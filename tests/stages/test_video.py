@@ -21,7 +21,7 @@ FRAMES, GIVEN, SIZE = 5, 2, 16
 
 def project(folder, given):
     """A folder with the parameters of a run on moving digits."""
-    keys = {"count": 80, "frames": FRAMES, "digits": 1, "classes": "direction", "image_size": SIZE}
+    keys = {"count": 80, "frames": FRAMES, "digits": 1, "classes": "motion", "image_size": SIZE}
     data = tiny.source("moving_digits", **keys) | {"given_frames": given}
     model = tiny.ONE_BLOCK | {"patch_size": 4}
     tiny.write(folder, data=data, model=model)
