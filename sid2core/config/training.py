@@ -86,6 +86,7 @@ class Ema(Section):
 class Train(Section):
     """Base training; later stages use the average of ``ema_decay``, ``emas`` are kept beside it.
 
+    ``given_dropout`` is of given frames, null for ``condition_dropout``.
     ``init_from`` is an earlier model's folder, ``freeze`` patterns of parameters' names.
     """
 
@@ -93,6 +94,7 @@ class Train(Section):
     batch_size: Positive
     accumulation: Positive
     condition_dropout: Fraction
+    given_dropout: Fraction | None
     ema_decay: Fraction
     emas: Annotated[list[Ema], Field(min_length=1)] | None
     optimiser: Optimiser
