@@ -86,8 +86,9 @@ class Ema(Section):
 class Train(Section):
     """Base training; later stages use the average of ``ema_decay``, ``emas`` are kept beside it.
 
-    ``given_dropout`` is of given frames, null for ``condition_dropout``.
-    ``init_from`` is an earlier model's folder, ``freeze`` patterns of parameters' names.
+    ``given_dropout`` is of given frames, null for ``condition_dropout``. ``snapshots`` are steps
+    whose averages are kept too. ``init_from`` is an earlier model's folder, ``freeze`` patterns of
+    parameters' names.
     """
 
     steps: Positive
@@ -97,6 +98,7 @@ class Train(Section):
     given_dropout: Fraction | None
     ema_decay: Fraction
     emas: Annotated[list[Ema], Field(min_length=1)] | None
+    snapshots: Annotated[list[Positive], Field(min_length=1)] | None
     optimiser: Optimiser
     init_from: Annotated[FilePath, Field(min_length=1)] | None
     freeze: list[Annotated[str, Field(min_length=1)]] | None
@@ -107,6 +109,10 @@ class Train(Section):
         emas = self.emas or []
         if len({(ema.kind, ema.value) for ema in emas}) != len(emas):
             msg = f"emas repeats an entry: {', '.join(f'{ema.kind} {ema.value}' for ema in emas)}"
+            raise ValueError(msg)
+        steps = self.snapshots or []
+        if steps != sorted(set(steps)) or steps[-1:] > [self.steps]:
+            msg = f"snapshots: found {steps}; expected ascending steps up to {self.steps} (steps)"
             raise ValueError(msg)
         return self
 
