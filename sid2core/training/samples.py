@@ -88,8 +88,8 @@ def method(objective: Objective, sampling: config.Sampling) -> Method:
 def png(images: NDArray[np.uint8]) -> bytes:
     """A grid of ``ROWS`` by ``COLUMNS`` images [n, h, w, c].
 
-    Of a clip [n, f, h, w, c] a row has frames at equal distances, from the first to the last. Images below 32 pixels are enlarged by a
-    whole factor.
+    Of a clip [n, f, h, w, c] a row has frames at equal distances, from the first to the last.
+    Images below 32 pixels are enlarged by a whole factor.
     """
     if images.ndim == 5:
         images = images[:, np.linspace(0, images.shape[1] - 1, COLUMNS).round().astype(int)]
