@@ -8,14 +8,17 @@ if __name__ == "__main__":
     launch.prepare("evaluate")
 
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from sid2core import config
 from sid2core.config import build
 from sid2core.evaluation import (
+    clip_baselines,
     drawing,
     measuring,
     outputs,
+    prediction,
     prompt_grid,
     sample_conditions,
     sample_sets,
@@ -23,7 +26,6 @@ from sid2core.evaluation import (
     tables,
 )
 from sid2core.evaluation.drawing import EvaluationRun
-from sid2core.evaluation.measuring import Measurement
 from sid2core.evaluation.store import Store
 from sid2core.inference import guidance_search
 from sid2core.inference.model import Trained
@@ -58,10 +60,17 @@ def main(params: config.Params) -> None:
         sample_sets.evaluated(spec, condition, count, settings.keep, params.seed, asked)
         for spec in specs
     ]
+    repeats = [
+        sample_sets.evaluated(spec, condition, count, 0, params.seed, asked, repeat)
+        for repeat in range(1, settings.repeats)
+        for spec in specs
+    ]
     prompts = prompt_grid.of_model(model, specs, settings, params.seed, sharding)
     grids = [sample_sets.grid(spec, data, settings.grid_columns, params.seed) for spec in specs]
     real = sample_sets.real_baseline(dataset, kinds, count, params.seed)
-    measure = partial(measuring.all_scores, evaluator=evaluator, settings=settings)
+    baselines = [*clip_baselines.sets(data, kinds, count, params.seed), real]
+    windows = clip_baselines.windows(data, kinds, count, params.seed)
+    predictions = prediction.of_model(data, specs, settings.prediction, params.seed, kinds)
     with cluster.claim("evaluate", job.made_by, **job.inputs) as folder:
         run = EvaluationRun(
             "evaluate",
@@ -72,18 +81,27 @@ def main(params: config.Params) -> None:
             settings.chunk_size,
             Store.of("evaluate", folder, params.runtime.drawn_gib),
         )
-        of_prompts = [one for grid in prompts for one in grid.sets]
-        measured = drawing.draw_and_measure([*samples, *grids, *of_prompts, real], run, measure)
+        shown = [*grids, *chain(*(grid.sets for grid in prompts)), *predictions.sets]
+        measure = partial(
+            measuring.all_scores,
+            evaluator=evaluator,
+            settings=settings,
+            windows=measuring.real_windows(windows, run),
+        )
+        sets: list[drawing.ImageSet] = [*samples, *repeats, *shown, *baselines]
+        measured = drawing.draw_and_measure(sets, run, measure)
         if not cluster.first():
             return
         with job.create() as draft:
             costs = outputs.save(draft, samples, grids, run)
             draft.metadata |= {"samplers": [one.name for one in specs], "labels": settings.labels}
-            shown = sample_sets.grid_captions(kinds, data, params.seed)
-            draft.metadata |= {} if shown is None else {"grid": shown}
+            if baselines[:-1]:
+                draft.metadata |= {"baselines": [one.name for one in baselines[:-1]]}
+            captions = sample_sets.grid_captions(kinds, data, params.seed)
+            draft.metadata |= {} if captions is None else {"grid": captions}
             prompt_grid.save(draft, prompts, run)
-        scores = {name: Measurement.of_json(value) for name, value in measured.items()}
-        tables.write(REPORTS, [*specs, None], scores)
+        scores = prediction.added(measuring.joined(measured), predictions, run)
+        tables.write(REPORTS, [*specs, *(one.name for one in baselines)], scores)
         tables.write_table(REPORTS / "cost.csv", costs)
 
 
