@@ -26,10 +26,11 @@ from sid2core.models import cost, network
 from sid2core.pipeline import context, stage
 from sid2core.pipeline.context import Context
 from sid2core.text import prompts
-from sid2core.training import base, cluster, initialisation, loop, mesh
+from sid2core.training import base, cluster, ema, initialisation, loop, mesh, snapshots
 from sid2core.training import samples as preview
 from sid2core.training.log import Log
 from sid2core.training.samples import Samples
+from sid2core.training.snapshots import Snapshots
 
 REPORTS = Path("reports/train")
 _log = logging.getLogger(__name__)
@@ -90,7 +91,13 @@ def main(params: config.Params) -> None:
             REPORTS / "samples",
         )
         samples.restore()
-        state, log = loop.fit(run, folder, params.runtime, show=show, look=samples)
+        kept = Snapshots(
+            params.train.snapshots or (),
+            [*ema.shares(params.train.emas)],
+            layout,
+            folder / snapshots.FOLDER,
+        )
+        state, log = loop.fit(run, folder, params.runtime, show=show, look=samples, snapshots=kept)
         weights, emas = layout.host((state["ema"], state["emas"]))
         if not cluster.first():
             return
@@ -100,6 +107,7 @@ def main(params: config.Params) -> None:
                 prompts.copy(text.checked(prompts.ENCODER), draft.folder)
             for name, average in emas.items():
                 network.save_weights(draft.path(f"{name}.safetensors"), average)
+            kept.copy(draft.folder)
             draft.metadata |= {"steps": params.train.steps, **begin.metadata}
         show(log)
 

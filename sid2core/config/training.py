@@ -86,7 +86,8 @@ class Ema(Section):
 class Train(Section):
     """Base training; later stages use the average of ``ema_decay``, ``emas`` are kept beside it.
 
-    ``init_from`` is an earlier model's folder, ``freeze`` patterns of parameters' names.
+    ``snapshots`` are steps whose averages are kept too. ``init_from`` is an earlier model's folder,
+    ``freeze`` patterns of parameters' names.
     """
 
     steps: Positive
@@ -95,6 +96,7 @@ class Train(Section):
     condition_dropout: Fraction
     ema_decay: Fraction
     emas: Annotated[list[Ema], Field(min_length=1)] | None
+    snapshots: Annotated[list[Positive], Field(min_length=1)] | None
     optimiser: Optimiser
     init_from: Annotated[FilePath, Field(min_length=1)] | None
     freeze: list[Annotated[str, Field(min_length=1)]] | None
@@ -105,6 +107,10 @@ class Train(Section):
         emas = self.emas or []
         if len({(ema.kind, ema.value) for ema in emas}) != len(emas):
             msg = f"emas repeats an entry: {', '.join(f'{ema.kind} {ema.value}' for ema in emas)}"
+            raise ValueError(msg)
+        steps = self.snapshots or []
+        if steps != sorted(set(steps)) or steps[-1:] > [self.steps]:
+            msg = f"snapshots: found {steps}; expected ascending steps up to {self.steps} (steps)"
             raise ValueError(msg)
         return self
 

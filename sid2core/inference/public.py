@@ -16,10 +16,12 @@ from sid2core import rng
 from sid2core.conditioning import Condition, ConditionError, ConditionSpec, LabelKind
 from sid2core.config import SAMPLERS
 from sid2core.config.registry import FromFields, imported
+from sid2core.config.training import Ema
 from sid2core.diffusion.clipping import StaticClip
 from sid2core.diffusion.guidance import ConstantGuidance, Guidance, NoGuidance
 from sid2core.diffusion.samplers import DDPM, Sampler
 from sid2core.errors import Sid2Error
+from sid2core.inference import averages
 from sid2core.inference.generator import STUDENT_SAMPLER, Generator
 from sid2core.inference.model import Trained
 from sid2core.models import network
@@ -141,11 +143,18 @@ def _check_count(name: str, found: int, count: int) -> None:
         raise ConditionError(msg)
 
 
-def load_model(folder: str | Path) -> Model:
+def load_model(folder: str | Path, *, width: float | None = None, step: int | None = None) -> Model:
     """Load ``artifacts/train``, ``artifacts/distill/student_8``, or a copy of such a folder.
 
+    Args:
+        folder: of one model.
+        width: of an average by a power function, sigma_rel, instead of the usual one. It was kept
+            by ``train.emas``, or is made from those at the snapshots
+            (:mod:`sid2core.training.reconstruction`).
+        step: of ``train.snapshots``, instead of the end of the training.
+
     Raises:
-        WeightsError: the folder holds no readable model.
+        WeightsError: the folder holds no readable model, or no such average.
         SampleError: the folder holds several; they are listed.
     """
     place = Path(folder)
@@ -155,6 +164,10 @@ def load_model(folder: str | Path) -> Model:
             msg = f"{place} holds {', '.join(inside)}; load one of these, such as "
             raise SampleError(f"{msg}{place / inside[0]}")
     trained = Trained.load(place)
+    if width is not None or step is not None:
+        average = None if width is None else Ema(kind="power", value=width)
+        params = averages.read(place, trained.denoiser.network, average, step)
+        trained = replace(trained, params=params)
     kind = trained.denoiser.network.config.condition.label
     if kind is None or kind.names:
         return Model(trained)

@@ -33,7 +33,8 @@ class Checkpoints:
     ``runtime.keep_hours``.
     """
 
-    def __init__(self, folder: Path, runtime: config.Runtime):
+    def __init__(self, folder: Path, runtime: config.Runtime, before: int | None = None):
+        """Open the folder; checkpoints of the step ``before`` and later are removed."""
         policies: list[managers.PreservationPolicy] = [managers.LatestN(runtime.keep_checkpoints)]
         if runtime.keep_hours is not None:
             policies.append(managers.EveryNSeconds(round(3600 * runtime.keep_hours)))
@@ -46,7 +47,7 @@ class Checkpoints:
         self._folder = folder.absolute()
         self._logs: dict[int, Mapping[str, Any]] = {}
         if cluster.first():
-            self._remove_damaged()
+            self._remove_damaged(before)
         if jax.process_count() > 1:
             cluster.wait("checkpoints are verified")
         self._manager = ocp.CheckpointManager(
@@ -95,11 +96,12 @@ class Checkpoints:
                     checksums.seal(folder / _SAVED_LOG)
                     checksums.seal(folder / _STATE)
 
-    def _remove_damaged(self) -> None:
+    def _remove_damaged(self, before: int | None) -> None:
         """Remove checkpoints from the newest on, until one is whole; Orbax would refuse to save."""
         folders = [path for path in self._folder.glob("*") if path.name.isdigit()]
         for path in sorted(folders, key=lambda path: int(path.name), reverse=True):
-            if _whole(path):
+            late = before is not None and int(path.name) >= before
+            if not late and _whole(path):
                 return
             _log.warning("the checkpoint of step %s is removed; the one before is used", path.name)
             shutil.rmtree(path)

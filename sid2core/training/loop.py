@@ -5,7 +5,7 @@ Its order is a contract:
 1. restore the newest whole checkpoint with its log, or start
 2. take the next batch and step; at most two steps are under way on the device
 3. every ``log_every`` steps: fetch the means since the last row, check that they are finite, log
-4. every ``sample_every`` steps: let ``look`` see the state
+4. every ``sample_every`` steps: let ``look`` see the state; at its steps: write a snapshot
 5. every ``checkpoint_every`` steps or ``checkpoint_minutes``, when asked to stop, and at the end:
    flush the log, then checkpoint
 
@@ -43,6 +43,7 @@ from sid2core.training.failures import (
 from sid2core.training.log import Log, Row, peak_memory_mib
 from sid2core.training.mesh import ONE_DEVICE, Layout
 from sid2core.training.skip_nonfinite import SKIPPED
+from sid2core.training.snapshots import Snapshots
 from sid2core.typing import Array
 
 __all__ = ["Run", "Stopped", "TrainingError", "fit"]
@@ -94,6 +95,7 @@ def fit(
     *,
     show: Callable[[Log], None] = lambda log: None,
     look: Callable[[int, Any], None] = lambda step, state: None,
+    snapshots: Snapshots | None = None,
 ) -> tuple[Any, Log]:
     """Train to the end, from the step at which an earlier run in ``folder`` stopped.
 
@@ -103,6 +105,7 @@ def fit(
         runtime: how often to log, checkpoint and look, and what to keep.
         show: given the log every few seconds, for others to see how it goes.
         look: given the step and the state every ``runtime.sample_every`` steps, not to be changed.
+        snapshots: weights of chosen steps to keep.
 
     Returns:
         The final state, on the device, and the whole log.
@@ -111,7 +114,8 @@ def fit(
         TrainingError: too many updates in a row were not finite, or memory or disk ran out.
         Stopped: SIGTERM, SIGINT or SIGHUP came.
     """
-    checkpoints = Checkpoints(folder / "checkpoints", runtime)
+    before = None if snapshots is None else snapshots.missing_from()
+    checkpoints = Checkpoints(folder / "checkpoints", runtime, before)
     with (
         explained(run.name, folder, checkpoints.newest),
         signals.on_signals(run.name) as request,
@@ -144,6 +148,9 @@ def fit(
                 if runtime.sample_every and done % runtime.sample_every == 0:
                     with watch.paused(state):
                         look(done, state)
+                if snapshots is not None and done in snapshots.steps:
+                    with watch.paused(state):
+                        snapshots(done, state)
                 stop, due = watch.agreed(request.by is not None, at_row)
                 if due or stop or last or done % runtime.checkpoint_every == 0:
                     if cluster.first():

@@ -19,7 +19,11 @@ from tests.refusals import CONTINUES
 
 STEPS = 300
 LENGTH = {
-    "train": {"steps": STEPS},
+    "train": {
+        "steps": STEPS,
+        "snapshots": [25, STEPS],
+        "emas": [{"kind": "power", "value": 0.1}],
+    },
     "loader": {"horizontal_flip": True, "max_shift": 1},
     # No multiple of one another: checkpoints fall between rows of the log.
     "runtime": {"log_every": 7, "checkpoint_every": 10},
@@ -28,6 +32,8 @@ RESULTS = [
     "artifacts/train/model.safetensors",
     "artifacts/train/config.json",
     "artifacts/train/manifest.json",
+    "artifacts/train/snapshots/00000025.safetensors",
+    "artifacts/train/snapshots/00000025.ema_power_0.1.safetensors",
     "reports/train/curve.csv",
     "reports/train/metrics.json",
 ]
@@ -111,6 +117,14 @@ def test_the_model_is_the_average_that_was_trained(undisturbed):
     x_hat = model.denoiser(model.params, z, jnp.full(16, -9.0), tiny.labels(np.arange(16) % 10))
     # In almost pure noise it has learnt that digits are dark: their mean is about −0.4.
     assert -0.8 < float(x_hat.mean()) < -0.1
+
+
+def test_the_last_snapshot_is_the_end_of_the_training(undisturbed):
+    made = undisturbed[0] / "artifacts" / "train"
+    ends = {"model": "00000300", "ema_power_0.1": "00000300.ema_power_0.1"}
+    for end, snapshot in ends.items():
+        content = (made / "snapshots" / f"{snapshot}.safetensors").read_bytes()
+        assert content == (made / f"{end}.safetensors").read_bytes()
 
 
 def test_the_reports_say_how_it_went(undisturbed):
