@@ -14,17 +14,16 @@ from pathlib import Path
 from sid2core import config
 from sid2core.config import build
 from sid2core.evaluation import (
-    clip_baselines,
     drawing,
     measuring,
     outputs,
-    prediction,
     prompt_grid,
     sample_conditions,
     sample_sets,
     sampler_spec,
     tables,
 )
+from sid2core.evaluation.clips import baselines, predictions
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.store import Store
 from sid2core.inference import guidance_search
@@ -68,9 +67,9 @@ def main(params: config.Params) -> None:
     prompts = prompt_grid.of_model(model, specs, settings, params.seed, sharding)
     grids = [sample_sets.grid(spec, data, settings.grid_columns, params.seed) for spec in specs]
     real = sample_sets.real_baseline(dataset, kinds, count, params.seed)
-    baselines = [*clip_baselines.sets(data, kinds, count, params.seed), real]
-    windows = clip_baselines.windows(data, kinds, count, params.seed)
-    predictions = prediction.of_model(data, specs, settings.prediction, params.seed, kinds)
+    compared = [*baselines.sets(data, kinds, count, params.seed), real]
+    windows = baselines.windows(data, kinds, count, params.seed)
+    continued = predictions.of_model(data, specs, settings.prediction, params.seed, kinds)
     with cluster.claim("evaluate", job.made_by, **job.inputs) as folder:
         run = EvaluationRun(
             "evaluate",
@@ -81,27 +80,27 @@ def main(params: config.Params) -> None:
             settings.chunk_size,
             Store.of("evaluate", folder, params.runtime.drawn_gib),
         )
-        shown = [*grids, *chain(*(grid.sets for grid in prompts)), *predictions.sets]
+        shown = [*grids, *chain(*(grid.sets for grid in prompts)), *continued.sets]
         measure = partial(
             measuring.all_scores,
             evaluator=evaluator,
             settings=settings,
             windows=measuring.real_windows(windows, run),
         )
-        sets: list[drawing.ImageSet] = [*samples, *repeats, *shown, *baselines]
+        sets: list[drawing.ImageSet] = [*samples, *repeats, *shown, *compared]
         measured = drawing.draw_and_measure(sets, run, measure)
         if not cluster.first():
             return
         with job.create() as draft:
             costs = outputs.save(draft, samples, grids, run)
             draft.metadata |= {"samplers": [one.name for one in specs], "labels": settings.labels}
-            if baselines[:-1]:
-                draft.metadata |= {"baselines": [one.name for one in baselines[:-1]]}
+            if compared[:-1]:
+                draft.metadata |= {"baselines": [one.name for one in compared[:-1]]}
             captions = sample_sets.grid_captions(kinds, data, params.seed)
             draft.metadata |= {} if captions is None else {"grid": captions}
             prompt_grid.save(draft, prompts, run)
-        scores = prediction.added(measuring.joined(measured), predictions, run)
-        tables.write(REPORTS, [*specs, *(one.name for one in baselines)], scores)
+        scores = predictions.added(measuring.joined(measured), continued, run)
+        tables.write(REPORTS, [*specs, *(one.name for one in compared)], scores)
         tables.write_table(REPORTS / "cost.csv", costs)
 
 

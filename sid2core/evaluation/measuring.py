@@ -11,7 +11,7 @@ from typing import Any
 
 from sid2core import config
 from sid2core.evaluation import drawing
-from sid2core.evaluation.clip_baselines import WINDOWS
+from sid2core.evaluation.clips.baselines import WINDOWS
 from sid2core.evaluation.drawing import EvaluationRun, Measured, RealSet, SampleSet
 from sid2core.metrics import scores
 from sid2core.metrics.captions import scores as caption_scores

@@ -18,8 +18,8 @@ from sid2core.evaluation.measuring import Measurement
 from sid2core.evaluation.sampler_spec import SamplerSpec
 from sid2core.evaluation.samplers_table import BASELINE, TITLES, SamplerRow, warning
 from sid2core.metrics.captions.extractor import NAME as CAPTIONS
+from sid2core.metrics.clips.prediction import NAME as PIXELS
 from sid2core.metrics.names import count_name
-from sid2core.metrics.prediction import NAME as PIXELS
 from sid2core.metrics.scores import Score
 from sid2core.models import cost
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from sid2core.config.evaluation import OWN
-from sid2core.metrics import clip_sets, image_sets, statistics
-from sid2core.metrics.clip_sets import Clips, Cut
+from sid2core.metrics import image_sets, statistics
+from sid2core.metrics.clips import sets as clip_sets
+from sid2core.metrics.clips.sets import Clips, Cut
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.image_sets import ImageSet
 from sid2core.metrics.networks import dinov2, i3d, i3d_k600, inception, registry

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from sid2core.data.load.shards import Layout
-from sid2core.metrics import clip_sets
-from sid2core.metrics.clip_sets import Cut
+from sid2core.metrics.clips import sets as clip_sets
+from sid2core.metrics.clips.sets import Cut
 from sid2core.metrics.errors import MetricsError
 from tests.data import pictures, stored
 from tests.refusals import refused

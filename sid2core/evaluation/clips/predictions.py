@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from sid2core import conditioning, config, rng
 from sid2core.conditioning import ConditionSpec
 from sid2core.data.load.dataset import Dataset
-from sid2core.evaluation import clip_baselines, drawing
+from sid2core.evaluation import drawing
+from sid2core.evaluation.clips import baselines
 from sid2core.evaluation.drawing import EvaluationRun, RealSet, SampleSet
 from sid2core.evaluation.measuring import Measurement
 from sid2core.evaluation.sampler_spec import SamplerSpec
 from sid2core.evaluation.samplers_table import COPY, OTHERS
-from sid2core.metrics import prediction
+from sid2core.metrics.clips import prediction
 from sid2core.metrics.scores import Score
 
 _NAME = "evaluate/prediction"
@@ -106,7 +107,7 @@ def _scores(made: Predictions, run: EvaluationRun) -> Iterator[tuple[str, list[S
     for one in made.sets:
         samples = drawing.read(one, run).images.reshape(len(real), -1, *real.shape[1:])
         yield one.spec.name, prediction.scores(real, samples, made.given)
-    copies = np.repeat(clip_baselines.copied(real, made.given)[:, None], made.others.shape[1], 1)
+    copies = np.repeat(baselines.copied(real, made.given)[:, None], made.others.shape[1], 1)
     yield COPY, prediction.scores(real, copies, made.given)
     others = _whole(made.real, made.others.ravel(), run).reshape(copies.shape)
     yield OTHERS, prediction.scores(real, others, made.given)

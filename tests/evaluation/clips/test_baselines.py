@@ -5,7 +5,8 @@ import pytest
 
 from sid2core import config
 from sid2core.conditioning import ConditionSpec, GivenKind
-from sid2core.evaluation import clip_baselines, drawing, measuring, prediction
+from sid2core.evaluation import drawing, measuring
+from sid2core.evaluation.clips import baselines, predictions
 from sid2core.evaluation.measuring import Measurement
 from sid2core.metrics.scores import Score
 from tests.data import stored
@@ -29,8 +30,8 @@ def images(one, folder, rows=slice(None)):
 
 def test_a_copy_has_the_given_frames_of_the_samples_and_repeats_the_last(tmp_path):
     data = clips()
-    copy, others = clip_baselines.sets(data, GIVEN, 20, SEED)
-    rows = clip_baselines.rows(data, 20, SEED)
+    copy, others = baselines.sets(data, GIVEN, 20, SEED)
+    rows = baselines.rows(data, 20, SEED)
     found = images(copy, tmp_path)
     np.testing.assert_array_equal(found, 5 * rows[:, None] + np.array([0, 1, 1, 1, 1]))
     np.testing.assert_array_equal(
@@ -41,37 +42,37 @@ def test_a_copy_has_the_given_frames_of_the_samples_and_repeats_the_last(tmp_pat
 
 def test_real_clips_are_whole_and_of_other_videos(tmp_path):
     data = clips()
-    _, others = clip_baselines.sets(data, GIVEN, 20, SEED)
-    own = clip_baselines.windows(data, GIVEN, 20, SEED)
+    _, others = baselines.sets(data, GIVEN, 20, SEED)
+    own = baselines.windows(data, GIVEN, 20, SEED)
     assert sorted([*own.indices, *others.indices]) == list(range(30))
     expected = 5 * others.indices[:, None] + np.arange(5)
     np.testing.assert_array_equal(images(others, tmp_path), expected)
 
 
 def test_a_condition_that_is_repeated_stands_once_and_few_clips_are_no_baseline():
-    own = clip_baselines.windows(clips(), GIVEN, 70, SEED)
+    own = baselines.windows(clips(), GIVEN, 70, SEED)
     assert list(own.indices) == list(range(30))
-    assert [one.name for one in clip_baselines.sets(clips(), GIVEN, 25, SEED)] == ["copy_last"]
+    assert [one.name for one in baselines.sets(clips(), GIVEN, 25, SEED)] == ["copy_last"]
 
 
 def test_images_and_clips_without_given_frames_have_no_such_baselines(tmp_path):
     data = clips()
-    assert clip_baselines.sets(data, data.condition, 10, SEED) == []
-    assert clip_baselines.windows(data, data.condition, 10, SEED) is None
+    assert baselines.sets(data, data.condition, 10, SEED) == []
+    assert baselines.windows(data, data.condition, 10, SEED) is None
     assert measuring.real_windows(None, samplers.run(tmp_path)) == {}
     settings = config.Prediction(windows=2, samples=2)
-    made = prediction.of_model(data, [samplers.spec()], settings, SEED, data.condition)
+    made = predictions.of_model(data, [samplers.spec()], settings, SEED, data.condition)
     measured = {"base": Measurement([], None)}
-    assert prediction.added(measured, made, samplers.run(tmp_path)) == measured
+    assert predictions.added(measured, made, samplers.run(tmp_path)) == measured
 
 
 def test_the_clips_of_the_conditions_are_a_further_reference(tmp_path):
     run = samplers.run(tmp_path)
-    windows = measuring.real_windows(clip_baselines.windows(clips(), GIVEN, 20, SEED), run)
-    whole = clips().take(clip_baselines.rows(clips(), 20, SEED))
+    windows = measuring.real_windows(baselines.windows(clips(), GIVEN, 20, SEED), run)
+    whole = clips().take(baselines.rows(clips(), 20, SEED))
     features = run.evaluator.features(whole)["classifier.pool"]
     np.testing.assert_allclose(windows["classifier"].mu, features.mean(0), rtol=1e-6)
-    drawn = clip_baselines.sets(clips(), GIVEN, 20, SEED)[:1]
+    drawn = baselines.sets(clips(), GIVEN, 20, SEED)[:1]
     settings = config.read().eval
     found = drawing.draw_and_measure(
         drawn, run, lambda one: measuring.all_scores(one, run.evaluator, settings, windows)
@@ -82,7 +83,7 @@ def test_the_clips_of_the_conditions_are_a_further_reference(tmp_path):
 
 def test_predictions_are_compared_with_their_own_clips(tmp_path, monkeypatch):
     data, settings = clips(), config.Prediction(windows=4, samples=2)
-    made = prediction.of_model(data, [samplers.spec()], settings, SEED, GIVEN)
+    made = predictions.of_model(data, [samplers.spec()], settings, SEED, GIVEN)
     real = data.take(made.real.indices)
     assert len(made.sets[0].indices) == 8
     assert (made.others != made.real.indices[:, None]).all()
@@ -96,7 +97,7 @@ def test_predictions_are_compared_with_their_own_clips(tmp_path, monkeypatch):
     monkeypatch.setattr(drawing, "read", read)
     names = ("base", "copy_last", "other_clips", "train_images")
     measured = {name: Measurement([], None) for name in names}
-    found = prediction.added(measured, made, samplers.run(tmp_path))
+    found = predictions.added(measured, made, samplers.run(tmp_path))
     values = {
         name: {one.metric: one.value for one in value.scores} for name, value in found.items()
     }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from sid2core.metrics import prediction
+from sid2core.metrics.clips import prediction
 
 RANDOM = np.random.default_rng(0)
 REAL = RANDOM.integers(0, 256, (3, 5, 12, 14, 2), dtype=np.uint8)
