@@ -14,6 +14,7 @@ from pathlib import Path
 from sid2core import config
 from sid2core.config import build
 from sid2core.evaluation import (
+    clip_examples,
     drawing,
     measuring,
     outputs,
@@ -66,6 +67,8 @@ def main(params: config.Params) -> None:
     ]
     prompts = prompt_grid.of_model(model, specs, settings, params.seed, sharding)
     grids = [sample_sets.grid(spec, data, settings.grid_columns, params.seed) for spec in specs]
+    held_out = sample_conditions.records(job.inputs, sharding, "eval")
+    clips = clip_examples.of_model(held_out, specs, params.seed)
     real = sample_sets.real_baseline(dataset, kinds, count, params.seed)
     compared = [*baselines.sets(data, kinds, count, params.seed), real]
     windows = baselines.windows(data, kinds, count, params.seed)
@@ -80,7 +83,8 @@ def main(params: config.Params) -> None:
             settings.chunk_size,
             Store.of("evaluate", folder, params.runtime.drawn_gib),
         )
-        shown = [*grids, *chain(*(grid.sets for grid in prompts)), *continued.sets]
+        of_prompts = chain(*(grid.sets for grid in prompts))
+        shown = [*grids, *of_prompts, *clips.sets, *continued.sets]
         measure = partial(
             measuring.all_scores,
             evaluator=evaluator,
@@ -96,9 +100,10 @@ def main(params: config.Params) -> None:
             draft.metadata |= {"samplers": [one.name for one in specs], "labels": settings.labels}
             if compared[:-1]:
                 draft.metadata |= {"baselines": [one.name for one in compared[:-1]]}
-            captions = sample_sets.grid_captions(kinds, data, params.seed)
-            draft.metadata |= {} if captions is None else {"grid": captions}
+            rows = sample_sets.grid_records(kinds, data, params.seed)
+            draft.metadata |= {} if rows is None else {"grid": rows}
             prompt_grid.save(draft, prompts, run)
+            clip_examples.save(draft, clips, run)
         scores = predictions.added(measuring.joined(measured), continued, run)
         tables.write(REPORTS, [*specs, *(one.name for one in compared)], scores)
         tables.write_table(REPORTS / "cost.csv", costs)
