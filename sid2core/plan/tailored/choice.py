@@ -123,7 +123,7 @@ def _network(found: Survey, machine: Machine, seconds: float, size: int | None) 
 
 def _candidate(found: Survey, machine: Machine, seconds: float, size: int, width: int) -> _Network:
     section = _model(size, width, machine.compute_dtype)
-    shape = (size, size, found.channels)
+    shape = found.shape(size)
     gflops = cost.forward_gflops(build.network(config.Model(**section), shape, found.condition))
     products = budget.TRAIN * seconds * machine.rate
     afforded = products / (cost.FORWARDS_PER_TRAINING_STEP * gflops * 1e9)
