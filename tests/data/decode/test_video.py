@@ -9,8 +9,9 @@ import psutil
 import pytest
 
 from sid2core.data.decode.decoding import Recipe
-from sid2core.data.decode.video import decoding
-from sid2core.data.decode.video.decoding import clips, upright
+from sid2core.data.decode.video import container as containers
+from sid2core.data.decode.video.container import upright
+from sid2core.data.decode.video.decoding import clips
 from sid2core.data.decode.video.windows import Windows
 from sid2core.data.errors import Unusable
 from tests.data import videos
@@ -167,7 +168,7 @@ def test_oblong_pixels_become_square():
 def test_large_frames_are_refused_before_they_are_decoded(monkeypatch):
     content = videos.encoded(videos.frames(3))
     small = Recipe(32, 48, 3, "squash", "white", "exact", 1000)
-    monkeypatch.setattr(decoding, "_pixels", None)
+    monkeypatch.setattr(containers, "_pixels", None)
     assert refusal(content, Windows(2), small) == "48x32 pixels are more than data.max_pixels 1000"
 
 
