@@ -14,7 +14,7 @@ from sid2core.config.diffusion import (
     Sampling,
     Schedule,
 )
-from sid2core.config.evaluation import EXTRACTORS, Eval, Extractors, Weights
+from sid2core.config.evaluation import EXTRACTORS, Eval, Extractors, Prediction, Weights
 from sid2core.config.params import (
     FORMS,
     PARAMS_FILE,
@@ -88,6 +88,7 @@ __all__ = [
     "Positive",
     "PositiveFloat",
     "Power",
+    "Prediction",
     "Reference",
     "Registry",
     "Report",
