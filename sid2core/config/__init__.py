@@ -1,6 +1,6 @@
 """Typed view of ``params.yaml``, presets, YAML editing, and the factory from names to objects."""
 
-from sid2core.config.data import SOURCES, Data, Loader, Source
+from sid2core.config.data import SOURCES, Data, Loader, Source, clip_shape
 from sid2core.config.diffusion import (
     CLIPPINGS,
     LOSSES,
@@ -102,6 +102,7 @@ __all__ = [
     "Text",
     "Train",
     "Weights",
+    "clip_shape",
     "parse",
     "read",
 ]
