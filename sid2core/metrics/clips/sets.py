@@ -2,8 +2,8 @@
 
 An ``.npz`` (``arr_0`` or ``images``) or ``.npy`` of clips [n, f, h, w, c]; a folder of such files,
 or of one clip [f, h, w, c] each; a folder or archive of folders of frames, each a clip, in natural
-order of the frames' names; a folder or archive of video files, by PyAV, in the order of their names;
-Parquet of clips as this project writes it.
+order of the frames' names; a folder or archive of video files, by PyAV, in the order of their
+names; Parquet of clips as this project writes it.
 """
 
 from __future__ import annotations
@@ -249,9 +249,7 @@ def _frames(tree: Tree, found: Sequence[Item], cut: Cut) -> Clips:
     names = sorted(clips)
     for items in clips.values():
         items.sort(key=lambda item: folders.natural(item.name))
-    formats = cut.image_format(
-        image_sets.lossy(item for items in clips.values() for item in items)
-    )
+    formats = cut.image_format(image_sets.lossy(item for items in clips.values() for item in items))
 
     def read(index: int) -> list[NDArray[np.uint8]]:
         items = clips[names[index]]
