@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from sid2core.config.data import Shape
+from sid2core.config.data import Shape, clip_shape
 from sid2core.config.diffusion import Cosine, CosineInterpolated, Power
 from sid2core.config.params import Params
 from sid2core.config.section import ParamsError
@@ -29,7 +29,10 @@ def check(params: Params, origin: str = "params.yaml") -> None:
     found = [*_of_any_data(params)]
     shape = params.data.shape
     if shape is not None:
-        found += [*_of_shape(params, shape)]
+        try:
+            found += [*_of_shape(params, clip_shape(shape, params.loader.clip_frames))]
+        except ParamsError as error:
+            found.append(str(error))
     if found:
         lines = [f"  {line}" for line in found]
         msg = "\n".join([f"{origin} has {len(lines)} problem(s):", *lines])
@@ -96,6 +99,7 @@ def _prompts(params: Params) -> Iterator[str]:
 
 def _of_shape(params: Params, shape: Shape) -> Iterator[str]:
     """What the shape of an example decides."""
+    yield from _given(params, shape)
     yield from _levels(params, shape)
     yield from _loss(params, shape)
     yield from _schedule(params, shape[-3])
@@ -107,6 +111,21 @@ def _of_shape(params: Params, shape: Shape) -> Iterator[str]:
                 f"{name}.max_shift: found {shift}; expected less than the {side} pixels of the "
                 "image: lower it"
             )
+
+
+def _given(params: Params, shape: Shape) -> Iterator[str]:
+    """Given frames are the first of a clip, and some remain."""
+    given = params.data.given_frames
+    if given and len(shape) == 3:
+        yield (
+            f"data.given_frames: found {given}; source {params.data.source.name} has images, no "
+            "clips: set it to 0"
+        )
+    elif given >= shape[0] and len(shape) == 4:
+        yield (
+            f"data.given_frames: found {given}; expected less than the {shape[0]} frames of a "
+            "clip: lower it, or use longer clips"
+        )
 
 
 def _levels(params: Params, shape: Shape) -> Iterator[str]:

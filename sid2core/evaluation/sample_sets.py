@@ -89,16 +89,22 @@ def evaluated(
     keep: int,
     seed: int,
     asked: Asked | None = None,
+    repeat: int = 0,
 ) -> SampleSet:
-    """The images by which ``evaluate`` measures a sampler; the first ``keep`` are kept."""
+    """The images by which ``evaluate`` measures a sampler; the first ``keep`` are kept.
+
+    Each ``repeat`` of ``eval.repeats`` has the same conditions and other keys.
+    """
     stream = rng.key(seed, "evaluate")
-    return SampleSet(spec.name, spec, stream, np.arange(count), condition, keep, asked=asked)
+    name = f"{spec.name}/repeat-{repeat}" if repeat else spec.name
+    keys = np.arange(repeat * count, (repeat + 1) * count)
+    return SampleSet(name, spec, stream, keys, condition, keep, asked=asked)
 
 
 def grid(spec: SamplerSpec, data: Dataset, columns: int, seed: int) -> SampleSet:
     """Images to look at: a row of ``columns`` images for each condition, one key a column."""
     kinds = spec.method.denoiser.network.config.condition
-    chosen = seed if kinds.text is not None else None
+    chosen = seed if kinds.shuffled else None
     condition = kinds.grid(columns, data, chosen)
     keys = np.tile(np.arange(columns), kinds.rows)
     stream, name = rng.key(seed, "evaluate/grid"), f"{spec.name}.grid"

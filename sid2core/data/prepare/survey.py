@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sid2core import config
 from sid2core.conditioning import ConditionSpec
 from sid2core.config import yaml_edit
+from sid2core.data.decode.video import files as video_files
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.sources import opening, split_names
 from sid2core.data.sources.protocol import Entry, Source, listed
@@ -30,6 +31,8 @@ _SIDE = 64
 _GREY = 2
 """Channels that differ by no more than this, of 255, are the same: JPEG is not exact."""
 _TRAIN, _EVAL = ("train", "training"), ("val", "valid", "validation", "eval", "test")
+_FRAMES = 16
+"""Of a clip of a video, at the video's own rate."""
 _SEEN = 5000
 """Names after which the kind of a folder is decided."""
 _KINDS = {
@@ -64,17 +67,30 @@ class Survey:
     """Time to read and decode one picture on one core."""
     images_with_captions: int | None = None
     """Of those that can be used; None if only reading them tells."""
+    captions: tuple[str, ...] = ()
+    """Those of the probed pictures."""
+
+    @property
+    def frames(self) -> int | None:
+        """Frames of a clip; None for images."""
+        found: int | None = self.source[self.source["name"]].get("frames")
+        return found
+
+    def shape(self, size: int) -> tuple[int, ...]:
+        """The shape of an image or clip of ``size`` pixels a side."""
+        frames = () if self.frames is None else (self.frames,)
+        return (*frames, size, size, self.channels)
 
     @property
     def condition(self) -> ConditionSpec:
-        """What a model of these data is conditioned on."""
-        shape = (_SIDE, _SIDE, self.channels)
+        """What a model of these data is conditioned on, apart from captions."""
+        shape = self.shape(_SIDE)
         metadata = {"class_names": self.class_names, "captioned": self.captioned, "shape": shape}
         return ConditionSpec.of_data(metadata)
 
 
 def survey(path: str, raw: Mapping[str, Any]) -> Survey:
-    """Look at the data at ``path``.
+    """Look at the data at ``path``; labels of captioned data are left out.
 
     Args:
         path: a folder, an archive or a file.
@@ -84,13 +100,15 @@ def survey(path: str, raw: Mapping[str, Any]) -> Survey:
         DataError: there is nothing that a source reads.
     """
     found = source_of(os.path.abspath(os.path.expanduser(path)))
-    overlay = {"data": {"source": found, "image_size": _SIDE, "channels": 3, "crop": "squash"}}
-    data = config.parse(yaml_edit.merged(raw, overlay)).data
+    data = _section(raw, found, unlabelled=False)
     train, held_out = opening.opened(data)
+    captioned = data.captions != "none" and train.captioned
+    if captioned:
+        train, held_out = opening.opened(_section(raw, found, unlabelled=True))
     entries = listed(train)
     usable = [entry for entry in entries if entry.problem is None]
     classes = Counter(entry.label for entry in usable)
-    sides, grey, seconds = _probe(train, usable)
+    probed = _probe(train, usable)
     return Survey(
         source=found,
         train=len(usable),
@@ -98,12 +116,20 @@ def survey(path: str, raw: Mapping[str, Any]) -> Survey:
         problems=len(entries) - len(usable),
         class_names=train.class_names,
         smallest_class=min(classes.values(), default=0),
-        side=round(statistics.median(sides)),
-        channels=1 if grey else 3,
-        captioned=train.captioned and data.captions != "none",
-        seconds=seconds,
-        images_with_captions=_described(usable),
+        side=round(statistics.median(probed.sides)),
+        channels=1 if probed.grey else 3,
+        captioned=captioned,
+        seconds=probed.seconds,
+        images_with_captions=_described(usable) if captioned else 0,
+        captions=probed.captions if captioned else (),
     )
+
+
+def _section(raw: Mapping[str, Any], source: Mapping[str, Any], *, unlabelled: bool) -> config.Data:
+    """The section ``data`` with this source."""
+    shape = {"image_size": _SIDE, "channels": 3, "crop": "squash"}
+    overlay = {"data": {"source": source, "unlabelled": unlabelled, **shape}}
+    return config.parse(yaml_edit.merged(raw, overlay)).data
 
 
 def _described(usable: list[Entry]) -> int | None:
@@ -122,7 +148,8 @@ def source_of(path: str) -> dict[str, Any]:
         raise DataError(msg)
     train, held_out = _splits(path)
     name = _kind(train)
-    return {"name": name, name: {"path": train, "eval_path": held_out}}
+    clips = {"frames": _FRAMES} if name == "videos" else {}
+    return {"name": name, name: {"path": train, "eval_path": held_out, **clips}}
 
 
 def _splits(path: str) -> tuple[str, str | None]:
@@ -159,14 +186,27 @@ def _kind(path: str) -> str:
             break
     packed = [(suffixes[suffix], kind) for suffix, kind in _KINDS.items() if suffixes[suffix]]
     images = suffixes.total() - sum(count for count, _ in packed)
+    videos = sum(suffixes[suffix] for suffix in video_files.EXTENSIONS - video_files.PICTURES)
+    if 2 * videos > suffixes.total():
+        return "videos"
     if packed and images <= 2 * max(packed)[0] and max(packed)[1] != "folder":
         return max(packed)[1]
     return "folder"
 
 
-def _probe(source: Source, usable: list[Entry]) -> tuple[list[int], bool, float]:
-    """Shorter sides, whether all is grey, seconds a picture; of pictures spread over the set."""
-    sides, grey, since = [], True, time.perf_counter()
+class _Probe(NamedTuple):
+    """Shorter sides, whether all is grey, seconds a picture, captions."""
+
+    sides: list[int]
+    grey: bool
+    seconds: float
+    captions: tuple[str, ...]
+
+
+def _probe(source: Source, usable: list[Entry]) -> _Probe:
+    """Look at pictures that are spread over the set."""
+    sides, grey, since = list[int](), True, time.perf_counter()
+    captions = list[str]()
     chosen = usable[:: max(1, len(usable) // PROBES)][:PROBES]
     for entry in chosen:
         try:
@@ -175,8 +215,9 @@ def _probe(source: Source, usable: list[Entry]) -> tuple[list[int], bool, float]
             continue
         pixels = content.image.astype(np.int16)
         sides.append(min(content.size))
+        captions += content.captions
         grey &= int(np.ptp(pixels, axis=-1).max()) <= _GREY
     if not sides:
         msg = f"none of {len(chosen)} files that were tried is an image; see docs/data.md"
         raise DataError(msg)
-    return sides, grey, (time.perf_counter() - since) / len(sides)
+    return _Probe(sides, grey, (time.perf_counter() - since) / len(sides), tuple(captions))
