@@ -56,7 +56,7 @@ def main(params: config.Params) -> None:
     guidance = guidance_search.load(job.inputs["guidance_search"]).guidance
     evaluator = Evaluator.load(job.inputs["reference"], local)
     count = settings.score_samples
-    data = sample_conditions.records(job.inputs, local)
+    data = sample_conditions.records(job.inputs, kinds, local)
     condition = sample_conditions.conditions(kinds, data, count, params.seed)
     with cluster.claim_training("distill", job.made_by, **job.inputs) as folder:
         scores = workdir.of_this_code(folder / "scores", "distill")

@@ -43,7 +43,8 @@ def main(params: config.Params) -> None:
     prepare = job.inputs["prepare"]
     text = job.inputs["text"]
     dataset = Dataset.open(prepare, "train", params.runtime.cache_mib, text)
-    shape = build.network(params.model, dataset.shape, dataset.condition)
+    kinds = dataset.condition.with_given(params.data.given_frames, dataset.shape)
+    shape = build.network(params.model, dataset.shape, kinds)
     net = network.Network(shape, build.execution(params.runtime))
     overview = parameter_overview.get_parameter_overview(net.shapes(), include_stats=False)
     _log.info("parameters\n%s", overview)
@@ -56,11 +57,12 @@ def main(params: config.Params) -> None:
         params.loader,
         params.runtime.prefetch,
         sharding=layout.batch,
-        condition=shape.condition,
+        condition=kinds,
         embed=prompts.embed_of(text, layout.batch),
     )
+    settings = params.train
     objective = base.objective_of(
-        params.diffusion, net, params.train.condition_dropout, begin.frozen
+        params.diffusion, net, settings.condition_dropout, begin.frozen, settings.given_dropout
     )
     bias = build.moving_bias(params.diffusion.loss)
     run = base.base_run(
@@ -84,7 +86,7 @@ def main(params: config.Params) -> None:
     ) as folder:
         samples = Samples(
             preview.method(objective, params.sampling),
-            _shown(shape.condition, job, params),
+            _shown(kinds, job, params),
             params.seed,
             layout,
             folder / "samples",
@@ -103,7 +105,7 @@ def main(params: config.Params) -> None:
             return
         with job.create() as draft:
             network.save(draft.folder, net, weights, {"diffusion": job.made_by["diffusion"]})
-            if shape.condition.text is not None:
+            if kinds.text is not None:
                 prompts.copy(text.checked(prompts.ENCODER), draft.folder)
             for name, average in emas.items():
                 network.save_weights(draft.path(f"{name}.safetensors"), average)
@@ -114,7 +116,7 @@ def main(params: config.Params) -> None:
 
 def _shown(kinds: ConditionSpec, job: Context, params: config.Params) -> Condition:
     """The conditions of the samples that are drawn while it trains."""
-    data = sample_conditions.records(job.inputs, mesh.local(params.runtime.mesh).batch)
+    data = sample_conditions.records(job.inputs, kinds, mesh.local(params.runtime.mesh).batch)
     return sample_conditions.conditions(kinds, data, preview.COUNT, params.seed)
 
 

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
     # Attention on a GPU is cuDNN's, which keeps as much as the recomputed one.
     attention = None if options.hardware == "cpu" else "recomputed"
     made = plan.on_hardware(
-        plan.price(params, shape, _condition(params, classes, captions), attention),
+        plan.price(params, shape, _condition(params, shape, classes, captions), attention),
         device,
         options.devices,
         options.batch or params.train.batch_size,
@@ -79,13 +79,16 @@ def _shape_of(data: config.Data) -> tuple[int, ...]:
     return data.shape or _source(data).shape
 
 
-def _condition(params: config.Params, classes: int | None, captions: bool | None) -> ConditionSpec:
-    """So many classes (0 is none), else those of the source; and captions."""
+def _condition(
+    params: config.Params, shape: tuple[int, ...], classes: int | None, captions: bool | None
+) -> ConditionSpec:
+    """So many classes (0 is none), else those of the source; captions, and given frames."""
     from sid2core.plan.captions import expected_kind
 
     spec, captioned = _classes(params.data, classes)
     wanted = captioned if captions is None else captions
-    return spec.with_text(expected_kind(params.text) if wanted else None)
+    spec = spec.with_text(expected_kind(params.text) if wanted else None)
+    return spec.with_given(params.data.given_frames, shape)
 
 
 def _classes(data: config.Data, classes: int | None) -> tuple[ConditionSpec, bool]:

@@ -15,18 +15,23 @@ from sid2core.text import prompts
 
 def records(
     inputs: Mapping[str, Artifact],
+    kinds: ConditionSpec,
     sharding: NamedSharding | None = None,
     split: str | None = None,
 ) -> Dataset:
-    """The data whose conditions samples have: the train split, but with captions the eval split.
+    """The data whose conditions samples have.
+
+    The train split, which has every class; with captions or given frames the eval split.
 
     Args:
         inputs: the artifacts of ``prepare`` and ``text``.
+        kinds: what the model is conditioned on.
         sharding: how devices share the captions that a frozen encoder has yet to encode.
         split: another split than that.
     """
     prepare, text = inputs["prepare"], inputs["text"]
-    chosen = split or ("train" if text.metadata["text"] is None else "eval")
+    unseen = text.metadata["text"] is not None or kinds.given is not None
+    chosen = split or ("eval" if unseen else "train")
     embed = prompts.embed_of(text, sharding)
     host = None if embed is None else embed.host
     return Dataset.open(prepare, chosen, text=text, embed=host)
@@ -37,8 +42,10 @@ def conditions(
 ) -> Condition:
     """The conditions of ``count`` samples: classes in turn, or ``drawn`` as often as they occur.
 
-    The caption of a sample is a function of (seed, index).
+    The caption and the given frames of a sample are a function of (seed, index); frames are read
+    when the sample is drawn.
     """
-    if kinds.text is not None and not kinds.text.learned and not data.encodes:
-        return stored_conditions.of_captions(kinds, data, count, seed)
-    return kinds.asked(count, data, seed if drawn or kinds.text is not None else None)
+    vectors = kinds.text is not None and not kinds.text.learned
+    if (vectors and not data.encodes) or (kinds.given is not None and not vectors):
+        return stored_conditions.of_records(kinds, data, count, seed)
+    return kinds.asked(count, data, seed if drawn or kinds.shuffled else None)

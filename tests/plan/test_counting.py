@@ -16,6 +16,7 @@ from tests.models import configs
 from tests.tiny import ROOT
 
 TINY = configs.tiny()
+GIVEN = TINY.condition.with_given(1, (4, 8, 8, 3))
 
 
 def preset(name):
@@ -47,8 +48,9 @@ def test_levels_and_the_rest_are_all_the_parameters():
         TINY,
         configs.tiny(image_shape=(4, 8, 8, 3), temporal_strides=(2,)),
         configs.tiny(film="mlp", order="parallel", position="rope"),
+        configs.tiny(image_shape=(3, 8, 8, 3), temporal_strides=(2,), condition=GIVEN),
     ],
-    ids=["images", "video", "other options"],
+    ids=["images", "video", "other options", "given frames"],
 )
 def test_the_terms_are_exactly_the_matrix_products_and_convolutions(config):
     """Counted a second time from the program's convolutions and matrix products."""
