@@ -31,7 +31,8 @@ def main(params: config.Params) -> None:
     prepare = job.inputs["prepare"]
     sharding = mesh.layout(params.runtime.mesh).batch
     supplied = registry.supplied(params.eval.extractors, sharding)
-    datasets = {split: Dataset.open(prepare, split, params.runtime.cache_mib) for split in SPLITS}
+    cache, window = params.runtime.cache_mib, params.loader.clip_frames
+    datasets = {split: Dataset.open(prepare, split, cache, clip_frames=window) for split in SPLITS}
     for extractor in supplied:
         extractor.check(datasets["train"].shape)
     own, curve = classifier_training.train(

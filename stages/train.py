@@ -42,7 +42,8 @@ def main(params: config.Params) -> None:
     job = context.begin("train", params)
     prepare = job.inputs["prepare"]
     text = job.inputs["text"]
-    dataset = Dataset.open(prepare, "train", params.runtime.cache_mib, text)
+    cache, window = params.runtime.cache_mib, params.loader.clip_frames
+    dataset = Dataset.open(prepare, "train", cache, text, clip_frames=window)
     kinds = dataset.condition.with_given(params.data.given_frames, dataset.shape)
     shape = build.network(params.model, dataset.shape, kinds)
     net = network.Network(shape, build.execution(params.runtime))
@@ -116,7 +117,8 @@ def main(params: config.Params) -> None:
 
 def _shown(kinds: ConditionSpec, job: Context, params: config.Params) -> Condition:
     """The conditions of the samples that are drawn while it trains."""
-    data = sample_conditions.records(job.inputs, kinds, mesh.local(params.runtime.mesh).batch)
+    sharding, window = mesh.local(params.runtime.mesh).batch, params.loader.clip_frames
+    data = sample_conditions.records(job.inputs, kinds, sharding, clip_frames=window)
     return sample_conditions.conditions(kinds, data, preview.COUNT, params.seed)
 
 

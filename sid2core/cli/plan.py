@@ -43,7 +43,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Compute the plan and print it."""
     params, evidence = _params(options.preset)
-    shape = options.shape or _shape_of(params.data)
+    window = params.loader.clip_frames
+    shape = options.shape or config.clip_shape(_shape_of(params.data), window)
     classes, captions = options.classes, options.captions
     if evidence is not None:
         classes = evidence.classes if classes is None else classes

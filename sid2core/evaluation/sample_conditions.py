@@ -18,6 +18,7 @@ def records(
     kinds: ConditionSpec,
     sharding: NamedSharding | None = None,
     split: str | None = None,
+    clip_frames: int | None = None,
 ) -> Dataset:
     """The data whose conditions samples have.
 
@@ -28,13 +29,14 @@ def records(
         kinds: what the model is conditioned on.
         sharding: how devices share the captions that a frozen encoder has yet to encode.
         split: another split than that.
+        clip_frames: of clips, how many frames are read (``loader.clip_frames``).
     """
     prepare, text = inputs["prepare"], inputs["text"]
     unseen = text.metadata["text"] is not None or kinds.given is not None
     chosen = split or ("eval" if unseen else "train")
     embed = prompts.embed_of(text, sharding)
     host = None if embed is None else embed.host
-    return Dataset.open(prepare, chosen, text=text, embed=host)
+    return Dataset.open(prepare, chosen, text=text, embed=host, clip_frames=clip_frames)
 
 
 def conditions(
