@@ -53,12 +53,8 @@ def main(params: config.Params) -> None:
         *sampler_spec.load_students(distill.checked(), students, sampling, execution),
     ]
     kinds, count = model.condition, settings.samples
-    opened = partial(
-        sample_conditions.records,
-        *(job.inputs, kinds, sharding),
-        clip_frames=params.loader.clip_frames,
-    )
-    data, dataset = opened(), opened("train")
+    data = sample_conditions.records(job.inputs, model.shape, sharding)
+    dataset = sample_conditions.records(job.inputs, model.shape, sharding, "train")
     condition, asked = sample_sets.asked(model, data, settings, params.seed, sharding)
     samples = [
         sample_sets.evaluated(spec, condition, count, settings.keep, params.seed, asked)
@@ -71,7 +67,7 @@ def main(params: config.Params) -> None:
     ]
     prompts = prompt_grid.of_model(model, specs, settings, params.seed, sharding)
     grids = [sample_sets.grid(spec, data, settings.grid_columns, params.seed) for spec in specs]
-    held_out = opened("eval")
+    held_out = sample_conditions.records(job.inputs, model.shape, sharding, "eval")
     clips = clip_examples.of_model(held_out, specs, params.seed)
     real = sample_sets.real_baseline(dataset, kinds, count, params.seed)
     compared = [*baselines.sets(data, kinds, count, params.seed), real]

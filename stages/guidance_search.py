@@ -43,8 +43,7 @@ def main(params: config.Params) -> None:
     model = Trained.load(train.checked(), build.execution(params.runtime))
     model = model.with_negative(params.guidance.negative_prompt, sharding)
     kinds = model.condition
-    window = params.loader.clip_frames
-    data = sample_conditions.records(job.inputs, kinds, sharding, clip_frames=window)
+    data = sample_conditions.records(job.inputs, model.shape, sharding)
     condition = sample_conditions.conditions(kinds, data, settings.samples, params.seed)
     cells = guidance_search.grid(settings, kinds)
     specs = [

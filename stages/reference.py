@@ -31,8 +31,8 @@ def main(params: config.Params) -> None:
     prepare = job.inputs["prepare"]
     sharding = mesh.layout(params.runtime.mesh).batch
     supplied = registry.supplied(params.eval.extractors, sharding)
-    cache, window = params.runtime.cache_mib, params.loader.clip_frames
-    datasets = {split: Dataset.open(prepare, split, cache, clip_frames=window) for split in SPLITS}
+    frames, cache = params.loader.clip_frames, params.runtime.cache_mib
+    datasets = {one: Dataset.open(prepare, one, cache, clip_frames=frames) for one in SPLITS}
     for extractor in supplied:
         extractor.check(datasets["train"].shape)
     own, curve = classifier_training.train(

@@ -17,12 +17,13 @@ from typing import Any
 from clu import parameter_overview
 
 from sid2core import atomic, config
-from sid2core.conditioning import Condition, ConditionSpec
+from sid2core.conditioning import Condition
 from sid2core.config import build
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Loader
 from sid2core.evaluation import sample_conditions
 from sid2core.models import cost, network
+from sid2core.models.architecture import UViTConfig
 from sid2core.pipeline import context, stage
 from sid2core.pipeline.context import Context
 from sid2core.text import prompts
@@ -42,8 +43,9 @@ def main(params: config.Params) -> None:
     job = context.begin("train", params)
     prepare = job.inputs["prepare"]
     text = job.inputs["text"]
-    cache, window = params.runtime.cache_mib, params.loader.clip_frames
-    dataset = Dataset.open(prepare, "train", cache, text, clip_frames=window)
+    dataset = Dataset.open(
+        prepare, "train", params.runtime.cache_mib, text, clip_frames=params.loader.clip_frames
+    )
     kinds = dataset.condition.with_given(params.data.given_frames, dataset.shape)
     shape = build.network(params.model, dataset.shape, kinds)
     net = network.Network(shape, build.execution(params.runtime))
@@ -87,7 +89,7 @@ def main(params: config.Params) -> None:
     ) as folder:
         samples = Samples(
             preview.method(objective, params.sampling),
-            _shown(kinds, job, params),
+            _shown(shape, job, params),
             params.seed,
             layout,
             folder / "samples",
@@ -115,11 +117,10 @@ def main(params: config.Params) -> None:
         show(log)
 
 
-def _shown(kinds: ConditionSpec, job: Context, params: config.Params) -> Condition:
+def _shown(shape: UViTConfig, job: Context, params: config.Params) -> Condition:
     """The conditions of the samples that are drawn while it trains."""
-    sharding, window = mesh.local(params.runtime.mesh).batch, params.loader.clip_frames
-    data = sample_conditions.records(job.inputs, kinds, sharding, clip_frames=window)
-    return sample_conditions.conditions(kinds, data, preview.COUNT, params.seed)
+    data = sample_conditions.records(job.inputs, shape, mesh.local(params.runtime.mesh).batch)
+    return sample_conditions.conditions(shape.condition, data, preview.COUNT, params.seed)
 
 
 def _export(

@@ -44,6 +44,7 @@ UNTRACKED = {"runtime"}
 
 PARTS = {
     *(f"data.{key}" for key in config.Data.model_fields),
+    "loader.clip_frames",
     *(f"eval.{key}" for key in config.Eval.model_fields),
     *(f"guidance.{key}" for key in config.Guidance.model_fields),
 }

@@ -43,8 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Compute the plan and print it."""
     params, evidence = _params(options.preset)
-    window = params.loader.clip_frames
-    shape = options.shape or config.clip_shape(_shape_of(params.data), window)
+    shape = options.shape or _shape_of(params.data, params.loader.clip_frames)
     classes, captions = options.classes, options.captions
     if evidence is not None:
         classes = evidence.classes if classes is None else classes
@@ -75,9 +74,9 @@ def _params(preset: str | None) -> tuple[config.Params, presets.Evidence | None]
     return presets.change(read).params, read.evidence
 
 
-def _shape_of(data: config.Data) -> tuple[int, ...]:
+def _shape_of(data: config.Data, clip_frames: int | None) -> tuple[int, ...]:
     """The shape of one example: as ``data`` says, or the source's own."""
-    return data.shape or _source(data).shape
+    return config.clip_shape(data.shape or _source(data).shape, clip_frames)
 
 
 def _condition(

@@ -9,16 +9,16 @@ from jax.sharding import NamedSharding
 from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation import stored_conditions
+from sid2core.models.architecture import UViTConfig
 from sid2core.pipeline.artifact import Artifact
 from sid2core.text import prompts
 
 
 def records(
     inputs: Mapping[str, Artifact],
-    kinds: ConditionSpec,
+    shape: UViTConfig,
     sharding: NamedSharding | None = None,
     split: str | None = None,
-    clip_frames: int | None = None,
 ) -> Dataset:
     """The data whose conditions samples have.
 
@@ -26,17 +26,16 @@ def records(
 
     Args:
         inputs: the artifacts of ``prepare`` and ``text``.
-        kinds: what the model is conditioned on.
+        shape: of the model: its condition, and how many frames of a clip it knows.
         sharding: how devices share the captions that a frozen encoder has yet to encode.
         split: another split than that.
-        clip_frames: of clips, how many frames are read (``loader.clip_frames``).
     """
     prepare, text = inputs["prepare"], inputs["text"]
-    unseen = text.metadata["text"] is not None or kinds.given is not None
+    unseen = text.metadata["text"] is not None or shape.condition.given is not None
     chosen = split or ("eval" if unseen else "train")
     embed = prompts.embed_of(text, sharding)
     host = None if embed is None else embed.host
-    return Dataset.open(prepare, chosen, text=text, embed=host, clip_frames=clip_frames)
+    return Dataset.open(prepare, chosen, text=text, embed=host, clip_frames=shape.frames)
 
 
 def conditions(

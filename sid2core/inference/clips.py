@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageSequence
 
 from sid2core.conditioning import Condition, ConditionError, Given, GivenKind
 from sid2core.data.decode.decoding import Recipe
-from sid2core.data.errors import Unusable
+from sid2core.data.decode.video import decoding
+from sid2core.data.decode.video.windows import Windows
+from sid2core.data.errors import DataError, Unusable
 from sid2core.data.sources.folders import natural
 
 _MOST_PIXELS = 89_478_485
@@ -47,8 +48,8 @@ def condition_of(given: NDArray[Any] | str | Path, kind: GivenKind, count: int) 
 def read(path: Path, kind: GivenKind) -> NDArray[np.uint8]:
     """The first frames of a clip on disk, [k, h, w, c], cropped and resized as ``adm`` does.
 
-    A folder of pictures in natural order of their names, an animation that Pillow reads (GIF,
-    WebP, APNG), or an array [f, h, w, c] in a .npy file.
+    A folder of pictures in natural order of their names, a video (with the extra ``video``), an
+    animation (GIF, WebP, APNG), or an array [f, h, w, c] in a .npy file.
 
     Raises:
         ConditionError: there is no such path, it cannot be read, or it has too few frames.
@@ -57,9 +58,9 @@ def read(path: Path, kind: GivenKind) -> NDArray[np.uint8]:
     recipe = Recipe(height, width, channels, "adm", "white", "exact", _MOST_PIXELS)
     try:
         found = _pictures(path, frames, recipe)
-    except (OSError, ValueError, SyntaxError, Unusable) as error:
-        msg = f"given: {path} cannot be read ({error}); expected a folder of pictures, an "
-        raise ConditionError(f"{msg}animation (GIF, WebP) or a .npy file") from None
+    except (OSError, ValueError, DataError, Unusable) as error:
+        msg = f"given: {path} cannot be read ({error}); expected a folder of pictures, a video, "
+        raise ConditionError(f"{msg}an animation (GIF, WebP) or a .npy file") from None
     if len(found) < frames:
         msg = f"given: {path} has {len(found)} frame(s); expected {frames} or more"
         raise ConditionError(msg)
@@ -76,9 +77,8 @@ def _pictures(path: Path, frames: int, recipe: Recipe) -> list[NDArray[np.uint8]
         return found
     if path.suffix == ".npy":
         return [recipe.of_array(frame).image for frame in np.load(path)[:frames]]
-    with Image.open(path) as animation:
-        several = zip(ImageSequence.Iterator(animation), range(frames), strict=False)
-        return [recipe.of_array(np.asarray(one.convert("RGB"))).image for one, _ in several]
+    with path.open("rb") as opened:
+        return [*decoding.clips(opened, recipe, Windows(frames))[0].image]
 
 
 def _by_name(path: Path) -> Any:

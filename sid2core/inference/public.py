@@ -81,8 +81,8 @@ class Model:
             prompt: a text, or one for each image, for models that take text.
             negative: a text that guidance pushes away from; None for the empty one.
             given: for models that continue clips, the first frames: uint8 [k, h, w, c] of all
-                clips or [n, k, h, w, c], or the path of a folder of pictures, an animation or a
-                .npy file.
+                clips or [n, k, h, w, c], or the path of a folder of pictures, a video, an
+                animation or a .npy file.
             frames: of a clip; None is what the model was trained on. More are drawn in windows:
                 the last k frames are the given ones of the next window.
             seed: of the noise.

@@ -114,6 +114,11 @@ class UViTConfig:
         return (self.given_frames + frames, *others)
 
     @property
+    def frames(self) -> int | None:
+        """How many frames a whole clip has; None for images."""
+        return self.positions_shape[0] if self.is_video else None
+
+    @property
     def is_video(self) -> bool:
         """Whether examples are clips [f, h, w, c]."""
         return len(self.image_shape) == 4

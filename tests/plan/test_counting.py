@@ -23,8 +23,10 @@ def preset(name):
     """The network of a preset, and its evidence."""
     read = presets.read(name, ROOT / "conf")
     params = presets.change(read, ROOT / config.PARAMS_FILE).params
-    spec = ConditionSpec.of_classes(read.evidence.classes)
-    return build.network(params.model, params.data.shape, spec), read.evidence
+    shape, classes = params.data.shape, read.evidence.classes
+    spec = ConditionSpec.of_classes(classes) if classes else ConditionSpec()
+    spec = spec.with_given(params.data.given_frames, shape)
+    return build.network(params.model, shape, spec), read.evidence
 
 
 def test_levels_and_the_rest_are_all_the_parameters():

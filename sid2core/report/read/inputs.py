@@ -172,8 +172,8 @@ def read(params: Params, root: Path) -> Inputs:
     prepare = artifact.load("prepare", root=root / artifact.ROOT)
     guidance_search = artifact.load("guidance_search", root=root / artifact.ROOT)
     evaluate = artifact.load("evaluate", root=root / artifact.ROOT)
-    window = params.loader.clip_frames
-    shape = _shape(prepare, window)
+    frames = params.loader.clip_frames
+    shape = clip_shape(_shape(prepare), frames)
     for made in (guidance_search, evaluate):
         _check_origin(made, [prepare, guidance_search])
     reports = root / "reports"
@@ -184,8 +184,8 @@ def read(params: Params, root: Path) -> Inputs:
         prepare=prepare,
         guidance_search=guidance_search,
         evaluate=evaluate,
-        train=Dataset.open(prepare, "train", clip_frames=window),
-        held_out=Dataset.open(prepare, "eval", clip_frames=window),
+        train=Dataset.open(prepare, "train", clip_frames=frames),
+        held_out=Dataset.open(prepare, "eval", clip_frames=frames),
         shape=shape,
         samplers=samplers,
         baseline=baseline,
@@ -227,7 +227,7 @@ def samples_of(inputs: Inputs, name: str) -> tuple[Pixels, NDArray[np.int32]]:
     return images, labels
 
 
-def _shape(prepare: Artifact, clip_frames: int | None) -> tuple[int, ...]:
+def _shape(prepare: Artifact) -> tuple[int, ...]:
     """The shape of a sample."""
     shape = prepare.metadata["shape"]
     if len(shape) not in (3, 4) or shape[-1] not in (1, 3):
@@ -237,7 +237,7 @@ def _shape(prepare: Artifact, clip_frames: int | None) -> tuple[int, ...]:
             "a data set of these"
         )
         raise InputError(msg)
-    return clip_shape(tuple(shape), clip_frames)
+    return tuple(shape)
 
 
 def _check_origin(made: Artifact, origins: Sequence[Artifact]) -> None:
