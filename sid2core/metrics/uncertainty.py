@@ -83,16 +83,20 @@ def intervals(
         msg = f"level {level}, {halvings} halvings; expected one between 0 and 1, and 2 or more"
         raise MetricsError(msg)
     targets = [reference.normal for reference in references]
-    found, z2 = [], float(ndtri((1 + level) / 2)) ** 2
-    for one in expansions(values, targets, moments=moments, halvings=halvings, seed=seed):
-        linear, squared = one.linear, one.second_order
-        slope = z2 * linear / one.distance if one.distance > 0 else 0.0
-        likeliest = max(0.0, one.distance - one.bias)
-        middle = likeliest + slope / 2
-        reach = np.sqrt(slope * likeliest + slope**2 / 4 + z2 * squared)
-        low, high = (max(0.0, float(bound)) for bound in (middle - reach, middle + reach))
-        found.append(Interval(one.distance, low, high, one.bias, len(values)))
-    return found
+    found = expansions(values, targets, moments=moments, halvings=halvings, seed=seed)
+    return [interval(one, level) for one in found]
+
+
+def interval(measured: Expansion, level: float = 0.9) -> Interval:
+    """The confidence interval of one distance, as in :func:`intervals`."""
+    z2 = float(ndtri((1 + level) / 2)) ** 2
+    linear, distance = measured.linear, measured.distance
+    slope = z2 * linear / distance if distance > 0 else 0.0
+    likeliest = max(0.0, distance - measured.bias)
+    middle = likeliest + slope / 2
+    reach = np.sqrt(slope * likeliest + slope**2 / 4 + z2 * measured.second_order)
+    low, high = (max(0.0, float(bound)) for bound in (middle - reach, middle + reach))
+    return Interval(distance, low, high, measured.bias, measured.n)
 
 
 @dataclass(frozen=True, eq=False)
