@@ -195,7 +195,7 @@ def test_the_weight_is_one_plus_snr_up_to_its_cap():
     made = matching(cap=10.0)
     for level in levels:
         step = Step(image + 1.0, image, level[None], tiny.labels([0]))
-        loss = made.auxiliary_loss(params(0.0), params(0.0), step)
+        loss = made.auxiliary_loss(params(0.0), Teacher(params(0.0)), step)
         assert float(loss) == pytest.approx(min(1 + np.exp(float(level)), 10.0), rel=1e-5)
 
 
@@ -222,7 +222,7 @@ def test_the_students_gradient_is_the_difference_of_the_means():
 
     def loss(student):
         step = made.draw(student, x, condition, jax.random.key(0))
-        return made.student_loss(params(0.4), params(-0.1), step)
+        return made.student_loss(params(0.4), Teacher(params(-0.1)), step)
 
     step = made.draw(params(0.9), x, condition, jax.random.key(0))
     slope = float(jax.grad(loss)(params(0.9))["mean"].sum())

@@ -57,7 +57,7 @@ def test_the_table_begins_with_what_stayed() -> None:
     ],
 )
 def test_a_setting_in_words(changes: dict[str, object], words: str) -> None:
-    assert search.words(setting(1, 1.0, **changes)) == words
+    assert search.words(replace(setting(1, 1.0), **changes)) == words  # type: ignore[arg-type]
 
 
 def test_the_race_shows_every_setting_with_its_samples() -> None:

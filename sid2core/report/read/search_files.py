@@ -77,7 +77,7 @@ def read(path: Path, search: Artifact) -> Search:
     Raises:
         InputError: a file is missing or malformed.
     """
-    table = files.table(path, "guidance_search", (*_NUMBERS, *_TEXTS, "kept"))
+    table = files.table(path, "guidance_search", _NUMBERS, (*_TEXTS, "kept"))
     settings = tuple(_setting(row) for row in table.to_dict("records"))
     best_path = search.path("best.json")
     found = files.mapping(best_path, "guidance_search")
@@ -99,7 +99,7 @@ def read(path: Path, search: Artifact) -> Search:
 def _setting(row: Mapping[Any, Any]) -> Setting:
     values: dict[str, Any] = {name: float(row[name]) for name in _NUMBERS}
     values |= {name: str(row[name]) for name in _TEXTS}
-    return Setting(**values, kept=bool(row["kept"]))
+    return Setting(**values, kept=row["kept"] == "True")
 
 
 def _find(settings: Sequence[Setting], row: Mapping[str, Any]) -> Setting:
