@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sid2core.inference.public import Model, load_model
+    from sid2core.metrics.sample_files import save_samples
 
-__all__ = ["Model", "__version__", "load_model"]
+__all__ = ["Model", "__version__", "load_model", "save_samples"]
 
 __version__: str
 
@@ -30,6 +31,10 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("sid2")
+    if name == "save_samples":
+        from sid2core.metrics import sample_files
+
+        return sample_files.save_samples
     from sid2core.inference import public
 
     return getattr(public, name)

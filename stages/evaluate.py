@@ -13,6 +13,7 @@ from pathlib import Path
 from sid2core import config
 from sid2core.config import build
 from sid2core.evaluation import (
+    clip_examples,
     drawing,
     measuring,
     outputs,
@@ -61,6 +62,8 @@ def main(params: config.Params) -> None:
     ]
     prompts = prompt_grid.of_model(model, specs, settings, params.seed, sharding)
     grids = [sample_sets.grid(spec, data, settings.grid_columns, params.seed) for spec in specs]
+    held_out = sample_conditions.records(job.inputs, sharding, "eval")
+    clips = clip_examples.of_model(held_out, specs, params.seed)
     real = sample_sets.real_baseline(dataset, kinds, count, params.seed)
     measure = partial(measuring.all_scores, evaluator=evaluator, settings=settings)
     with cluster.claim("evaluate", job.made_by, **job.inputs) as folder:
@@ -73,16 +76,17 @@ def main(params: config.Params) -> None:
             settings.chunk_size,
             Store.of("evaluate", folder, params.runtime.drawn_gib),
         )
-        of_prompts = [one for grid in prompts for one in grid.sets]
-        measured = drawing.draw_and_measure([*samples, *grids, *of_prompts, real], run, measure)
+        shown = [*grids, *(one for grid in prompts for one in grid.sets), *clips.sets]
+        measured = drawing.draw_and_measure([*samples, *shown, real], run, measure)
         if not cluster.first():
             return
         with job.create() as draft:
             costs = outputs.save(draft, samples, grids, run)
             draft.metadata |= {"samplers": [one.name for one in specs], "labels": settings.labels}
-            shown = sample_sets.grid_captions(kinds, data, params.seed)
-            draft.metadata |= {} if shown is None else {"grid": shown}
+            rows = sample_sets.grid_records(kinds, data, params.seed)
+            draft.metadata |= {} if rows is None else {"grid": rows}
             prompt_grid.save(draft, prompts, run)
+            clip_examples.save(draft, clips, run)
         scores = {name: Measurement.of_json(value) for name, value in measured.items()}
         tables.write(REPORTS, [*specs, None], scores)
         tables.write_table(REPORTS / "cost.csv", costs)

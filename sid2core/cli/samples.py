@@ -16,9 +16,7 @@ if TYPE_CHECKING:  # slow to import
     from sid2core.metrics.sample_files import Chunk
     from sid2core.pipeline.artifact import Artifact
 
-SUMMARY = (
-    "Export the samples that evaluation kept, or draw samples of prompts; PNG, npz or Parquet."
-)
+SUMMARY = "Export the samples that evaluation kept, or draw samples of prompts; images or clips."
 _MODEL = "of the model; default: artifacts/train"
 _BYTES = 2**24  # approximate size of the images in memory at once
 
@@ -33,9 +31,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("sampler", metavar="SAMPLER", nargs="?", help="the sampler's name")
     what.add_argument("--list", action="store_true", help="a table of all samplers")
     what.add_argument("--prompt", metavar="TEXT", action="append", help="draw samples of a text")
-    parser.add_argument("--out", metavar="PATH", type=Path, help="a folder for PNG, else a file")
     parser.add_argument(
-        "--format", metavar="FORM", help="png, npz or parquet; default: as PATH ends, else png"
+        "--out", metavar="PATH", type=Path, help="a file for npz or parquet, else a folder"
+    )
+    parser.add_argument(
+        "--format",
+        metavar="FORM",
+        help="png, npz or parquet, of clips npz, parquet, webp, gif, mp4 or frames; default: as "
+        "PATH ends, else png, of clips npz",
+    )
+    parser.add_argument(
+        "--rate", metavar="N", type=float, default=8.0, help="frames a second of clips that play"
     )
     parser.add_argument(
         "--layout",
@@ -82,7 +88,7 @@ def _draw(options: argparse.Namespace) -> None:
     from sid2core.inference.public import load_model
     from sid2core.metrics import sample_files
 
-    form = sample_files.form_of(options.out, options.format)
+    sample_files.form_of(options.out, options.format)
     model = load_model(options.model)
     parts = [
         model.sample(
@@ -98,8 +104,9 @@ def _draw(options: argparse.Namespace) -> None:
     images, prompts = np.concatenate(parts), range(len(parts))
     labels = np.repeat(np.arange(len(parts), dtype=np.int32), options.count)
     names = tuple(f"{number}: {options.prompt[number]}" for number in prompts)
-    samples = sample_files.Samples(len(images), images.shape[1:], names, [(images, labels)])
-    sample_files.write(options.out, samples, form, force=options.force)
+    chunks = [(images, labels)]
+    samples = sample_files.Samples(len(images), images.shape[1:], names, chunks, options.rate)
+    form = sample_files.write(options.out, samples, options.format, force=options.force)
     print(f"{options.out}: {len(images):,} samples of {len(parts)} prompt(s) as {form}")
 
 
@@ -114,14 +121,14 @@ def _table(evaluate: Artifact) -> Iterator[str]:
 def _export(evaluate: Artifact, options: argparse.Namespace) -> None:
     from sid2core.metrics import sample_files
 
-    form = sample_files.form_of(options.out, options.format)
     path = _samples(evaluate, options.sampler)
     count, *shape = _shape(path)
+    form = sample_files.form_of(options.out, options.format, clips=len(shape) == 4)
     if not count:
         msg = f"{path} has no samples: raise eval.keep, and run `dvc repro evaluate`"
         raise SamplesError(msg)
     names = _class_names(evaluate) if form == "parquet" else ()
-    samples = sample_files.Samples(count, tuple(shape), names, _chunks(path))
+    samples = sample_files.Samples(count, tuple(shape), names, _chunks(path), options.rate)
     sample_files.write(options.out, samples, form, force=options.force)
     print(f"{options.out}: {count:,} samples of {options.sampler} as {form}")
 

@@ -46,6 +46,27 @@ class Shapes(Section):
         return None if data.sides is None else (*data.sides, 3)
 
 
+class MovingDigits(Section):
+    """Clips of moving digits, ``count`` of them, each of ``frames`` frames with so many ``digits``.
+
+    ``classes`` says whether the digits are the class, or the directions in which they set off.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("image_size",)
+    refuses: ClassVar[tuple[str, ...]] = ("channels", *COLUMNS)
+    smallest: ClassVar[int] = 12
+    """Pixels of the shorter side; a digit has 8."""
+
+    count: Positive
+    frames: Positive
+    digits: Literal[1, 2]
+    classes: Literal["digit", "motion"]
+
+    def shape(self, data: Data) -> Shape | None:
+        """The shape of one example."""
+        return None if data.sides is None else (self.frames, *data.sides, 1)
+
+
 class Emoji(Plain):
     """The emoji of OpenMoji, drawn on ``data.background``."""
 
@@ -104,6 +125,9 @@ class Labelled(Named):
 SOURCES = Registry("data.source")
 SOURCES.register("digits", Digits, "sid2core.data.sources.digits:Digits.of")
 SOURCES.register("shapes", Shapes, "sid2core.data.sources.shapes:Shapes.of")
+SOURCES.register(
+    "moving_digits", MovingDigits, "sid2core.data.sources.moving_digits:MovingDigits.of"
+)
 SOURCES.register("emoji", Emoji, "sid2core.data.sources.emoji:Emoji.of")
 SOURCES.register("folder", Labelled, "sid2core.data.sources.folders:Folder.of")
 SOURCES.register("frames", Frames, "sid2core.data.sources.folders:Frames.of")
@@ -175,6 +199,11 @@ class Data(Section):
             if given and key in getattr(settings, "refuses", ()):
                 neutral = "false" if key == "unlabelled" else "null"
                 raise ValueError(f"source {name} does not take {key}; set {key} to {neutral}")
+        smallest = getattr(settings, "smallest", 0)
+        if self.sides is not None and min(self.sides) < smallest:
+            raise ValueError(
+                f"source {name} needs image_size of at least {smallest}, found {min(self.sides)}"
+            )
         return self
 
 

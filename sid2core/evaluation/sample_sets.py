@@ -85,13 +85,17 @@ def grid(spec: SamplerSpec, data: Dataset, columns: int, seed: int) -> SampleSet
     return SampleSet(name, spec, stream, keys, condition, keep=len(keys), measured=False)
 
 
-def grid_captions(kinds: ConditionSpec, data: Dataset, seed: int) -> dict[str, Any] | None:
-    """The caption of each row of :func:`grid` and the record that has it; None without text."""
-    if kinds.text is None or data.texts is None:
+def grid_records(kinds: ConditionSpec, data: Dataset, seed: int) -> dict[str, Any] | None:
+    """The record of each row of :func:`grid` and its caption, if it has one.
+
+    None without text and given frames: then rows are classes, or the first records.
+    """
+    texts = None if kinds.text is None else data.texts
+    if texts is None and kinds.given is None:
         return None
     rows, words = conditioning.captioned(kinds.rows, len(data), seed)
-    numbers = data.texts.numbers(rows, words)
-    return {"records": rows.tolist(), "captions": data.texts.strings(numbers)}
+    captions = {} if texts is None else {"captions": texts.strings(texts.numbers(rows, words))}
+    return {"records": rows.tolist(), **captions}
 
 
 def real_baseline(train: Dataset, spec: ConditionSpec, count: int, seed: int) -> RealSet:

@@ -12,15 +12,17 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox, BboxBase
 from numpy.typing import NDArray
 
+from sid2core.evaluation import clip_table
 from sid2core.report import formatting, svg
 from sid2core.report.published import Forward
 from sid2core.report.read.inputs import Sampler
-from sid2core.report.svg import INK, MUTED, SERIES
+from sid2core.report.svg import HEIGHT, INK, MUTED, SERIES, WIDTH
 
 SMOOTHING = 0.08
 """Width of the moving average over a curve, as a fraction of the run."""
 _POINTS = 1200
 _LOG_RATIO = 10.0
+_CHOICES = {clip_table.MEAN: "mean of samples", clip_table.BEST: "nearest sample"}
 
 
 def curve(
@@ -139,9 +141,15 @@ def _mark_cost(axes: Axes, gflops: float, name: str) -> None:
     )
 
 
-def distances(samples: NDArray[np.float64], held_out: NDArray[np.float64]) -> str:
-    """Histograms of the distance to the nearest training image, of samples and held-out images."""
-    names = ("samples", "held-out images")
+def distances(
+    samples: NDArray[np.float64], held_out: NDArray[np.float64], one: str = "image"
+) -> str:
+    """Histograms of the distance to the nearest training image, of samples and held-out images.
+
+    ``one`` is what a sample is: an image or a clip.
+    """
+    many = f"{one}s"
+    names = ("samples", f"held-out {many}")
     fewest = min(len(samples), len(held_out))
     bins = int(np.clip(math.sqrt(fewest), 8, 30))
     edges = np.histogram_bin_edges(np.concatenate([samples, held_out]), bins)
@@ -154,13 +162,48 @@ def distances(samples: NDArray[np.float64], held_out: NDArray[np.float64]) -> st
             axes.stairs(shares, edges, color=colour, linewidth=1.6, label=label)
             axes.stairs(shares, edges, color=colour, fill=True, alpha=0.15)
             axes.axvline(middle, color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
-        axes.set(xlabel="L2 distance to the nearest training image", ylabel="share of images")
+        axes.set(xlabel=f"L2 distance to the nearest training {one}", ylabel=f"share of {many}")
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0, fontsize=9)
 
-    title = "Histograms of the distance to the nearest training image, of " + " and ".join(names)
+    title = f"Histograms of the distance to the nearest training {one}, of " + " and ".join(names)
     return svg.render("nearest-distances", title, draw)
+
+
+def error_over_time(table: pd.DataFrame, titles: Mapping[str, str]) -> str:
+    """PSNR over the frames of a clip: a colour for each sampler, dashed for its nearest sample.
+
+    Args:
+        table: rows of ``clip_error.csv``.
+        titles: of the samplers.
+    """
+    names = [name for name in dict.fromkeys(table["sampler"]) if name != clip_table.COPY]
+
+    def draw(axes: Axes) -> None:
+        for key, part in table.groupby(["sampler", "choice"], sort=False):
+            name, choice = map(str, key)
+            colour, label = MUTED, "copy of the last given frame"
+            if name != clip_table.COPY:
+                colour = SERIES[names.index(name) % len(SERIES)]
+                label = f"{titles[name]}, {_CHOICES[choice]}"
+            nearest = choice == clip_table.BEST
+            style = (0, (4, 2)) if nearest else (0, (1, 1.5)) if name == clip_table.COPY else "-"
+            axes.plot(
+                part["frame"],
+                part["psnr"],
+                color=colour,
+                linewidth=1.6,
+                linestyle=style,
+                label=label,
+            )
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set(xlabel="frame of the clip", ylabel="PSNR, dB")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0, fontsize=9)
+
+    title = "PSNR of predicted frames over time, of " + ", ".join(titles[name] for name in names)
+    size = WIDTH, HEIGHT + 0.2 * (2 * len(names) + 1)
+    return svg.render("clip-error", title, draw, size)
 
 
 def _smooth(values: pd.Series) -> pd.Series:

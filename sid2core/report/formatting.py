@@ -19,7 +19,10 @@ _FLOPS = (
 _MEMORY = ((1024.0**2, "TiB"), (1024.0, "GiB"), (1.0, "MiB"), (1 / 1024, "KiB"))
 _MAX_DECIMALS = 6
 
-_METRICS = {"fid": "FID", "kid": "KID", "sfid": "sFID", "dinov2": "DINOv2"}
+_METRICS = {
+    **{"fid": "FID", "kid": "KID", "sfid": "sFID", "dinov2": "DINOv2"},
+    **{"fvd": "FVD", "k600": "K600", "psnr": "PSNR", "ssim": "SSIM"},
+}
 
 
 def fixed(value: float, decimals: int) -> str:

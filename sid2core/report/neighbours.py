@@ -13,6 +13,9 @@ from sid2core.report.images import Pixels
 
 LARGEST_EDGE = 64
 """Larger images are averaged down to this edge before the comparison (time and memory)."""
+LARGEST_VALUES = 2**14
+"""Clips are averaged down until one of them has no more values than these, such as 16 grey frames
+of 32 × 32."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,14 @@ def nearest(queries: Pixels, pool: Iterable[Pixels], count: int) -> Found:
     equally near images the first in the pool is returned.
 
     Args:
-        queries: ``[n, h, w, c]``.
-        pool: the images to search, in chunks of any size ``[m, h, w, c]``.
+        queries: images ``[n, h, w, c]``, or clips ``[n, f, h, w, c]``.
+        pool: what to search, in chunks of any size ``[m, …]``.
         count: number of neighbours of each query.
 
     Raises:
         ValueError: the pool has fewer than ``count`` images.
     """
-    factor = box(*queries.shape[1:3])
+    factor = box_of(queries.shape[1:])
     flat = _flat(queries, factor)
     norms = np.sum(flat**2, 1, keepdims=True)
     distance = np.empty((len(queries), 0))
@@ -60,22 +63,36 @@ def nearest(queries: Pixels, pool: Iterable[Pixels], count: int) -> Found:
     return Found(np.sqrt(distance) / (255 * factor**2), index)
 
 
-def box(height: int, width: int) -> int:
+def box_of(shape: tuple[int, ...]) -> int:
+    """:func:`box` for images ``[h, w, c]`` or clips ``[f, h, w, c]`` of this shape."""
+    *frames, height, width, channels = shape
+    return box(height, width, math.prod(frames) * channels)
+
+
+def box(height: int, width: int, depth: int = 1) -> int:
     """The edge of the blocks to average so that no image edge exceeds :data:`LARGEST_EDGE`.
 
     It divides both edges of the image; if no divisor is large enough, it is the largest one.
+
+    Args:
+        height: of the image or the clip.
+        width: of it.
+        depth: values at each place, frames times channels (:data:`LARGEST_VALUES`).
     """
     common = math.gcd(height, width)
-    divisors = [value for value in range(1, common + 1) if common % value == 0]
-    fitting = (value for value in divisors if max(height, width) // value <= LARGEST_EDGE)
-    return next(fitting, common)
+    for value in range(1, common):
+        small = height // value, width // value
+        fits = max(small) <= LARGEST_EDGE and math.prod(small) * depth <= LARGEST_VALUES
+        if common % value == 0 and fits:
+            return value
+    return common
 
 
 def _flat(images: Pixels, factor: int) -> NDArray[np.float64]:
     """Sums over blocks of ``factor``² pixels, one row per image: whole numbers in float64."""
-    n, height, width, channels = images.shape
-    blocks = images.reshape(n, height // factor, factor, width // factor, factor, channels)
-    return blocks.sum((2, 4), dtype=np.float64).reshape(n, -1)
+    *others, height, width, channels = images.shape
+    blocks = images.reshape(*others, height // factor, factor, width // factor, factor, channels)
+    return blocks.sum((-4, -2), dtype=np.float64).reshape(len(images), -1)
 
 
 def first_of_each_class(labels: NDArray[np.int32], count: int) -> NDArray[np.int64]:

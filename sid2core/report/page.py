@@ -13,6 +13,7 @@ from markupsafe import Markup
 from sid2core.conditioning import ConditionSpec
 from sid2core.evaluation import samplers_table
 from sid2core.report import (
+    clips,
     comparison,
     figures,
     formatting,
@@ -25,7 +26,7 @@ from sid2core.report import (
     scores,
     search,
 )
-from sid2core.report.memorisation import Check, check
+from sid2core.report.memorisation import Check, check, window
 from sid2core.report.read import measured
 from sid2core.report.read.inputs import Inputs, Sampler
 
@@ -59,6 +60,7 @@ def context(inputs: Inputs) -> dict[str, Any]:
     return {
         "css": Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         "title": inputs.params.report.title,
+        "what": inputs.what,
         "data": _data(inputs),
         "best": best,
         "warning": samplers_table.warning(inputs.samplers, inputs.baseline),
@@ -68,10 +70,13 @@ def context(inputs: Inputs) -> dict[str, Any]:
         "extractor": scores.accuracies(inputs.reference),
         "grids": _grids(inputs),
         "prompts": prompts.view(inputs),
-        "table": scores.sampler_table(inputs.samplers, inputs.baseline),
+        "clips": clips.view(inputs),
+        "table": scores.sampler_table(
+            inputs.samplers, [*inputs.others, inputs.baseline], inputs.what
+        ),
         "quality_cost": Markup(figures.quality_cost(inputs.samplers, inputs.baseline)),
         "measured": _measured(inputs),
-        "prepared": prepared.view(inputs.prepared),
+        "prepared": prepared.view(inputs.prepared, inputs.what),
         "captions": prepared.captions(inputs.prepare.metadata, inputs.train),
         "plan": plan.view(inputs.plan, inputs.params.train.batch_size),
         "curves": _curves(inputs),
@@ -85,14 +90,19 @@ def context(inputs: Inputs) -> dict[str, Any]:
 
 
 def _measured(inputs: Inputs) -> dict[str, Any]:
-    titles = {sampler.name: sampler.title for sampler in (*inputs.samplers, inputs.baseline)}
-    return measured.view(inputs.measured, titles)
+    rows = (*inputs.samplers, *inputs.others, inputs.baseline)
+    titles = {row.name: row.title for row in rows}
+    return measured.view(inputs.measured, titles, inputs.what)
 
 
 def _data(inputs: Inputs) -> dict[str, Any]:
-    height, width, channels = inputs.prepare.metadata["shape"]
+    *frames, height, width, channels = inputs.shape
+    stored = list(inputs.prepare.metadata["shape"])
     return {
         "name": inputs.params.data.source.name,
+        "frames": frames[0] if frames else None,
+        "stored_frames": stored[0] if stored[:-3] not in ([], frames) else None,
+        "given": 0 if inputs.clips is None else inputs.clips.given,
         "shape": f"{height} × {width}",
         "channels": "grey" if channels == 1 else "colour",
         "classes": len(inputs.class_names),
@@ -105,23 +115,26 @@ def _data(inputs: Inputs) -> dict[str, Any]:
 def _grids(inputs: Inputs) -> dict[str, Any]:
     """One grid per sampler and one of real images, all with the same rows.
 
-    A row is a class, or a caption of the eval split. Where samples are conditioned on something
-    else, row i has the condition of the training image i. The real image is shown beside it.
+    A row is a class, or a record of the eval split whose caption or first frames the samples have.
+    Where samples are conditioned on something else, row i has the condition of the training image
+    i. The real image is shown beside it.
     """
-    spec = ConditionSpec.of_manifest(inputs.prepare.metadata)
-    captions = inputs.evaluate.metadata.get("grid")
-    by_class = captions is None and len(spec.names) <= 1 and spec.rows == len(inputs.class_names)
-    names = [f"image {row}" for row in range(spec.rows)]
-    if captions is not None:
-        names = [
-            one if len(one) <= _CAPTION else f"{one[:_CAPTION]} …" for one in captions["captions"]
-        ]
+    spec, what = ConditionSpec.of_manifest(inputs.prepare.metadata), inputs.what
+    stored = inputs.evaluate.metadata.get("grid")
+    by_class = stored is None and len(spec.names) <= 1 and spec.rows == len(inputs.class_names)
+    names = [f"{what} {row}" for row in range(spec.rows)]
+    if stored is not None:
+        names = [f"{what} {row}" for row in stored["records"]]
+        if "captions" in stored:
+            names = [
+                one if len(one) <= _CAPTION else f"{one[:_CAPTION]} …" for one in stored["captions"]
+            ]
     elif by_class:
         names = [*inputs.class_names]
     rows = np.unique(np.linspace(0, len(names) - 1, min(MOST_ROWS, len(names))).astype(int))
     shown = [names[row] for row in rows]
     columns = next(iter(inputs.grids.values())).shape[1]
-    height, width = inputs.prepare.metadata["shape"][:2]
+    height, width = inputs.shape[-3:-1]
     size = images.shown_size(height, width)
     items = [
         {
@@ -138,17 +151,19 @@ def _grids(inputs: Inputs) -> dict[str, Any]:
         first, present = images.first_of_classes(held_out.labels, rows, columns)
         cells = held_out.take(first.ravel()).reshape(*first.shape, *held_out.shape)
     else:
-        records = rows if captions is None else np.array(captions["records"])[rows]
-        data = inputs.train if captions is None else inputs.held_out
+        records = rows if stored is None else np.array(stored["records"])[rows]
+        data = inputs.train if stored is None else inputs.held_out
         cells, present = data.take(records)[:, None], np.ones((len(rows), 1), bool)
-    of = "training" if captions is None else "held-out"
+    if len(inputs.shape) == 4:  # stored clips may be longer
+        cells = cells[:, :, : inputs.shape[0]]
+    of = "training" if stored is None else "held-out"
     real = {
         "id": "real",
-        "title": "Real images",
+        "title": f"Real {what}s",
         "note": "the first of each class in the eval split"
         if by_class
-        else f"the {of} image whose condition the row has",
-        "alt": _grid_alt("real images", shown, columns),
+        else f"the {of} {what} whose condition the row has",
+        "alt": _grid_alt(f"real {what}s", shown, columns),
         "uri": images.grid_uri(cells, present),
     }
     return {
@@ -214,7 +229,7 @@ def _neighbours(inputs: Inputs, found: Check) -> dict[str, Any]:
             "uri": images.data_uri(found.images[row]),
             "near": [
                 {
-                    "uri": images.data_uri(train.take([index])[0]),
+                    "uri": images.data_uri(window(train.take([index]), found.images)[0]),
                     "label": names[train.labels[index]],
                     "distance": formatting.significant(float(distance)),
                 }
@@ -239,7 +254,7 @@ def _neighbours(inputs: Inputs, found: Check) -> dict[str, Any]:
         "searched": found.searched,
         "train": len(train),
         "reduced": found.reduced,
-        "figure": Markup(figures.distances(samples, held_out)),
+        "figure": Markup(figures.distances(samples, held_out, inputs.what)),
     }
 
 

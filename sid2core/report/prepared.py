@@ -22,15 +22,15 @@ _REASONS = 12
 _MOST_BARS = 64
 
 
-def view(found: Prepared) -> dict[str, Any]:
-    """The values of the template's section."""
+def view(found: Prepared, what: str = "image") -> dict[str, Any]:
+    """The values of the template's section; a record is an image or a clip, as ``what`` says."""
     sides = found.sizes["short_side"]
     return {
         "sheet": "data:image/png;base64," + base64.b64encode(found.sheet).decode("ascii"),
-        "splits": _splits(found.classes),
-        "per_class": Markup(_per_class(found.classes)),
-        "brightness": Markup(_brightness(found.brightness)),
-        "sides": Markup(_sides(found.sizes)) if len(sides) > 1 else None,
+        "splits": _splits(found.classes, what),
+        "per_class": Markup(_per_class(found.classes, what)),
+        "brightness": Markup(_brightness(found.brightness, what)),
+        "sides": Markup(_sides(found.sizes, what)) if len(sides) > 1 else None,
         "side": formatting.count(sides.iloc[0]),
         "rejected": found.rejected,
         "reasons": [
@@ -71,7 +71,7 @@ def captions(metadata: Mapping[str, Any], train: Dataset) -> dict[str, Any] | No
     }
 
 
-def _splits(classes: pd.DataFrame) -> Table:
+def _splits(classes: pd.DataFrame, what: str) -> Table:
     rows = []
     for split in SPLITS:
         counts = classes[classes["split"] == split]["images"]
@@ -80,12 +80,12 @@ def _splits(classes: pd.DataFrame) -> Table:
         )
         cells = (total, fewest, formatting.plain(float(counts.median())), most)
         rows.append(Row(split, tuple(map(Cell, cells))))
-    columns = ("images", "fewest per class", "median", "most per class")
+    columns = (f"{what}s", "fewest per class", "median", "most per class")
     return Table("split", columns, tuple(rows))
 
 
-def _per_class(classes: pd.DataFrame) -> str:
-    """Images per class, from the most to the fewest, one outline per split."""
+def _per_class(classes: pd.DataFrame, what: str) -> str:
+    """Records per class, from the most to the fewest, one outline per split."""
 
     def draw(axes: Axes) -> None:
         for split, colour in zip(SPLITS, svg.SERIES, strict=False):
@@ -93,37 +93,41 @@ def _per_class(classes: pd.DataFrame) -> str:
             edges = np.arange(len(counts) + 1)
             axes.stairs(counts, edges, color=colour, linewidth=1.6, label=split)
             axes.stairs(counts, edges, color=colour, fill=True, alpha=0.15)
-        axes.set(xlabel="classes, by number of images", ylabel="images")
+        axes.set(xlabel=f"classes, by number of {what}s", ylabel=f"{what}s")
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(FuncFormatter(svg.tick))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0, fontsize=9, ncols=2)
 
-    return svg.render("prepare-classes", "Images per class, of both splits", draw)
+    return svg.render("prepare-classes", f"{what.capitalize()}s per class, of both splits", draw)
 
 
-def _brightness(table: pd.DataFrame) -> str:
+def _brightness(table: pd.DataFrame, what: str) -> str:
     lower = table["from"].to_numpy()
     edges = np.append(lower, 256.0)
-    return _histogram("prepare-brightness", table["images"], edges, "mean pixel value of an image")
+    label = f"mean pixel value of {'an' if what == 'image' else 'a'} {what}"
+    return _histogram("prepare-brightness", table["images"], edges, label, what)
 
 
-def _sides(table: pd.DataFrame) -> str:
-    """Images by the shorter side of their files, in logarithmic bins."""
+def _sides(table: pd.DataFrame, what: str) -> str:
+    """Records by the shorter side of their files, in logarithmic bins."""
     sides, images = table["short_side"].to_numpy(), table["images"].to_numpy()
     bins = min(_MOST_BARS, max(8, len(sides)))
     edges = np.geomspace(sides.min(), sides.max() + 1, bins + 1)
     counts = np.histogram(sides, edges, weights=images)[0]
-    return _histogram("prepare-sides", counts, edges, "shorter side of the file, pixels", log=True)
+    label = "shorter side of the file, pixels"
+    return _histogram("prepare-sides", counts, edges, label, what, log=True)
 
 
-def _histogram(name: str, counts: Any, edges: Any, label: str, *, log: bool = False) -> str:
+def _histogram(
+    name: str, counts: Any, edges: Any, label: str, what: str, *, log: bool = False
+) -> str:
     def draw(axes: Axes) -> None:
         axes.stairs(counts, edges, color=svg.SERIES[0], linewidth=1.6)
         axes.stairs(counts, edges, color=svg.SERIES[0], fill=True, alpha=0.15)
         if log:
             svg.log_axis(axes, "x")
-        axes.set(xlabel=label, ylabel="images")
+        axes.set(xlabel=label, ylabel=f"{what}s")
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(FuncFormatter(svg.tick))
 
-    return svg.render(name, f"Histogram of images by {label}", draw)
+    return svg.render(name, f"Histogram of {what}s by {label}", draw)

@@ -27,25 +27,30 @@ def guidance_of(sampler: Sampler) -> str:
     return f"guidance {formatting.plain(sampler.guidance_weight)} {place}{inside}"
 
 
-def sampler_table(samplers: Sequence[Sampler], baseline: Sampler) -> Table:
-    """All samplers and, last, the real-data baseline: training images measured like samples."""
-    rows = [*samplers, baseline]
+def sampler_table(
+    samplers: Sequence[Sampler], baselines: Sequence[Sampler], what: str = "image"
+) -> Table:
+    """All samplers, then the baselines: real training images, last, are measured like samples.
+
+    ``what`` is what a sample is.
+    """
+    rows, count = [*samplers, *baselines], len(samplers)
     unit, name = formatting.flops_unit([row.gflops_image for row in samplers])
     agreement = []
     if any(math.isfinite(row.agreement) for row in rows):
-        column = _column(rows, lambda row: 100 * row.agreement, max, suffix="%")
+        column = _column(rows, count, lambda row: 100 * row.agreement, max, suffix="%")
         agreement.append(("class agreement", *column))
     columns: list[tuple[str, list[str], set[int]]] = [
-        ("fd eval", *_column(rows, lambda row: row.fd_eval, min)),
-        ("fd train", *_column(rows, lambda row: row.fd_train, min)),
+        ("fd eval", *_column(rows, count, lambda row: row.fd_eval, min)),
+        ("fd train", *_column(rows, count, lambda row: row.fd_train, min)),
         *agreement,
         ("samples", [formatting.count(row.samples) for row in rows], set()),
         ("steps", [formatting.count(row.steps) for row in rows], set()),
         ("guidance weight", [_weight(row) for row in rows], set()),
         ("log-SNR interval", [_where(row) for row in rows], set()),
-        ("NFE", *_column(rows, lambda row: row.nfe, digits=0)),
-        ("GFLOPs per forward pass", *_column(rows, lambda row: row.gflops_forward)),
-        (f"{name} per image", *_column(rows, lambda row: row.gflops_image / unit, min)),
+        ("NFE", *_column(rows, count, lambda row: row.nfe, digits=0)),
+        ("GFLOPs per forward pass", *_column(rows, count, lambda row: row.gflops_forward)),
+        (f"{name} per {what}", *_column(rows, count, lambda row: row.gflops_image / unit, min)),
     ]
     return Table(
         "sampler",
@@ -54,7 +59,7 @@ def sampler_table(samplers: Sequence[Sampler], baseline: Sampler) -> Table:
             Row(
                 row.title,
                 tuple(Cell(texts[i], i in best) for _, texts, best in columns),
-                "baseline" if row is baseline else "",
+                "" if i < count else "baseline",
             )
             for i, row in enumerate(rows)
         ),
@@ -63,20 +68,21 @@ def sampler_table(samplers: Sequence[Sampler], baseline: Sampler) -> Table:
 
 def _column(
     rows: Sequence[Sampler],
+    count: int,
     value: Callable[[Sampler], float],
     better: Callable[[list[float]], float] | None = None,
     digits: int = 3,
     suffix: str = "",
 ) -> tuple[list[str], set[int]]:
-    """The texts of a column, and the rows with its best value (never the last row)."""
+    """The texts of a column, and which of its first ``count`` rows have the best value."""
     values = [value(row) for row in rows]
     texts = formatting.column(values, digits) if digits else [formatting.count(v) for v in values]
     texts = [text if text == formatting.NOTHING else text + suffix for text in texts]
-    finite = [entry for entry in values[:-1] if math.isfinite(entry)]
+    finite = [entry for entry in values[:count] if math.isfinite(entry)]
     if better is None or not finite:
         return texts, set()
     best = better(finite)
-    return texts, {i for i, entry in enumerate(values[:-1]) if entry == best}
+    return texts, {i for i, entry in enumerate(values[:count]) if entry == best}
 
 
 def _weight(sampler: Sampler) -> str:

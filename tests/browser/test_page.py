@@ -15,7 +15,9 @@ import select
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from PIL import Image
 
 from sid2core.report import page
 from sid2core.report.read import inputs
-from tests.report import synthetic
+from tests.report import synthetic, test_clips
 
 pytestmark = pytest.mark.browser
 FLAGS = [
@@ -88,7 +90,9 @@ class Browser:
         assert "error" not in reply, reply
         return reply["result"]
 
-    def open(self, address: str, width: int, height: int, scheme: str = "light") -> None:
+    def open(
+        self, address: str, width: int, height: int, scheme: str = "light", motion: str = ""
+    ) -> None:
         """Load an address in a window of this size and wait until it is complete."""
         self.events.clear()
         self.send(
@@ -98,7 +102,8 @@ class Browser:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
-        media = [{"name": "prefers-color-scheme", "value": scheme}]
+        wishes = {"prefers-color-scheme": scheme, "prefers-reduced-motion": motion}
+        media = [{"name": name, "value": value} for name, value in wishes.items()]
         self.send("Emulation.setEmulatedMedia", features=media)
         self.send("Page.navigate", url=address)
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
@@ -149,6 +154,53 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = root / "index.html"
     path.write_text(page.build(inputs.read(synthetic.params(), root)), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    world = replace(test_clips.WORLD, shape=(8, 16, 16, 3))
+    root = synthetic.write(tmp_path_factory.mktemp("clips"), world)
+    path = root / "index.html"
+    path.write_text(page.build(inputs.read(synthetic.params(), root)), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("motion", "kind"), [("no-preference", "webp"), ("reduce", "png")])
+def test_clips_play_unless_reduced_motion_is_preferred(
+    browser: Browser, clips: Path, motion: str, kind: str
+) -> None:
+    for size in SIZES.values():
+        browser.open(clips.as_uri(), *size, motion=motion)
+        shown = browser.evaluate(
+            "[...document.querySelectorAll('img.moving')].map("
+            "i => [i.currentSrc.slice(0, 16), i.complete, i.naturalWidth, i.clientWidth])"
+        )
+        assert len(shown) == 5
+        for source, complete, natural, width in shown:
+            assert source.startswith(f"data:image/{kind}")
+            assert complete
+            assert min(natural, width) > 60
+        assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_an_animation_moves_and_without_motion_it_does_not(browser: Browser, clips: Path) -> None:
+    for motion, moves in (("no-preference", True), ("reduce", False)):
+        browser.open(clips.as_uri(), *SIZES["desktop"], motion=motion)
+        browser.evaluate("document.querySelector('img.moving').scrollIntoView()")
+        shots = set()
+        for _ in range(6):
+            shots.add(browser.send("Page.captureScreenshot")["data"])
+            time.sleep(0.25)
+        assert (len(shots) > 1) is moves
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_film_strips_are_beside_their_names(browser: Browser, clips: Path, size: str) -> None:
+    browser.open(clips.as_uri(), *SIZES[size])
+    test_rows_are_beside_their_names(browser)
+    test_text_in_figures_is_legible(browser)
+    test_texts_of_a_figure_do_not_overlap(browser)
+    test_ids_are_unique(browser)
 
 
 @pytest.fixture(params=SIZES)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from sid2core.cli import main
 from sid2core.metrics import image_sets
@@ -75,10 +76,19 @@ def test_parquet_has_the_class_names_of_the_data_set(project, capsys):
     np.testing.assert_array_equal(dataset.labels, LABELS)
 
 
-def test_clips_are_exported_whole(project, capsys):
-    run(capsys, "video", "--out", "a.npz")
-    with np.load("a.npz") as file:
+@pytest.mark.parametrize("path", ["a.npz", "a"])
+def test_clips_are_exported_whole(project, capsys, path):
+    assert run(capsys, "video", "--out", path) == (0, [f"{path}: 4 samples of video as npz"], [])
+    with np.load(path) as file:
         np.testing.assert_array_equal(file["arr_0"], CLIPS)
+
+
+def test_clips_are_exported_to_play(project, capsys):
+    given = ("--out", "out", "--format", "webp", "--rate", "20")
+    assert run(capsys, "video", *given) == (0, ["out: 4 samples of video as webp"], [])
+    with Image.open(project / "out" / f"00001-{LABELS[1]}.webp") as clip:
+        clip.load()
+        assert (clip.n_frames, clip.size, clip.info["duration"]) == (2, (5, 4), 50)
 
 
 def test_only_force_replaces(project, capsys):
@@ -94,8 +104,8 @@ def test_only_force_replaces(project, capsys):
         (["base"], "sid2: no output path for the samples of base; give --out PATH"),
         (["base", "--out", "x.jpg"], "sid2: JPEG loses what a metric sees"),
         (["base", "--out", "x", "--format", "jpeg"], "sid2: JPEG loses what a metric sees"),
-        (["base", "--out", "x", "--format", "gif"], "sid2: no format 'gif'"),
-        (["video", "--out", "x"], "sid2: a PNG holds one image, not a clip"),
+        (["base", "--out", "x", "--format", "gif"], "sid2: gif is for clips, and these are images"),
+        (["video", "--out", "x", "--format", "png"], "sid2: a PNG holds one image, not a clip"),
         (["none", "--out", "x"], "sid2: artifacts/evaluate/none.npz has no samples: raise"),
     ],
 )

@@ -1,12 +1,15 @@
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageSequence
 
+import sid2core
+from sid2core.data.errors import DataError
 from sid2core.metrics import image_sets, sample_files
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.sample_files import Samples
@@ -103,8 +106,8 @@ def test_parquet_has_the_datasets_columns(tmp_path):
 def test_clips_have_frames(tmp_path, form):
     clips = np.stack([IMAGES, IMAGES], axis=1)
     sample_files.write(tmp_path / "out", samples(clips), form)
-    with pytest.raises(MetricsError, match=r"not a clip \[2, 4, 5, 3\]: write npz or parquet"):
-        sample_files.write(tmp_path / "png", samples(clips))
+    with pytest.raises(MetricsError, match=r"not a clip \[2, 4, 5, 3\]: write npz, parquet"):
+        sample_files.write(tmp_path / "png", samples(clips), "png")
 
 
 @pytest.mark.parametrize(
@@ -194,3 +197,85 @@ def test_parquet_needs_the_names_of_classes(tmp_path):
     with pytest.raises(MetricsError, match="sample 1 has label 1; 1 names"):
         sample_files.write(tmp_path / "a.parquet", samples(class_names=("cat",)))
     assert files(tmp_path) == []
+
+
+CLIPS = np.random.default_rng(5).integers(0, 256, (4, 3, 6, 8, 3), dtype=np.uint8)
+
+
+def frames_of(path):
+    """The frames of an animation, or of a folder of pictures; and the time of each, if it has one.
+
+    The time of an animation's frame is known when the frame is decoded.
+    """
+    if path.is_dir():
+        return np.stack([np.asarray(Image.open(one)) for one in sorted(path.iterdir())]), None
+    with Image.open(path) as file:
+        found, times = [], []
+        for frame in ImageSequence.Iterator(file):
+            found.append(np.asarray(frame.convert("RGB")))
+            times.append(frame.info["duration"])
+    return np.stack(found), times
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("form", ["webp", "frames", "gif"])
+def test_clips_that_play_have_all_frames(tmp_path, form, channels):
+    clips = CLIPS[..., :channels]
+    sample_files.write(tmp_path / "out", samples(clips, rate=25.0), form)
+    suffix = "" if form == "frames" else f".{form}"
+    assert files(tmp_path / "out") == [f"{row:05d}-{LABELS[row]}{suffix}" for row in range(4)]
+    for row, clip in enumerate(clips):
+        found, times = frames_of(tmp_path / "out" / f"{row:05d}-{LABELS[row]}{suffix}")
+        assert times in (None, [40, 40, 40])
+        expected = clip[..., 0] if (form, channels) == ("frames", 1) else clip
+        if (form, channels) != ("gif", 3):  # 48 pixels of noise have few of 256 colours
+            np.testing.assert_array_equal(found, np.broadcast_to(expected, found.shape))
+        assert len(found) == len(clip)
+
+
+def test_frames_are_replaced_only_where_nothing_else_is(tmp_path):
+    sample_files.write(tmp_path / "out", samples(CLIPS), "frames")
+    sample_files.write(tmp_path / "out", samples(CLIPS[:1]), "gif", force=True)
+    assert files(tmp_path / "out") == ["00000-0.gif"]
+    sample_files.write(tmp_path / "out", samples(CLIPS[:1]), "frames", force=True)
+    (tmp_path / "out" / "00000-0" / "notes.txt").write_text("")
+    with pytest.raises(MetricsError, match="holds 00000-0; choose another place"):
+        sample_files.write(tmp_path / "out", samples(CLIPS[:1]), "frames", force=True)
+
+
+def test_images_do_not_play_and_a_clip_is_no_file_of_many():
+    with pytest.raises(MetricsError, match=r"gif is for clips, and these are images \[4, 5, 3\]"):
+        sample_files.write(Path("out"), samples(), "gif")
+    with pytest.raises(MetricsError, match="would be a single clip; name a folder"):
+        sample_files.form_of(Path("out.webp"), None)
+
+
+def test_mp4_without_pyav_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(DataError, match=r"mp4 needs PyAV: run `pip install .*\[video\]"):
+        sample_files.write(tmp_path / "out", samples(CLIPS), "mp4")
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 48), (33, 31)])
+def test_mp4_is_near_to_the_clip(tmp_path, height, width):
+    av = pytest.importorskip("av")
+    y, x = np.mgrid[:height, :width]
+    clip = np.stack([128 + 100 * np.sin((x + y + 2 * time) / 6) for time in range(5)])
+    clips = np.repeat(clip[None, ..., None], 3, -1).astype(np.uint8)
+    sample_files.write(tmp_path / "out", samples(clips, rate=12.5), "mp4")
+    with av.open(str(tmp_path / "out" / f"00000-{LABELS[0]}.mp4")) as file:
+        assert file.streams.video[0].average_rate == 12.5
+        found = np.stack([one.to_ndarray(format="rgb24") for one in file.decode(video=0)])
+    assert found.shape == clips.shape[1:]
+    assert np.abs(found.astype(int) - clips[0]).mean() < 4
+
+
+def test_what_a_model_draws_is_saved_by_one_call(tmp_path):
+    sid2core.save_samples(IMAGES, tmp_path / "out.npz", labels=LABELS)
+    np.testing.assert_array_equal(read(tmp_path / "out.npz"), IMAGES)
+    sid2core.save_samples(CLIPS, tmp_path / "clips")
+    with np.load(tmp_path / "clips") as file:
+        np.testing.assert_array_equal(file["arr_0"], CLIPS)
+    sid2core.save_samples(CLIPS, str(tmp_path / "play"), "gif")
+    assert len(files(tmp_path / "play")) == 4

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from sid2core import atomic, config
 from sid2core.data.load import shards
 from sid2core.data.prepare.overview import contact_sheet
-from sid2core.evaluation import prompts, samplers_table
+from sid2core.evaluation import clip_table, prompts, samplers_table
 from sid2core.evaluation.prompts import Prompt
 from sid2core.pipeline import artifact
 from tests.data import made
@@ -43,7 +43,7 @@ class World:
     """What is written; tests replace single fields."""
 
     class_names: Sequence[str] = NAMES
-    shape: tuple[int, int, int] = (8, 8, 1)
+    shape: tuple[int, ...] = (8, 8, 1)
     train_records: int = 120
     eval_records: int = 40
     shard_records: int = 50
@@ -52,6 +52,9 @@ class World:
     samplers: pd.DataFrame = field(default_factory=lambda: samplers())
     curve: pd.DataFrame = field(default_factory=lambda: curve())
     prompts: Sequence[Prompt] = ()
+    given_frames: int = 0
+    """Of clips."""
+    example_clips: int = 5
 
 
 def params() -> config.Params:
@@ -59,10 +62,11 @@ def params() -> config.Params:
     return config.parse(raw_params())
 
 
-def images(
-    seed: int, labels: NDArray[np.integer], shape: tuple[int, int, int]
-) -> NDArray[np.uint8]:
-    """Noisy blobs whose place tells the class."""
+def images(seed: int, labels: NDArray[np.integer], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Noisy blobs whose place tells the class; in clips they move."""
+    if len(shape) == 4:
+        frames = [images(seed + time, labels + time / 4, shape[1:]) for time in range(shape[0])]
+        return np.stack(frames, axis=1)
     random = np.random.default_rng(seed)
     height, width, channels = shape
     y, x = np.mgrid[:height, :width]
@@ -257,7 +261,7 @@ def write(root: Path, world: World | None = None) -> Path:
     for name, metrics in _metrics().items():
         atomic.write_json(reports / name / "metrics.json", metrics)
     labels = np.arange(60, dtype=np.int32) % len(world.class_names)
-    sheet = contact_sheet(images(0, labels, world.shape), labels, world.class_names)
+    sheet = contact_sheet(images(0, labels, world.shape[-3:]), labels, world.class_names)
     sheet.save(reports / "prepare" / "contact_sheet.png")
     (root / "dvc.yaml").write_text(DVC, encoding="utf-8")
     return root
@@ -339,6 +343,31 @@ def _evaluate(
                 **{name: images(20, rows, world.shape).reshape(shape) for name in names[-2:]},
             )
             draft.metadata["prompts"] = [asdict(one) for one in world.prompts]
+        if len(world.shape) == 4:
+            _clips(draft, world, names[-2:])
+
+
+def _clips(draft: artifact.Draft, world: World, names: Sequence[str]) -> None:
+    labels = np.arange(world.example_clips, dtype=np.int32) % len(world.class_names)
+    real = images(30, labels, world.shape)
+    samples = {
+        name: images(40 + seed, labels.repeat(3), world.shape).reshape(-1, 3, *world.shape)
+        for seed, name in enumerate(names)
+    }
+    about = {"real": real, "labels": labels, "records": labels, "given_frames": world.given_frames}
+    np.savez(draft.path(clip_table.CLIPS), **about, **samples)
+    draft.metadata["clips"] = names
+    if world.given_frames:
+        rows = [
+            (name, choice, frame + 1, 20.0 - frame, 7, 4)
+            for name in (*names, clip_table.COPY)
+            for choice in (clip_table.MEAN, clip_table.BEST)[: 1 if name == "copy" else 2]
+            for frame in range(world.given_frames, world.shape[0])
+        ]
+        table = pd.DataFrame(rows, columns=[*clip_table.TEXTS, *clip_table.NUMBERS])
+        table.to_csv(draft.path(clip_table.ERROR), index=False)
+        grid = {"records": list(range(len(world.class_names)))}
+        draft.metadata["grid"] = grid
 
 
 def _distill_curve() -> pd.DataFrame:

@@ -301,7 +301,7 @@ def test_the_best_must_be_of_the_grid(root: Path, content: bytes) -> None:
     check_refused(root, "best.json is malformed", "dvc repro")
 
 
-def test_clips_are_refused(root: Path) -> None:
+def test_four_channels_are_refused(root: Path) -> None:
     with artifact.create("prepare", {}, root=root / "artifacts") as draft:
-        draft.metadata |= {"shape": [16, 8, 8, 3], "class_names": [], "splits": {}}
-    check_refused(root, "records of shape [16, 8, 8, 3]", "the page shows images")
+        draft.metadata |= {"shape": [16, 8, 8, 4], "class_names": [], "splits": {}}
+    check_refused(root, "records of shape [16, 8, 8, 4]", "the page shows images")

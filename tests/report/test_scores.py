@@ -25,7 +25,7 @@ def marked(table: Table) -> dict[str, list[str]]:
 
 
 def test_the_best_of_each_column_is_marked_but_never_the_baseline() -> None:
-    table = scores.sampler_table([BASE, GUIDED], REAL)
+    table = scores.sampler_table([BASE, GUIDED], [REAL])
     assert marked(table) == {
         "fd eval": ["Guided"],
         "fd train": ["Base"],
@@ -35,9 +35,17 @@ def test_the_best_of_each_column_is_marked_but_never_the_baseline() -> None:
     assert [row.kind for row in table.rows] == ["", "", "baseline"]
 
 
+def test_further_baselines_are_never_the_best_either() -> None:
+    copied = replace(REAL, sampler="copy_last", title="Copy", fd_eval=0.1)
+    table = scores.sampler_table([BASE], [copied, REAL], "clip")
+    assert marked(table)["fd eval"] == ["Base"]
+    assert [row.kind for row in table.rows] == ["", "baseline", "baseline"]
+    assert table.columns[-1].endswith(" per clip")
+
+
 def test_an_unknown_value_is_a_dash_and_never_the_best() -> None:
     broken = replace(GUIDED, fd_eval=NAN, agreement=NAN)
-    table = scores.sampler_table([BASE, broken], REAL)
+    table = scores.sampler_table([BASE, broken], [REAL])
     cells = dict(zip(table.columns, table.rows[1].cells, strict=True))
     assert cells["fd eval"] == Cell("–")
     assert cells["class agreement"] == Cell("–")
@@ -46,18 +54,18 @@ def test_an_unknown_value_is_a_dash_and_never_the_best() -> None:
 
 def test_data_without_classes_have_no_column_of_agreement() -> None:
     rows = [replace(one, agreement=NAN) for one in (BASE, GUIDED, REAL)]
-    assert "class agreement" not in scores.sampler_table(rows[:2], rows[2]).columns
-    assert "class agreement" in scores.sampler_table([BASE], REAL).columns
+    assert "class agreement" not in scores.sampler_table(rows[:2], rows[2:]).columns
+    assert "class agreement" in scores.sampler_table([BASE], [REAL]).columns
 
 
 def test_equal_scores_are_both_best() -> None:
-    table = scores.sampler_table([BASE, replace(BASE, title="Again")], REAL)
+    table = scores.sampler_table([BASE, replace(BASE, title="Again")], [REAL])
     assert marked(table)["fd eval"] == ["Base", "Again"]
 
 
 def test_costs_take_a_larger_unit() -> None:
     heavy = replace(BASE, gflops_image=10444.8)
-    table = scores.sampler_table([heavy], REAL)
+    table = scores.sampler_table([heavy], [REAL])
     assert (
         dict(zip(table.columns, table.rows[0].cells, strict=True))["TFLOPs per image"].text
         == "10.4"

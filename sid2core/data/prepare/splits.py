@@ -37,15 +37,19 @@ def split(
         DataError: an exact count would leave a class without an entry in one of the splits.
     """
     by_class: list[list[tuple[float, str, Entry]]] = [[] for _ in class_names]
+    named: set[int] = set()
     parts: dict[str, list[Entry]] = {name: [] for name in SPLITS}
     for entry in entries:
         if entry.split is not None:
             parts[entry.split].append(entry)
+            named.add(entry.label)
             continue
         digest = _digest(f"{seed}/split/{entry.key}")
         place = int.from_bytes(digest[:8], "big") / _WORDS
         by_class[entry.label].append((place, entry.key, entry))
-    for name, members in zip(class_names, by_class, strict=True):
+    for label, (name, members) in enumerate(zip(class_names, by_class, strict=True)):
+        if not members and label in named:
+            continue
         members.sort(key=lambda member: member[:2])
         if fixed:
             border = _border(name, len(members), train_fraction)

@@ -50,9 +50,13 @@ class Digits:
 
     def read(self, entry: Entry) -> Content:
         """One digit [8, 8, 1]."""
-        levels, _ = _digits()
-        level = levels[int(entry.key.removeprefix(_PREFIX))]
-        return Content(((255 * level + 8) // 16).astype(np.uint8)[..., None], (8, 8))
+        return Content(pixels(int(entry.key.removeprefix(_PREFIX)))[..., None], (8, 8))
+
+
+def pixels(row: int) -> NDArray[np.uint8]:
+    """The digit ``row`` [8, 8]."""
+    levels, _ = _digits()
+    return ((255 * levels[row] + 8) // 16).astype(np.uint8)
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from sid2core.pipeline import artifact
 from sid2core.pipeline.artifact import Artifact, ArtifactError
 from sid2core.report.images import Pixels
 from sid2core.report.read import (
+    clip_files,
     files,
     measured,
     one_run,
@@ -28,6 +29,7 @@ from sid2core.report.read import (
     prompt_files,
     search_files,
 )
+from sid2core.report.read.clip_files import Clips
 from sid2core.report.read.files import InputError
 from sid2core.report.read.measured import Measured
 from sid2core.report.read.plan_files import Plan
@@ -75,12 +77,18 @@ class Inputs:
     train: Dataset
     held_out: Dataset
     """The eval split."""
+    shape: tuple[int, ...]
+    """Of one sample: an image [h, w, c] or a clip [f, h, w, c]."""
     samplers: tuple[Sampler, ...]
     baseline: Sampler
+    others: tuple[Sampler, ...]
+    """Further baselines, which clips with given frames have."""
     measured: Measured
     grids: Mapping[str, Pixels]
     prompts: Prompts | None
     """The grid of prompts, if there is one."""
+    clips: Clips | None
+    """Example clips; None for images."""
     curve: pd.DataFrame
     training: Mapping[str, float]
     search: Search
@@ -91,6 +99,11 @@ class Inputs:
     plan: Plan
     prepared: Prepared
     commands: Mapping[str, str]
+
+    @property
+    def what(self) -> str:
+        """What a sample is: ``image`` or ``clip``."""
+        return "image" if len(self.shape) == 3 else "clip"
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -111,11 +124,11 @@ def read(params: Params, root: Path) -> Inputs:
     prepare = artifact.load("prepare", root=root / artifact.ROOT)
     guidance_search = artifact.load("guidance_search", root=root / artifact.ROOT)
     evaluate = artifact.load("evaluate", root=root / artifact.ROOT)
-    _check_shape(prepare)
+    shape = _shape(prepare)
     for made in (guidance_search, evaluate):
         _check_origin(made, [prepare, guidance_search])
     reports = root / "reports"
-    samplers, baseline = _samplers(reports / "evaluate" / "samplers.csv", params, evaluate)
+    samplers, others, baseline = _samplers(reports / "evaluate" / "samplers.csv", params, evaluate)
     distill_curve, distill = _distill(reports / "distill")
     return Inputs(
         params=params,
@@ -124,11 +137,14 @@ def read(params: Params, root: Path) -> Inputs:
         evaluate=evaluate,
         train=Dataset.open(prepare, "train"),
         held_out=Dataset.open(prepare, "eval"),
+        shape=shape,
         samplers=samplers,
         baseline=baseline,
+        others=others,
         measured=measured.read(reports / "evaluate"),
-        grids=_grids(evaluate, [sampler.name for sampler in samplers], prepare),
-        prompts=prompt_files.read(evaluate, prepare.metadata["shape"]),
+        grids=_grids(evaluate, [sampler.name for sampler in samplers], prepare, shape),
+        prompts=prompt_files.read(evaluate, shape),
+        clips=clip_files.read(evaluate, shape),
         curve=files.table(reports / "train" / "curve.csv", "train", ("step", "loss", "grad_norm")),
         training=files.numbers(
             reports / "train" / "metrics.json",
@@ -147,14 +163,14 @@ def read(params: Params, root: Path) -> Inputs:
 
 
 def samples_of(inputs: Inputs, name: str) -> tuple[Pixels, NDArray[np.int32]]:
-    """The kept (images ``[n, h, w, c]``, labels ``[n]``) of the sampler ``name``."""
+    """The kept (images ``[n, h, w, c]`` or clips, labels ``[n]``) of the sampler ``name``."""
     path = inputs.evaluate.path(f"{name}.npz")
     with np.load(path, allow_pickle=False) as arrays:
         missing = {"images", "labels"} - set(arrays)
         if missing:
             raise files.malformed(path, "evaluate", f"no array {sorted(missing)}")
         images, labels = arrays["images"], arrays["labels"]
-    shape = tuple(inputs.prepare.metadata["shape"])
+    shape = inputs.shape
     if images.dtype != np.uint8 or images.shape != (len(labels), *shape):
         found = f"images are {images.dtype}{list(images.shape)} for {len(labels)} labels"
         expected = f"expected uint8 [n, {', '.join(map(str, shape))}]"
@@ -162,14 +178,17 @@ def samples_of(inputs: Inputs, name: str) -> tuple[Pixels, NDArray[np.int32]]:
     return images, labels
 
 
-def _check_shape(prepare: Artifact) -> None:
+def _shape(prepare: Artifact) -> tuple[int, ...]:
+    """The shape of a sample."""
     shape = prepare.metadata["shape"]
-    if len(shape) != 3 or shape[-1] not in (1, 3):
+    if len(shape) not in (3, 4) or shape[-1] not in (1, 3):
         msg = (
-            f"{prepare.folder} holds records of shape {shape}; the page shows images "
-            "[height, width, 1 or 3 channels]; prepare a data set of images"
+            f"{prepare.folder} holds records of shape {shape}; the page shows images [height, "
+            "width, 1 or 3 channels] and clips [frames, height, width, 1 or 3 channels]; prepare "
+            "a data set of these"
         )
         raise InputError(msg)
+    return tuple(shape)
 
 
 def _check_origin(made: Artifact, origins: Sequence[Artifact]) -> None:
@@ -185,15 +204,17 @@ def _check_origin(made: Artifact, origins: Sequence[Artifact]) -> None:
 
 def _samplers(
     path: Path, params: Params, evaluate: Artifact
-) -> tuple[tuple[Sampler, ...], Sampler]:
+) -> tuple[tuple[Sampler, ...], tuple[Sampler, ...], Sampler]:
     table = files.table(path, "evaluate", samplers_table.NUMBERS, samplers_table.TEXTS)
     students = {f"student_{steps}" for steps in params.distill.steps}
     rows = [_sampler(row, students) for row in table.to_dict("records")]
     found = [row.name for row in rows]
-    expected = [*evaluate.metadata["samplers"], BASELINE]
+    samplers = evaluate.metadata["samplers"]
+    expected = [*samplers, *evaluate.metadata.get("baselines", ()), BASELINE]
     if found != expected:
         raise files.malformed(path, "evaluate", f"rows are {found}, expected {expected}")
-    return tuple(rows[:-1]), rows[-1]
+    count = len(samplers)
+    return tuple(rows[:count]), tuple(rows[count:-1]), rows[-1]
 
 
 def _sampler(row: Mapping[Any, Any], students: set[str]) -> Sampler:
@@ -203,18 +224,20 @@ def _sampler(row: Mapping[Any, Any], students: set[str]) -> Sampler:
     return Sampler(**values, student=texts["sampler"] in students)
 
 
-def _grids(evaluate: Artifact, names: Sequence[str], prepare: Artifact) -> dict[str, Pixels]:
+def _grids(
+    evaluate: Artifact, names: Sequence[str], prepare: Artifact, shape: tuple[int, ...]
+) -> dict[str, Pixels]:
     path = evaluate.path("grids.npz")
     with np.load(path, allow_pickle=False) as arrays:
         missing = [name for name in names if name not in arrays]
         if missing:
             raise files.malformed(path, "evaluate", f"no grid of {missing}")
         grids = {name: arrays[name] for name in names}
-    captions = evaluate.metadata.get("grid")
-    spec, shape = ConditionSpec.of_manifest(prepare.metadata), list(prepare.metadata["shape"])
-    rows = spec.rows if captions is None else len(captions["captions"])
+    stored = evaluate.metadata.get("grid")
+    spec = ConditionSpec.of_manifest(prepare.metadata)
+    rows = spec.rows if stored is None else len(stored["records"])
     for name, grid in grids.items():
-        fits = grid.ndim == 5 and grid.shape[0] == rows and list(grid.shape[2:]) == shape
+        fits = grid.shape[:1] == (rows,) and grid.shape[2:] == shape
         if grid.dtype != np.uint8 or not fits:
             found = f"{name} is {grid.dtype}{list(grid.shape)}"
             expected = f"uint8 [{rows}, columns, {', '.join(map(str, shape))}]"

@@ -22,12 +22,15 @@ _NAMES = {
     "dinov2": "DINOv2",
     "clip": "CLIP",
     "captions": "the data set’s own judge of captions",
+    "pixels": "pixels of predicted frames",
 }
 
 _NOTES = {
     "captions": "Retrieval: share of images whose own caption ranks first among 32. Accuracy: "
     "share in which the judge sees the value of an attribute that was asked for; seen and unseen: "
-    "of images whose pair of shape and colour the train split has, or has not."
+    "of images whose pair of shape and colour the train split has, or has not.",
+    "pixels": "PSNR in dB and SSIM, the mean over predicted frames, against the real continuation: "
+    "of the best of some samples for each clip, and of the samples’ mean.",
 }
 """What the caption says of a table without distances."""
 
@@ -53,12 +56,13 @@ def read(folder: Path) -> Measured:
     )
 
 
-def view(measured: Measured, titles: Mapping[str, str]) -> dict[str, Any]:
+def view(measured: Measured, titles: Mapping[str, str], what: str = "image") -> dict[str, Any]:
     """The values of the template: one table per extractor, and the table of costs.
 
     Args:
         measured: both tables as read.
         titles: the titles of the samplers by name.
+        what: what a sample is.
     """
     extractors = list(dict.fromkeys(measured.scores["extractor"]))
     return {
@@ -66,7 +70,7 @@ def view(measured: Measured, titles: Mapping[str, str]) -> dict[str, Any]:
             _extractor(name, measured.scores[measured.scores["extractor"] == name], titles)
             for name in extractors
         ],
-        "costs": _costs(measured.costs, titles),
+        "costs": _costs(measured.costs, titles, what),
     }
 
 
@@ -110,13 +114,13 @@ def _texts(lines: Mapping[str, Mapping[str, float]], samplers: Sequence[str]) ->
     return [text(lines[name]) if name in lines else formatting.NOTHING for name in samplers]
 
 
-def _costs(costs: pd.DataFrame, titles: Mapping[str, str]) -> Table:
+def _costs(costs: pd.DataFrame, titles: Mapping[str, str], what: str) -> Table:
     headings = (
         "NFE",
         "GFLOPs per forward pass",
-        "TFLOPs per image",
-        "seconds per image",
-        "images per batch",
+        f"TFLOPs per {what}",
+        f"seconds per {what}",
+        f"{what}s per batch",
     )
     columns = [
         [formatting.count(value) for value in costs["nfe"]],

@@ -32,7 +32,7 @@ def read(evaluate: Artifact, shape: Sequence[int]) -> Prompts | None:
 
     Args:
         evaluate: the artifact.
-        shape: of one image.
+        shape: of one image or clip.
 
     Raises:
         InputError: the grid is malformed.
@@ -48,7 +48,7 @@ def read(evaluate: Artifact, shape: Sequence[int]) -> Prompts | None:
     except (TypeError, ValueError, OSError) as error:
         raise files.malformed(path, "evaluate", repr(error)) from None
     for name, grid in grids.items():
-        fits = grid.ndim == 5 and len(grid) == len(rows) and list(grid.shape[2:]) == list(shape)
+        fits = grid.shape[:1] == (len(rows),) and grid.shape[2:] == tuple(shape)
         if grid.dtype != np.uint8 or not fits:
             expected = f"uint8 [{len(rows)}, columns, {', '.join(map(str, shape))}]"
             found = f"{name} is {grid.dtype}{list(grid.shape)}"

@@ -86,6 +86,8 @@ def opened(path, name):
         keys = {"image_size": 16}
     elif name == "shapes":
         keys = {"count": 100, "image_size": 16}
+    elif name == "moving_digits":
+        keys = {"count": 20, "frames": 2, "image_size": 16}
     elif name in MADE:
         keys = {"image_size": 4, "channels": 3} | MADE[name](path)
         keys["path"] = str(keys["path"])
@@ -118,7 +120,7 @@ def test_every_source_gives_the_same_at_each_call_and_keeps_its_promises(tmp_pat
     entries = protocol.listed(source)
     assert entries == list(source.index())
     assert {entry.label for entry in entries} == set(range(len(source.class_names)))
-    assert source.fixed == (name in ("digits", "shapes"))
+    assert source.fixed == (name in ("digits", "shapes", "moving_digits"))
     assert source.grouped == (name == "parquet")
     assert json.dumps(dict(source.metadata)) is not None
     sent, sent_entries = pickle.loads(pickle.dumps((source, entries)))
