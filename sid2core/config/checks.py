@@ -61,8 +61,8 @@ def _searched(params: Params) -> Iterator[str]:
             )
     widths = [ema for ema in train.emas or [] if ema.kind == "power"]
     for index, average in enumerate(search.averages):
-        made = average is not None and average.kind == "power" and widths and kept
-        if average is not None and average not in (train.emas or []) and not made:
+        made = not isinstance(average, str) and average.kind == "power" and widths and kept
+        if not isinstance(average, str) and average not in (train.emas or []) and not made:
             yield (
                 f"guidance_search.averages.{index}: found {average.kind} {average.value}; expected "
                 "one of train.emas, or a power function where train.emas has power functions and "

@@ -21,18 +21,20 @@ from sid2core.config.training import Ema
 
 NULL = "unconditional"
 """The negative that is the model itself with the null condition."""
+USUAL = "usual"
+"""The average of ``train.ema_decay``."""
 
 
 class GuidanceSearch(Section):
     """Settings are all combinations; weight 0 and the whole range are always among them.
 
     A negative is ``unconditional``, a step of ``train.snapshots`` or the folder of another model;
-    an average is one of :func:`sid2core.inference.averages.read`, or null for the usual one.
+    an average is one of :func:`sid2core.inference.averages.read`, or ``usual``.
     """
 
     strategy: Literal["race", "grid"]
     negatives: Annotated[list[Positive | FilePath], Field(min_length=1)]
-    averages: Annotated[list[Ema | None], Field(min_length=1)]
+    averages: Annotated[list[Literal["usual"] | Ema], Field(min_length=1)]
     weights: Annotated[list[PositiveFloat], Field(min_length=1)]
     intervals: list[Annotated[list[Finite], Field(min_length=2, max_length=2)]]
     samples: Annotated[int, Field(ge=4)]

@@ -16,7 +16,7 @@ from typing import Any
 
 from sid2core import config
 from sid2core.conditioning import ConditionSpec
-from sid2core.config.search import NULL
+from sid2core.config.search import NULL, USUAL
 from sid2core.config.training import Ema
 from sid2core.diffusion.guidance import (
     AutoGuidance,
@@ -28,9 +28,6 @@ from sid2core.diffusion.guidance import (
 from sid2core.inference import racing
 from sid2core.metrics.names import count_name
 from sid2core.pipeline.artifact import Artifact
-
-USUAL = "usual"
-"""The average of ``train.ema_decay``."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +146,8 @@ def _negative(one: int | str) -> str:
     return f"step {one}" if isinstance(one, int) else one
 
 
-def _average(one: Ema | None) -> str:
-    return USUAL if one is None else f"{one.kind} {one.value}"
+def _average(one: str | Ema) -> str:
+    return one if isinstance(one, str) else f"{one.kind} {one.value}"
 
 
 def setting_of(row: Mapping[str, Any]) -> Setting:

@@ -61,7 +61,7 @@ def test_negatives_and_averages_multiply_them():
         weights=[0.5],
         intervals=[],
         negatives=["unconditional", 400, "worse"],
-        averages=[None, POWER],
+        averages=["usual", POWER],
     )
     expected = [
         Setting(weight, None, None, negative, average)
