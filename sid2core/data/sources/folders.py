@@ -180,7 +180,7 @@ class Folder(Decoded):
             label, problem = labels.of(name)
             if name is None and problem:
                 problem = self._unlabelled()
-            problem = item.problem or found.problem(item) or problem
+            problem = item.problem or self._name_problem(item) or problem
             if not found.captioned:
                 entries.append(Entry(item.path, label, item.place, problem=problem))
                 continue
@@ -189,8 +189,9 @@ class Folder(Decoded):
                 False if formats.is_usual(item.name) else None
             )
             entries.append(Entry(item.path, label, place, problem=problem, captioned=described))
-        cure = f"convert them to {formats.ACCEPTED}, or set {self.parameter} to where images are"
-        return classes.settled(entries, self.class_names, self._where, "<class>/<image>", cure)
+        return classes.settled(
+            entries, self.class_names, self._where, "<class>/<image>", self._cure
+        )
 
     def stamp(self) -> str:
         """Of all names, sizes and times; of an archive, its own."""
@@ -206,6 +207,14 @@ class Folder(Decoded):
         with self.tree.open(entry.key, place) as file:
             content = self.recipe.image(file)
         return replace(content, captions=captions) if captions else content
+
+    @property
+    def _cure(self) -> str:
+        return f"convert them to {formats.ACCEPTED}, or set {self.parameter} to where images are"
+
+    def _name_problem(self, item: Item) -> str | None:
+        """Why a file is no image, or None if its content has to decide."""
+        return self._found.problem(item)
 
     @property
     def _found(self) -> Found:
