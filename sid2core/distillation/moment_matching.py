@@ -120,11 +120,7 @@ class MomentMatching:
         )
         return Step(x_tilde, z_s, logsnr_s, condition)
 
-<<<<<<< HEAD
-    def teacher(self, teacher: Teacher, step: Step) -> Image:
-=======
-    def teacher(self, params: Parameters, step: Step) -> Samples:
->>>>>>> main
+    def teacher(self, teacher: Teacher, step: Step) -> Samples:
         """The guided teacher's x_hat at z_s."""
         params, worse = teacher
         given = step.z_s, step.logsnr_s, step.condition
