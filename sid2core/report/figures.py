@@ -12,7 +12,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox, BboxBase
 from numpy.typing import NDArray
 
-from sid2core.evaluation import clip_table
+from sid2core.evaluation import samplers_table
+from sid2core.evaluation.clips import clip_table
 from sid2core.report import formatting, svg
 from sid2core.report.published import Forward
 from sid2core.report.read.inputs import Sampler
@@ -178,17 +179,19 @@ def error_over_time(table: pd.DataFrame, titles: Mapping[str, str]) -> str:
         table: rows of ``clip_error.csv``.
         titles: of the samplers.
     """
-    names = [name for name in dict.fromkeys(table["sampler"]) if name != clip_table.COPY]
+    names = [name for name in dict.fromkeys(table["sampler"]) if name != samplers_table.COPY]
 
     def draw(axes: Axes) -> None:
         for key, part in table.groupby(["sampler", "choice"], sort=False):
             name, choice = map(str, key)
             colour, label = MUTED, "copy of the last given frame"
-            if name != clip_table.COPY:
+            if name != samplers_table.COPY:
                 colour = SERIES[names.index(name) % len(SERIES)]
                 label = f"{titles[name]}, {_CHOICES[choice]}"
             nearest = choice == clip_table.BEST
-            style = (0, (4, 2)) if nearest else (0, (1, 1.5)) if name == clip_table.COPY else "-"
+            style = (
+                (0, (4, 2)) if nearest else (0, (1, 1.5)) if name == samplers_table.COPY else "-"
+            )
             axes.plot(
                 part["frame"],
                 part["psnr"],

@@ -26,7 +26,7 @@ from sid2core.report import (
     scores,
     search,
 )
-from sid2core.report.memorisation import Check, check, window
+from sid2core.report.memorisation import Check, check
 from sid2core.report.read import measured
 from sid2core.report.read.inputs import Inputs, Sampler
 
@@ -155,8 +155,6 @@ def _grids(inputs: Inputs) -> dict[str, Any]:
         records = rows if stored is None else np.array(stored["records"])[rows]
         data = inputs.train if stored is None else inputs.held_out
         cells, present = data.take(records)[:, None], np.ones((len(rows), 1), bool)
-    if len(inputs.shape) == 4:  # stored clips may be longer
-        cells = cells[:, :, : inputs.shape[0]]
     of = "training" if stored is None else "held-out"
     real = {
         "id": "real",
@@ -230,7 +228,7 @@ def _neighbours(inputs: Inputs, found: Check) -> dict[str, Any]:
             "uri": images.data_uri(found.images[row]),
             "near": [
                 {
-                    "uri": images.data_uri(window(train.take([index]), found.images)[0]),
+                    "uri": images.data_uri(train.take([index])[0]),
                     "label": names[train.labels[index]],
                     "distance": formatting.significant(float(distance)),
                 }

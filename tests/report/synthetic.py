@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 from sid2core import atomic, config
 from sid2core.data.load import shards
 from sid2core.data.prepare.overview import contact_sheet
-from sid2core.evaluation import clip_table, prompts, samplers_table
+from sid2core.evaluation import prompts, samplers_table
+from sid2core.evaluation.clips import clip_table
 from sid2core.evaluation.prompts import Prompt
 from sid2core.pipeline import artifact
 from tests.data import made
@@ -360,8 +361,10 @@ def _clips(draft: artifact.Draft, world: World, names: Sequence[str]) -> None:
     if world.given_frames:
         rows = [
             (name, choice, frame + 1, 20.0 - frame, 7, 4)
-            for name in (*names, clip_table.COPY)
-            for choice in (clip_table.MEAN, clip_table.BEST)[: 1 if name == "copy" else 2]
+            for name in (*names, samplers_table.COPY)
+            for choice in (clip_table.MEAN, clip_table.BEST)[
+                : 1 if name == samplers_table.COPY else 2
+            ]
             for frame in range(world.given_frames, world.shape[0])
         ]
         table = pd.DataFrame(rows, columns=[*clip_table.TEXTS, *clip_table.NUMBERS])

@@ -180,7 +180,7 @@ def samples_of(inputs: Inputs, name: str) -> tuple[Pixels, NDArray[np.int32]]:
 
 
 def _shape(prepare: Artifact) -> tuple[int, ...]:
-    """The shape of a sample."""
+    """The shape of what is stored."""
     shape = prepare.metadata["shape"]
     if len(shape) not in (3, 4) or shape[-1] not in (1, 3):
         msg = (
