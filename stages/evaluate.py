@@ -28,6 +28,7 @@ from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.store import Store
 from sid2core.inference import guidance_search
 from sid2core.inference.model import Trained
+from sid2core.inference.searched import Models
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.pipeline import context, stage
 from sid2core.training import cluster, mesh
@@ -45,7 +46,7 @@ def main(params: config.Params) -> None:
     evaluator = Evaluator.load(job.inputs["reference"], sharding)
     model = Trained.load(train.checked(), execution)
     model = model.with_negative(params.guidance.negative_prompt, sharding)
-    searched = guidance_search.load(job.inputs["guidance_search"]).guidance
+    searched = Models(model).of(guidance_search.load(job.inputs["guidance_search"]))
     students = distill.metadata["students"]
     specs = [
         *sampler_spec.evaluated(model, sampling, params.guidance.weight, searched),

@@ -24,6 +24,7 @@ from sid2core.report import (
     prompts,
     provenance,
     scores,
+    search,
 )
 from sid2core.report.memorisation import Check, check
 from sid2core.report.read import measured
@@ -81,8 +82,7 @@ def context(inputs: Inputs) -> dict[str, Any]:
         "plan": plan.view(inputs.plan, inputs.params.train.batch_size),
         "curves": _curves(inputs),
         "low_bit": low_bit.view(inputs),
-        "search": scores.search_table(inputs.search),
-        "heat_map": Markup(figures.heat_map(inputs.search)),
+        "search": search.view(inputs.search),
         "neighbours": None if found is None else _neighbours(inputs, found),
         "distilled": scores.distilled_table(inputs.distill),
         "comparison": comparison.view(inputs),
