@@ -35,21 +35,29 @@ from sid2core.diffusion.schedule import Schedule
 from sid2core.diffusion.times import antithetic_times
 from sid2core.inference import negatives
 from sid2core.inference.generator import STUDENT_SAMPLER, Denoiser
+from sid2core.inference.negatives import WorseModel
 from sid2core.models.network import Parameters
 from sid2core.training import ema, optimiser, skip_nonfinite
 from sid2core.training.accumulation import Scalars, mean_and_gradient
 from sid2core.training.loop import Run
 from sid2core.training.mesh import ONE_DEVICE, Layout
-from sid2core.typing import Array, Image, LogSnr, Pixels, Scalar, Time
+from sid2core.typing import Array, LogSnr, RawExamples, Samples, Scalar, Time
 
 
 class Step(NamedTuple):
     """One step of the student: its estimate of x, and the noisy sample that follows from it."""
 
-    x_tilde: Image
-    z_s: Image
+    x_tilde: Samples
+    z_s: Samples
     logsnr_s: LogSnr
     condition: Condition
+
+
+class Teacher(NamedTuple):
+    """The weights of the teacher, and those of the worse model of its autoguidance, if it has."""
+
+    params: Parameters
+    worse: Parameters | None = None
 
 
 class Draws(NamedTuple):
@@ -58,8 +66,8 @@ class Draws(NamedTuple):
     t: Time
     gap: Time
     """From t back to s."""
-    eps: Image
-    noise: Image
+    eps: Samples
+    noise: Samples
     """Of the step to s."""
 
 
@@ -74,6 +82,7 @@ class MomentMatching:
         steps: k, the number of steps the student will take.
         max_weight: cap of w(s) = min(1 + SNR(s), max_weight); 1 + SNR makes an error in x one in
             v, and the cap keeps the nearly clean images from outweighing all others.
+        worse: the negative of autoguidance.
     """
 
     denoiser: Denoiser
@@ -81,12 +90,14 @@ class MomentMatching:
     guidance: Guidance
     steps: int
     max_weight: float
+    worse: Denoiser | None = None
 
     def __post_init__(self) -> None:
         """Refuse guidance whose negative is missing."""
-        negatives.check(self.guidance, self.denoiser.network.config.condition)
+        spec, worse = self.denoiser.network.config.condition, self.worse
+        negatives.check(self.guidance, spec, None if worse is None else WorseModel(worse, {}))
 
-    def draw(self, student: Parameters, x: Image, condition: Condition, key: Array) -> Step:
+    def draw(self, student: Parameters, x: Samples, condition: Condition, key: Array) -> Step:
         """z_t from data, x~ from the student, z_s from the posterior; differentiable in x~ only."""
         return self.stepped(student, x, condition, self.drawn(x.shape, key))
 
@@ -97,7 +108,7 @@ class MomentMatching:
         gap = jax.random.uniform(key_gap, t.shape) / self.steps
         return Draws(t, gap, standard_normal(key_eps, shape), standard_normal(key_noise, shape))
 
-    def stepped(self, student: Parameters, x: Image, condition: Condition, draws: Draws) -> Step:
+    def stepped(self, student: Parameters, x: Samples, condition: Condition, draws: Draws) -> Step:
         """As :meth:`draw`, with its random choices made."""
         logsnr_t = self.schedule.logsnr(draws.t)
         logsnr_s = self.schedule.logsnr(jnp.maximum(draws.t - draws.gap, 0))
@@ -109,40 +120,45 @@ class MomentMatching:
         )
         return Step(x_tilde, z_s, logsnr_s, condition)
 
-    def teacher(self, params: Parameters, step: Step) -> Image:
+    def teacher(self, teacher: Teacher, step: Step) -> Samples:
         """The guided teacher's x_hat at z_s."""
+        params, worse = teacher
+        given = step.z_s, step.logsnr_s, step.condition
         if self.guidance.weight == 0.0:
-            return self.denoiser(params, step.z_s, step.logsnr_s, step.condition)
+            return self.denoiser(params, *given)
+        if self.worse is not None and worse is not None:
+            good, bad = self.denoiser(params, *given), self.worse(worse, *given)
+            return guided_x(self.guidance, good, bad, step.logsnr_s)
         null = self.denoiser.network.config.condition.null(len(step.z_s))
         z, logsnr = (jnp.concatenate([one, one]) for one in (step.z_s, step.logsnr_s))
         condition = conditioning.concatenated(step.condition, null)
         conditional, unconditional = jnp.split(self.denoiser(params, z, logsnr, condition), 2)
         return guided_x(self.guidance, conditional, unconditional, step.logsnr_s)
 
-    def auxiliary_loss(self, auxiliary: Parameters, teacher: Parameters, step: Step) -> Scalar:
+    def auxiliary_loss(self, auxiliary: Parameters, teacher: Teacher, step: Step) -> Scalar:
         """w(s) ( ‖x~ − g_phi‖² + ‖g_theta − g_phi‖² ), a mean over pixels and examples."""
         mean = self.denoiser(auxiliary, step.z_s, step.logsnr_s, step.condition)
         target = self.teacher(teacher, step)
         error = jnp.square(step.x_tilde - mean) + jnp.square(target - mean)
         return self._mean(error, step.logsnr_s)
 
-    def student_loss(self, auxiliary: Parameters, teacher: Parameters, step: Step) -> Scalar:
+    def student_loss(self, auxiliary: Parameters, teacher: Teacher, step: Step) -> Scalar:
         """w(s) x~ᵀ stopgrad(g_phi − g_theta), a mean over pixels and examples."""
         mean = self.denoiser(auxiliary, step.z_s, step.logsnr_s, step.condition)
         direction = jax.lax.stop_gradient(mean - self.teacher(teacher, step))
         return self._mean(step.x_tilde * direction, step.logsnr_s)
 
-    def _mean(self, values: Image, logsnr: LogSnr) -> Scalar:
+    def _mean(self, values: Samples, logsnr: LogSnr) -> Scalar:
         weight = jnp.minimum(1.0 + jnp.exp(logsnr), self.max_weight)
         return jnp.mean(parametrisation.per_example(weight, values) * values)
 
 
-Part = tuple[Pixels, Condition, Draws]
+Part = tuple[RawExamples, Condition, Draws]
 
 
 def update(
     state: Mapping[str, Any],
-    teacher: Parameters,
+    teacher: Teacher,
     batches: tuple[Batch, Batch],
     key: Array,
     *,
@@ -210,7 +226,7 @@ def initial_state(teacher: Parameters, chain: optax.GradientTransformation) -> d
 def distillation_run(
     settings: config.Distill,
     matching: MomentMatching,
-    teacher: Parameters,
+    teacher: Teacher,
     loader: Loader,
     seed: int,
     layout: Layout = ONE_DEVICE,
@@ -227,8 +243,8 @@ def distillation_run(
         layout.shard(teacher),
     )
 
-    def initial(teacher: Parameters) -> dict[str, Any]:
-        return skip_nonfinite.watched(initial_state(teacher, chain))
+    def initial(teacher: Teacher) -> dict[str, Any]:
+        return skip_nonfinite.watched(initial_state(teacher.params, chain))
 
     plain = partial(
         update,

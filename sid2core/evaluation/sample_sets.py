@@ -56,26 +56,6 @@ def asked(
     return condition, caption_asked.of_rows(data, rows, strings)
 
 
-def search_repeats(
-    spec: SamplerSpec, condition: Condition, count: int, repeats: int, seed: int
-) -> list[SampleSet]:
-    """The images of one cell of the guidance search: ``repeats`` sets of the same conditions.
-
-    Every cell has the same random keys, so cells differ by their guidance alone.
-    """
-    stream = rng.key(seed, "guidance_search")
-    return [
-        SampleSet(
-            f"{spec.name}/repeat-{repeat}",
-            spec,
-            stream,
-            np.arange(repeat * count, (repeat + 1) * count),
-            condition,
-        )
-        for repeat in range(repeats)
-    ]
-
-
 def distilled(spec: SamplerSpec, condition: Condition, count: int, seed: int) -> SampleSet:
     """The images by which ``distill`` scores the teacher and each student."""
     stream = rng.key(seed, "distill/score")
@@ -104,7 +84,7 @@ def evaluated(
 def grid(spec: SamplerSpec, data: Dataset, columns: int, seed: int) -> SampleSet:
     """Images to look at: a row of ``columns`` images for each condition, one key a column."""
     kinds = spec.method.denoiser.network.config.condition
-    chosen = seed if kinds.text is not None else None
+    chosen = seed if kinds.shuffled else None
     condition = kinds.grid(columns, data, chosen)
     keys = np.tile(np.arange(columns), kinds.rows)
     stream, name = rng.key(seed, "evaluate/grid"), f"{spec.name}.grid"
