@@ -130,7 +130,7 @@ SOURCES.register(
 )
 SOURCES.register("emoji", Emoji, "sid2core.data.sources.emoji:Emoji.of")
 SOURCES.register("folder", Labelled, "sid2core.data.sources.folders:Folder.of")
-SOURCES.register("frames", Frames, "sid2core.data.sources.folders:Frames.of")
+SOURCES.register("frames", Frames, "sid2core.data.sources.video.frames:Frames.of")
 SOURCES.register("imagenet", Labelled, "sid2core.data.sources.folders:Folder.of_imagenet")
 SOURCES.register("arrays", Labelled, "sid2core.data.sources.arrays:Arrays.of")
 SOURCES.register("parquet", Named, "sid2core.data.sources.parquet:Parquet.of")
