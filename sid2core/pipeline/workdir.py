@@ -39,6 +39,8 @@ FORMAT = 2
 KEPT_DAYS = 7
 """So long finished work stays where DVC has no record of it, for example after a run by hand."""
 _ABOUT, _FINISHED = "made_for.json", "finished.json"
+_COPY = f"{_ABOUT}.copy"
+"""Read where the first is damaged: without it nobody knows whose code has trained so far."""
 _CODE = "code"
 _NAMED = 3
 _log = logging.getLogger(__name__)
@@ -161,7 +163,7 @@ def _begin(
 ) -> None:
     """Check whose work lies in the folder, and note that it is this code's from now on."""
     program = code.running(stage)
-    mark, about = place / _FINISHED, checksums.read_json(place / _ABOUT)
+    mark, about = place / _FINISHED, _about(place)
     if os.environ.get("SID2_FRESH") == "1" or (mark.exists() and _is_done_with(mark)):
         shutil.rmtree(place, ignore_errors=True)
     elif place.is_dir() and any(not path.name.startswith(_ABOUT) for path in place.iterdir()):
@@ -169,7 +171,7 @@ def _begin(
         if about is not None:
             others = _named(program.differences(about.get(_CODE, {})))
         elif _CODE not in params:
-            others = f"unknown ones, since {_ABOUT} is damaged,"
+            others = f"unknown ones, since {_ABOUT} and its copy are damaged,"
         if others and os.environ.get("SID2_CONTINUE") != "1":
             msg = (
                 f"{stage}: the work in {place} was done by other code: {others} differ. "
@@ -189,15 +191,21 @@ def _begin(
         "inputs": {name: one.digest for name, one in inputs.items()},
         _CODE: program.to_json(),
     }
-    checksums.write_json(place / _ABOUT, about)
+    for name in (_ABOUT, _COPY):
+        checksums.write_json(place / name, about)
     _log.info("work folder %s", place)
+
+
+def _about(place: Path) -> Any:
+    """What a work folder was made for; None if no whole file says it."""
+    return checksums.read_json(place / _ABOUT) or checksums.read_json(place / _COPY)
 
 
 def _remove_superseded(place: Path) -> None:
     """Remove the folders of the same work that other code left, unless a process uses them."""
 
     def work(path: Path) -> Any:
-        about = checksums.read_json(path / _ABOUT) or {}
+        about = _about(path) or {}
         params = {key: value for key, value in about.get("params", {}).items() if key != _CODE}
         return params, about.get("inputs")
 

@@ -209,9 +209,18 @@ def test_a_training_of_other_code_stops_with_two_options(monkeypatch):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_work_of_unknown_code_is_not_used_silently(monkeypatch, damage):
+def test_work_whose_record_is_damaged_is_continued_by_its_copy(damage):
     damage(interrupted() / "made_for.json")
-    with pytest.raises(WorkError, match=r"unknown ones, since made_for\.json is damaged"):
+    with workdir.claim_training("train", PARAMS) as folder:
+        assert (folder / "progress").exists()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_work_of_unknown_code_is_not_used_silently(monkeypatch, damage):
+    for path in interrupted().glob("made_for.json*"):
+        damage(path)
+    found = "unknown ones, since made_for.json and its copy are damaged"
+    with refused(WorkError, found, "SID2_CONTINUE=1"):
         workdir.claim_training("train", PARAMS).__enter__()
     monkeypatch.setenv("SID2_CONTINUE", "1")
     with workdir.claim_training("train", PARAMS) as folder:

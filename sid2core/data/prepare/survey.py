@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,17 +64,19 @@ class Survey:
     """Time to read and decode one picture on one core."""
     images_with_captions: int | None = None
     """Of those that can be used; None if only reading them tells."""
+    captions: tuple[str, ...] = ()
+    """Those of the probed pictures."""
 
     @property
     def condition(self) -> ConditionSpec:
-        """What a model of these data is conditioned on."""
+        """What a model of these data is conditioned on, apart from captions."""
         shape = (_SIDE, _SIDE, self.channels)
         metadata = {"class_names": self.class_names, "captioned": self.captioned, "shape": shape}
         return ConditionSpec.of_data(metadata)
 
 
 def survey(path: str, raw: Mapping[str, Any]) -> Survey:
-    """Look at the data at ``path``.
+    """Look at the data at ``path``; labels of captioned data are left out.
 
     Args:
         path: a folder, an archive or a file.
@@ -84,13 +86,15 @@ def survey(path: str, raw: Mapping[str, Any]) -> Survey:
         DataError: there is nothing that a source reads.
     """
     found = source_of(os.path.abspath(os.path.expanduser(path)))
-    overlay = {"data": {"source": found, "image_size": _SIDE, "channels": 3, "crop": "squash"}}
-    data = config.parse(yaml_edit.merged(raw, overlay)).data
+    data = _section(raw, found, unlabelled=False)
     train, held_out = opening.opened(data)
+    captioned = data.captions != "none" and train.captioned
+    if captioned:
+        train, held_out = opening.opened(_section(raw, found, unlabelled=True))
     entries = listed(train)
     usable = [entry for entry in entries if entry.problem is None]
     classes = Counter(entry.label for entry in usable)
-    sides, grey, seconds = _probe(train, usable)
+    probed = _probe(train, usable)
     return Survey(
         source=found,
         train=len(usable),
@@ -98,12 +102,20 @@ def survey(path: str, raw: Mapping[str, Any]) -> Survey:
         problems=len(entries) - len(usable),
         class_names=train.class_names,
         smallest_class=min(classes.values(), default=0),
-        side=round(statistics.median(sides)),
-        channels=1 if grey else 3,
-        captioned=train.captioned and data.captions != "none",
-        seconds=seconds,
-        images_with_captions=_described(usable),
+        side=round(statistics.median(probed.sides)),
+        channels=1 if probed.grey else 3,
+        captioned=captioned,
+        seconds=probed.seconds,
+        images_with_captions=_described(usable) if captioned else 0,
+        captions=probed.captions if captioned else (),
     )
+
+
+def _section(raw: Mapping[str, Any], source: Mapping[str, Any], *, unlabelled: bool) -> config.Data:
+    """The section ``data`` with this source."""
+    shape = {"image_size": _SIDE, "channels": 3, "crop": "squash"}
+    overlay = {"data": {"source": source, "unlabelled": unlabelled, **shape}}
+    return config.parse(yaml_edit.merged(raw, overlay)).data
 
 
 def _described(usable: list[Entry]) -> int | None:
@@ -164,9 +176,19 @@ def _kind(path: str) -> str:
     return "folder"
 
 
-def _probe(source: Source, usable: list[Entry]) -> tuple[list[int], bool, float]:
-    """Shorter sides, whether all is grey, seconds a picture; of pictures spread over the set."""
-    sides, grey, since = [], True, time.perf_counter()
+class _Probe(NamedTuple):
+    """Shorter sides, whether all is grey, seconds a picture, captions."""
+
+    sides: list[int]
+    grey: bool
+    seconds: float
+    captions: tuple[str, ...]
+
+
+def _probe(source: Source, usable: list[Entry]) -> _Probe:
+    """Look at pictures that are spread over the set."""
+    sides, grey, since = list[int](), True, time.perf_counter()
+    captions = list[str]()
     chosen = usable[:: max(1, len(usable) // PROBES)][:PROBES]
     for entry in chosen:
         try:
@@ -175,8 +197,9 @@ def _probe(source: Source, usable: list[Entry]) -> tuple[list[int], bool, float]
             continue
         pixels = content.image.astype(np.int16)
         sides.append(min(content.size))
+        captions += content.captions
         grey &= int(np.ptp(pixels, axis=-1).max()) <= _GREY
     if not sides:
         msg = f"none of {len(chosen)} files that were tried is an image; see docs/data.md"
         raise DataError(msg)
-    return sides, grey, (time.perf_counter() - since) / len(sides)
+    return _Probe(sides, grey, (time.perf_counter() - since) / len(sides), tuple(captions))

@@ -333,37 +333,48 @@ class Folder(Decoded):
         return fits and re.fullmatch(self.pattern, item.name, re.DOTALL) is not None
 
     def _alone(self) -> bool:
-        """Whether images have no labels: the parameters say so, or they all lie flat.
+        """Whether images have no labels: the parameters say so, or they lie flat or have captions.
 
         Raises:
-            DataError: they lie flat, but there are labels in a file that no parameter names.
+            DataError: there are labels in a file that no parameter names, or no folder fits.
         """
-        labelled = self._labels_used
-        if not self._by_folder and not labelled:
+        if self.asked.unlabelled:
             return True
         tops = self._tops()
-        alone = not labelled and not any(item.is_folder for item in tops)
-        tables = [item.name for item in tops if item.name.lower().endswith((".csv", ".tsv"))]
-        if alone and tables and not self.class_file:
-            found = f"images lie flat, and the table beside them ({few(tables)}) is not used"
-            table = printable(paths.join(self.tree.root, tables[0]))
-            cure = f"set {self._labels_key} to {table}, or name a table of captions metadata.csv"
-            raise fields.unused(found, self._where, cure)
-        columns = [name for name in self._found.columns if fields.is_label_like(name)]
-        if alone and columns:
-            found = (
-                f"images lie flat, and the labels in a metadata.jsonl ({few(columns)}) are not used"
-            )
-            cure = f"write a CSV file of file_name,label and set {self._labels_key} to it"
-            raise fields.unused(found, self._where, cure)
-        if alone and self.pattern != ".*":
+        nested = self._by_folder and any(item.is_folder for item in tops)
+        if self._labels_used or nested:
+            return False
+        self._check_unused(tops)
+        if self.pattern != ".*":
             msg = (
                 f"{self._where} holds no folder such as n01440764, and {self._labels_key} is "
                 "null: set it to LOC_val_solution.csv (lines of name,synset) for validation images "
                 "that lie flat"
             )
             raise DataError(msg)
-        return alone
+        return True
+
+    def _check_unused(self, tops: Sequence[Item]) -> None:
+        """Refuse labels beside images without any.
+
+        Raises:
+            DataError: there is a table that is not read, or a column of labels in one that is.
+        """
+        captioned = self._found.captioned
+        what = "images have captions" if captioned else "images lie flat"
+        names = [item.name for item in tops if item.name.lower().endswith((".csv", ".tsv"))]
+        if captioned:  # a table beside them may hold anything
+            names = [name for name in names if fields.is_label_like(name)]
+        if names and not self.class_file:
+            found = f"{what}, and the table beside them ({few(names)}) is not used"
+            table = printable(paths.join(self.tree.root, names[0]))
+            cure = f"set {self._labels_key} to {table}, or name a table of captions metadata.csv"
+            raise fields.unused(found, self._where, cure)
+        columns = [name for name in self._found.columns if fields.is_label_like(name)]
+        if columns:
+            found = f"{what}, and the labels in a metadata file ({few(columns)}) are not used"
+            cure = f"set {self._labels_key} to a CSV file of file_name,label"
+            raise fields.unused(found, self._where, cure)
 
     def _classed(self) -> Iterator[tuple[Item, classes.Raw]]:
         """Every file with its class as labels or folders have it."""

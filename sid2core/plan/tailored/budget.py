@@ -17,7 +17,7 @@ TRAIN, SEARCH, DISTIL, EVALUATE = 0.55, 0.08, 0.12, 0.10
 """Shares of the whole time; the rest is for preparing, the feature extractor and starting."""
 _START = 20.0
 """Seconds that a stage takes to start and to compile."""
-_WEIGHTS, _INTERVALS = (0.5, 1.0), ((-3.0, 5.0),)
+_WEIGHTS, _TEXT_WEIGHTS, _INTERVALS = (0.5, 1.0), (1.0, 2.0), ((-3.0, 5.0),)
 _REPEATS, _STUDENT_STEPS = 2, 8
 _SAMPLES, _SEARCH_SAMPLES = (200, 10_000), (50, 2_000)
 _ITERATIONS = (50, 20_000)
@@ -59,10 +59,11 @@ def afford(
         overlay: the values chosen so far: ``train``, ``reference``, ``sampling``.
     """
     forward = gflops * 1e9 / machine.rate
-    guided = bool(found.condition)
+    guided = found.captioned or bool(found.condition)
+    weights = _TEXT_WEIGHTS if found.captioned else _WEIGHTS
     steps = overlay["sampling"]["steps"]
     sample = steps * forward
-    cells = 1 + 2 * len(_WEIGHTS) * (1 + len(_INTERVALS)) if guided else 1
+    cells = 1 + 2 * len(weights) * (1 + len(_INTERVALS)) if guided else 1
     drawn = (1 + 2 + 2 if guided else 1) * sample + _STUDENT_STEPS * forward
     search = within(SEARCH * seconds / (_REPEATS * cells * sample), _SEARCH_SAMPLES)
     samples = within(EVALUATE * seconds / drawn, _SAMPLES)
@@ -72,12 +73,13 @@ def afford(
     scoring = scored * ((1 + guided) * sample + _STUDENT_STEPS * forward)
     iterations = within((DISTIL * seconds - scoring) / iteration, _ITERATIONS)
     training = 3 * forward * overlay["train"]["steps"] * overlay["train"]["batch_size"]
-    reference = 3 * _reference_products(found, overlay) / machine.rate
+    networks = 1 + found.captioned  # the extractor, and the judge of captions
+    reference = networks * 3 * _reference_products(found, overlay) / machine.rate
     return Budget(
         overlay={
             "sampling": {"batch_size": 50 if machine.compute_dtype == "float32" else 256},
             "guidance_search": {
-                "weights": list(_WEIGHTS),
+                "weights": list(weights),
                 "intervals": [list(interval) for interval in _INTERVALS],
                 "samples": search,
                 "repeats": _REPEATS,

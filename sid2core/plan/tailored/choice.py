@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sid2core import config
+from sid2core.conditioning import ConditionSpec
 from sid2core.config import build, yaml_edit
 from sid2core.data.prepare.survey import Survey
 from sid2core.errors import Sid2Error
 from sid2core.models import cost
-from sid2core.plan.tailored import budget
+from sid2core.plan.tailored import budget, captions
 from sid2core.plan.tailored.budget import Budget
 from sid2core.plan.tailored.speed import Machine
 
@@ -47,6 +48,7 @@ class Choice:
         overlay: the values, nested as in ``params.yaml``.
         reasons: key or section → why it has this value.
         params: the whole parameters with the overlay.
+        condition: what the model is conditioned on.
         gflops: of a forward pass, in multiply-adds.
         budget: expected seconds of each stage, and how many samples it can afford.
     """
@@ -54,6 +56,7 @@ class Choice:
     overlay: Mapping[str, Any]
     reasons: Mapping[str, str]
     params: config.Params
+    condition: ConditionSpec
     gflops: float
     budget: Budget
 
@@ -91,23 +94,29 @@ def choose(
     Raises:
         ChoiceError: the smallest network sees too few examples in this time.
     """
-    network = _network(found, machine, seconds, size)
+    described = captions.overlay(found, base["data"]["max_missing_captions"])
+    condition = captions.condition(found, base, described)
+    network = _network(found, condition, machine, seconds, size)
     overlay: dict[str, Any] = {"model": network.section}
     overlay |= _data(found, network) | _training(network) | _reference(network)
+    overlay = yaml_edit.merged(overlay, described)
     afforded = budget.afford(found, machine, seconds, network.gflops, overlay)
     overlay = yaml_edit.merged(overlay, afforded.overlay)
     params = config.parse(yaml_edit.merged(base, overlay), "the preset")
     reasons = _reasons(found, machine, seconds, network, overlay) | dict(afforded.reasons)
-    return Choice(overlay, reasons, params, network.gflops, afforded)
+    reasons |= captions.reasons(found)
+    return Choice(overlay, reasons, params, condition, network.gflops, afforded)
 
 
-def _network(found: Survey, machine: Machine, seconds: float, size: int | None) -> _Network:
+def _network(
+    found: Survey, condition: ConditionSpec, machine: Machine, seconds: float, size: int | None
+) -> _Network:
     fitting = [one for one in SIZES if one <= max(found.side, SIZES[0])]
     tried = []
     for one in [size] if size else reversed(fitting):
         least = min((_WIDTHS[known] for known in SIZES if known >= one), default=max(_WIDER))
         for width in (width for width in _WIDER if width >= least):
-            network = _candidate(found, machine, seconds, one, width)
+            network = _candidate(found, condition, machine, seconds, one, width)
             if network.worthwhile:
                 return network
             tried.append(network)
@@ -121,10 +130,17 @@ def _network(found: Survey, machine: Machine, seconds: float, size: int | None) 
     raise ChoiceError(msg)
 
 
-def _candidate(found: Survey, machine: Machine, seconds: float, size: int, width: int) -> _Network:
+def _candidate(
+    found: Survey,
+    condition: ConditionSpec,
+    machine: Machine,
+    seconds: float,
+    size: int,
+    width: int,
+) -> _Network:
     section = _model(size, width, machine.compute_dtype)
     shape = (size, size, found.channels)
-    gflops = cost.forward_gflops(build.network(config.Model(**section), shape, found.condition))
+    gflops = cost.forward_gflops(build.network(config.Model(**section), shape, condition))
     products = budget.TRAIN * seconds * machine.rate
     afforded = products / (cost.FORWARDS_PER_TRAINING_STEP * gflops * 1e9)
     examples = max(1, int(min(afforded, _EPOCHS * found.train)))
@@ -175,6 +191,8 @@ def _data(found: Survey, network: _Network) -> dict[str, Any]:
 
 
 def _mirrored(found: Survey, network: _Network) -> bool:
+    if found.captioned:  # they may say left and right
+        return False
     return found.channels == 3 and network.examples >= _REGULARISED * found.train
 
 
@@ -243,6 +261,8 @@ def _reasons(
         "loader.horizontal_flip": (
             "pictures in colour mostly may be mirrored; set it to false for letters and logos"
             if _mirrored(found, network)
+            else "captions may say left and right"
+            if found.captioned
             else f"in {epochs:.0f} passes over the data there is no need for more pictures"
             if found.channels == 3
             else "grey pictures are often letters or digits, which must not be mirrored"

@@ -14,6 +14,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from sid2core import atomic
 from sid2core.config import build, presets
+from sid2core.config.text import Learned
 from sid2core.data.prepare.survey import Survey
 from sid2core.models.execution import Remat
 from sid2core.models.network import Network
@@ -54,7 +55,8 @@ def write(path: Path, found: Survey, chosen: Choice, command: str) -> None:
     nothing = {"fid": None, "fid_student_16": None, "gflops_forward": None}
     evidence = {
         "title": f"{found.train:,} images at {chosen.params.data.image_size} pixels, for this data",
-        "classes": len(found.class_names),
+        "classes": 0 if found.captioned else len(found.class_names),
+        "captions": found.captioned,
         "gflops_forward": float(f"{chosen.gflops:.6g}"),
         "parameters": counting.parameters(_network(found, chosen).shapes()),
         "training": {
@@ -114,6 +116,16 @@ def lines(found: Survey, machine: Machine, chosen: Choice) -> Iterator[str]:
         "distill": f"{params.distill.iterations} iterations",
         "eval": f"{params.eval.samples} images a sampler",
     }
+    if found.captioned:
+        learned = params.text.encoder.settings
+        assert isinstance(learned, Learned)
+        values |= {
+            "data.captions": params.data.captions,
+            "text.encoder": f"learned, a vocabulary of {learned.vocabulary:,}",
+            "text.max_tokens": params.text.max_tokens,
+            "guidance": params.guidance.weight,
+            "eval.prompts": "; ".join(params.eval.prompts or ()) or "none",
+        }
     for key, value in values.items():
         yield f"  {key}: {value} ({chosen.reasons[key]})"
     yield ""
@@ -136,17 +148,18 @@ def _data(found: Survey) -> Iterator[str]:
     if found.problems:
         yield f"  {found.problems:,} files cannot be used; `dvc repro prepare` lists the reasons"
     kind = "conditional on" if found.condition else "one class, so the model is unconditional:"
-    yield f"  {kind} {shown}; the smallest class has {found.smallest_class:,} images"
-    yield f"  shorter side {found.side} pixels in the median, {found.channels} channel(s)"
     if found.captioned:
-        yield "  there are captions"
+        yield "  conditional on captions"
+    else:
+        yield f"  {kind} {shown}; the smallest class has {found.smallest_class:,} images"
+    yield f"  shorter side {found.side} pixels in the median, {found.channels} channel(s)"
 
 
 def _network(found: Survey, chosen: Choice) -> Network:
     params = chosen.params
     shape = params.data.shape
     assert shape is not None
-    config = build.network(params.model, shape, found.condition)
+    config = build.network(params.model, shape, chosen.condition)
     return Network(config, build.execution(params.runtime))
 
 

@@ -1,5 +1,7 @@
 """What a folder or a file of the user holds, without any parameter."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -108,4 +110,14 @@ def test_captions_are_counted_and_folders_are_then_no_classes(tmp_path):
         (tmp_path / ("ab"[index % 2]) / f"{index}.txt").write_text("a red picture")
     made = found(tmp_path)
     assert (made.captioned, made.images_with_captions) == (True, 5)
+    assert made.captions == ("a red picture",) * 5
     assert (made.train, made.problems, made.class_names) == (6, 0, ("unlabelled",))
+
+
+def test_labels_beside_captions_are_left_out(tmp_path):
+    rows = [{"file_name": f"{index}.png", "text": "a cat", "label": index} for index in range(4)]
+    for row in rows:
+        draw(tmp_path / row["file_name"])
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    made = found(tmp_path)
+    assert (made.captioned, made.class_names) == (True, ("unlabelled",))

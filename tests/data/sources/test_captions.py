@@ -71,7 +71,7 @@ def test_tables_name_images_below_their_folder(tmp_path, kind):
     members = {f"{name}.png": packs.png() for name in ("1", "sub/2", "é/1", "é/2")} | {
         "metadata.csv": CSV.encode(),
         "é/metadata.jsonl": lines(
-            {"file_name": "1.png", "text": ["one", RIGHT_TO_LEFT], "label": 3},
+            {"file_name": "1.png", "text": ["one", RIGHT_TO_LEFT], "score": 3},
             {"file_name": "./2.png", "text": None},
             {"file_name": "1.png", "text": "again"},
             {"file_name": "gone.png", "text": "gone"},
@@ -246,12 +246,30 @@ def test_boxes_of_yolo_are_no_captions(tmp_path):
     assert opened(path, captions="none").class_names == ("a",)
 
 
-def test_labels_in_a_table_beside_flat_images_are_not_lost(tmp_path):
-    rows = lines({"file_name": "1.png", "label": 0}, {"file_name": "2.png", "label": 1})
-    members = {"1.png": packs.png(1), "2.png": packs.png(2), "metadata.jsonl": rows}
-    with pytest.raises(DataError, match=r"labels in a metadata.jsonl \(label\) are not used"):
-        opened(folder(tmp_path, members)).index()
-    assert len(opened(tmp_path, unlabelled=True).index()) == 3
+@pytest.mark.parametrize("caption", [{}, {"text": "a cat"}])
+@pytest.mark.parametrize("captions", ["auto", "none"])
+def test_labels_in_a_table_beside_images_are_not_lost(tmp_path, captions, caption):
+    names = ("1.png", "2.png")
+    rows = [{"file_name": name, "label": number} for number, name in enumerate(names)]
+    members = {name: packs.png(number) for number, name in enumerate(names)}
+    members["metadata.jsonl"] = lines(*(row | caption for row in rows))
+    folder(tmp_path, members)
+    with pytest.raises(DataError, match=r"labels in a metadata file \(label\) are not used"):
+        opened(tmp_path, captions=captions).index()
+    assert len(opened(tmp_path, captions=captions, unlabelled=True).index()) >= len(names)
+
+
+def test_a_table_of_labels_beside_captioned_images_is_not_lost(tmp_path):
+    members = {"1.png": packs.png(1), "1.txt": b"a cat", "sizes.csv": b"x"}
+    opened(folder(tmp_path, members)).index()
+    with pytest.raises(DataError, match=r"have captions, and the table .* \(labels\.csv\)"):
+        opened(folder(tmp_path, {"labels.csv": b"x"})).index()
+
+
+def test_a_damaged_table_is_reported_where_captions_are_not_read(tmp_path, caplog):
+    folder(tmp_path, {"1.png": packs.png(1), "metadata.jsonl": b"{"})
+    assert len(opened(tmp_path, captions="none").index()) == 2
+    assert "its columns are not checked for labels" in caplog.text
 
 
 def test_columns_of_tables_that_are_not_read_are_reported(tmp_path):

@@ -93,9 +93,10 @@ class FileCaptions:
         items = [item for item in walk(self.tree, ROOT) if not (item.is_folder or item.problem)]
         images = _Images(items)
         files, lost, unread = self._sidecars(items, images)
+        named = [item for item in items if item.name in tables.NAMES]
         if not self.asked.captions:
-            return Found(used=frozenset(unread))
-        every = {item.path: self._table(item) for item in items if item.name in tables.NAMES}
+            return Found(used=frozenset(unread), columns=self._columns(named))
+        every = {item.path: self._table(item) for item in named}
         read = {path: table for path, table in every.items() if table.columns}
         self._check_columns(every.values(), [path for some in files.values() for path, _ in some])
         rows, described, absent = 0, dict[str, tuple[str, ...]](), list[str]()
@@ -188,6 +189,16 @@ class FileCaptions:
             msg = f"{where} cannot be read: {error}"
             raise DataError(msg) from None
         return tables.read(content, item.path, where, self.asked)
+
+    def _columns(self, named: Iterable[Item]) -> tuple[str, ...]:
+        """The columns of tables that are not read; a table that cannot be read is reported."""
+        found = dict[str, None]()
+        for item in named:
+            try:
+                found |= dict.fromkeys(self._table(item).unused)
+            except DataError as error:
+                _log.warning("%s; its columns are not checked for labels", error)
+        return tuple(found)
 
     def _content(self, path: str, place: Any, limit: int) -> bytes:
         """The bytes of a file, one more than ``limit`` at most."""
