@@ -195,11 +195,11 @@ class Folder(Decoded):
             )
             entries.append(Entry(item.path, label, place, problem=problem, captioned=described))
         cure = f"convert them to {formats.ACCEPTED}, or set {self.parameter} to where images are"
-        if self._labels_used and all(name is None for _, name in self._classed()):
+        if self._labels_used and {entry.problem for entry in entries} == {self._unlabelled()}:
             named = few(self._read_labels().labels, 1) or "nothing"
-            here = few((item.path for item, _ in self._classed()), 1)
+            here = few((entry.key for entry in entries), 1)
             cure = f"its labels name {named}, the files are {here}: name each below the path"
-        elif alone:
+        elif alone and not (self.asked.unlabelled or found.captioned):
             split_names.mention_prefixes((entry.key for entry in entries), self._where)
         return classes.settled(entries, self.class_names, self._where, "<class>/<image>", cure)
 
