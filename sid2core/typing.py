@@ -1,6 +1,6 @@
 """Names of array shapes, so that signatures read like the paper.
 
-``b`` batch, ``h w`` height and width, ``c`` channels, ``n d`` samples and features.
+``b`` batch, ``f`` frames, ``h w`` height and width, ``c`` channels, ``n d`` samples and features.
 """
 
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 __all__ = [
     "Array",
     "Bool",
+    "Clip",
     "Embedding",
     "Features",
     "Float",
@@ -24,6 +25,8 @@ __all__ = [
 
 Image = Float[Array, "b h w c"]
 """A batch of images in [-1, 1]."""
+Clip = Float[Array, "b f h w c"]
+"""A batch of clips of f frames in [-1, 1]."""
 Samples = Float[Array, "b ..."]
 """A batch of examples of any rank: images or video."""
 Pixels = UInt8[Array, "b h w c"]

@@ -8,6 +8,7 @@ if __name__ == "__main__":
     launch.prepare("evaluate")
 
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from sid2core import config
@@ -23,8 +24,8 @@ from sid2core.evaluation import (
     sampler_spec,
     tables,
 )
+from sid2core.evaluation.clips import baselines, predictions
 from sid2core.evaluation.drawing import EvaluationRun
-from sid2core.evaluation.measuring import Measurement
 from sid2core.evaluation.store import Store
 from sid2core.inference import guidance_search
 from sid2core.inference.model import Trained
@@ -59,12 +60,19 @@ def main(params: config.Params) -> None:
         sample_sets.evaluated(spec, condition, count, settings.keep, params.seed, asked)
         for spec in specs
     ]
+    repeats = [
+        sample_sets.evaluated(spec, condition, count, 0, params.seed, asked, repeat)
+        for repeat in range(1, settings.repeats)
+        for spec in specs
+    ]
     prompts = prompt_grid.of_model(model, specs, settings, params.seed, sharding)
     grids = [sample_sets.grid(spec, data, settings.grid_columns, params.seed) for spec in specs]
     held_out = sample_conditions.records(job.inputs, sharding, "eval")
     clips = clip_examples.of_model(held_out, specs, params.seed)
     real = sample_sets.real_baseline(dataset, kinds, count, params.seed)
-    measure = partial(measuring.all_scores, evaluator=evaluator, settings=settings)
+    compared = [*baselines.sets(data, kinds, count, params.seed), real]
+    windows = baselines.windows(data, kinds, count, params.seed)
+    continued = predictions.of_model(data, specs, settings.prediction, params.seed, kinds)
     with cluster.claim("evaluate", job.made_by, **job.inputs) as folder:
         run = EvaluationRun(
             "evaluate",
@@ -75,19 +83,29 @@ def main(params: config.Params) -> None:
             settings.chunk_size,
             Store.of("evaluate", folder, params.runtime.drawn_gib),
         )
-        shown = [*grids, *(one for grid in prompts for one in grid.sets), *clips.sets]
-        measured = drawing.draw_and_measure([*samples, *shown, real], run, measure)
+        of_prompts = chain(*(grid.sets for grid in prompts))
+        shown = [*grids, *of_prompts, *clips.sets, *continued.sets]
+        measure = partial(
+            measuring.all_scores,
+            evaluator=evaluator,
+            settings=settings,
+            windows=measuring.real_windows(windows, run),
+        )
+        sets: list[drawing.ImageSet] = [*samples, *repeats, *shown, *compared]
+        measured = drawing.draw_and_measure(sets, run, measure)
         if not cluster.first():
             return
         with job.create() as draft:
             costs = outputs.save(draft, samples, grids, run)
             draft.metadata |= {"samplers": [one.name for one in specs], "labels": settings.labels}
+            if compared[:-1]:
+                draft.metadata |= {"baselines": [one.name for one in compared[:-1]]}
             rows = sample_sets.grid_records(kinds, data, params.seed)
             draft.metadata |= {} if rows is None else {"grid": rows}
             prompt_grid.save(draft, prompts, run)
             clip_examples.save(draft, clips, run)
-        scores = {name: Measurement.of_json(value) for name, value in measured.items()}
-        tables.write(REPORTS, [*specs, None], scores)
+        scores = predictions.added(measuring.joined(measured), continued, run)
+        tables.write(REPORTS, [*specs, *(one.name for one in compared)], scores)
         tables.write_table(REPORTS / "cost.csv", costs)
 
 

@@ -12,8 +12,8 @@ from sid2core.errors import Sid2Error
 if TYPE_CHECKING:  # slow to import
     from sid2core.metrics.comparison import Comparison, Side
 
-SUMMARY = "Fréchet distance of two sets of images or statistics; FID where Inception measures it."
-_WHAT = "an npz of mu and sigma; or images: a folder, .zip, .tar, .npz, .npy or .parquet"
+SUMMARY = "Fréchet distance of two sets of images, clips or statistics; with the right network FID."
+_WHAT = "an npz of mu and sigma; or images or clips: a folder, .zip, .tar, .npz, .npy or .parquet"
 
 
 class FdError(Sid2Error):
@@ -26,12 +26,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("second", metavar="B", help="the reference; the same kinds")
     parser.add_argument(
         "--extractor",
-        choices=("reference", "inception", "dinov2"),
+        choices=("reference", "inception", "dinov2", "i3d", "i3d_k600"),
         help="default: that of the statistics; for images that of artifacts/reference",
     )
-    parser.add_argument("--weights", metavar="FILE", type=Path, help="of inception and dinov2")
+    parser.add_argument("--weights", metavar="FILE", type=Path, help="of all but reference")
     parser.add_argument(
         "--mode", choices=("tf1", "torch", "clean"), help="of inception; default: tf1"
+    )
+    parser.add_argument(
+        "--frames", metavar="N", type=int, help="of i3d: measure the first N of each clip"
+    )
+    parser.add_argument(
+        "--size", metavar="N", type=int, help="of clips in files: resize the shorter side to N"
     )
     parser.add_argument(
         "--unverified", action="store_true", help="accept other weights; the result is then not FID"
@@ -56,7 +62,12 @@ def run(options: argparse.Namespace) -> None:
         msg = f"{target} exists already; choose another name, or replace it with --force"
         raise FdError(msg)
     choice = comparison.Choice(
-        options.extractor, options.weights, options.mode, not options.unverified
+        options.extractor,
+        options.weights,
+        options.mode,
+        not options.unverified,
+        options.frames,
+        options.size,
     )
     sides = comparison.sides((options.first, options.second), choice, options.despite)
     if target is not None:
@@ -81,8 +92,9 @@ def _lines(found: Comparison, sides: Sequence[Side], despite: Sequence[str]) -> 
 
 def _kind(side: Side) -> str:
     if side.images is not None:
-        size = "x".join(map(str, side.images.shape))
-        return f"images of {size}, {side.images.image_format}"
+        shape = side.images.shape
+        what, size = "clips" if len(shape) == 4 else "images", "x".join(map(str, shape))
+        return f"{what} of {size}, {side.images.image_format}"
     declared = side.moments.provenance.get("declared")
     return f"statistics (declared: {', '.join(declared)})" if declared else "statistics"
 

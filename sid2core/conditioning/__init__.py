@@ -9,7 +9,15 @@ leaves, and there is nothing for guidance to push away from.
 Importing this package does not import JAX, because parameter files are checked without it.
 """
 
-from sid2core.conditioning.condition import Condition, Given, Text, columns, concatenated, taken
+from sid2core.conditioning.condition import (
+    Condition,
+    Given,
+    Text,
+    columns,
+    concatenated,
+    taken,
+    whole,
+)
 from sid2core.conditioning.kinds import (
     KINDS,
     UNLABELLED,
@@ -43,5 +51,6 @@ __all__ = [
     "null_tokens",
     "register",
     "taken",
+    "whole",
     "words",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 class Text(NamedTuple):
@@ -54,6 +55,16 @@ class Condition(NamedTuple):
 
 _OWN = ("label", "text", "given")
 """The kinds that have a field of their own."""
+
+
+def whole(examples: NDArray[np.uint8], condition: Condition) -> NDArray[np.uint8]:
+    """Clips [b, f, h, w, c] with the frames that were given put before them, on the host.
+
+    Without given frames it is ``examples`` itself.
+    """
+    if condition.given is None:
+        return examples
+    return np.concatenate([np.asarray(condition.given.frames), examples], axis=1)
 
 
 def concatenated(*conditions: Condition) -> Condition:

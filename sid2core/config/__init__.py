@@ -1,6 +1,6 @@
 """Typed view of ``params.yaml``, presets, YAML editing, and the factory from names to objects."""
 
-from sid2core.config.data import SOURCES, Data, Loader, Source
+from sid2core.config.data import SOURCES, Data, Loader, Source, clip_shape
 from sid2core.config.diffusion import (
     CLIPPINGS,
     LOSSES,
@@ -14,7 +14,7 @@ from sid2core.config.diffusion import (
     Sampling,
     Schedule,
 )
-from sid2core.config.evaluation import EXTRACTORS, Eval, Extractors, Weights
+from sid2core.config.evaluation import EXTRACTORS, Eval, Extractors, Prediction, Weights
 from sid2core.config.params import (
     FORMS,
     PARAMS_FILE,
@@ -88,6 +88,7 @@ __all__ = [
     "Positive",
     "PositiveFloat",
     "Power",
+    "Prediction",
     "Reference",
     "Registry",
     "Report",
@@ -101,6 +102,7 @@ __all__ = [
     "Text",
     "Train",
     "Weights",
+    "clip_shape",
     "parse",
     "read",
 ]

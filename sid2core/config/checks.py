@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from sid2core.config.data import Shape
+from sid2core.config.data import Shape, clip_shape
 from sid2core.config.diffusion import Cosine, CosineInterpolated, Power
 from sid2core.config.params import Params
 from sid2core.config.section import ParamsError
@@ -29,7 +29,10 @@ def check(params: Params, origin: str = "params.yaml") -> None:
     found = [*_of_any_data(params)]
     shape = params.data.shape
     if shape is not None:
-        found += [*_of_shape(params, shape)]
+        try:
+            found += [*_of_shape(params, clip_shape(shape, params.loader.clip_frames))]
+        except ParamsError as error:
+            found.append(str(error))
     if found:
         lines = [f"  {line}" for line in found]
         msg = "\n".join([f"{origin} has {len(lines)} problem(s):", *lines])

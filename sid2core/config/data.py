@@ -7,7 +7,16 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from sid2core.config.registry import Choice, Registry
-from sid2core.config.section import FilePath, NonNegative, OpenFraction, Plain, Positive, Section
+from sid2core.config.section import (
+    FilePath,
+    NonNegative,
+    OpenFraction,
+    ParamsError,
+    Plain,
+    Positive,
+    PositiveFloat,
+    Section,
+)
 
 Shape = tuple[int, ...]
 """[h, w, c] of an image, or [f, h, w, c] of a clip."""
@@ -30,7 +39,7 @@ class Digits(Plain):
 
 
 class Shapes(Section):
-    """Drawn shapes in colour, as many as ``count``.
+    """Drawn shapes in colour, as many as ``count``; with ``frames``, clips in which they move.
 
     ``unseen_pairs`` is the share of the pairs (shape, colour) that only the eval split has.
     """
@@ -40,10 +49,13 @@ class Shapes(Section):
 
     count: Positive
     unseen_pairs: Annotated[float, Field(ge=0, le=MOST_UNSEEN, allow_inf_nan=False)]
+    frames: Positive | None
 
     def shape(self, data: Data) -> Shape | None:
         """The shape of one example."""
-        return None if data.sides is None else (*data.sides, 3)
+        if data.sides is None:
+            return None
+        return (*(() if self.frames is None else (self.frames,)), *data.sides, 3)
 
 
 class MovingDigits(Section):
@@ -122,6 +134,43 @@ class Labelled(Named):
     labels: FilePath | None
 
 
+class Videos(Labelled):
+    """Video files: the folders and the CSV file of labels as for images.
+
+    Of each file ``clips_per_video`` clips of ``frames`` frames, which are every
+    ``frame_stride``-th of ``frames_per_second``; null is the file's own rate.
+    """
+
+    refuses: ClassVar[tuple[str, ...]] = ("caption_column",)
+
+    frames: Positive
+    frame_stride: Positive
+    frames_per_second: PositiveFloat | None
+    clips_per_video: Positive
+
+    def shape(self, data: Data) -> Shape | None:
+        """The shape of one example."""
+        image = super().shape(data)
+        return None if image is None else (self.frames, *image)
+
+
+class Kinetics(Files):
+    """Files ``{youtube_id}_{start}_{end}`` anywhere below the path, and Kinetics' CSV files."""
+
+    refuses: ClassVar[tuple[str, ...]] = COLUMNS
+
+    csv: FilePath | Annotated[list[FilePath], Field(min_length=1)]
+    frames: Positive
+    frame_stride: Positive
+    frames_per_second: PositiveFloat | None
+    clips_per_video: Positive
+
+    def shape(self, data: Data) -> Shape | None:
+        """The shape of one example."""
+        image = super().shape(data)
+        return None if image is None else (self.frames, *image)
+
+
 SOURCES = Registry("data.source")
 SOURCES.register("digits", Digits, "sid2core.data.sources.digits:Digits.of")
 SOURCES.register("shapes", Shapes, "sid2core.data.sources.shapes:Shapes.of")
@@ -131,6 +180,8 @@ SOURCES.register(
 SOURCES.register("emoji", Emoji, "sid2core.data.sources.emoji:Emoji.of")
 SOURCES.register("folder", Labelled, "sid2core.data.sources.folders:Folder.of")
 SOURCES.register("frames", Frames, "sid2core.data.sources.video.frames:Frames.of")
+SOURCES.register("videos", Videos, "sid2core.data.sources.video.videos:Videos.of")
+SOURCES.register("kinetics", Kinetics, "sid2core.data.sources.video.kinetics:Kinetics.of")
 SOURCES.register("imagenet", Labelled, "sid2core.data.sources.folders:Folder.of_imagenet")
 SOURCES.register("arrays", Labelled, "sid2core.data.sources.arrays:Arrays.of")
 SOURCES.register("parquet", Named, "sid2core.data.sources.parquet:Parquet.of")
@@ -212,3 +263,21 @@ class Loader(Section):
 
     horizontal_flip: bool
     max_shift: NonNegative
+    clip_frames: Positive | None
+    """Of stored clips, a window of so many frames: at random in training, else the first one."""
+
+
+def clip_shape(shape: Shape, clip_frames: int | None) -> Shape:
+    """What is read of stored clips [f, h, w, c]: [clip_frames, h, w, c], or all for None.
+
+    Raises:
+        ParamsError: the data are images, or their clips are shorter.
+    """
+    if clip_frames is None:
+        return shape
+    frames = shape[0] if len(shape) == 4 else 1
+    if len(shape) == 4 and clip_frames <= frames:
+        return (clip_frames, *shape[1:])
+    found = f"clips have {frames} frames" if len(shape) == 4 else "the data are images"
+    msg = f"loader.clip_frames: found {clip_frames}; {found}: "
+    raise ParamsError(f"{msg}set it to null" + (", or lower it" if len(shape) == 4 else ""))

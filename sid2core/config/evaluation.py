@@ -18,6 +18,8 @@ OWN = "classifier"
 CLIP = "clip"
 """The name of the extractor that scores captions; it is primary only where it is named."""
 
+_PUBLISHED = ("inception", "i3d_k600", "i3d")
+
 
 class Weights(Section):
     """An extractor that is used if the user has its weight file."""
@@ -39,6 +41,7 @@ class Inception(Weights):
 EXTRACTORS = Registry("eval.extractors")
 EXTRACTORS.register("clip", Weights, "sid2core.metrics.networks.clip:CLIP")
 EXTRACTORS.register("i3d", Weights, "sid2core.metrics.networks.i3d:I3D")
+EXTRACTORS.register("i3d_k600", Weights, "sid2core.metrics.networks.i3d_k600:I3DK600")
 EXTRACTORS.register("dinov2", Weights, "sid2core.metrics.networks.dinov2:DINOv2")
 EXTRACTORS.register("inception", Inception, "sid2core.metrics.networks.inception:Inception")
 
@@ -62,10 +65,18 @@ class Extractors(Kinds):
         return {name: settings.model_dump() for name, settings in self.active.items()}
 
 
+class Prediction(Section):
+    """Of models with given frames: how many clips are continued, and how often each."""
+
+    windows: Positive
+    samples: Positive
+
+
 class Eval(Section):
     """How many images of each sampler are evaluated, by which extractors, and how many are kept."""
 
     samples: Annotated[int, Field(ge=6)]  # each has five neighbours then
+    repeats: Positive
     keep: Positive
     grid_columns: Positive
     chunk_size: Positive
@@ -75,7 +86,13 @@ class Eval(Section):
     reference_stats: str | None
     infinity: bool
     captions: FilePath | None
+    prediction: Prediction
     prompts: str | Annotated[list[str], Field(min_length=1)] | None
+
+    @property
+    def published_extractor(self) -> str | None:
+        """The extractor of ``reference_stats``: the first active one of :data:`_PUBLISHED`."""
+        return next((name for name in _PUBLISHED if name in self.extractors.active), None)
 
     @model_validator(mode="after")
     def _fitting(self) -> Eval:
@@ -83,10 +100,11 @@ class Eval(Section):
         if self.samples < 20 and (self.infinity or "inception" in active):
             msg = f"samples {self.samples} are too few for infinity or Inception; 20 or more"
             raise ValueError(msg)
-        if self.reference_stats is not None and "inception" not in active:
+        if self.reference_stats is not None and self.published_extractor is None:
             msg = (
-                f"reference_stats is {self.reference_stats!r}, statistics of Inception's features: "
-                "set extractors.inception.weights too, or reference_stats to null"
+                f"reference_stats is {self.reference_stats!r}, statistics of Inception's features, "
+                "or of I3D's: set extractors.inception.weights, or those of i3d_k600 or i3d, or "
+                "reference_stats to null"
             )
             raise ValueError(msg)
         if OWN in self.extractors.chosen:

@@ -148,7 +148,10 @@ class SampleSet:
 
 @dataclass(frozen=True, eq=False)
 class RealSet:
-    """Real images: the rows ``indices`` of a data set, as a model with this condition has them."""
+    """Real images: the rows ``indices`` of a data set, as a model with this condition has them.
+
+    Clips are whole, as samples are.
+    """
 
     name: str
     dataset: Dataset
@@ -169,7 +172,8 @@ class RealSet:
             indices: NDArray[np.integer], condition: Condition
         ) -> tuple[NDArray[np.uint8], list[float]]:
             rows = np.asarray(indices, np.int64)
-            return self.spec.read(self.dataset, rows, self.dataset.take(rows))[0], []
+            batch = self.spec.read(self.dataset, rows, self.dataset.take(rows))
+            return conditioning.whole(*batch), []
 
         return images
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 from sid2core import config
 from sid2core.evaluation import drawing
-from sid2core.evaluation.drawing import EvaluationRun, Measured, SampleSet
+from sid2core.evaluation.clips.baselines import WINDOWS
+from sid2core.evaluation.drawing import EvaluationRun, Measured, RealSet, SampleSet
 from sid2core.metrics import scores
 from sid2core.metrics.captions import scores as caption_scores
 from sid2core.metrics.captions.extractor import ATTRIBUTES, VECTOR
@@ -75,10 +77,64 @@ class Measurement:
         return cls([Score(**one) for one in value["scores"]], value["agreement"])
 
 
+def joined(measured: Mapping[str, Measured]) -> dict[str, Measurement]:
+    """What :func:`all_scores` measured, by sampler or baseline.
+
+    Of several repeats (sets ``<sampler>/…``) the means, and the standard deviation of each score
+    between them.
+    """
+    by_name = dict[str, list[Measurement]]()
+    for name, value in measured.items():
+        by_name.setdefault(name.split("/")[0], []).append(Measurement.of_json(value))
+    return {name: _joined(repeats) for name, repeats in by_name.items()}
+
+
+def _joined(repeats: Sequence[Measurement]) -> Measurement:
+    if len(repeats) == 1:
+        return repeats[0]
+    found = []
+    for same in zip(*(one.scores for one in repeats), strict=True):
+        means = {name: _mean([getattr(one, name) for one in same]) for name in _NUMBERS}
+        spread = statistics.stdev(one.value for one in same)
+        found.append(Score(**(asdict(same[0]) | means | {"std": spread})))
+    return Measurement(found, _mean([one.agreement for one in repeats]))
+
+
+_NUMBERS = ("value", "low", "high", "bias")
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None
+
+
+def real_windows(windows: RealSet | None, run: EvaluationRun) -> dict[str, Moments]:
+    """The statistics of the real clips of the samples' own conditions, by extractor.
+
+    Args:
+        windows: those clips; None if there are none.
+        run: where and how.
+    """
+    if windows is None:
+        return {}
+    drawing.draw_and_measure([windows], run, lambda accumulator: {})
+    accumulator = drawing.read(windows, run).accumulator
+    return {one.extractor.name: accumulator.moments(one) for one in run.evaluator.references}
+
+
 def all_scores(
-    accumulator: Accumulator, evaluator: Evaluator, settings: config.Eval
+    accumulator: Accumulator,
+    evaluator: Evaluator,
+    settings: config.Eval,
+    windows: Mapping[str, Moments] | None = None,
 ) -> dict[str, Any]:
     """The fields of :class:`Measurement`.
+
+    Args:
+        accumulator: the samples.
+        evaluator: the extractors.
+        settings: the section ``eval``.
+        windows: what :func:`real_windows` found.
 
     Raises:
         MetricsError: the published statistics cannot be read, or cannot be compared.
@@ -87,7 +143,10 @@ def all_scores(
         asdict(score)
         for reference in evaluator.references
         for score in scores.of(
-            accumulator, reference, _published(reference, settings), infinity=settings.infinity
+            accumulator,
+            reference,
+            _further(reference, settings, windows or {}),
+            infinity=settings.infinity,
         )
     ]
     found += [asdict(score) for score in _of_captions(accumulator, evaluator)]
@@ -110,10 +169,17 @@ def _of_captions(accumulator: Accumulator, evaluator: Evaluator) -> Iterator[Sco
         yield from caption_scores.of(extractor.design, extractor.texts, asked, found[VECTOR], given)
 
 
-def _published(reference: ReferenceStatistics, settings: config.Eval) -> Moments | None:
-    """``eval.reference_stats``, for the extractor that they are of."""
-    if settings.reference_stats is None or reference.extractor.name != inception.NAME:
-        return None
-    declaration = {"extractor": inception.NAME, "mode": reference.extractor.provenance["mode"]}
+def _further(
+    reference: ReferenceStatistics, settings: config.Eval, windows: Mapping[str, Moments]
+) -> dict[str, Moments]:
+    """References beside both splits: ``eval.reference_stats``, and the clips of the conditions."""
+    name = reference.extractor.name
+    found = {WINDOWS: windows[name]} if name in windows else {}
+    if settings.reference_stats is None or name != settings.published_extractor:
+        return found
+    declaration = {"extractor": name}
+    if name == inception.NAME:
+        declaration["mode"] = reference.extractor.provenance["mode"]
     size = reference.moments["train"].mu.size
-    return Moments.published(Path(settings.reference_stats), declaration, size=size)
+    published = Moments.published(Path(settings.reference_stats), declaration, size=size)
+    return {"published": published} | found

@@ -89,10 +89,16 @@ def evaluated(
     keep: int,
     seed: int,
     asked: Asked | None = None,
+    repeat: int = 0,
 ) -> SampleSet:
-    """The images by which ``evaluate`` measures a sampler; the first ``keep`` are kept."""
+    """The images by which ``evaluate`` measures a sampler; the first ``keep`` are kept.
+
+    Each ``repeat`` of ``eval.repeats`` has the same conditions and other keys.
+    """
     stream = rng.key(seed, "evaluate")
-    return SampleSet(spec.name, spec, stream, np.arange(count), condition, keep, asked=asked)
+    name = f"{spec.name}/repeat-{repeat}" if repeat else spec.name
+    keys = np.arange(repeat * count, (repeat + 1) * count)
+    return SampleSet(name, spec, stream, keys, condition, keep, asked=asked)
 
 
 def grid(spec: SamplerSpec, data: Dataset, columns: int, seed: int) -> SampleSet:

@@ -11,6 +11,14 @@ from dataclasses import dataclass
 
 BASELINE = "train_images"
 """The last row of the table: real training images, measured as samples are."""
+COPY, OTHERS = "copy_last", "other_clips"
+"""Baselines of models with given frames: the last one repeated, and real clips of other videos."""
+TITLES = {
+    BASELINE: "real training images",
+    COPY: "copy of the last given frame",
+    OTHERS: "real clips of other videos",
+}
+"""The baselines' titles."""
 FAR = 10.0
 """Multiple of the real-data baseline's ``fd_eval`` above which a sampler is warned of.
 

@@ -16,31 +16,36 @@ from sid2core.atomic import write_csv, write_json
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.measuring import Measurement
 from sid2core.evaluation.sampler_spec import SamplerSpec
-from sid2core.evaluation.samplers_table import BASELINE, SamplerRow, warning
+from sid2core.evaluation.samplers_table import BASELINE, TITLES, SamplerRow, warning
 from sid2core.metrics.captions.extractor import NAME as CAPTIONS
+from sid2core.metrics.clips.prediction import NAME as PIXELS
 from sid2core.metrics.names import count_name
 from sid2core.metrics.scores import Score
 from sid2core.models import cost
 
 _log = logging.getLogger(__name__)
-_METRICS = ("fid_eval", "fid_train", "inception_score", "fd_dinov2_eval", "clip_score")
-"""Of further extractors' scores, those among a sampler's metrics; and all scores of captions."""
+_METRICS = (
+    *("fid_eval", "fid_train", "inception_score", "fd_dinov2_eval", "clip_score"),
+    *("fvd_eval", "fvd_train", "fvd_k600_eval", "fvd_k600_published"),
+)
+"""Of further extractors' scores, those among a sampler's metrics; and all of :data:`_WHOLE`."""
+_WHOLE = (CAPTIONS, PIXELS)
 
 
 def write(
-    folder: Path, specs: Iterable[SamplerSpec | None], measured: Mapping[str, Measurement]
+    folder: Path, specs: Iterable[SamplerSpec | str], measured: Mapping[str, Measurement]
 ) -> None:
     """Write ``samplers.csv``, ``scores.csv`` and ``metrics.json``; warn of samples far from real.
 
     Args:
         folder: where to.
-        specs: the samplers in the order of the rows; None is the real-data baseline.
-        measured: by the sampler's name, or :data:`BASELINE`.
+        specs: the samplers in the order of the rows, and baselines by their names.
+        measured: by the sampler's name, or the baseline's.
     """
     rows = dict[str, SamplerRow]()
     scores, metrics = list[dict[str, Any]](), {}
     for spec in specs:
-        found = measured[BASELINE if spec is None else spec.name]
+        found = measured[spec if isinstance(spec, str) else spec.name]
         row = sampler_row(spec, found)
         rows[row.sampler] = row
         scores += score_rows(row.sampler, found.scores)
@@ -48,8 +53,8 @@ def write(
     write_table(folder / "samplers.csv", map(asdict, rows.values()))
     write_table(folder / "scores.csv", scores)
     write_json(folder / "metrics.json", metrics)
-    baseline = rows.pop(BASELINE, None)
-    far = None if baseline is None else warning(rows.values(), baseline)
+    samplers = [row for name, row in rows.items() if name not in TITLES]
+    far = warning(samplers, rows[BASELINE]) if BASELINE in rows else None
     if far is not None:
         _log.warning("%s", far)
 
@@ -59,8 +64,8 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_csv(path, pd.DataFrame(list(rows)))
 
 
-def sampler_row(spec: SamplerSpec | None, measured: Measurement) -> SamplerRow:
-    """A sampler's row of ``samplers.csv``; without one that of the real-data baseline."""
+def sampler_row(spec: SamplerSpec | str, measured: Measurement) -> SamplerRow:
+    """A sampler's row of ``samplers.csv``, or that of a baseline of this name."""
     by_name = {score.metric: score.value for score in reversed(measured.scores)}
     agreement = measured.agreement
     scores: dict[str, Any] = {
@@ -72,13 +77,13 @@ def sampler_row(spec: SamplerSpec | None, measured: Measurement) -> SamplerRow:
     return SamplerRow(**scores, **_described(spec))
 
 
-def _described(spec: SamplerSpec | None) -> dict[str, Any]:
+def _described(spec: SamplerSpec | str) -> dict[str, Any]:
     """The columns that say what a sampler is and what it costs."""
-    if spec is None:
+    if isinstance(spec, str):
         names = ("steps", "guidance_weight", "logsnr_min", "logsnr_max")
         costs = ("nfe", "gflops_forward", "gflops_image")
         nothing = dict.fromkeys((*names, *costs), math.nan)
-        return {"sampler": BASELINE, "title": "real training images", **nothing}
+        return {"sampler": spec, "title": TITLES[spec], **nothing}
     method = spec.method
     low, high = method.guidance.interval
     guided = method.guidance.weight != 0.0
@@ -107,7 +112,7 @@ def sampler_metrics(row: SamplerRow, scores: Sequence[Score]) -> dict[str, float
         **{
             f"{one.metric}_{count_name(one.samples)}": one.value
             for one in scores
-            if one.metric in _METRICS or one.extractor == CAPTIONS
+            if one.metric in _METRICS or one.extractor in _WHOLE
         },
     }
     optional = {

@@ -1,4 +1,4 @@
-"""The Fréchet distance of two sets of images, or of their statistics, under its correct name.
+"""The Fréchet distance of two sets of images or clips, or of statistics, under its correct name.
 
 FID is the distance of one network: Inception with the weights of 2015, in a stated mode. Any other
 distance is named after its extractor.
@@ -15,9 +15,12 @@ import numpy as np
 
 from sid2core.config.evaluation import OWN
 from sid2core.metrics import image_sets, statistics
+from sid2core.metrics.clips import sets as clip_sets
+from sid2core.metrics.clips.sets import Clips, Cut
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.image_sets import ImageSet
-from sid2core.metrics.networks import dinov2, inception, registry
+from sid2core.metrics.networks import dinov2, i3d, i3d_k600, inception, registry
+from sid2core.metrics.networks.i3d_k600 import I3DK600
 from sid2core.metrics.networks.protocol import POOL, FeatureExtractor
 from sid2core.metrics.provenance import check_comparable, unchecked
 from sid2core.metrics.statistics import FeatureStatistics, Moments
@@ -25,7 +28,7 @@ from sid2core.pipeline import artifact, progress
 
 MODE = "tf1"
 """The mode of published FIDs of ImageNet."""
-_CHUNK = 256  # images measured at once; bounds memory
+_CHUNK = 256  # images, or frames of clips, that are in memory at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +39,25 @@ class Measurement:
         extractor: the network.
         provenance: of its features.
         channels: of the images it is applied to.
+        cut: which clips it is applied to; None if it is applied to images.
     """
 
     extractor: FeatureExtractor
     provenance: Mapping[str, Any]
     channels: int = 3
+    cut: Cut | None = None
+
+    def opened(self, path: str) -> ImageSet:
+        """The images or clips at ``path``.
+
+        Raises:
+            Sid2Error: the path holds no such set, or the extractor does not accept them.
+        """
+        if self.cut is None:
+            return image_sets.opened(path, self.channels)
+        found = clip_sets.opened(path, self.cut)
+        self.extractor.check(found.shape)
+        return found
 
     def moments(self, images: ImageSet) -> Moments:
         """Mean and covariance of the features of all images, computed in chunks.
@@ -49,15 +66,18 @@ class Measurement:
             Sid2Error: an image cannot be read or measured, or there are fewer than two.
         """
         sums = FeatureStatistics.of(np.empty((0, self.extractor.widths[POOL])))
+        size = _CHUNK if self.cut is None else max(1, _CHUNK // images.shape[0])
         with progress.bar(len(images), "fd", "image") as bar:
-            for chunk in images.chunks(_CHUNK):
+            for chunk in images.chunks(size):
                 sums = sums.merge(FeatureStatistics.of(self.extractor.features(chunk)[POOL]))
                 bar.update(len(chunk))
         return sums.moments(self.provenance_of(images))
 
     def provenance_of(self, images: ImageSet) -> dict[str, Any]:
         """The provenance of the moments of a set, known before any pixel is read."""
-        return {**self.provenance, **image_sets.provenance(images)}
+        several = images.real_clips if isinstance(images, Clips) else None
+        of_real = {} if several is None else {"real_clips": several}
+        return {**self.provenance, **image_sets.provenance(images), **of_real}
 
 
 @dataclass(frozen=True)
@@ -70,12 +90,16 @@ class Choice:
         weights: the network's weight file, if it has one.
         mode: how images are resized for Inception; None for :data:`MODE`.
         verify: whether the weights must be the published ones.
+        frames: how many first frames of a clip I3D measures; None for all.
+        size: of the shorter side, to which frames in image files are resized; None for their own.
     """
 
     name: str | None = None
     weights: Path | None = None
     mode: str | None = None
     verify: bool = True
+    frames: int | None = None
+    size: int | None = None
 
     def measurement(self) -> Measurement:
         """Load the network.
@@ -86,9 +110,9 @@ class Choice:
         return self._kind.load(self)
 
     @property
-    def size(self) -> int | None:
+    def features(self) -> int | None:
         """The number of its features, if the name determines it."""
-        return self._kind.size if self.name and self.verify else None
+        return self._kind.features if self.name and self.verify else None
 
     @property
     def declaration(self) -> dict[str, Any]:
@@ -111,6 +135,13 @@ class Choice:
             raise MetricsError(msg)
         if self.mode is not None and self.name != "inception":
             msg = f"mode {self.mode} belongs to inception: choose that extractor, or no mode"
+            raise MetricsError(msg)
+        for key, value in (("frames", self.frames), ("size", self.size)):
+            if value is not None and value < 1:
+                msg = f"{key} is {value}; expected 1 or more"
+                raise MetricsError(msg)
+        if self.frames is not None and self.name != i3d.NAME:
+            msg = f"frames {self.frames} belong to i3d; every other extractor has its own number"
             raise MetricsError(msg)
 
     @property
@@ -155,10 +186,10 @@ def sides(
     measurement = choice.measurement() if files != set(paths) else None
     for path in paths:
         if measurement is None or path in files:
-            moments[path] = Moments.published(Path(path), choice.declaration, size=choice.size)
+            moments[path] = Moments.published(Path(path), choice.declaration, size=choice.features)
             provenance[path] = moments[path].provenance
         else:
-            images[path] = image_sets.opened(path, measurement.channels)
+            images[path] = measurement.opened(path)
             provenance[path] = measurement.provenance_of(images[path])
     first, second = paths
     check_comparable(provenance[first], provenance[second], despite)
@@ -191,6 +222,8 @@ def title(provenance: Mapping[str, Any]) -> str:
         return f"FID ({mode})"
     if name == dinov2.NAME:
         return "FD-DINOv2"
+    if name in (i3d.NAME, i3d_k600.NAME):
+        return "FVD" if name == i3d.NAME else "FVD as of Kinetics-600"
     return f"Fréchet distance ({name}{f', {mode}' if mode else ''})"
 
 
@@ -199,7 +232,9 @@ def _reference(choice: Choice) -> Measurement:
         msg = "the reference stage's extractor has its own weights; choose another, or give none"
         raise MetricsError(msg)
     own = registry.own(artifact.load("reference"))
-    return Measurement(own, own.provenance, own.architecture.shape[-1])
+    *frames, _, _, channels = own.architecture.shape
+    cut = Cut(frames[0], size=choice.size, channels=channels) if frames else None
+    return Measurement(own, own.provenance, channels, cut)
 
 
 def _inception(choice: Choice) -> Measurement:
@@ -211,6 +246,16 @@ def _inception(choice: Choice) -> Measurement:
 def _dinov2(choice: Choice) -> Measurement:
     extractor = dinov2.load(_weights(choice), choice.verify)
     return Measurement(extractor, {**extractor.provenance, "extractor": choice.stored_name})
+
+
+def _i3d(choice: Choice) -> Measurement:
+    protocol = choice.name == i3d_k600.NAME
+    extractor = i3d.load(_weights(choice), choice.verify)
+    if protocol:
+        extractor = I3DK600.of(extractor)
+    provenance = {**extractor.provenance, "extractor": choice.stored_name}
+    cut = Cut(choice.frames, protocol, choice.size)
+    return Measurement(extractor, provenance, cut=cut)
 
 
 def _weights(choice: Choice) -> Path:
@@ -228,7 +273,7 @@ def _weights(choice: Choice) -> Path:
 class _Kind:
     name: str
     """In provenance."""
-    size: int | None
+    features: int | None
     load: Callable[[Choice], Measurement]
 
 
@@ -236,5 +281,7 @@ EXTRACTORS: Mapping[str, _Kind] = {
     "reference": _Kind(OWN, None, _reference),
     "inception": _Kind(inception.NAME, inception.FEATURES, _inception),
     "dinov2": _Kind(dinov2.NAME, 1024, _dinov2),
+    "i3d": _Kind(i3d.NAME, i3d.CLASSES, _i3d),
+    "i3d_k600": _Kind(i3d_k600.NAME, i3d.CLASSES, _i3d),
 }
 """By the name that a user chooses."""

@@ -46,7 +46,8 @@ class ReferenceStatistics:
     def sample_provenance(self) -> dict[str, Any]:
         """The provenance of samples: a model's images have the crop and format of its data."""
         provenance = self.moments["train"].provenance
-        return {name: value for name, value in provenance.items() if name not in ("split", "data")}
+        of_real = ("split", "data", "real_clips")
+        return {name: value for name, value in provenance.items() if name not in of_real}
 
 
 @dataclass(frozen=True, eq=False)

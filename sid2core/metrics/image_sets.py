@@ -15,7 +15,7 @@ import glob
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,11 @@ _log = logging.getLogger(__name__)
 
 @runtime_checkable
 class ImageSet(Protocol):
-    """Images of one shape, read in chunks."""
+    """Images or clips of one shape, read in chunks."""
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """[h, w, c] of each."""
+    def shape(self) -> tuple[int, ...]:
+        """[h, w, c] of each image, or [f, h, w, c] of each clip."""
         ...
 
     @property
@@ -66,7 +66,7 @@ class ImageSet(Protocol):
         ...
 
     def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
-        """All images in order as [b, h, w, c], ``size`` at a time and fewer at last.
+        """All in order as [b, …], ``size`` at a time and fewer at last.
 
         Raises:
             Sid2Error: an image cannot be read, or is of another size than the first.
@@ -87,14 +87,19 @@ def opened(path: str, channels: int = 3) -> ImageSet:
     path = places.plain(path)
     if path.endswith((".npz", ".npy")):
         found: ImageSet = _array(path)
-    elif path.endswith(_PARQUET) or glob.glob(f"{glob.escape(path)}/*{_PARQUET}"):
-        found = _parquet(path)
+    elif is_parquet(path):
+        found = parquet(path)
     else:
         found = _files(path, channels)
     if not len(found):
         msg = f"{path} holds no image; give a set of at least two"
         raise MetricsError(msg)
     return found
+
+
+def is_parquet(path: str) -> bool:
+    """Whether it is a Parquet file by name, a pattern of them, or a folder that has some."""
+    return path.endswith(_PARQUET) or bool(glob.glob(f"{glob.escape(path)}/*{_PARQUET}"))
 
 
 def provenance(images: ImageSet) -> dict[str, Any]:
@@ -113,8 +118,7 @@ class Files:
     @property
     def image_format(self) -> str:
         """The lossy formats among them, by file name."""
-        extensions = {os.path.splitext(item.name)[1].lower() for item in self.items}
-        return "+".join(sorted({_LOSSY[one] for one in extensions if one in _LOSSY})) or LOSSLESS
+        return lossy(self.items)
 
     def __len__(self) -> int:
         """How many."""
@@ -123,23 +127,39 @@ class Files:
     def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
         """As :meth:`ImageSet.chunks`."""
         for start in range(0, len(self), size):
-            yield np.stack([self._image(item) for item in self.items[start : start + size]])
+            part = self.items[start : start + size]
+            yield np.stack([image(self.tree, one, self.shape, self.shape[:2]) for one in part])
 
-    def _image(self, item: Item) -> NDArray[np.uint8]:
-        height, width, channels = self.shape
-        image, found = _decoded(self.tree, item, height, width)
-        if found != (width, height):
-            msg = (
-                f"{_name(self.tree, item)} has {found[0]}x{found[1]} pixels and the first image "
-                f"{width}x{height}; a set is measured unresized: give images of one size"
-            )
-            raise MetricsError(msg)
-        if channels == 3:
-            return image
-        if (image != image[..., :1]).any():
-            msg = f"{_name(self.tree, item)} has colours, and the extractor is for grey images"
-            raise MetricsError(f"{msg}: give grey ones, or another extractor")
-        return image[..., :1]
+
+def lossy(items: Iterable[Item]) -> str:
+    """The lossy formats among files, by their names."""
+    extensions = {os.path.splitext(item.name)[1].lower() for item in items}
+    return "+".join(sorted({_LOSSY[one] for one in extensions if one in _LOSSY})) or LOSSLESS
+
+
+def image(
+    tree: Tree, item: Item, shape: tuple[int, int, int], size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """A file's picture [h, w, c] of ``shape``, to which it is resized.
+
+    Raises:
+        MetricsError: it cannot be read, has another height and width than ``size``, or colours
+            although ``shape`` has one channel.
+    """
+    height, width, channels = shape
+    found, actual = decoded(tree, item, height, width)
+    if actual != (size[1], size[0]):
+        msg = (
+            f"{_name(tree, item)} has {actual[0]}x{actual[1]} pixels and the first image "
+            f"{size[1]}x{size[0]}; a set is measured unresized: give images of one size"
+        )
+        raise MetricsError(msg)
+    if channels == 3:
+        return found
+    if (found != found[..., :1]).any():
+        msg = f"{_name(tree, item)} has colours, and the extractor is for grey images"
+        raise MetricsError(f"{msg}: give grey ones, or another extractor")
+    return found[..., :1]
 
 
 def _files(path: str, channels: int) -> Files:
@@ -150,14 +170,18 @@ def _files(path: str, channels: int) -> Files:
         _log.warning("%s: %d file(s) are no images by name", path, len(found) - len(items))
     if not items:
         return Files(tree, (), (0, 0, channels))
-    _, (width, height) = _decoded(tree, items[0], 1, 1)
+    _, (width, height) = decoded(tree, items[0], 1, 1)
     return Files(tree, items, (height, width, channels))
 
 
-def _decoded(
+def decoded(
     tree: Tree, item: Item, height: int, width: int
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """A file's picture in colour as [height, width, 3], and its own width and height."""
+    """A file's picture in colour as [height, width, 3], and its own width and height.
+
+    Raises:
+        MetricsError: it cannot be read.
+    """
     recipe = Recipe(height, width, 3, "squash", "white", "exact", _MAX_PIXELS)
     try:
         if item.problem is not None:
@@ -199,13 +223,23 @@ class Array:
             yield chunk.reshape(len(chunk), *self.shape)
 
 
-def _array(path: str) -> Array:
+def array(path: str) -> npy.Stored:
+    """The array of an ``.npy``, or of :data:`ARRAYS` in an ``.npz``.
+
+    Raises:
+        Sid2Error: there is none.
+    """
     if not places.exists(path):
         raise places.missing(path, _PARAMETER, "an .npz or .npy file of images")
     stored = npy.located(path, ARRAYS)
     if stored is None:
         msg = f"{path} has no array {' or '.join(ARRAYS)}, and no mu and sigma: name the images so"
         raise MetricsError(msg)
+    return stored
+
+
+def _array(path: str) -> Array:
+    stored = array(path)
     shape = stored.shape
     has_channels = len(shape) == 4 and shape[-1] in (1, 3)
     if stored.dtype != np.uint8 or not (len(shape) == 3 or has_channels) or 0 in shape[1:]:
@@ -219,16 +253,15 @@ def _array(path: str) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Images of this project's Parquet."""
+    """Images or clips of this project's Parquet."""
 
     dataset: Dataset
     image_format: str = LOSSLESS
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """[h, w, c]."""
-        height, width, channels = self.dataset.shape
-        return height, width, channels
+    def shape(self) -> tuple[int, ...]:
+        """[h, w, c] or [f, h, w, c]."""
+        return self.dataset.shape
 
     def __len__(self) -> int:
         """How many."""
@@ -239,7 +272,12 @@ class Prepared:
         return (images for images, _ in self.dataset.chunks(size))
 
 
-def _parquet(path: str) -> Prepared:
+def parquet(path: str, rank: int = 3) -> Prepared:
+    """The records of Parquet files: images of rank 3, or clips of rank 4.
+
+    Raises:
+        Sid2Error: they are of another rank, of several splits, or not of this project.
+    """
     found = globbing.matching(path, _PARAMETER, _PARQUET)
     paths = [Path(file.path) for file in found if file.problem is None]
     layouts = [_layout(path) for path in paths]
@@ -247,9 +285,10 @@ def _parquet(path: str) -> Prepared:
     if len(splits) > 1:
         msg = f"{path} holds splits {', '.join(splits)}: give one, such as {splits[0]}-*.parquet"
         raise MetricsError(msg)
-    if len(layouts[0].shape) != 3:
-        msg = f"{path} has records of shape {list(layouts[0].shape)}; expected images [h, w, c]"
-        raise MetricsError(f"{msg}: clips are measured by another extractor")
+    if len(layouts[0].shape) != rank:
+        expected = "images [h, w, c]" if rank == 3 else "clips [f, h, w, c]"
+        msg = f"{path} has records of shape {list(layouts[0].shape)}; expected {expected}"
+        raise MetricsError(f"{msg}: clips and images are measured by different extractors")
     return Prepared(Dataset(Shards(paths, layouts[0])))
 
 

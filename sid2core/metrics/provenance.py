@@ -8,6 +8,8 @@ A provenance is a flat mapping of JSON values. These entries must agree:
 ``crop``: how real images were cropped to that shape.
 ``image_format``: :data:`LOSSLESS`, or the lossy format that the images passed through.
 
+``real_clips``: which clips of each video the real set has, where both sets are real.
+
 These may differ: ``split``, ``data`` and ``declared``. The number of images is stored beside the
 statistics, not in the provenance. Two *distances* are comparable only for equal splits and numbers;
 a caller that needs particular ones uses :func:`check_expected`.
@@ -29,6 +31,8 @@ Statistics with this entry come from outside; other missing entries are unknown.
 """
 DESCRIPTIVE = frozenset({"split", "data", DECLARED})
 """Entries that may differ between two statistics that are compared."""
+_OF_REAL = frozenset({"real_clips"})
+"""Entries of real sets alone; samples have none."""
 _NEVER_UNKNOWN = frozenset({"extractor", "mode"})
 
 
@@ -104,4 +108,5 @@ def declared(stored: Mapping[str, Any], by_user: Mapping[str, Any], origin: str)
 
 def _different(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
     names = (set(first) | set(second)) - DESCRIPTIVE
+    names -= {name for name in _OF_REAL if name not in first or name not in second}
     return (name for name in sorted(names) if first.get(name) != second.get(name))

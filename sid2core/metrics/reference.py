@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sid2core import atomic, rng
 from sid2core.data.load.dataset import Dataset
 from sid2core.metrics.evaluator import place
+from sid2core.metrics.networks import i3d_k600
 from sid2core.metrics.networks.protocol import LOGITS, POOL, SPATIAL, FeatureExtractor
 from sid2core.metrics.provenance import LOSSLESS
 from sid2core.metrics.statistics import FeatureStatistics, Moments
@@ -19,7 +20,7 @@ from sid2core.pipeline.artifact import Artifact, Draft
 
 KEPT = 10_000
 """Features of so many images of the train split are kept for the scores of sets, as in ADM."""
-_CHUNK = 256  # images whose features are extracted at once; bounds memory
+_CHUNK = 256  # images, or frames of clips, that are in memory at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,7 @@ def measure(
         provenance = {
             **extractor.provenance,
             **_images(prepare),
+            **_real_clips(extractor, dataset),
             "data": prepare.digest,
             "split": split,
         }
@@ -92,15 +94,20 @@ def _sums(extractor: FeatureExtractor, dataset: Dataset, kept: NDArray[np.bool_]
     pool = spatial = None
     hits = 0 if extractor.widths.get(LOGITS) == dataset.num_classes else None
     features_kept = list[NDArray[np.float32]]()
+    size = _CHUNK if len(dataset.shape) == 3 else max(1, _CHUNK // dataset.shape[0])
     with progress.bar(len(dataset), f"{extractor.name} {dataset.split}", "image") as bar:
-        for index, (images, labels) in enumerate(dataset.chunks(_CHUNK)):
-            features = extractor.features(images)
+        for index, (images, labels) in enumerate(dataset.chunks(size)):
+            clips = images
+            if extractor.name == i3d_k600.NAME:
+                clips = i3d_k600.real_clips(images)
+            features = extractor.features(clips)
             pool = _merged(pool, features[POOL])
             if SPATIAL in features:
                 spatial = _merged(spatial, features[SPATIAL])
             if hits is not None:
                 hits += int((features[LOGITS].argmax(axis=-1) == labels).sum())
-            features_kept.append(features[POOL][kept[index * _CHUNK :][: len(images)]])
+            first = features[POOL][:: len(clips) // len(images)]  # one clip of each video
+            features_kept.append(first[kept[index * size :][: len(images)]])
             bar.update(len(images))
     assert pool is not None, "a split has images"
     return _Sums(pool, spatial, np.concatenate(features_kept), hits)
@@ -109,6 +116,16 @@ def _sums(extractor: FeatureExtractor, dataset: Dataset, kept: NDArray[np.bool_]
 def _merged(sums: FeatureStatistics | None, features: NDArray[np.float32]) -> FeatureStatistics:
     added = FeatureStatistics.of(features)
     return added if sums is None else sums.merge(added)
+
+
+def _real_clips(extractor: FeatureExtractor, dataset: Dataset) -> dict[str, object]:
+    """The part of the provenance that says which clips of a stored one are measured."""
+    if extractor.name != i3d_k600.NAME:
+        return {}
+    frames, height, width, channels = dataset.shape
+    side = min(height, width)
+    shape = [i3d_k600.FRAMES, side, side, channels]
+    return {"shape": shape, "real_clips": i3d_k600.real_set((frames, height, width, channels))}
 
 
 def _images(prepare: Artifact) -> dict[str, object]:

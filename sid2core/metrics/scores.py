@@ -54,7 +54,7 @@ class Score:
 def of(
     accumulator: Accumulator,
     reference: ReferenceStatistics,
-    published: Moments | None,
+    further: Mapping[str, Moments],
     *,
     infinity: bool,
 ) -> list[Score]:
@@ -63,7 +63,7 @@ def of(
     Args:
         accumulator: the images.
         reference: the extractor, with its reference statistics.
-        published: statistics from another source (``eval.reference_stats``).
+        further: references beside both splits, such as ``published`` (``eval.reference_stats``).
         infinity: whether to extrapolate the distance to infinitely many images.
 
     Raises:
@@ -72,9 +72,7 @@ def of(
     pool, logits = accumulator.features(reference, POOL), None
     if reference.extractor.name == inception.NAME:
         logits = accumulator.features(reference, LOGITS)
-    targets = dict(reference.moments)
-    if published is not None:
-        targets["published"] = published
+    targets = {**reference.moments, **further}
     found = [
         *_distances(accumulator, reference, POOL, targets, infinity),
         *_sets(reference, pool),

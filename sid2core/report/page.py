@@ -76,6 +76,7 @@ def context(inputs: Inputs) -> dict[str, Any]:
         "quality_cost": Markup(figures.quality_cost(inputs.samplers, inputs.baseline)),
         "measured": _measured(inputs),
         "prepared": prepared.view(inputs.prepared, inputs.what),
+        "videos": prepared.videos(inputs.prepare.metadata),
         "captions": prepared.captions(inputs.prepare.metadata, inputs.train),
         "plan": plan.view(inputs.plan, inputs.params.train.batch_size),
         "curves": _curves(inputs),

@@ -71,6 +71,36 @@ def captions(metadata: Mapping[str, Any], train: Dataset) -> dict[str, Any] | No
     }
 
 
+def videos(metadata: Mapping[str, Any]) -> Table | None:
+    """What became of each video file and each clip, by split; None without video files."""
+    found = metadata.get("videos")
+    if not found:
+        return None
+    names = {
+        "videos": "video files",
+        "videos_used": "files with a clip",
+        "rejected_videos": "rejected files",
+        "clips": "clips",
+        "rejected_clips": "rejected clips",
+        "missing_videos": "files missing of the CSV files",
+        "videos_of_other_splits": "files of other splits",
+    }
+    used = {
+        name: title for name, title in names.items() if any(name in one for one in found.values())
+    }
+    rows = [
+        Row(
+            split,
+            tuple(
+                Cell(formatting.count(float(found[split][name])) if name in found[split] else "")
+                for name in used
+            ),
+        )
+        for split in SPLITS
+    ]
+    return Table("split", tuple(used.values()), tuple(rows))
+
+
 def _splits(classes: pd.DataFrame, what: str) -> Table:
     rows = []
     for split in SPLITS:

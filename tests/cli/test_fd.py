@@ -119,7 +119,7 @@ def test_jpeg_is_refused_unless_the_difference_is_named(project, capsys):
 @pytest.fixture
 def inception_of_4(monkeypatch):
     """Inception's distances in so few dimensions that they cost nothing."""
-    row = dataclasses.replace(comparison.EXTRACTORS["inception"], size=4)
+    row = dataclasses.replace(comparison.EXTRACTORS["inception"], features=4)
     monkeypatch.setitem(comparison.EXTRACTORS, "inception", row)
 
 
@@ -227,7 +227,7 @@ def test_what_cannot_be_compared_is_refused_before_any_work(project, capsys, net
     monkeypatch.setitem(
         comparison.EXTRACTORS,
         "inception",
-        dataclasses.replace(comparison.EXTRACTORS["inception"], size=2),
+        dataclasses.replace(comparison.EXTRACTORS["inception"], features=2),
     )
     chosen = ["--extractor", "inception", "--weights", "w"]
     code, _, (error,) = run(capsys, "drawn.npz", "b.npz", *chosen)

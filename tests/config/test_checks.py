@@ -153,3 +153,13 @@ def test_the_plain_cosine_has_its_own_ends():
     settings = config.Schedule.model_validate(choice).settings
     assert settings.ends(512) == (9.0, -8.0)
     assert math.isclose(settings.ends(8)[0], 9.0)
+
+
+def test_a_window_of_clips_is_the_shape_that_is_checked():
+    clips = {"data": tiny.source("moving_digits", count=9, frames=7, image_size=16)}
+    model = {"model": {"temporal_strides": [2]}}
+    with refused(ParamsError, "model.temporal_strides", "clips have 7 frames"):
+        checks.check(tiny.params(**clips, **model))
+    checks.check(tiny.params(**clips, **model, loader={"clip_frames": 4}))
+    with refused(ParamsError, "loader.clip_frames", "clips have 7 frames: set it to null"):
+        checks.check(tiny.params(**clips, loader={"clip_frames": 8}))

@@ -46,7 +46,7 @@ def test_a_row_says_how_it_was_guided_and_what_it_cost(guidance, weight, low, hi
 
 
 def test_columns_that_do_not_apply_to_real_images_are_empty(tmp_path):
-    tables.write(tmp_path, [spec(), None], {"base": MEASURED, BASELINE: MEASURED})
+    tables.write(tmp_path, [spec(), BASELINE], {"base": MEASURED, BASELINE: MEASURED})
     text = (tmp_path / "samplers.csv").read_text()
     assert text.splitlines()[2] == (
         "train_images,real training images,,,,,1000,2.5,1.234568,0.75,,,"
@@ -57,7 +57,7 @@ def test_columns_that_do_not_apply_to_real_images_are_empty(tmp_path):
 def test_samples_far_from_real_images_are_warned_of(tmp_path, caplog, fd, warned):
     """Further than ten times the baseline's distance of 2.5."""
     far = Measurement([replace(SCORES[0], value=fd), *SCORES[1:]], 0.75)
-    tables.write(tmp_path, [spec(), None], {"base": far, BASELINE: MEASURED})
+    tables.write(tmp_path, [spec(), BASELINE], {"base": far, BASELINE: MEASURED})
     messages = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert len(messages) == warned
     if warned:
@@ -69,14 +69,14 @@ def test_samples_far_from_real_images_are_warned_of(tmp_path, caplog, fd, warned
 
 
 def test_the_columns_are_those_of_the_row(tmp_path):
-    tables.write(tmp_path, [spec(), None], {"base": MEASURED, BASELINE: MEASURED})
+    tables.write(tmp_path, [spec(), BASELINE], {"base": MEASURED, BASELINE: MEASURED})
     names = [one.name for one in fields(SamplerRow)]
     assert list(pd.read_csv(tmp_path / "samplers.csv")) == names
     assert sorted(names) == sorted((*TEXTS, *NUMBERS))
 
 
 def test_metrics_carry_their_sample_count_in_the_name(tmp_path):
-    tables.write(tmp_path, [spec(), None], {"base": MEASURED, BASELINE: MEASURED})
+    tables.write(tmp_path, [spec(), BASELINE], {"base": MEASURED, BASELINE: MEASURED})
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     scores = {"fd_eval_1k": 2.5, "fd_train_1k": 1.23457, "fid_eval_1k": 30.0, "agreement_1k": 0.75}
     gflops = 3 * cost.forward_gflops(tiny.Affine().config)

@@ -18,7 +18,9 @@ def found():
     evaluator = mean_colour_evaluator()
     accumulator, reference = evaluator.accumulator(), evaluator.references[0]
     accumulator.add(SAMPLES, tiny.labels([0] * 60))
-    rows = scores.of(accumulator, reference, reference.moments["eval"], infinity=True)
+    rows = scores.of(
+        accumulator, reference, {"published": reference.moments["eval"]}, infinity=True
+    )
     return accumulator, reference, {row.metric: row for row in rows}
 
 
@@ -56,6 +58,6 @@ def test_covariances_and_roots_are_computed_once_for_all_references(monkeypatch)
     monkeypatch.setattr(frechet, "_root", lambda *args: (calls.append(1), root(*args))[1])
     accumulator, reference = evaluator.accumulator(), evaluator.references[0]
     accumulator.add(SAMPLES, tiny.labels([0] * 60))
-    scores.of(accumulator, reference, None, infinity=True)
+    scores.of(accumulator, reference, {}, infinity=True)
     references, samples, halves, subsets = 2, 1, 2 * 32, 15
     assert len(calls) == references + samples + halves + subsets

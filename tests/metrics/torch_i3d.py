@@ -7,6 +7,7 @@ than the JAX network (batch norms apart, padding by hand, generic blocks), named
 import math
 from collections import OrderedDict
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -153,3 +154,36 @@ def drawn(divisor=1, seed=0):
         model.head.weight.normal_(0, 0.05, generator=generator)
         model.head.bias.normal_(0, 1, generator=generator)
     return model
+
+
+def resized(videos):
+    """TensorFlow 1's bilinear to 224, pixel by pixel in float64: source = i · in / out."""
+    for axis in (2, 3):
+        size = videos.shape[axis]
+        place = np.arange(224) * size / 224
+        first = np.floor(place).astype(int)
+        part = (place - first).reshape(-1, *[1] * (videos.ndim - axis - 1))
+        nearer, further = (
+            np.take(videos, np.minimum(first + step, size - 1), axis) for step in (0, 1)
+        )
+        videos = nearer * (1 - part) + further * part
+    return videos
+
+
+def of_raw(model, videos):
+    """The logits of clips [n, f, h, w, 3] from 0 to 255."""
+    x = (2 * resized(videos.astype(np.float64)) / 255 - 1).astype(np.float32)
+    with torch.no_grad():
+        return model(torch.from_numpy(x).permute(0, 4, 1, 2, 3)).numpy()
+
+
+def distance(first, second):
+    """The Fréchet distance of features [n, d], n < d, by singular values of the features."""
+    (a, b), (n, m) = (
+        (first.astype(np.float64), second.astype(np.float64)),
+        (len(first), len(second)),
+    )
+    a0, b0 = (a - a.mean(0)) / math.sqrt(n - 1), (b - b.mean(0)) / math.sqrt(m - 1)
+    root = np.linalg.svd(a0 @ b0.T, compute_uv=False).sum()
+    gap = np.square(a.mean(0) - b.mean(0)).sum()
+    return gap + np.square(a0).sum() + np.square(b0).sum() - 2 * root

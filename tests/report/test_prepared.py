@@ -67,3 +67,16 @@ def test_a_missing_sheet_is_named(folder: Path):
     message = re.escape("contact_sheet.png not found; run `dvc repro prepare` to make it")
     with pytest.raises(InputError, match=message):
         prepared_files.read(folder)
+
+
+def test_videos_and_clips_are_accounted_for():
+    counts = {"videos": 1200, "videos_used": 1190, "clips": 2380, "rejected_clips": 15}
+    counts |= {"rejected_videos": 5}
+    metadata = {"videos": {"train": counts | {"missing_videos": 300}, "eval": counts}}
+    table = prepared.videos(metadata)
+    assert table is not None
+    assert "files missing of the CSV files" in table.columns
+    train, held_out = ([cell.text for cell in row.cells] for row in table.rows)
+    assert train == ["1,200", "1,190", "5", "2,380", "15", "300"]
+    assert held_out == [*train[:-1], ""]
+    assert prepared.videos({}) is None

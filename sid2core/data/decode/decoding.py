@@ -123,7 +123,7 @@ class Recipe:
             Unusable: it is no whole image within the limits.
             OSError: reading failed for a reason that is not the file's own.
         """
-        with _blaming_the_file():
+        with blaming_the_file():
             picture, size = self._decoded(file)
             return Content(self._cut(picture), size)
 
@@ -138,15 +138,15 @@ class Recipe:
         if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in _CHANNELS:
             msg = f"{array.dtype} of shape {array.shape}; expected uint8 [h, w] or [h, w, 1|3|4]"
             raise Unusable(msg)
-        self._check(array.shape[1], array.shape[0])
-        with _blaming_the_file():
+        self.check(array.shape[1], array.shape[0])
+        with blaming_the_file():
             picture = self._flat(Image.fromarray(array), None)
             return Content(self._cut(picture), picture.size)
 
     def _decoded(self, file: BinaryIO) -> tuple[Image.Image, tuple[int, int]]:
         """The upright picture in its final colours, and its size before any reduction."""
         image = formats.opened(file)
-        self._check(*image.size)
+        self.check(*image.size)
         width, height = image.size
         depth = _depth(image)
         if isinstance(image, JpegImageFile):
@@ -164,7 +164,12 @@ class Recipe:
             picture = picture.transpose(_TURNS[turn])
         return picture, (height, width) if turn in _ON_THEIR_SIDE else (width, height)
 
-    def _check(self, width: int, height: int) -> None:
+    def check(self, width: int, height: int) -> None:
+        """Refuse pictures of so many pixels, where these are too many or none.
+
+        Raises:
+            Unusable: they are.
+        """
         if not width or not height:
             msg = f"no pixels: {width}x{height}"
             raise Unusable(msg)
@@ -302,7 +307,7 @@ _HUSHED = _Hushed()
 
 
 @contextlib.contextmanager
-def _blaming_the_file() -> Iterator[None]:
+def blaming_the_file() -> Iterator[None]:
     """Decoders meet arbitrary bytes here and raise what they like; all of it is :class:`Unusable`.
 
     Only what the system reports (an ``OSError`` with a number, memory) is not the file's fault.

@@ -32,6 +32,15 @@ def augmented(
     return images
 
 
+def starts(seed: int, first: int, count: int, room: int) -> NDArray[np.int64]:
+    """The first frame of a window of each of ``count`` clips, uniform in [0, ``room``].
+
+    That of example i is a function of (``seed``, ``first`` + i), and independent of its mirroring
+    and shift.
+    """
+    return (_words(seed, first, count)[:, 3] % np.uint64(room + 1)).astype(np.int64)
+
+
 def _shifted(images: NDArray[np.uint8], places: NDArray[np.int64], most: int) -> NDArray[np.uint8]:
     """Each image cut at its place [b, 2] out of itself, widened by ``most`` pixels each way."""
     height, width = images.shape[-3:-1]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sid2core.conditioning import ConditionSpec, Text
+from sid2core.config import clip_shape
 from sid2core.data.errors import DataError
 from sid2core.data.load import reading
 from sid2core.data.load.cache import Cache
@@ -39,6 +40,8 @@ class Dataset:
     """The kinds of condition in the manifest; class labels alone for None."""
     texts: Texts | None = None
     """The tokens of the captions, where they were opened and there are any."""
+    clip_frames: int | None = None
+    """Of clips, how many frames are read; all for None."""
 
     @classmethod
     def open(
@@ -48,6 +51,7 @@ class Dataset:
         cache_mib: float = _CACHE_MIB,
         text: Artifact | None = None,
         embed: Embed | None = None,
+        clip_frames: int | None = None,
     ) -> Dataset:
         """The split ``split`` of the artifact that ``prepare`` wrote.
 
@@ -57,8 +61,10 @@ class Dataset:
             cache_mib: of images in memory.
             text: the artifact of the stage ``text``; without it the captions are no condition.
             embed: makes vectors of token ids where ``text`` did not store vectors.
+            clip_frames: of clips, how many frames are read (``loader.clip_frames``).
 
         Raises:
+            ParamsError: ``clip_frames`` does not fit the stored shape.
             DataError: the artifact has no such split, or a shard differs from what it says.
             ConditionError: the manifest has a kind of condition that nobody registered.
         """
@@ -78,7 +84,8 @@ class Dataset:
         _check(shards, splits[split]["records"], str(prepare.folder))
         texts = None if text is None else Texts.open(text, split, len(shards.labels), embed)
         spec = ConditionSpec.of_manifest(metadata).with_text(None if texts is None else texts.kind)
-        return cls(shards, cache_mib, spec, texts)
+        clip_shape(layout.shape, clip_frames)
+        return cls(shards, cache_mib, spec, texts, clip_frames)
 
     @property
     def split(self) -> str:
@@ -104,8 +111,13 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one image or clip, channels last."""
-        return self.groups.layout.shape
+        """The shape of one image or clip as it is read, channels last."""
+        return clip_shape(self.groups.layout.shape, self.clip_frames)
+
+    @property
+    def room(self) -> int:
+        """How many frames of a stored clip lie beside those that are read."""
+        return 0 if self.clip_frames is None else self.groups.layout.shape[0] - self.clip_frames
 
     @property
     def captioned(self) -> bool:
@@ -161,7 +173,9 @@ class Dataset:
         """How many images."""
         return len(self.labels)
 
-    def take(self, rows: ArrayLike, *, together: bool = False) -> NDArray[np.uint8]:
+    def take(
+        self, rows: ArrayLike, *, together: bool = False, starts: NDArray[np.int64] | None = None
+    ) -> NDArray[np.uint8]:
         """A new array of the images ``rows``, [k, h, w, c] or [k, f, h, w, c].
 
         It is quickest where rows of one row group stand together.
@@ -170,6 +184,7 @@ class Dataset:
             rows: which, in any order.
             together: let the cache hold all their row groups at once, however small it is meant to
                 be, since the next call will need most of them again.
+            starts: the first frame to read of each clip, at most :attr:`room`; 0 for None.
 
         Raises:
             IndexError: there is no such row.
@@ -181,15 +196,21 @@ class Dataset:
             raise IndexError(msg)
         groups = np.searchsorted(self._ends, asked, side="right")
         places = asked - (self._ends - self.groups.sizes)[groups]
-        starts = np.flatnonzero(np.diff(groups, prepend=-1))
-        runs = groups[starts]
+        changes = np.flatnonzero(np.diff(groups, prepend=-1))
+        runs = groups[changes]
         if together:
             self.cache.reserve(np.unique(runs))
         images = _aligned((len(asked), *self.shape))
-        bounds = [*starts.tolist(), len(asked)]
+        bounds = [*changes.tolist(), len(asked)]
         for group, start, stop in zip(runs.tolist(), bounds, bounds[1:], strict=False):
-            # "clip" lets it write straight into `images`; the places are within bounds.
-            self.cache[group].take(places[start:stop], 0, images[start:stop], "clip")
+            stored = self.cache[group]
+            if self.clip_frames is None:
+                # "clip" lets it write straight into `images`; the places are within bounds.
+                stored.take(places[start:stop], 0, images[start:stop], "clip")
+                continue
+            for row in range(start, stop):
+                first = 0 if starts is None else starts[row]
+                images[row] = stored[places[row], first : first + self.clip_frames]
         return images
 
     def chunks(self, size: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int32]]]:

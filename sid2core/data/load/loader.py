@@ -27,7 +27,7 @@ from sid2core import conditioning, config
 from sid2core.conditioning import Condition, ConditionSpec
 from sid2core.data.errors import DataError
 from sid2core.data.load import shuffle
-from sid2core.data.load.augment import augmented
+from sid2core.data.load.augment import augmented, starts
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.reading import nbytes
 from sid2core.data.load.shuffle import Order
@@ -54,7 +54,8 @@ class Loader:
         dataset: the records.
         batch_size: images a step, of all processes together.
         seed: of the order and of the augmentation.
-        augment: random changes of images; none without it.
+        augment: random changes of images, and random windows of clips; without it none, and of
+            clips the first window.
         prefetch: how many batches :meth:`stream` makes ahead, in a thread; 0 makes each when asked.
         process_index: which process this is; JAX's own answer without it.
         process_count: how many share each batch; JAX's own answer without it.
@@ -80,9 +81,12 @@ class Loader:
         """This process's rows of the batch of ``step`` (from 0), on the host."""
         mine = self._part
         rows, epochs = (column[mine] for column in self._order.with_epochs(step, self.batch_size))
-        images = self.dataset.take(rows, together=True)
+        first, room = step * self.batch_size + mine.start, self.dataset.room
+        places = None
+        if self.augment is not None and room:
+            places = starts(self.seed, first, len(rows), room)
+        images = self.dataset.take(rows, together=True, starts=places)
         if self.augment is not None:
-            first = step * self.batch_size + mine.start
             images = augmented(images, self.augment, self.seed, first)
         spec = self.dataset.condition if self.condition is None else self.condition
         return Batch(*spec.read(self.dataset, rows, images, self._words(rows, epochs)))

@@ -42,7 +42,8 @@ def metadata(parts: Sequence[Part], shards: Path) -> dict[str, Any]:
     """What the manifest says of the data; needs the parts as :func:`preparation.place` left them.
 
     Mean and standard deviation are of raw values, by channel. ``captions``, ``attributes`` (the
-    possible values of each) and ``attribution`` are there only if the source has them.
+    possible values of each), ``attribution`` and ``videos`` (:func:`video_counts`) are there only
+    if the source has them.
 
     Args:
         parts: the splits.
@@ -66,6 +67,8 @@ def metadata(parts: Sequence[Part], shards: Path) -> dict[str, Any]:
         found["attributes"] = {name: list(values) for name, values in attributes.items()}
     if attribution := protocol.attribution_of(source):
         found["attribution"] = attribution
+    if videos := video_counts(parts):
+        found["videos"] = videos
     return {
         **found,
         "condition": ConditionSpec.of_data(found).to_json(),
@@ -87,6 +90,9 @@ def write(folder: Path, parts: Sequence[Part], shards: Path) -> None:
     rejects = [reject for part in parts for reject in part.rejects]
     metrics = {f"{part.split}_images": part.tally.records for part in parts}
     metrics |= {"classes": _classes(parts[0]), "rejected_images": len(rejects)}
+    for counts in video_counts(parts).values():
+        for name, value in counts.items():
+            metrics[name] = metrics.get(name, 0) + value
     if parts[0].captioned:
         metrics["images_without_caption"] = sum(part.tally.missing for part in parts)
     train, evaluation = (
@@ -110,6 +116,33 @@ def write(folder: Path, parts: Sequence[Part], shards: Path) -> None:
     images, labels = _head(shards / train.shards[0], train.layout)
     sheet = contact_sheet(images, labels, [printable(name) for name in train.class_names])
     sheet.save(folder / "contact_sheet.png")
+
+
+def video_counts(parts: Sequence[Part]) -> dict[str, dict[str, int]]:
+    """What became of each video file and each of its clips, by split; empty without videos.
+
+    Every file is one of ``videos``. Each gives ``clips``, or clips that are rejects, or it is one
+    reject itself. ``videos_used`` gave at least one clip. Of Kinetics there are also
+    ``csv_rows``, ``missing_videos`` (rows without a file) and ``videos_of_other_splits``. A source
+    of both splits counts these once, under ``train``.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for part in parts:
+        videos = {entry.video for entry in part.entries}
+        if None in videos:
+            return {}
+        rejected = {reject.key for reject in part.rejects}
+        used = {entry.video for entry in part.entries if printable(entry.key) not in rejected}
+        found[part.split] = {
+            "videos": len(videos) + len(part.problems),
+            "videos_used": len(used),
+            "clips": part.tally.records,
+            "rejected_clips": len(part.tally.rejects),
+            "rejected_videos": len(part.problems),
+        }
+        if not any(part.source is other.source for other in parts[: parts.index(part)]):
+            found[part.split] |= protocol.counts_of(part.source)
+    return found
 
 
 def table(parts: Sequence[Part]) -> str:

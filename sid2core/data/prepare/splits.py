@@ -27,6 +27,8 @@ def split(
 ) -> dict[str, list[Entry]]:
     """Entries of ``train`` and ``eval``, as listed; u(key) = sha256("seed/split/key") in [0, 1).
 
+    The key of a clip is here that of its video, so that all clips of a video are in one split.
+
     A ``fixed`` source is split by exact counts: of the n entries of each class, in the order of u,
     the first floor(train_fraction n + 1/2) train and the rest are for evaluation. Of any other
     source an entry trains where u < train_fraction, so that adding entries moves none; but the one
@@ -44,7 +46,7 @@ def split(
             parts[entry.split].append(entry)
             named.add(entry.label)
             continue
-        digest = _digest(f"{seed}/split/{entry.key}")
+        digest = _digest(f"{seed}/split/{entry.key if entry.video is None else entry.video}")
         place = int.from_bytes(digest[:8], "big") / _WORDS
         by_class[entry.label].append((place, entry.key, entry))
     for label, (name, members) in enumerate(zip(class_names, by_class, strict=True)):
@@ -54,7 +56,9 @@ def split(
         if fixed:
             border = _border(name, len(members), train_fraction)
         else:
-            border = max(1, sum(place < train_fraction for place, *_ in members))
+            places = [place for place, *_ in members]
+            least = places.count(min(places, default=0.0))
+            border = max(least, sum(one < train_fraction for one in places))
         parts["train"] += [entry for *_, entry in members[:border]]
         parts["eval"] += [entry for *_, entry in members[border:]]
     return parts

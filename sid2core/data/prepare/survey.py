@@ -19,6 +19,7 @@ import numpy as np
 from sid2core import config
 from sid2core.conditioning import ConditionSpec
 from sid2core.config import yaml_edit
+from sid2core.data.decode.video import files as video_files
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.sources import opening, split_names
 from sid2core.data.sources.protocol import Entry, Source, listed
@@ -30,6 +31,8 @@ _SIDE = 64
 _GREY = 2
 """Channels that differ by no more than this, of 255, are the same: JPEG is not exact."""
 _TRAIN, _EVAL = ("train", "training"), ("val", "valid", "validation", "eval", "test")
+_FRAMES = 16
+"""Of a clip of a video, at the video's own rate."""
 _SEEN = 5000
 """Names after which the kind of a folder is decided."""
 _KINDS = {
@@ -68,9 +71,20 @@ class Survey:
     """Those of the probed pictures."""
 
     @property
+    def frames(self) -> int | None:
+        """Frames of a clip; None for images."""
+        found: int | None = self.source[self.source["name"]].get("frames")
+        return found
+
+    def shape(self, size: int) -> tuple[int, ...]:
+        """The shape of an image or clip of ``size`` pixels a side."""
+        frames = () if self.frames is None else (self.frames,)
+        return (*frames, size, size, self.channels)
+
+    @property
     def condition(self) -> ConditionSpec:
         """What a model of these data is conditioned on, apart from captions."""
-        shape = (_SIDE, _SIDE, self.channels)
+        shape = self.shape(_SIDE)
         metadata = {"class_names": self.class_names, "captioned": self.captioned, "shape": shape}
         return ConditionSpec.of_data(metadata)
 
@@ -134,7 +148,8 @@ def source_of(path: str) -> dict[str, Any]:
         raise DataError(msg)
     train, held_out = _splits(path)
     name = _kind(train)
-    return {"name": name, name: {"path": train, "eval_path": held_out}}
+    clips = {"frames": _FRAMES} if name == "videos" else {}
+    return {"name": name, name: {"path": train, "eval_path": held_out, **clips}}
 
 
 def _splits(path: str) -> tuple[str, str | None]:
@@ -171,6 +186,9 @@ def _kind(path: str) -> str:
             break
     packed = [(suffixes[suffix], kind) for suffix, kind in _KINDS.items() if suffixes[suffix]]
     images = suffixes.total() - sum(count for count, _ in packed)
+    videos = sum(suffixes[suffix] for suffix in video_files.EXTENSIONS - video_files.PICTURES)
+    if 2 * videos > suffixes.total():
+        return "videos"
     if packed and images <= 2 * max(packed)[0] and max(packed)[1] != "folder":
         return max(packed)[1]
     return "folder"

@@ -185,7 +185,7 @@ class Folder(Decoded):
             label, problem = labels.of(name)
             if name is None and problem:
                 problem = self._unlabelled()
-            problem = item.problem or found.problem(item) or problem
+            problem = item.problem or self._name_problem(item) or problem
             if not found.captioned:
                 entries.append(Entry(item.path, label, item.place, problem=problem))
                 continue
@@ -194,7 +194,7 @@ class Folder(Decoded):
                 False if formats.is_usual(item.name) else None
             )
             entries.append(Entry(item.path, label, place, problem=problem, captioned=described))
-        cure = f"convert them to {formats.ACCEPTED}, or set {self.parameter} to where images are"
+        cure = self._cure
         if self._labels_used and {entry.problem for entry in entries} == {self._unlabelled()}:
             named = few(self._read_labels().labels, 1) or "nothing"
             here = few((entry.key for entry in entries), 1)
@@ -217,6 +217,14 @@ class Folder(Decoded):
         with self.tree.open(entry.key, place) as file:
             content = self.recipe.image(file)
         return replace(content, captions=captions) if captions else content
+
+    @property
+    def _cure(self) -> str:
+        return f"convert them to {formats.ACCEPTED}, or set {self.parameter} to where images are"
+
+    def _name_problem(self, item: Item) -> str | None:
+        """Why a file is no image, or None if its content has to decide."""
+        return self._found.problem(item)
 
     @property
     def _found(self) -> Found:

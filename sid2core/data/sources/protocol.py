@@ -40,6 +40,8 @@ class Entry:
     """Whether it has a caption, where that is known without reading it."""
     split: str | None = None
     """The split that it belongs to, whatever ``data.train_fraction`` is; None leaves it open."""
+    video: str | None = None
+    """The key of the video that it is a clip of; all clips of a video are in one split."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +173,12 @@ def attributes_of(source: Source) -> Mapping[str, Sequence[str]]:
 def attribution_of(source: Source) -> str:
     """The makers and the licence of the images: ``source``'s optional property ``attribution``."""
     return str(getattr(source, "attribution", ""))
+
+
+def counts_of(source: Source) -> Mapping[str, int]:
+    """Further counts for the manifest: ``source``'s property ``counts``, if it has one."""
+    found: Mapping[str, int] = getattr(source, "counts", {})
+    return dict(found)
 
 
 def listed(source: Source) -> list[Entry]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from sid2core import conditioning, config
 from sid2core.config.data import Shapes as ShapesSettings
 from sid2core.data.sources import scenes
@@ -13,11 +15,15 @@ from sid2core.data.sources.protocol import Content, Entry
 
 _PREFIX = "shapes/"
 _SEED = 0
+_RATE = 8
+"""Frames a second; shapes move by at most one half of the canvas a second."""
 
 
 @dataclass(frozen=True)
 class Shapes:
     """The first ``count`` scenes of one world, drawn at any size; the class is the shape.
+
+    With ``frames`` each is a clip, of which the first frame is the picture that is drawn without.
 
     A share ``unseen_pairs`` of the pairs (shape, colour) is in the eval split alone.
 
@@ -29,6 +35,7 @@ class Shapes:
     width: int
     unseen_pairs: float = 0.0
     unlabelled: bool = False
+    frames: int | None = None
     captioned: bool = True
     fixed: bool = True
     grouped: bool = False
@@ -37,7 +44,8 @@ class Shapes:
     def of(cls, settings: ShapesSettings, *, data: config.Data, part: str) -> Shapes:
         """As many as ``settings`` say, of ``data.image_size``."""
         assert data.sides is not None  # config.Data has checked it
-        return cls(settings.count, *data.sides, settings.unseen_pairs, data.unlabelled)
+        unseen, frames = settings.unseen_pairs, settings.frames
+        return cls(settings.count, *data.sides, unseen, data.unlabelled, frames)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -46,8 +54,9 @@ class Shapes:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[height, width, 3]."""
-        return (self.height, self.width, 3)
+        """[height, width, 3], or [frames, height, width, 3]."""
+        image = (self.height, self.width, 3)
+        return image if self.frames is None else (self.frames, *image)
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -77,7 +86,10 @@ class Shapes:
         ]
 
     def read(self, entry: Entry) -> Content:
-        """One picture [height, width, 3], its caption and its attributes."""
+        """One picture or clip, its caption and its attributes."""
         scene = scenes.scene(_SEED, int(entry.key.removeprefix(_PREFIX)))
-        image = scene.draw(self.height, self.width)
+        drawn = [
+            scene.draw(self.height, self.width, frame / _RATE) for frame in range(self.frames or 1)
+        ]
+        image = drawn[0] if self.frames is None else np.stack(drawn)
         return Content(image, (self.width, self.height), (scene.caption,), scene.attributes)

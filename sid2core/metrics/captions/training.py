@@ -60,8 +60,11 @@ class Batch(NamedTuple):
 
 
 def captioned(dataset: Dataset) -> bool:
-    """Whether the split has two different captions or more."""
-    if not dataset.captioned:
+    """Whether the split has images with two different captions or more.
+
+    Captions of clips are not judged.
+    """
+    if not dataset.captioned or len(dataset.shape) != 3:
         return False
     texts = (caption for some in dataset.column("captions") for caption in some)
     first = next(texts, None)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sid2core.typing import Array, Features, Float, Image
+from sid2core.typing import Array, Clip, Features, Float, Image
 
 DETAIL = 4.0
 """Factor of an image's fine detail where it is an input of its own."""
@@ -56,6 +56,48 @@ class Classifier(nnx.Module):
         return features, self.head(features)
 
 
+class ClipClassifier(nnx.Module):
+    """The same of clips: each stage convolves in space, then in time (arXiv 1711.11248, R(2+1)D).
+
+    Each stage but the first halves height, width and the number of frames. Frames see detail and
+    motion as inputs of their own (:func:`with_detail`, :func:`with_motion`).
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        channels: Sequence[int],
+        feature_size: int,
+        outputs: int,
+        rngs: nnx.Rngs,
+    ) -> None:
+        """One entry of ``channels`` for each stage; ``outputs``: of the last layer."""
+        widths = [3 * in_channels, *channels]
+        self.stages = nnx.List(
+            [
+                ClipStage(width, out, stride=1 if index == 0 else 2, rngs=rngs)
+                for index, (width, out) in enumerate(zip(widths[:-1], channels, strict=True))
+            ]
+        )
+        self.hidden = _linear(channels[-1], feature_size, rngs)
+        self.head = _linear(feature_size, outputs, rngs)
+
+    def __call__(self, x: Clip) -> tuple[Features, Array]:
+        """Features [b, d], as of :class:`Classifier`, and outputs [b, k]."""
+        detailed = with_detail(_folded(x)).reshape(*x.shape[:-1], -1)
+        x = jnp.concatenate([detailed, with_motion(x)], axis=-1)
+        for stage in self.stages:
+            x = stage(x)
+        features = nnx.gelu(self.hidden(x.mean(axis=(1, 2, 3))))
+        return features, self.head(features)
+
+
+def with_motion(x: Clip) -> Clip:
+    """Each frame minus the one before it; 0 for the first."""
+    return x - jnp.concatenate([x[:, :1], x[:, :-1]], axis=1)
+
+
 def with_detail(x: Image) -> Float[Array, "b h w more"]:
     """The image x and DETAIL · (x − its 3×3 binomial mean), edges repeated: [b, h, w, 2c].
 
@@ -90,12 +132,45 @@ class Stage(nnx.Module):
         return nnx.gelu(self.conv_norm(self.conv(x)))
 
 
+class ClipStage(nnx.Module):
+    """A 3×3 convolution of each frame, then one of 3 frames; both may halve the size.
+
+    Both are convolutions of images, because those of clips are slow on processors.
+    """
+
+    def __init__(self, width: int, out: int, *, stride: int, rngs: nnx.Rngs) -> None:
+        """From ``width`` to ``out`` channels."""
+        self.space, self.space_norm = _conv(width, out, stride, rngs), _norm(out, rngs)
+        self.time = _conv(out, out, (stride, 1), rngs, (3, 1))
+        self.time_norm = _norm(out, rngs)
+
+    def __call__(self, x: Clip) -> Float[Array, "b down_f down_h down_w out"]:
+        """[b, f, h, w, width] to [b, ceil(f / s), ceil(h / s), ceil(w / s), out] of stride s."""
+        batch, frames = x.shape[:2]
+        x = self.space(_folded(x))
+        height, width, channels = x.shape[1:]
+        x = nnx.gelu(self.space_norm(x.reshape(batch, frames, height, width, channels)))
+        x = self.time(x.reshape(batch, frames, height * width, channels))
+        return nnx.gelu(self.time_norm(x.reshape(batch, -1, height, width, channels)))
+
+
+def _folded(x: Clip) -> Float[Array, "frames h w c"]:
+    """All frames as images, [b f, h, w, c]."""
+    return x.reshape(-1, *x.shape[2:])
+
+
 # Full float32 everywhere: the reduced precision of accelerators changes features by 5e-4.
-def _conv(width: int, out: int, stride: int, rngs: nnx.Rngs) -> nnx.Conv:
+def _conv(
+    width: int,
+    out: int,
+    stride: int | tuple[int, int],
+    rngs: nnx.Rngs,
+    size: tuple[int, int] = (3, 3),
+) -> nnx.Conv:
     return nnx.Conv(
         width,
         out,
-        (3, 3),
+        size,
         strides=stride,
         precision=jax.lax.Precision.HIGHEST,
         kernel_init=_kernel,

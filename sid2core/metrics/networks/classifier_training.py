@@ -21,16 +21,17 @@ from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Batch, Loader
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks import self_supervised
+from sid2core.metrics.networks.batching import Batching
 from sid2core.metrics.networks.own import Architecture, OwnExtractor
 from sid2core.pipeline import progress
-from sid2core.typing import Array, Image, Scalar
+from sid2core.typing import Array, Clip, Samples, Scalar
 
 FEWEST_PER_CLASS = 10
 """Mean number of training images per class below which labels are not used."""
 _POINTS = 100  # of the curve, at most
 
-Loss = Callable[[Any, Image, Array, Array], tuple[Scalar, Scalar]]
-"""(weights, images in [-1, 1], labels, key) → (loss, accuracy)."""
+Loss = Callable[[Any, Samples, Array, Array], tuple[Scalar, Scalar]]
+"""(weights, images or clips in [-1, 1], labels, key) → (loss, accuracy)."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ def train(
     """Train with AdamW, cosine decay to zero, label smoothing and random shifts.
 
     With labels the network classifies. Without, each step learns from two views of half a batch
-    (:mod:`sid2core.metrics.networks.self_supervised`).
+    (:mod:`sid2core.metrics.networks.self_supervised`). The class of a clip may show without its
+    motion, so with labels a network of clips also estimates how much a second view of half a batch
+    was degraded.
 
     The result depends only on the device and the arguments, except ``prefetch``.
 
@@ -71,7 +74,7 @@ def train(
         labelled: whether to use the labels; None for what :func:`has_labels` says.
 
     Raises:
-        MetricsError: the examples are not images, or the loss is no longer finite.
+        MetricsError: the examples are neither images nor clips, or the loss is no longer finite.
     """
     if labelled is None:
         labelled = has_labels(dataset)
@@ -80,11 +83,16 @@ def train(
     graph, _ = architecture.split()
     init = rng.key(seed, "reference/init")
     weights, loss, batch_size = {"network": architecture.init(init)}, _classify, settings.batch_size
+    clips = len(architecture.shape) == 4
     if not architecture.labelled:
         weights["projection"] = self_supervised.projection(
             jax.random.fold_in(init, 1), settings.feature_size
         )
-        loss, batch_size = _self_supervise, max(1, settings.batch_size // 2)
+        loss = _self_supervise
+    elif clips:
+        loss = _classify_clips
+    if clips or not architecture.labelled:
+        batch_size = max(1, batch_size // 2)
     optimiser = optax.adamw(
         optax.cosine_decay_schedule(settings.learning_rate, settings.steps),
         weight_decay=settings.weight_decay,
@@ -108,7 +116,8 @@ def train(
                 )
                 raise MetricsError(msg)
             bar.update()
-    return OwnExtractor(architecture, jax.device_get(state[0]["network"])), _curve(history)
+    network, batching = jax.device_get(state[0]["network"]), Batching(architecture.batch_size)
+    return OwnExtractor(architecture, network, batching), _curve(history)
 
 
 def has_labels(dataset: Dataset) -> bool:
@@ -118,29 +127,57 @@ def has_labels(dataset: Dataset) -> bool:
 
 
 def _architecture(dataset: Dataset, settings: config.Reference, labelled: bool) -> Architecture:
-    if len(dataset.shape) != 3:
-        msg = f"records have shape {dataset.shape}; this extractor needs images [h, w, c]"
+    if len(dataset.shape) not in (3, 4):
+        msg = f"records have shape {dataset.shape}; expected images [h, w, c] or clips [f, h, w, c]"
         raise MetricsError(msg)
-    height, width, channels = dataset.shape
     return Architecture(
-        (height, width, channels),
-        dataset.num_classes if labelled else self_supervised.LEVELS,
+        tuple(dataset.shape),
+        dataset.num_classes if labelled else _ways(dataset.shape),
         tuple(settings.channels),
         settings.feature_size,
         labelled,
     )
 
 
+def _ways(shape: tuple[int, ...]) -> int:
+    """How many ways there are to degrade an example of this shape."""
+    return self_supervised.CLIP_LEVELS if len(shape) == 4 else self_supervised.LEVELS
+
+
 def _classify(graph: Any, settings: config.Reference) -> Loss:
     """Cross-entropy of the classes."""
 
-    def loss(weights: Any, x: Image, labels: Array, key: Array) -> tuple[Scalar, Scalar]:
+    def loss(weights: Any, x: Samples, labels: Array, key: Array) -> tuple[Scalar, Scalar]:
         x = shifted(x, key, settings.max_shift)
         _, logits = nnx.merge(graph, weights["network"])(x)
-        hits = (logits.argmax(axis=-1) == labels).astype(jnp.float32)
-        targets = jax.nn.one_hot(labels, logits.shape[-1])
-        targets = optax.smooth_labels(targets, settings.label_smoothing)
-        return optax.softmax_cross_entropy(logits, targets).mean(), hits.mean()
+        return _cross_entropy(logits, labels, settings.label_smoothing)
+
+    return loss
+
+
+def _cross_entropy(logits: Array, labels: Array, smoothing: float) -> tuple[Scalar, Scalar]:
+    """The mean with label smoothing, and the accuracy."""
+    hits = (logits.argmax(axis=-1) == labels).astype(jnp.float32)
+    targets = jax.nn.one_hot(labels, logits.shape[-1])
+    targets = optax.smooth_labels(targets, smoothing)
+    return optax.softmax_cross_entropy(logits, targets).mean(), hits.mean()
+
+
+def _classify_clips(graph: Any, settings: config.Reference) -> Loss:
+    """Cross-entropy of the clips' classes, and w ‖u − û‖² of the levels of degraded clips."""
+    ways = self_supervised.CLIP_LEVELS
+
+    def loss(weights: Any, x: Clip, labels: Array, key: Array) -> tuple[Scalar, Scalar]:
+        key_shift, key_level, key_noise = jax.random.split(key, 3)
+        levels = self_supervised.random_levels(key_level, len(x), ways)
+        views = shifted(jnp.concatenate([x, x]), key_shift, settings.max_shift)
+        damaged = self_supervised.degraded_clips(views[len(x) :], levels, key_noise)
+        views = jnp.concatenate([views[: len(x)], damaged])
+        _, outputs = nnx.merge(graph, weights["network"])(views)
+        logits, estimated = outputs[: len(x), :-ways], outputs[len(x) :, -ways:]
+        error = jnp.square(levels - estimated).sum(axis=-1).mean()
+        entropy, accuracy = _cross_entropy(logits, labels, settings.label_smoothing)
+        return entropy + self_supervised.WEIGHT * error, accuracy
 
     return loss
 
@@ -148,12 +185,14 @@ def _classify(graph: Any, settings: config.Reference) -> Loss:
 def _self_supervise(graph: Any, settings: config.Reference) -> Loss:
     """The loss of :mod:`sid2core.metrics.networks.self_supervised`; labels are not used."""
 
-    def loss(weights: Any, x: Image, labels: Array, key: Array) -> tuple[Scalar, Scalar]:
+    def loss(weights: Any, x: Samples, labels: Array, key: Array) -> tuple[Scalar, Scalar]:
         del labels
         key_shift, key_level, key_noise = jax.random.split(key, 3)
-        levels = self_supervised.random_levels(key_level, 2 * len(x))
+        levels = self_supervised.random_levels(key_level, 2 * len(x), _ways(x.shape[1:]))
         views = shifted(jnp.concatenate([x, x]), key_shift, settings.max_shift)
-        views = self_supervised.degraded(views, levels, key_noise)
+        clips = x.ndim == 5
+        degrade = self_supervised.degraded_clips if clips else self_supervised.degraded
+        views = degrade(views, levels, key_noise)
         features, estimated = nnx.merge(graph, weights["network"])(views)
         projected = jnp.matmul(features, weights["projection"], precision=jax.lax.Precision.HIGHEST)
         return self_supervised.loss(levels, estimated, projected)
@@ -179,15 +218,17 @@ def _step(
     return step
 
 
-def shifted(x: Image, key: Array, max_shift: int) -> Image:
-    """Each image moved by whole pixels, uniform in [-max_shift, max_shift]², edges repeated."""
+def shifted(x: Samples, key: Array, max_shift: int) -> Samples:
+    """Each example moved by whole pixels, uniform in [-max_shift, max_shift]², edges repeated."""
     if max_shift == 0:
         return x
-    padded = jnp.pad(x, [(0, 0), (max_shift, max_shift), (max_shift, max_shift), (0, 0)], "edge")
+    before = [(0, 0)] * (x.ndim - 3)
+    padded = jnp.pad(x, [*before, (max_shift, max_shift), (max_shift, max_shift), (0, 0)], "edge")
     starts = jax.random.randint(key, (len(x), 2), 0, 2 * max_shift + 1)
 
     def cut(image: Array, start: Array) -> Array:
-        return jax.lax.dynamic_slice(image, (start[0], start[1], 0), x.shape[1:])
+        frames = (0,) * (image.ndim - 3)
+        return jax.lax.dynamic_slice(image, (*frames, start[0], start[1], 0), x.shape[1:])
 
     return jax.vmap(cut)(padded, starts)
 

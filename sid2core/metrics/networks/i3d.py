@@ -32,7 +32,7 @@ from sid2core.metrics.networks import pretrained
 from sid2core.metrics.networks.batching import Batching
 from sid2core.metrics.networks.pretrained import WEIGHTS, Pretrained
 from sid2core.metrics.networks.protocol import POOL, Files
-from sid2core.metrics.networks.resize import resize
+from sid2core.metrics.networks.resize import linear
 from sid2core.metrics.networks.torchfile import Tensors
 from sid2core.metrics.networks.weights import Published
 from sid2core.typing import Array, Float
@@ -59,7 +59,8 @@ PUBLISHED = (
 BATCH_SIZE = 4
 """Clips that a device takes at once."""
 _SIZE = 224
-_CLASSES = 400
+CLASSES = 400
+"""Of Kinetics-400, whose logits are the features."""
 _EPS = 1e-3
 _STEM = {"Conv3d_1a_7x7": (64, 3, 7), "Conv3d_2b_1x1": (64, 64, 1), "Conv3d_2c_3x3": (192, 64, 3)}
 _MIXED = {  # channels of b0, b1a, b1b, b2a, b2b, b3b
@@ -124,7 +125,7 @@ def shapes() -> dict[str, tuple[int, ...]]:
         found[f"{name}.conv3d.weight"] = (out, width_in, side, side, side)
         for part in ("weight", "bias", "running_mean", "running_var"):
             found[f"{name}.bn.{part}"] = (out,)
-    head = {"logits.conv3d.weight": (_CLASSES, width, 1, 1, 1), "logits.conv3d.bias": (_CLASSES,)}
+    head = {"logits.conv3d.weight": (CLASSES, width, 1, 1, 1), "logits.conv3d.bias": (CLASSES,)}
     return found | head
 
 
@@ -148,7 +149,7 @@ class I3D(Pretrained):
     name: ClassVar[str] = NAME
     distance: ClassVar[str] = "fvd"
     kernel: ClassVar[str] = "kvd"
-    widths: ClassVar[Mapping[str, int]] = {POOL: _CLASSES}
+    widths: ClassVar[Mapping[str, int]] = {POOL: CLASSES}
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -199,8 +200,16 @@ class I3D(Pretrained):
 @jax.jit
 def _network(folded: Folded, videos: Array) -> Array:
     count, frames, *rest = videos.shape
-    images = resize(videos.reshape(count * frames, *rest), _SIZE, "tf1")
-    return logits(folded, scaled(images).reshape(count, frames, _SIZE, _SIZE, 3))
+    return of_frames(folded, videos.reshape(count * frames, *rest), count)
+
+
+def of_frames(folded: Folded, images: Array, count: int) -> Array:
+    """The logits [count, classes] of the frames of ``count`` clips, [count f, h, w, c].
+
+    The frames have values from 0 to 255, whole or not, and 1 or 3 channels.
+    """
+    resized = linear(images, _SIZE, "tf1")
+    return logits(folded, scaled(resized).reshape(count, -1, _SIZE, _SIZE, 3))
 
 
 def scaled(images: Array) -> Array:

@@ -22,15 +22,16 @@ from sid2core import atomic
 from sid2core.config.evaluation import OWN
 from sid2core.data.load import pixels
 from sid2core.metrics.errors import MetricsError
+from sid2core.metrics.networks import self_supervised
 from sid2core.metrics.networks.batching import Batching
-from sid2core.metrics.networks.classifier import Classifier
+from sid2core.metrics.networks.classifier import Classifier, ClipClassifier
 from sid2core.metrics.networks.pretrained import check_raw
 from sid2core.metrics.networks.protocol import LOGITS, POOL, Features, Files
 
 WEIGHTS = "extractor.safetensors"
 CONFIG = "extractor.json"
 BATCH_SIZE = 256
-"""Images that all devices take at once; several devices share them."""
+"""Images, or frames of clips, that all devices take at once; several devices share them."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Architecture:
     """What the network is built from.
 
     Attributes:
-        shape: of the images, [h, w, c].
+        shape: of the images, [h, w, c], or of the clips, [f, h, w, c].
         num_classes: the number of logits.
         channels: of each stage.
         feature_size: of the hidden layer.
@@ -46,14 +47,32 @@ class Architecture:
             trained without labels, and only its features are used.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     num_classes: int
     channels: tuple[int, ...]
     feature_size: int
     labelled: bool = True
 
-    def build(self, rngs: nnx.Rngs) -> Classifier:
-        """A network with fresh weights."""
+    @property
+    def batch_size(self) -> int:
+        """Images or clips that all devices take at once."""
+        frames = self.shape[0] if len(self.shape) == 4 else 1
+        return max(1, BATCH_SIZE // frames)
+
+    def build(self, rngs: nnx.Rngs) -> Classifier | ClipClassifier:
+        """A network with fresh weights.
+
+        That of clips has outputs for the levels of :mod:`self_supervised` after those of classes.
+        """
+        if len(self.shape) == 4:
+            levels = self_supervised.CLIP_LEVELS if self.labelled else 0
+            return ClipClassifier(
+                in_channels=self.shape[-1],
+                channels=self.channels,
+                feature_size=self.feature_size,
+                outputs=self.num_classes + levels,
+                rngs=rngs,
+            )
         return Classifier(
             in_channels=self.shape[-1],
             channels=self.channels,
@@ -119,20 +138,21 @@ class OwnExtractor:
         }
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Check that images have the shape [h, w, c] that the network was trained on.
+        """Check that images or clips have the shape that the network was trained on.
 
         Raises:
             MetricsError: they do not.
         """
         if shape != self.architecture.shape:
+            what = "clips" if len(shape) == 4 else "images"
             msg = (
-                f"images have shape {list(shape)}; the data set's own extractor expects "
+                f"{what} have shape {list(shape)}; the data set's own extractor expects "
                 f"{list(self.architecture.shape)}: run `dvc repro reference` for these data"
             )
             raise MetricsError(msg)
 
     def features(self, images: NDArray[Any]) -> Features:
-        """The features of raw images [n, h, w, c].
+        """The features of raw images [n, h, w, c], or clips [n, f, h, w, c].
 
         Raises:
             MetricsError: other than uint8, or of another shape.
@@ -148,7 +168,8 @@ class OwnExtractor:
 
         @jax.jit
         def network(weights: Any, images: jax.Array) -> dict[str, jax.Array]:
-            pool, logits = nnx.merge(graph, weights)(pixels.to_unit(images))
+            pool, outputs = nnx.merge(graph, weights)(pixels.to_unit(images))
+            logits = outputs[:, : widths.get(LOGITS)]
             return {name: {POOL: pool, LOGITS: logits}[name] for name in widths}
 
         return network
@@ -194,7 +215,7 @@ class OwnExtractor:
             msg = f"{folder} holds extractor {name!r}; expected {OWN!r}; {cure}"
             raise MetricsError(msg)
         devices = 1 if sharding is None else sharding.mesh.size
-        batching = Batching(-(-BATCH_SIZE // devices), sharding)
+        batching = Batching(-(-architecture.batch_size // devices), sharding)
         return cls(architecture, _fitted(architecture, tensors, f"{folder}", cure), batching)
 
 

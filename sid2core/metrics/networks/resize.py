@@ -61,7 +61,8 @@ def check_images(images: jax.Array | NDArray[Any]) -> None:
         raise MetricsError(msg)
 
 
-def _linear(images: jax.Array | NDArray[np.uint8], size: int, mode: str) -> jax.Array:
+def linear(images: jax.Array | NDArray[Any], size: int, mode: str) -> jax.Array:
+    """:func:`resize` in the mode ``tf1`` or ``torch``, of images of any type of number."""
     _, height, width, _ = images.shape
     return _contracted(images, matrix(mode, height, size), matrix(mode, width, size))
 
@@ -106,7 +107,7 @@ def _clean(images: jax.Array | NDArray[np.uint8], size: int, _: str) -> Matrix:
 
 
 MODES: dict[str, Callable[[Any, int, str], Any]] = {
-    "tf1": _linear,
-    "torch": _linear,
+    "tf1": linear,
+    "torch": linear,
     "clean": _clean,
 }

@@ -139,7 +139,7 @@ def _candidate(
     width: int,
 ) -> _Network:
     section = _model(size, width, machine.compute_dtype)
-    shape = (size, size, found.channels)
+    shape = found.shape(size)
     gflops = cost.forward_gflops(build.network(config.Model(**section), shape, condition))
     products = budget.TRAIN * seconds * machine.rate
     afforded = products / (cost.FORWARDS_PER_TRAINING_STEP * gflops * 1e9)

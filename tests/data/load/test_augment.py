@@ -10,7 +10,7 @@ SHAPES = [(5, 4, 3), (1, 1, 1), (3, 4, 6, 1)]
 
 
 def chance(horizontal_flip=False, max_shift=0):
-    return config.Loader(horizontal_flip=horizontal_flip, max_shift=max_shift)
+    return config.Loader(horizontal_flip=horizontal_flip, max_shift=max_shift, clip_frames=None)
 
 
 def noise(count, shape, seed=0):

@@ -1,16 +1,19 @@
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sid2core.config import ParamsError, clip_shape
 from sid2core.data.errors import DataError
 from sid2core.data.load.dataset import Dataset
 from tests import tiny
 from tests.data import stored
+from tests.refusals import refused
 
 
 def prepare(root, labels, **metadata):
@@ -160,3 +163,30 @@ def test_resident_memory_is_that_of_the_cache_however_large_the_split(tmp_path):
     assert grown < limit + 2 * 8 * image.nbytes + 2 * 64 * image.nbytes + 16 * MIB
     assert grown < images.nbytes / 2
     assert len(images) / 8 <= reads < 1.5 * len(images) / 8
+
+
+def test_of_clips_a_window_in_time_is_read():
+    """The first one, unless starts say otherwise; whatever row groups the clips are in."""
+    images = np.random.default_rng(0).integers(0, 256, (5, 6, 2, 3, 1), np.uint8)
+    whole = stored.dataset(images, np.zeros(5), ["one"], [2, 3])
+    cropped = replace(whole, clip_frames=4)
+    assert (whole.shape, whole.room) == ((6, 2, 3, 1), 0)
+    assert (cropped.shape, cropped.room) == ((4, 2, 3, 1), 2)
+    rows, starts = [4, 0, 1, 3], np.array([2, 0, 1, 2])
+    np.testing.assert_array_equal(cropped.take(rows), images[rows, :4])
+    np.testing.assert_array_equal(cropped.images, images[:, :4])
+    expected = [images[row, start : start + 4] for row, start in zip(rows, starts, strict=True)]
+    np.testing.assert_array_equal(cropped.take(rows, starts=starts), expected)
+    assert replace(whole, clip_frames=6).room == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((8, 4, 4, 1), "found 9; clips have 8 frames: set it to null, or lower it"),
+        ((4, 4, 1), "found 9; the data are images: set it to null"),
+    ],
+)
+def test_a_window_that_does_not_fit_is_refused(shape, message):
+    with refused(ParamsError, "loader.clip_frames", message):
+        clip_shape(shape, 9)

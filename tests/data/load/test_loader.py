@@ -6,6 +6,7 @@ import textwrap
 import threading
 import traceback
 from contextlib import closing
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -22,7 +23,7 @@ from tests import tiny
 from tests.data import stored
 
 SIZES = st.lists(st.integers(1, 8), min_size=1, max_size=40)
-CHANCE = config.Loader(horizontal_flip=True, max_shift=1)
+CHANCE = config.Loader(horizontal_flip=True, max_shift=1, clip_frames=None)
 
 
 def processes(dataset, batch_size, count, **others):
@@ -304,3 +305,25 @@ def test_two_processes_make_one_global_batch(tmp_path):
             assert starts == [4 * index, 4 * index + 2]
             assert own == whole.condition.label[4 * index : 4 * index + 4].tolist()
             assert total == whole.examples.sum(dtype=int)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_training_sees_random_windows_of_clips_and_statistics_the_first(count):
+    """Frame t of clip i shows (i, t); the window of an example is a function of its position."""
+    clips = np.zeros((3, 9, 1, 1, 3), np.uint8)
+    clips[..., 0] = np.arange(3)[:, None, None, None]
+    clips[..., 1] = np.arange(9)[None, :, None, None]
+    dataset = replace(stored.dataset(clips, np.zeros(3), ["one"], [1, 2]), clip_frames=4)
+    settings = config.Loader(horizontal_flip=False, max_shift=0, clip_frames=4)
+    whole = Loader(dataset, 60, 0, settings).batch(0).examples
+    parts = [
+        Loader(dataset, 60, 0, settings, process_index=index, process_count=count).batch(0).examples
+        for index in range(count)
+    ]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    first = whole[:, 0, 0, 0, 1]
+    assert set(first) == set(range(6))
+    np.testing.assert_array_equal(whole[..., 0, 0, 1], first[:, None] + np.arange(4))
+    assert (whole[..., 0] == whole[:, :1, ..., 0]).all()
+    plain = Loader(dataset, 6, 0).batch(0).examples
+    assert (plain[..., 0, 0, 1] == np.arange(4)).all()

@@ -12,7 +12,7 @@ from sid2core.config import presets, yaml_edit
 from sid2core.data.errors import DataError
 from sid2core.data.prepare import survey
 from tests import tiny
-from tests.data import pictures
+from tests.data import pictures, videos
 
 BASE = yaml_edit.merged(tiny.PARAMS, presets.read("digits", tiny.ROOT / "conf").params)
 
@@ -112,6 +112,18 @@ def test_captions_are_counted_and_folders_are_then_no_classes(tmp_path):
     assert (made.captioned, made.images_with_captions) == (True, 5)
     assert made.captions == ("a red picture",) * 5
     assert (made.train, made.problems, made.class_names) == (6, 0, ("unlabelled",))
+
+
+def test_a_folder_of_videos(tmp_path):
+    clip = videos.encoded(videos.frames(20) + np.array([9, 0, 0], np.uint8))
+    short = videos.encoded(videos.frames(3))
+    files = {f"{kind}/{row}.mp4": clip for kind in ("run", "jump") for row in range(3)}
+    made = found(videos.write(tmp_path, files | {"run/short.mp4": short, "run/a.txt": b""}))
+    settings = {"path": str(tmp_path), "eval_path": None, "frames": 16}
+    assert made.source == {"name": "videos", "videos": settings}
+    assert (made.train, made.problems, made.side, made.channels) == (7, 1, 32, 3)
+    assert made.shape(64) == (16, 64, 64, 3)
+    assert made.condition.classes == 2
 
 
 def test_labels_beside_captions_are_left_out(tmp_path):

@@ -18,6 +18,7 @@ from sid2core.data.sources import opening, protocol
 from sid2core.data.sources.protocol import Content, Entry
 from tests import tiny
 from tests.data import packs, pictures
+from tests.data import videos as video_files
 from tests.refusals import NOT_UTF8, REPEATED
 
 DIGITS = tiny.params().data
@@ -53,6 +54,22 @@ def frames(path):
     return {"path": path, "frames": 2, "frame_stride": 3}
 
 
+def videos(path):
+    clip = video_files.encoded(video_files.frames(7))
+    video_files.write(path, {"run/a.mp4": clip, "run/b.mp4": clip, "jump/a.mp4": clip})
+    return {"path": path, "frames": 3, "clips_per_video": 2}
+
+
+def kinetics(path):
+    clip = video_files.encoded(video_files.frames(4))
+    names = [f"{row:011}_000001_000011" for row in range(3)]
+    video_files.write(path, {f"train/{name}.mp4": clip for name in names})
+    rows = [f"{'ab'[row % 2]},{name[:11]},1,11,train" for row, name in enumerate(names)]
+    head = "label,youtube_id,time_start,time_end,split"
+    (path / "train.csv").write_text("\n".join([head, *rows]))
+    return {"path": path, "csv": str(path / "train.csv"), "frames": 3}
+
+
 def imagenet(path):
     return {"path": pictures.folder(path, {"n01440764": 2, "n02012849": 1})}
 
@@ -75,7 +92,10 @@ def webdataset(path):
     return {"path": packs.write(path / "a.tar", packs.tar(members))}
 
 
-MADE = {made.__name__: made for made in (folder, frames, imagenet, arrays, parquet, webdataset)}
+MADE = {
+    made.__name__: made
+    for made in (folder, frames, videos, kinetics, imagenet, arrays, parquet, webdataset)
+}
 
 
 def opened(path, name):
@@ -121,7 +141,7 @@ def test_every_source_gives_the_same_at_each_call_and_keeps_its_promises(tmp_pat
     assert entries == list(source.index())
     assert {entry.label for entry in entries} == set(range(len(source.class_names)))
     assert source.fixed == (name in ("digits", "shapes", "moving_digits"))
-    assert source.grouped == (name == "parquet")
+    assert source.grouped == (name in ("parquet", "videos"))
     assert json.dumps(dict(source.metadata)) is not None
     sent, sent_entries = pickle.loads(pickle.dumps((source, entries)))
     assert sent_entries == entries

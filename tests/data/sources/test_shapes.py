@@ -93,3 +93,16 @@ def test_without_labels_the_entries_are_the_same():
 def test_the_stamp_changes_with_the_count():
     assert Shapes(8, 4, 4).stamp() == Shapes(8, 8, 8).stamp() != Shapes(9, 4, 4).stamp()
     assert not Shapes(8, 4, 4).metadata
+
+
+def test_clips_show_the_scene_as_it_moves():
+    source = opened(frames=5, image_size=12)[0]
+    assert source == Shapes(20, 12, 12, frames=5)
+    assert source.shape == (5, 12, 12, 3)
+    assert source.index() == Shapes(20, 12, 12).index()
+    content = source.read(source.index()[3])
+    scene = scenes.scene(0, 3)
+    for frame, image in enumerate(content.image):
+        np.testing.assert_array_equal(image, scene.draw(12, 12, frame / 8))
+    assert len({image.tobytes() for image in content.image}) == 5
+    assert content.captions == (scene.caption,)

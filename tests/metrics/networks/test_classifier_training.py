@@ -78,9 +78,9 @@ def test_a_diverging_run_stops_with_its_cure():
         classifier_training.train(dataset_of(), wild, seed=0)
 
 
-def test_video_is_refused():
-    with pytest.raises(MetricsError, match=r"needs images \[h, w, c\]"):
-        classifier_training.train(dataset_of(8, (2, 4, 4, 1)), SETTINGS, seed=0)
+def test_records_of_other_ranks_are_refused():
+    with pytest.raises(MetricsError, match=r"expected images \[h, w, c\] or clips"):
+        classifier_training.train(dataset_of(8, (4, 6)), SETTINGS, seed=0)
 
 
 @pytest.mark.parametrize("max_shift", [1, 2])

@@ -49,26 +49,6 @@ def videos_of(count, frames, shape=(24, 40, 3), seed=0):
     return rng.integers(0, 256, (count, frames, *shape), dtype=np.uint8)
 
 
-def resized(videos):
-    """TensorFlow 1's bilinear, pixel by pixel in float64: source = i · in / out."""
-    for axis in (2, 3):
-        size = videos.shape[axis]
-        place = np.arange(224) * size / 224
-        first = np.floor(place).astype(int)
-        part = (place - first).reshape(-1, *[1] * (videos.ndim - axis - 1))
-        nearer, further = (
-            np.take(videos, np.minimum(first + step, size - 1), axis) for step in (0, 1)
-        )
-        videos = nearer * (1 - part) + further * part
-    return videos
-
-
-def expected(model, videos):
-    x = (2 * resized(videos.astype(np.float64)) / 255 - 1).astype(np.float32)
-    with torch.no_grad():
-        return model(torch.from_numpy(x).permute(0, 4, 1, 2, 3)).numpy()
-
-
 def assert_close(found, reference):
     assert found.dtype == np.float32
     assert found.shape == reference.shape
@@ -78,7 +58,7 @@ def assert_close(found, reference):
 def test_the_logits_are_pytorchs(model, extractor):
     """At full width; 10 frames come to odd numbers on the way, where paddings differ."""
     videos = videos_of(1, 10)
-    assert_close(extractor.features(videos)[POOL], expected(model, videos))
+    assert_close(extractor.features(videos)[POOL], torch_i3d.of_raw(model, videos))
 
 
 @pytest.mark.slow
@@ -87,7 +67,7 @@ def test_any_number_of_frames(narrow, frames):
     model, extractor = narrow
     videos = videos_of(3, frames, shape=(240, 224, 3))
     found = extractor.features(videos)[POOL]
-    assert_close(found, expected(model, videos))
+    assert_close(found, torch_i3d.of_raw(model, videos))
     assert np.linalg.norm(found[0] - found[1]) > 1e-3 * np.linalg.norm(found[0])
 
 
@@ -96,7 +76,7 @@ def test_clips_of_a_batch_do_not_touch_each_other(narrow):
     model, extractor = narrow
     grey = videos_of(3, 10, shape=(20, 30, 1))
     whole = extractor.features(grey)[POOL]
-    assert_close(whole, expected(model, np.repeat(grey, 3, axis=-1)))
+    assert_close(whole, torch_i3d.of_raw(model, np.repeat(grey, 3, axis=-1)))
     np.testing.assert_array_equal(extractor.features(grey[2:])[POOL], whole[2:])
     assert extractor.features(grey[:0])[POOL].shape == (0, 400)
 

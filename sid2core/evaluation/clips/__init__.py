@@ -1,0 +1,1 @@
+"""What evaluation adds for clips with given frames: baselines and repeated continuations."""
