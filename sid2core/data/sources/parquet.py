@@ -117,14 +117,13 @@ class Parquet(ManyFiles):
             msg = f"its row group is damaged: {len(images)} rows"
             raise Unusable(msg)
         value = images[place.row].as_py()
-        elsewhere = None
         if isinstance(value, dict):
-            value, elsewhere = value.get("bytes"), value.get("path")
+            value = value.get("bytes")
         if value is None:
-            msg = "its row holds no bytes of a picture"
-            if elsewhere:
-                msg += ", only the name of a file: write the set with embed_external_files=True"
-            raise Unusable(msg)
+            msg = (
+                "its row holds no bytes of a picture; if they lie in files of their own: write the "
+            )
+            raise Unusable(f"{msg}set with embed_external_files=True")
         content = self.recipe.image(io.BytesIO(value))
         described = tuple(text for column in captions for text in _texts(column[place.row]))
         return replace(content, captions=described) if described else content
