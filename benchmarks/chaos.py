@@ -54,7 +54,8 @@ def main() -> int:
         finish(start("text", calm, compiled))
         shutil.copytree(calm, fire)
         finish(start("train", calm, compiled))  # compiles
-        shutil.rmtree(calm / "artifacts" / "train")
+        for place in ("artifacts", ".sid2"):
+            shutil.rmtree(calm / place / "train")
         ready, seconds = _calm(calm, compiled)
         print(f"left alone: {seconds:.1f} s, of which {ready:.1f} s before the first checkpoint")
         moments = random.Random(options.seed)

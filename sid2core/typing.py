@@ -18,6 +18,7 @@ __all__ = [
     "Labels",
     "LogSnr",
     "Pixels",
+    "RawExamples",
     "Samples",
     "Scalar",
     "Time",
@@ -31,6 +32,8 @@ Samples = Float[Array, "b ..."]
 """A batch of examples of any rank: images or video."""
 Pixels = UInt8[Array, "b h w c"]
 """A batch of raw images, 0 to 255."""
+RawExamples = UInt8[Array, "b ..."]
+"""A batch of raw images or clips, 0 to 255."""
 Embedding = Float[Array, "b e"]
 """Conditioning vector of each example."""
 Labels = Int[Array, "b"]

@@ -37,8 +37,9 @@ def main(params: config.Params) -> None:
     prepare, train = job.inputs["prepare"], job.inputs["train"]
     settings, sampling = params.distill, params.sampling
     text = job.inputs["text"]
-    dataset = Dataset.open(prepare, "train", params.runtime.cache_mib, text)
     trained = Trained.load(train.checked(), build.execution(params.runtime))
+    frames = trained.shape.frames
+    dataset = Dataset.open(prepare, "train", params.runtime.cache_mib, text, clip_frames=frames)
     local = mesh.local(params.runtime.mesh).batch
     teacher = trained.with_negative(params.guidance.negative_prompt, local)
     kinds = trained.condition
@@ -56,7 +57,7 @@ def main(params: config.Params) -> None:
     guidance = guidance_search.load(job.inputs["guidance_search"]).guidance
     evaluator = Evaluator.load(job.inputs["reference"], local)
     count = settings.score_samples
-    data = sample_conditions.records(job.inputs, local)
+    data = sample_conditions.records(job.inputs, teacher.shape, local)
     condition = sample_conditions.conditions(kinds, data, count, params.seed)
     with cluster.claim_training("distill", job.made_by, **job.inputs) as folder:
         scores = workdir.of_this_code(folder / "scores", "distill")

@@ -44,8 +44,6 @@ def main(params: config.Params) -> None:
     settings, sampling, execution = params.eval, params.sampling, build.execution(params.runtime)
     sharding = mesh.local(params.runtime.mesh).batch
     evaluator = Evaluator.load(job.inputs["reference"], sharding)
-    data = sample_conditions.records(job.inputs, sharding)
-    dataset = sample_conditions.records(job.inputs, sharding, "train")
     model = Trained.load(train.checked(), execution)
     model = model.with_negative(params.guidance.negative_prompt, sharding)
     searched = guidance_search.load(job.inputs["guidance_search"]).guidance
@@ -55,6 +53,8 @@ def main(params: config.Params) -> None:
         *sampler_spec.load_students(distill.checked(), students, sampling, execution),
     ]
     kinds, count = model.condition, settings.samples
+    data = sample_conditions.records(job.inputs, model.shape, sharding)
+    dataset = sample_conditions.records(job.inputs, model.shape, sharding, "train")
     condition, asked = sample_sets.asked(model, data, settings, params.seed, sharding)
     samples = [
         sample_sets.evaluated(spec, condition, count, settings.keep, params.seed, asked)
@@ -67,7 +67,7 @@ def main(params: config.Params) -> None:
     ]
     prompts = prompt_grid.of_model(model, specs, settings, params.seed, sharding)
     grids = [sample_sets.grid(spec, data, settings.grid_columns, params.seed) for spec in specs]
-    held_out = sample_conditions.records(job.inputs, sharding, "eval")
+    held_out = sample_conditions.records(job.inputs, model.shape, sharding, "eval")
     clips = clip_examples.of_model(held_out, specs, params.seed)
     real = sample_sets.real_baseline(dataset, kinds, count, params.seed)
     compared = [*baselines.sets(data, kinds, count, params.seed), real]

@@ -43,7 +43,7 @@ def main(params: config.Params) -> None:
     model = Trained.load(train.checked(), build.execution(params.runtime))
     model = model.with_negative(params.guidance.negative_prompt, sharding)
     kinds = model.condition
-    data = sample_conditions.records(job.inputs, sharding)
+    data = sample_conditions.records(job.inputs, model.shape, sharding)
     condition = sample_conditions.conditions(kinds, data, settings.samples, params.seed)
     cells = guidance_search.grid(settings, kinds)
     specs = [

@@ -26,8 +26,10 @@ def main(params: config.Params) -> None:
     inputs = context.begin("plan", params).inputs
     metadata, text_metadata = inputs["prepare"].metadata, inputs["text"].metadata["text"]
     kind = None if text_metadata is None else TextKind.from_json(text_metadata["kind"])
+    shape = config.clip_shape(tuple(metadata["shape"]), params.loader.clip_frames)
     condition = ConditionSpec.of_manifest(metadata).with_text(kind)
-    price = plan.price(params, tuple(metadata["shape"]), condition, attention="xla")
+    condition = condition.with_given(params.data.given_frames, shape)
+    price = plan.price(params, shape, condition, attention="xla")
     tables = {
         "levels": [asdict(one) for one in price.levels],
         "terms": [asdict(one) for one in price.terms],

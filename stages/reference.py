@@ -31,7 +31,8 @@ def main(params: config.Params) -> None:
     prepare = job.inputs["prepare"]
     sharding = mesh.layout(params.runtime.mesh).batch
     supplied = registry.supplied(params.eval.extractors, sharding)
-    datasets = {split: Dataset.open(prepare, split, params.runtime.cache_mib) for split in SPLITS}
+    frames, cache = params.loader.clip_frames, params.runtime.cache_mib
+    datasets = {one: Dataset.open(prepare, one, cache, clip_frames=frames) for one in SPLITS}
     for extractor in supplied:
         extractor.check(datasets["train"].shape)
     own, curve = classifier_training.train(

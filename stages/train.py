@@ -17,12 +17,13 @@ from typing import Any
 from clu import parameter_overview
 
 from sid2core import atomic, config
-from sid2core.conditioning import Condition, ConditionSpec
+from sid2core.conditioning import Condition
 from sid2core.config import build
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Loader
 from sid2core.evaluation import sample_conditions
 from sid2core.models import cost, network
+from sid2core.models.architecture import UViTConfig
 from sid2core.pipeline import context, stage
 from sid2core.pipeline.context import Context
 from sid2core.text import prompts
@@ -42,8 +43,11 @@ def main(params: config.Params) -> None:
     job = context.begin("train", params)
     prepare = job.inputs["prepare"]
     text = job.inputs["text"]
-    dataset = Dataset.open(prepare, "train", params.runtime.cache_mib, text)
-    shape = build.network(params.model, dataset.shape, dataset.condition)
+    dataset = Dataset.open(
+        prepare, "train", params.runtime.cache_mib, text, clip_frames=params.loader.clip_frames
+    )
+    kinds = dataset.condition.with_given(params.data.given_frames, dataset.shape)
+    shape = build.network(params.model, dataset.shape, kinds)
     net = network.Network(shape, build.execution(params.runtime))
     overview = parameter_overview.get_parameter_overview(net.shapes(), include_stats=False)
     _log.info("parameters\n%s", overview)
@@ -56,11 +60,12 @@ def main(params: config.Params) -> None:
         params.loader,
         params.runtime.prefetch,
         sharding=layout.batch,
-        condition=shape.condition,
+        condition=kinds,
         embed=prompts.embed_of(text, layout.batch),
     )
+    settings = params.train
     objective = base.objective_of(
-        params.diffusion, net, params.train.condition_dropout, begin.frozen
+        params.diffusion, net, settings.condition_dropout, begin.frozen, settings.given_dropout
     )
     bias = build.moving_bias(params.diffusion.loss)
     run = base.base_run(
@@ -84,7 +89,7 @@ def main(params: config.Params) -> None:
     ) as folder:
         samples = Samples(
             preview.method(objective, params.sampling),
-            _shown(shape.condition, job, params),
+            _shown(shape, job, params),
             params.seed,
             layout,
             folder / "samples",
@@ -103,7 +108,7 @@ def main(params: config.Params) -> None:
             return
         with job.create() as draft:
             network.save(draft.folder, net, weights, {"diffusion": job.made_by["diffusion"]})
-            if shape.condition.text is not None:
+            if kinds.text is not None:
                 prompts.copy(text.checked(prompts.ENCODER), draft.folder)
             for name, average in emas.items():
                 network.save_weights(draft.path(f"{name}.safetensors"), average)
@@ -112,10 +117,10 @@ def main(params: config.Params) -> None:
         show(log)
 
 
-def _shown(kinds: ConditionSpec, job: Context, params: config.Params) -> Condition:
+def _shown(shape: UViTConfig, job: Context, params: config.Params) -> Condition:
     """The conditions of the samples that are drawn while it trains."""
-    data = sample_conditions.records(job.inputs, mesh.local(params.runtime.mesh).batch)
-    return sample_conditions.conditions(kinds, data, preview.COUNT, params.seed)
+    data = sample_conditions.records(job.inputs, shape, mesh.local(params.runtime.mesh).batch)
+    return sample_conditions.conditions(shape.condition, data, preview.COUNT, params.seed)
 
 
 def _export(

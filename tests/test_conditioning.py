@@ -20,6 +20,7 @@ from sid2core.conditioning import (
     ConditionError,
     ConditionKind,
     ConditionSpec,
+    Given,
     GivenKind,
     LabelKind,
     Text,
@@ -126,6 +127,22 @@ def test_all_kinds_of_an_example_are_dropped_together(both):
     assert (np.asarray(some.extra["vector"]) == np.where(null, -1.0, 1.0)[:, None]).all()
 
 
+@pytest.mark.parametrize("given_rate", [None, 0.1, 0.3, 0.7])
+def test_given_frames_are_dropped_at_a_rate_of_their_own(given_rate):
+    """Nested: what is dropped at the smaller rate is dropped at the larger one too."""
+    rate, count, key = 0.3, 4000, jax.random.key(0)
+    spec = ConditionSpec.of_classes(3).with_given(2, (5, 2, 2, 1))
+    frames = np.ones((count, 2, 2, 2, 1), np.uint8)
+    own = Condition(label=np.zeros(count, np.int32), given=Given(frames, np.ones(count, bool)))
+    found = spec.dropped(own, key, rate, count, given_rate)
+    label, absent = np.asarray(found.label) == 3, ~np.asarray(found.given.there)
+    assert (label == np.asarray(jax.random.bernoulli(key, rate, (count,)))).all()
+    expected = rate if given_rate is None else given_rate
+    assert absent.mean() == pytest.approx(expected, abs=0.04)
+    assert (label & absent).mean() == min(label.mean(), absent.mean())
+    assert (np.asarray(found.given.frames)[:, 0, 0, 0, 0] == ~absent).all()
+
+
 @pytest.mark.parametrize("kind", [TEXT, configs.learned_kind()], ids=["vectors", "ids"])
 def test_whole_captions_are_dropped(kind):
     spec = ConditionSpec((kind,))
@@ -199,6 +216,27 @@ def test_a_clip_is_given_its_first_frames():
     assert condition.given.frames.shape == (4, 2, 2, 2, 1)
     assert condition.given.there.all()
     assert (clips[:, 2:].sum((1, 2, 3, 4)).sum()) == examples.astype(int).sum()
+
+
+def test_a_sample_has_the_frames_of_a_record_in_shuffled_order():
+    clips, labels = stored.records(6, (3, 2, 2, 1))
+    records = stored.dataset(clips, labels, "ab")
+    spec = ConditionSpec.of_classes(2).with_given(2, (3, 2, 2, 1))
+    rows, _ = captioned(8, 6, seed=5)
+    asked = spec.asked(8, records, seed=5)
+    assert (asked.given.frames == records.images[rows, :2]).all()
+    assert (asked.label == records.labels[rows]).all()
+    assert spec.modelled((3, 2, 2, 1)) == (1, 2, 2, 1)
+    assert (conditioning.whole(records.images[rows, 2:], asked) == records.images[rows]).all()
+
+
+@pytest.mark.parametrize(
+    ("frames", "shape", "words"),
+    [(1, (8, 8, 1), "examples are images"), (3, (3, 8, 8, 1), "expected less than the 3 frames")],
+)
+def test_frames_that_a_clip_cannot_give_are_refused(frames, shape, words):
+    with pytest.raises(ConditionError, match=rf"data\.given_frames: found {frames}; {words}"):
+        NOTHING.with_given(frames, shape)
 
 
 def test_a_class_is_found_by_index_or_by_name():

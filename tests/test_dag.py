@@ -43,6 +43,8 @@ UNTRACKED = {"runtime"}
 
 
 PARTS = {
+    *(f"data.{key}" for key in config.Data.model_fields),
+    "loader.clip_frames",
     *(f"eval.{key}" for key in config.Eval.model_fields),
     *(f"guidance.{key}" for key in config.Guidance.model_fields),
 }
@@ -64,6 +66,14 @@ def test_all_that_shapes_a_result_is_tracked():
     # Some keys of sections that `evaluate` tracks whole are of earlier stages too.
     tracked -= PARTS
     assert tracked == parameters() - UNTRACKED
+
+
+def test_prepare_tracks_all_of_the_data_but_what_later_stages_choose():
+    tracked = {one for one in DAG["stages"]["prepare"]["params"] if one.startswith("data.")}
+    later = {"data.given_frames"}
+    assert tracked == {f"data.{key}" for key in config.Data.model_fields} - later
+    for name in ("plan", "train"):
+        assert later <= set(DAG["stages"][name]["params"])
 
 
 def test_every_dependency_is_a_file_or_an_output():

@@ -43,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Compute the plan and print it."""
     params, evidence = _params(options.preset)
-    shape = options.shape or _shape_of(params.data)
+    shape = options.shape or _shape_of(params.data, params.loader.clip_frames)
     classes, captions = options.classes, options.captions
     if evidence is not None:
         classes = evidence.classes if classes is None else classes
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
     # Attention on a GPU is cuDNN's, which keeps as much as the recomputed one.
     attention = None if options.hardware == "cpu" else "recomputed"
     made = plan.on_hardware(
-        plan.price(params, shape, _condition(params, classes, captions), attention),
+        plan.price(params, shape, _condition(params, shape, classes, captions), attention),
         device,
         options.devices,
         options.batch or params.train.batch_size,
@@ -74,18 +74,21 @@ def _params(preset: str | None) -> tuple[config.Params, presets.Evidence | None]
     return presets.change(read).params, read.evidence
 
 
-def _shape_of(data: config.Data) -> tuple[int, ...]:
+def _shape_of(data: config.Data, clip_frames: int | None) -> tuple[int, ...]:
     """The shape of one example: as ``data`` says, or the source's own."""
-    return data.shape or _source(data).shape
+    return config.clip_shape(data.shape or _source(data).shape, clip_frames)
 
 
-def _condition(params: config.Params, classes: int | None, captions: bool | None) -> ConditionSpec:
-    """So many classes (0 is none), else those of the source; and captions."""
+def _condition(
+    params: config.Params, shape: tuple[int, ...], classes: int | None, captions: bool | None
+) -> ConditionSpec:
+    """So many classes (0 is none), else those of the source; captions, and given frames."""
     from sid2core.plan.captions import expected_kind
 
     spec, captioned = _classes(params.data, classes)
     wanted = captioned if captions is None else captions
-    return spec.with_text(expected_kind(params.text) if wanted else None)
+    spec = spec.with_text(expected_kind(params.text) if wanted else None)
+    return spec.with_given(params.data.given_frames, shape)
 
 
 def _classes(data: config.Data, classes: int | None) -> tuple[ConditionSpec, bool]:

@@ -301,6 +301,9 @@ def null_tokens(kind: TextKind) -> NDArray[Any]:
 class GivenKind(ConditionKind):
     """The first frames of a clip; the others are the example (:class:`Given`).
 
+    The network puts the frames before those to predict. A sample with the given frames before it
+    is a clip as it is stored (:func:`sid2core.conditioning.whole`).
+
     Attributes:
         shape: of the given frames of one example, [f, h, w, c].
     """

@@ -122,26 +122,65 @@ class ConditionSpec:
             kinds[kind.name] = kind
         return ConditionSpec(tuple(kinds[name] for name in KINDS if name in kinds))
 
+    def with_given(self, frames: int, shape: tuple[int, ...]) -> ConditionSpec:
+        """The same with the first ``frames`` of a clip of ``shape`` given; 0 is without.
+
+        Raises:
+            ConditionError: examples are no clips, or no frame would be left to predict.
+        """
+        kinds = {one.name: one for one in self.kinds if not isinstance(one, GivenKind)}
+        if frames:
+            if len(shape) != 4:
+                msg = f"data.given_frames: found {frames}; examples are images: set it to 0"
+                raise ConditionError(msg)
+            total, height, width, channels = shape
+            if frames >= total:
+                msg = f"data.given_frames: found {frames}; expected less than the {total} frames"
+                raise ConditionError(f"{msg} of a clip: lower it, or use longer clips")
+            kinds[GivenKind.name] = GivenKind((frames, height, width, channels))
+        return ConditionSpec(tuple(kinds[name] for name in KINDS if name in kinds))
+
+    def modelled(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of what is modelled of an example of ``shape``: without the given frames."""
+        if self.given is None:
+            return tuple(shape)
+        return (shape[0] - self.given.shape[0], *shape[1:])
+
     def null(self, count: int) -> Condition:
         """The condition of ``count`` examples that says nothing."""
         return Condition.of({kind.name: kind.null(count) for kind in self.kinds})
 
-    def dropped(self, condition: Condition, key: Any, rate: float, count: int) -> Condition:
-        """The condition with all kinds of an example dropped together, with probability ``rate``.
+    def dropped(
+        self,
+        condition: Condition,
+        key: Any,
+        rate: float,
+        count: int,
+        given_rate: float | None = None,
+    ) -> Condition:
+        """The condition with kinds of an example dropped where u < rate, u uniform on [0, 1).
+
+        An example has one u for all its kinds, so the more often dropped kind is always dropped
+        where the other is: all are dropped together with the smaller rate.
 
         Args:
             condition: of ``count`` examples.
-            key: decides which examples lose theirs.
+            key: of u.
             rate: the probability.
             count: how many examples.
+            given_rate: the probability for given frames; None is ``rate``.
         """
         import jax
 
         if not self:
             return condition
-        drop, values = jax.random.bernoulli(key, rate, (count,)), condition.values
+        u, values = jax.random.uniform(key, (count,)), condition.values
+        rates = {GivenKind.name: rate if given_rate is None else given_rate}
         return Condition.of(
-            {kind.name: kind.dropped(values[kind.name], drop) for kind in self.kinds}
+            {
+                kind.name: kind.dropped(values[kind.name], u < rates.get(kind.name, rate))
+                for kind in self.kinds
+            }
         )
 
     def read(
@@ -173,7 +212,7 @@ class ConditionSpec:
         With classes alone: 0, 1, …, k − 1, 0, 1 and so on; with a seed, sample i's class is drawn
         from (seed, i), as often as the records have it. With other kinds: those of the records in
         stored order, again and again, or of drawn records; so the kinds of one sample fit. With
-        text: those of :func:`captioned`.
+        text or given frames: those of :func:`captioned`.
 
         Args:
             count: how many.
@@ -194,7 +233,7 @@ class ConditionSpec:
         if label is not None:
             frequencies = np.bincount(records.labels, minlength=label.classes)
             return Condition(label=_drawn(seed or 0, count, frequencies))
-        if self.text is not None:
+        if self.shuffled:
             return self.of_rows(records, *captioned(count, len(records), seed or 0))
         rows = np.arange(count) % len(records)
         if seed is not None:
@@ -233,6 +272,11 @@ class ConditionSpec:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
     @property
+    def shuffled(self) -> bool:
+        """Whether samples have the conditions of records in shuffled order, text or frames."""
+        return self.text is not None or self.given is not None
+
+    @property
     def rows(self) -> int:
         """Different conditions that a grid of samples shows, one a row."""
         if not self:
@@ -257,7 +301,7 @@ class ConditionSpec:
 
 
 def captioned(count: int, records: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """The record of each sample, and the word that chooses one of its captions.
+    """The record whose condition a sample has, and the word that chooses one of its captions.
 
     Both are functions of (seed, index): the records are shuffled, and each is taken once before
     any is taken again.

@@ -18,7 +18,7 @@ def network(model: config.Model, shape: tuple[int, ...], condition: ConditionSpe
 
     Args:
         model: the section ``model``.
-        shape: of one example.
+        shape: of one example, its given frames included.
         condition: what the network is conditioned on.
     """
     values: dict[str, Any] = {
@@ -26,7 +26,7 @@ def network(model: config.Model, shape: tuple[int, ...], condition: ConditionSpe
         for name, value in model.model_dump(exclude={"text"}).items()
     }
     values |= {f"text_{name}": value for name, value in model.text.model_dump().items()}
-    return UViTConfig(image_shape=tuple(shape), condition=condition, **values)
+    return UViTConfig(image_shape=condition.modelled(shape), condition=condition, **values)
 
 
 def execution(runtime: config.Runtime) -> Execution:

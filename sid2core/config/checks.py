@@ -99,6 +99,7 @@ def _prompts(params: Params) -> Iterator[str]:
 
 def _of_shape(params: Params, shape: Shape) -> Iterator[str]:
     """What the shape of an example decides."""
+    yield from _given(params, shape)
     yield from _levels(params, shape)
     yield from _loss(params, shape)
     yield from _schedule(params, shape[-3])
@@ -110,6 +111,21 @@ def _of_shape(params: Params, shape: Shape) -> Iterator[str]:
                 f"{name}.max_shift: found {shift}; expected less than the {side} pixels of the "
                 "image: lower it"
             )
+
+
+def _given(params: Params, shape: Shape) -> Iterator[str]:
+    """Given frames are the first of a clip, and some remain."""
+    given = params.data.given_frames
+    if given and len(shape) == 3:
+        yield (
+            f"data.given_frames: found {given}; source {params.data.source.name} has images, no "
+            "clips: set it to 0"
+        )
+    elif given >= shape[0] and len(shape) == 4:
+        yield (
+            f"data.given_frames: found {given}; expected less than the {shape[0]} frames of a "
+            "clip: lower it, or use longer clips"
+        )
 
 
 def _levels(params: Params, shape: Shape) -> Iterator[str]:

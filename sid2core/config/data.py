@@ -220,6 +220,7 @@ class Data(Section):
     jpeg: Literal["exact", "scaled"]
     max_pixels: Positive
     max_reject_fraction: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    given_frames: NonNegative
     train_fraction: OpenFraction
     shard_records: Positive
     row_group_records: Positive

@@ -86,14 +86,16 @@ class Ema(Section):
 class Train(Section):
     """Base training; later stages use the average of ``ema_decay``, ``emas`` are kept beside it.
 
-    ``snapshots`` are steps whose averages are kept too. ``init_from`` is an earlier model's folder,
-    ``freeze`` patterns of parameters' names.
+    ``given_dropout`` is of given frames, null for ``condition_dropout``. ``snapshots`` are steps
+    whose averages are kept too. ``init_from`` is an earlier model's folder, ``freeze`` patterns of
+    parameters' names.
     """
 
     steps: Positive
     batch_size: Positive
     accumulation: Positive
     condition_dropout: Fraction
+    given_dropout: Fraction | None
     ema_decay: Fraction
     emas: Annotated[list[Ema], Field(min_length=1)] | None
     snapshots: Annotated[list[Positive], Field(min_length=1)] | None

@@ -40,14 +40,14 @@ from sid2core.training import ema, optimiser, skip_nonfinite
 from sid2core.training.accumulation import Scalars, mean_and_gradient
 from sid2core.training.loop import Run
 from sid2core.training.mesh import ONE_DEVICE, Layout
-from sid2core.typing import Array, Image, LogSnr, Pixels, Scalar, Time
+from sid2core.typing import Array, LogSnr, RawExamples, Samples, Scalar, Time
 
 
 class Step(NamedTuple):
     """One step of the student: its estimate of x, and the noisy sample that follows from it."""
 
-    x_tilde: Image
-    z_s: Image
+    x_tilde: Samples
+    z_s: Samples
     logsnr_s: LogSnr
     condition: Condition
 
@@ -58,8 +58,8 @@ class Draws(NamedTuple):
     t: Time
     gap: Time
     """From t back to s."""
-    eps: Image
-    noise: Image
+    eps: Samples
+    noise: Samples
     """Of the step to s."""
 
 
@@ -86,7 +86,7 @@ class MomentMatching:
         """Refuse guidance whose negative is missing."""
         negatives.check(self.guidance, self.denoiser.network.config.condition)
 
-    def draw(self, student: Parameters, x: Image, condition: Condition, key: Array) -> Step:
+    def draw(self, student: Parameters, x: Samples, condition: Condition, key: Array) -> Step:
         """z_t from data, x~ from the student, z_s from the posterior; differentiable in x~ only."""
         return self.stepped(student, x, condition, self.drawn(x.shape, key))
 
@@ -97,7 +97,7 @@ class MomentMatching:
         gap = jax.random.uniform(key_gap, t.shape) / self.steps
         return Draws(t, gap, standard_normal(key_eps, shape), standard_normal(key_noise, shape))
 
-    def stepped(self, student: Parameters, x: Image, condition: Condition, draws: Draws) -> Step:
+    def stepped(self, student: Parameters, x: Samples, condition: Condition, draws: Draws) -> Step:
         """As :meth:`draw`, with its random choices made."""
         logsnr_t = self.schedule.logsnr(draws.t)
         logsnr_s = self.schedule.logsnr(jnp.maximum(draws.t - draws.gap, 0))
@@ -109,7 +109,7 @@ class MomentMatching:
         )
         return Step(x_tilde, z_s, logsnr_s, condition)
 
-    def teacher(self, params: Parameters, step: Step) -> Image:
+    def teacher(self, params: Parameters, step: Step) -> Samples:
         """The guided teacher's x_hat at z_s."""
         if self.guidance.weight == 0.0:
             return self.denoiser(params, step.z_s, step.logsnr_s, step.condition)
@@ -132,12 +132,12 @@ class MomentMatching:
         direction = jax.lax.stop_gradient(mean - self.teacher(teacher, step))
         return self._mean(step.x_tilde * direction, step.logsnr_s)
 
-    def _mean(self, values: Image, logsnr: LogSnr) -> Scalar:
+    def _mean(self, values: Samples, logsnr: LogSnr) -> Scalar:
         weight = jnp.minimum(1.0 + jnp.exp(logsnr), self.max_weight)
         return jnp.mean(parametrisation.per_example(weight, values) * values)
 
 
-Part = tuple[Pixels, Condition, Draws]
+Part = tuple[RawExamples, Condition, Draws]
 
 
 def update(

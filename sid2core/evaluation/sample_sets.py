@@ -104,7 +104,7 @@ def evaluated(
 def grid(spec: SamplerSpec, data: Dataset, columns: int, seed: int) -> SampleSet:
     """Images to look at: a row of ``columns`` images for each condition, one key a column."""
     kinds = spec.method.denoiser.network.config.condition
-    chosen = seed if kinds.text is not None else None
+    chosen = seed if kinds.shuffled else None
     condition = kinds.grid(columns, data, chosen)
     keys = np.tile(np.arange(columns), kinds.rows)
     stream, name = rng.key(seed, "evaluate/grid"), f"{spec.name}.grid"

@@ -1,6 +1,6 @@
 """Conditions of many samples that stay on disk until some of them are drawn.
 
-The vectors of a large text encoder take a megabyte a sample and more.
+The vectors of a large text encoder, and given frames, take a megabyte a sample and more.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Rows:
         return self.read(indices.tobytes())[self.place]
 
 
-def of_captions(kinds: ConditionSpec, data: Dataset, count: int, seed: int) -> Condition:
+def of_records(kinds: ConditionSpec, data: Dataset, count: int, seed: int) -> Condition:
     """The conditions of :func:`sid2core.conditioning.captioned`, each array a :class:`Rows`.
 
     :func:`sid2core.conditioning.taken` makes conditions on the host of them.

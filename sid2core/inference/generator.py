@@ -106,7 +106,9 @@ class Generator:
         condition: Condition,
         negative: Condition | None = None,
     ) -> NDArray[np.uint8]:
-        """Images [n, h, w, c], each from the key (``stream``, its index).
+        """Images [n, h, w, c] or clips [n, f, h, w, c], each from the key (``stream``, its index).
+
+        A clip begins with its given frames, byte for byte.
 
         Drawn in batches of one size, the last one padded, so one compilation serves all.
 
@@ -130,7 +132,8 @@ class Generator:
         for start in range(0, padded, self._batch_size):
             part = slice(start, start + self._batch_size)
             drawn.append(self._batch(keys[part], *conditioning.taken(both, part)))
-        return np.concatenate(drawn)[:count]
+        given = conditioning.taken(both[0], slice(count))
+        return conditioning.whole(np.concatenate(drawn)[:count], given)
 
     def _batch(
         self, keys: Array, condition: Condition, negative: Condition | None

@@ -19,6 +19,7 @@ from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.schedule import Schedule
 from sid2core.inference.generator import Denoiser, Method
 from sid2core.models import network
+from sid2core.models.architecture import UViTConfig
 from sid2core.models.execution import DEFAULT, Execution
 from sid2core.models.network import Parameters
 from sid2core.text.prompts import Prompts
@@ -57,9 +58,14 @@ class Trained:
         return cls(denoiser, schedule, params, settings, folder)
 
     @property
+    def shape(self) -> UViTConfig:
+        """What shape the network has."""
+        return self.denoiser.network.config
+
+    @property
     def condition(self) -> ConditionSpec:
         """What the model is conditioned on."""
-        return self.denoiser.network.config.condition
+        return self.shape.condition
 
     def prompts(self, sharding: NamedSharding | None = None) -> Prompts:
         """What turns prompts into conditions.

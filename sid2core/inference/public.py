@@ -7,13 +7,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sid2core import rng
-from sid2core.conditioning import Condition, ConditionError, ConditionSpec, LabelKind
+from sid2core.conditioning import Condition, ConditionError, ConditionSpec, Given, LabelKind
 from sid2core.config import SAMPLERS
 from sid2core.config.registry import FromFields, imported
 from sid2core.config.training import Ema
@@ -21,10 +21,11 @@ from sid2core.diffusion.clipping import StaticClip
 from sid2core.diffusion.guidance import ConstantGuidance, Guidance, NoGuidance
 from sid2core.diffusion.samplers import DDPM, Sampler
 from sid2core.errors import Sid2Error
-from sid2core.inference import averages
+from sid2core.inference import averages, clips
 from sid2core.inference.generator import STUDENT_SAMPLER, Generator
 from sid2core.inference.model import Trained
 from sid2core.models import network
+from sid2core.models.architecture import UViTConfig
 from sid2core.pipeline import artifact
 
 _STEPS, _BATCH = 32, 50
@@ -65,6 +66,8 @@ class Model:
         label: Label | Sequence[Label] | None = None,
         prompt: str | Sequence[str] | None = None,
         negative: str | None = None,
+        given: NDArray[Any] | str | Path | None = None,
+        frames: int | None = None,
         seed: int = 0,
         guidance: float | Guidance | None = None,
         sampler: str | Sampler | None = None,
@@ -77,6 +80,11 @@ class Model:
             label: a class by index or name, or one for each image; None for every class in turn.
             prompt: a text, or one for each image, for models that take text.
             negative: a text that guidance pushes away from; None for the empty one.
+            given: for models that continue clips, the first frames: uint8 [k, h, w, c] of all
+                clips or [n, k, h, w, c], or the path of a folder of pictures, a video, an
+                animation or a .npy file.
+            frames: of a clip; None is what the model was trained on. More are drawn in windows:
+                the last k frames are the given ones of the next window.
             seed: of the noise.
             guidance: a weight, a guidance, or None for none.
             sampler: a sampler, its name in ``params.yaml``, or None: DDPM, and for a student its
@@ -84,9 +92,10 @@ class Model:
             steps: how many; None for 32, and for a student its own number.
 
         Raises:
-            ConditionError: there is no such class, or the model takes other conditions.
-            SampleError: a student is asked for guidance, a negative prompt has no guidance, or the
-                sampler is unknown.
+            ConditionError: there is no such class, the model takes other conditions, or given
+                frames do not fit.
+            SampleError: the model cannot draw so many frames, a student is asked for guidance, a
+                negative prompt has no guidance, or the sampler is unknown.
             TextError: what makes tokens of prompts is missing or damaged.
         """
         if count < 1:
@@ -100,6 +109,8 @@ class Model:
             msg = "negative: guidance pushes away from it, and there is none; give guidance too"
             raise SampleError(msg)
         condition = self._condition(count, label, prompt)
+        condition = condition._replace(given=self._given(given, count))
+        _check_frames(frames, self.trained.denoiser.network.config)
         method = self.trained.with_negative(negative).method(
             _sampler(sampler, student),
             _guidance(guidance),
@@ -107,7 +118,22 @@ class Model:
             clip_x=StaticClip(),
         )
         generator = Generator(method, self.trained.params, min(count, _BATCH))
-        return generator.images(rng.key(seed, "sample"), np.arange(count), condition)
+
+        def draw(window: int, condition: Condition) -> NDArray[np.uint8]:
+            stream = "sample" if window == 0 else f"sample/window-{window}"
+            return generator.images(rng.key(seed, stream), np.arange(count), condition)
+
+        return draw(0, condition) if frames is None else clips.continued(draw, condition, frames)
+
+    def _given(self, given: NDArray[Any] | str | Path | None, count: int) -> Given | None:
+        kind = self.condition.given
+        if kind is None and given is not None:
+            msg = "given: found frames, but the model takes none; leave them out"
+            raise ConditionError(msg)
+        if kind is not None and given is None:
+            msg = f"given: found None; the model continues {kind.shape[0]} frames: give frames "
+            raise ConditionError(f"{msg}{list(kind.shape)}, or a path")
+        return None if kind is None or given is None else clips.condition_of(given, kind, count)
 
     def _condition(
         self,
@@ -122,9 +148,11 @@ class Model:
         if label is not None and kind is None:
             msg = f"label: found {label!r}, but the model takes no class; leave it out"
             raise ConditionError(msg)
-        if prompt is None and label is None:
+        if prompt is None and label is None and self.condition.given is None:
             return self.condition.asked(count)
         condition = Condition()
+        if prompt is None and label is None and kind is not None:
+            condition = Condition(label=kind.balanced(count))
         if prompt is not None:
             prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
             _check_count("prompt", len(prompts), count)
@@ -135,6 +163,19 @@ class Model:
             indices = np.array([kind.index(one) for one in labels], np.int32)
             condition = condition._replace(label=indices)
         return condition
+
+
+def _check_frames(frames: int | None, shape: UViTConfig) -> None:
+    if frames is None:
+        return
+    if not shape.is_video:
+        msg = f"frames: found {frames}, but the model draws images; leave it out"
+        raise SampleError(msg)
+    trained, given = shape.positions_shape[0], shape.given_frames
+    if frames <= given or (frames > trained and not given):
+        most = "" if given else f" to {trained}: a model without given frames cannot continue"
+        msg = f"frames: found {frames}; expected {given + 1}{most or ' or more'}"
+        raise SampleError(msg)
 
 
 def _check_count(name: str, found: int, count: int) -> None:

@@ -42,7 +42,7 @@ ARRAYS = ("arr_0", "images")
 """Names of an npz's images: ADM's, and this project's."""
 _PARQUET = ".parquet"
 _PARAMETER = "path"
-_MAX_PIXELS = 89_478_485
+MAX_PIXELS = 89_478_485
 _LOSSY = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif": "gif"}
 _log = logging.getLogger(__name__)
 
@@ -154,12 +154,21 @@ def image(
             f"{size[1]}x{size[0]}; a set is measured unresized: give images of one size"
         )
         raise MetricsError(msg)
+    return in_channels(found, channels, _name(tree, item))
+
+
+def in_channels(pixels: NDArray[np.uint8], channels: int, name: str) -> NDArray[np.uint8]:
+    """Pixels [..., 3] with 3 channels or 1.
+
+    Raises:
+        MetricsError: they have colours and 1 channel is asked for.
+    """
     if channels == 3:
-        return found
-    if (found != found[..., :1]).any():
-        msg = f"{_name(tree, item)} has colours, and the extractor is for grey images"
+        return pixels
+    if (pixels != pixels[..., :1]).any():
+        msg = f"{name} has colours, and the extractor is for grey images"
         raise MetricsError(f"{msg}: give grey ones, or another extractor")
-    return found[..., :1]
+    return pixels[..., :1]
 
 
 def _files(path: str, channels: int) -> Files:
@@ -182,7 +191,7 @@ def decoded(
     Raises:
         MetricsError: it cannot be read.
     """
-    recipe = Recipe(height, width, 3, "squash", "white", "exact", _MAX_PIXELS)
+    recipe = Recipe(height, width, 3, "squash", "white", "exact", MAX_PIXELS)
     try:
         if item.problem is not None:
             raise Unusable(item.problem)

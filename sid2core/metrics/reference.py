@@ -124,8 +124,10 @@ def _real_clips(extractor: FeatureExtractor, dataset: Dataset) -> dict[str, obje
         return {}
     frames, height, width, channels = dataset.shape
     side = min(height, width)
-    shape = [i3d_k600.FRAMES, side, side, channels]
-    return {"shape": shape, "real_clips": i3d_k600.real_set((frames, height, width, channels))}
+    found: dict[str, object] = {"shape": [i3d_k600.FRAMES, side, side, channels]}
+    if frames > i3d_k600.FRAMES or height != width:
+        found["real_clips"] = i3d_k600.CLIPS_OF_A_VIDEO
+    return found
 
 
 def _images(prepare: Artifact) -> dict[str, object]:

@@ -24,7 +24,7 @@ class UViTConfig:
 
     Attributes:
         image_shape: height, width and channels of the image, or frames, height, width and channels
-            of a clip; input and output are of this shape.
+            of a clip without its given frames; z and the output are of this shape.
         condition: the kinds of condition that the network takes.
         patch_size: side of a patch: the finest level works at height / patch_size.
         channels: width of each level.
@@ -79,17 +79,44 @@ class UViTConfig:
                 f"the number of model.channels, or the image size"
             )
             raise ModelError(msg)
+        self._check_given()
         thinning = math.prod(self.temporal_strides)
-        if (frames or [1])[0] % thinning:
-            what = f"clips of {frames[0]} frames" if frames else "images, which have no frames,"
+        if self.positions_shape[0] % thinning if frames else thinning > 1:
+            what = (
+                f"clips of {self.positions_shape[0]} frames"
+                if frames
+                else "images, which have no frames,"
+            )
             msg = f"{what} do not divide by {thinning}, the product of model.temporal_strides"
             raise ModelError(f"{msg} {list(self.temporal_strides)}; change them, or data.frames")
-        if self.condition.given is not None:
-            msg = "condition: found given frames; the network takes none yet: leave the kind out"
-            raise ModelError(msg)
         if self.condition.text is not None and "transformer" not in self.blocks:
             msg = "model.blocks: found no transformer; text needs attention in at least one level"
             raise ModelError(msg)
+
+    def _check_given(self) -> None:
+        given = self.condition.given
+        if given is None or (self.is_video and given.shape[1:] == self.image_shape[1:]):
+            return
+        msg = f"condition: found given frames of shape {list(given.shape)}; expected frames of a "
+        raise ModelError(f"{msg}clip whose others are {list(self.image_shape)}")
+
+    @property
+    def given_frames(self) -> int:
+        """How many clean frames the network puts before z."""
+        return 0 if self.condition.given is None else self.condition.given.shape[0]
+
+    @property
+    def positions_shape(self) -> tuple[int, ...]:
+        """Shape of what the levels work on: ``image_shape`` with the given frames before it."""
+        if not self.given_frames:
+            return self.image_shape
+        frames, *others = self.image_shape
+        return (self.given_frames + frames, *others)
+
+    @property
+    def frames(self) -> int | None:
+        """How many frames a whole clip has; None for images."""
+        return self.positions_shape[0] if self.is_video else None
 
     @property
     def is_video(self) -> bool:
@@ -106,7 +133,9 @@ class UViTConfig:
 
     def grid(self, level: int) -> tuple[int, ...]:
         """(Frames,) height and width of the feature maps of ``level``."""
-        sizes = [size // side for size, side in zip(self.image_shape, self.patch(), strict=False)]
+        sizes = [
+            size // side for size, side in zip(self.positions_shape, self.patch(), strict=False)
+        ]
         for above in range(level):
             sizes = [size // side for size, side in zip(sizes, self.stride(above), strict=True)]
         return tuple(sizes)

@@ -21,7 +21,10 @@ _KEYS: tuple[tuple[str, str], ...] = (
     (r"text/.*", "model.text, model.emb_channels or the section text"),
     (r"conditioning/classes/.*", "the data set's classes (first axis) or model.emb_channels"),
     (r"conditioning/.*", "model.emb_channels"),
-    (r"patch_(in|out)/kernel", "model.patch_size, data.channels or model.channels"),
+    (
+        r"patch_(in|out)/kernel",
+        "model.patch_size, data.channels, data.given_frames or model.channels",
+    ),
     (
         r".*/position",
         "model.position, model.blocks, or the grid: data.image_size, model.patch_size",
@@ -81,7 +84,10 @@ def resized(
     Raises:
         WeightsError: the networks differ by more than the size of their images.
     """
-    if replace(source, image_shape=target.image_shape) != target:
+    spec = source.condition
+    if source.given_frames and target.is_video:  # of the other size
+        spec = spec.with_given(source.given_frames, target.positions_shape)
+    if replace(source, image_shape=target.image_shape, condition=spec) != target:
         names = [name for name in vars(target) if getattr(source, name) != getattr(target, name)]
         changed = ", ".join(
             f"{name} {getattr(source, name)} → {getattr(target, name)}"

@@ -9,6 +9,9 @@ With inner levels that change nothing, Up(h − neg) is zero and the level is th
 skip. Depths of encoder and decoder may differ (SiD2 supplement C.3). Images and clips differ in
 the number of axes alone: convolutions are 3×3 or 3×3×3, attention sees all positions of all frames
 (SiD2 supplement B.7).
+
+Given frames are put before z in time, with a further channel that says which frames are given. The
+output is that of z's frames:  out = net([g·there, z], [there, 0])[k:].
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
-from sid2core.conditioning import Condition
+from sid2core.conditioning import Condition, Given
 from sid2core.models.architecture import UViTConfig
 from sid2core.models.blocks import Embedded, ResBlock, TransformerBlock
 from sid2core.models.conditioning import Conditioning
@@ -95,6 +98,21 @@ class Up(nnx.Module):
         return h
 
 
+def after(given: Given, z: Samples) -> Samples:
+    """Clips [b, k + f, h, w, c + 1]: the given frames in [-1, 1], then z, and the mask channel.
+
+    Given frames that are not there are 0, as is their mask.
+    """
+    there = given.there.astype(z.dtype).reshape(-1, 1, 1, 1, 1)
+    frames = (given.frames.astype(z.dtype) / 127.5 - 1.0) * there
+    clip = jnp.concatenate([frames, z], axis=1)
+    mask = jnp.concatenate(
+        [jnp.broadcast_to(there, (*frames.shape[:-1], 1)), jnp.zeros((*z.shape[:-1], 1), z.dtype)],
+        axis=1,
+    )
+    return jnp.concatenate([clip, mask], axis=-1)
+
+
 class ResidualUViT(nnx.Module):
     """The denoising network: (z, log-SNR, condition) → prediction of z's shape; zero when fresh."""
 
@@ -110,7 +128,11 @@ class ResidualUViT(nnx.Module):
             "rngs": rngs,
         }
         self.patch_in = nnx.Conv(
-            colours, widths[0], kernel_init=lecun_normal, dtype=dtype, **window
+            colours + (config.given_frames > 0),
+            widths[0],
+            kernel_init=lecun_normal,
+            dtype=dtype,
+            **window,
         )
 
         def level(index: int, depth: int) -> Level:
@@ -147,7 +169,7 @@ class ResidualUViT(nnx.Module):
         levels = len(self.encoder)
         keys = iter(split(dropout_key, 2 * levels + 1))
         embedded = self._embedded(logsnr, condition)
-        h, skips = self.patch_in(z), []
+        h, skips = self.patch_in(z if condition.given is None else after(condition.given, z)), []
         for level, down in zip(self.encoder, self.down, strict=True):
             pos = self._run(level, h, embedded, next(keys))
             h = down(pos)
@@ -157,7 +179,8 @@ class ResidualUViT(nnx.Module):
             pos, neg = skips[index]
             h = self.up[index](h - neg) + pos
             h = self._run(self.decoder[index], h, embedded, next(keys))
-        return self.patch_out(swish(self.norm_out(h), jnp.float32))
+        h = swish(self.norm_out(h), jnp.float32)
+        return self.patch_out(h[:, self.config.given_frames :] if self.config.given_frames else h)
 
     def _embedded(self, logsnr: LogSnr, condition: Condition) -> Embedded:
         emb = self.conditioning(logsnr, condition)

@@ -22,8 +22,10 @@ def run(name: str, main: Callable[[Any], None], read: Callable[[], Any] = config
     logging.basicConfig(
         level=logging.INFO, format=f"{name}: %(message)s", stream=sys.stderr, force=True
     )
-    for library in ("absl", "orbax", "jax", "fontTools", "matplotlib"):
+    for library in ("jax", "fontTools", "matplotlib"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    for library in ("absl", "orbax"):  # tracebacks of Orbax's threads; their errors are raised, too
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
         workdir.prune()
         main(read())

@@ -137,8 +137,11 @@ def _projections(config: UViTConfig) -> float:
 
 
 def _patches(config: UViTConfig) -> float:
-    positions, pixels = math.prod(config.grid(0)), math.prod(config.patch())
-    return 2 * positions * pixels * config.image_shape[-1] * config.channels[0] / GIGA
+    """All frames go in, with the mask channel if some are given; the predicted ones come out."""
+    frames = config.positions_shape[0] / config.image_shape[0] if config.is_video else 1
+    pixels, colours = math.prod(config.image_shape[:-1]), config.image_shape[-1]
+    inward = frames * (colours + (config.given_frames > 0))
+    return pixels * (inward + colours) * config.channels[0] / GIGA
 
 
 def _conditioning(config: UViTConfig) -> float:

@@ -69,6 +69,25 @@ def activations(network: Network, choices: Iterable[Remat] = Remat) -> list[Acti
     return [_activations(network, remat) for remat in choices]
 
 
+def sampling_bytes(network: Network) -> int:
+    """Bytes for one example of a forward pass that keeps nothing for a backward pass.
+
+    The skips of all levels, and what the largest block keeps, which is at least what it needs at
+    once.
+    """
+    config = network.config
+    inputs = [
+        jnp.dtype(config.compute_dtype).itemsize * width * _positions(config, level)
+        for level, width in enumerate(config.channels)
+    ]
+    blocks = [
+        _of_block(config, level, network.execution)
+        for level in range(len(inputs))
+        if config.depth(level)
+    ]
+    return sum(inputs[:-1]) + sum(inputs[1:]) + max(blocks)
+
+
 def _activations(network: Network, remat: Remat) -> Activations:
     """The difference of batches of two and one: the fixed part (weights, their casts) cancels."""
     way = replace(network, execution=replace(network.execution, remat=remat))

@@ -30,6 +30,8 @@ class Price:
     """The cost of a network on any hardware; FLOPs are multiply-adds."""
 
     shape: tuple[int, ...]
+    """Of an example, its given frames included."""
+    given_frames: int
     classes: int | None
     parameters: int
     gflops: float
@@ -41,6 +43,10 @@ class Price:
     state_bytes: int
     gradient_bytes: int
     activations: tuple[Activations, ...]
+    sampling_bytes: int
+    """Memory for drawing one example, beside the weights."""
+    drawn: int
+    """Examples that are drawn at once."""
     examples: int
     """Number of training examples, with repetitions."""
     text: FrozenText | None
@@ -129,6 +135,7 @@ def price(
     shapes, xla = network.shapes(), counting.xla_gflops(network.config)
     return Price(
         shape=tuple(shape),
+        given_frames=network.config.given_frames,
         classes=condition.classes,
         parameters=counting.parameters(shapes),
         gflops=cost.forward_gflops(network.config),
@@ -138,6 +145,8 @@ def price(
         state_bytes=memory.state_bytes(shapes, len(params.train.emas or ())),
         gradient_bytes=memory.gradient_bytes(shapes),
         activations=tuple(memory.activations(network)),
+        sampling_bytes=memory.sampling_bytes(network),
+        drawn=params.sampling.batch_size,
         examples=params.train.steps * params.train.batch_size,
         text=captions.frozen(params.text, condition.text),
     )

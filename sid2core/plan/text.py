@@ -17,6 +17,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
     price = plan.price
     return {
         "shape": list(price.shape),
+        "given_frames": price.given_frames,
         "classes": price.classes,
         "parameters": price.parameters,
         "gflops": price.gflops,
@@ -28,6 +29,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "state_bytes": price.state_bytes,
         "gradient_bytes": price.gradient_bytes,
         "activations": [asdict(one) for one in price.activations],
+        "sampling_bytes_example": price.sampling_bytes,
+        "sampling_batch": price.drawn,
         "hardware": asdict(plan.hardware),
         "devices": plan.devices,
         "batch": plan.batch,
@@ -47,8 +50,9 @@ def lines(plan: Plan) -> list[str]:
     price, hardware = plan.price, plan.hardware
     shape = " × ".join(map(str, price.shape))
     classes = "no" if price.classes is None else price.classes
+    given = f", the first {price.given_frames} frames given" if price.given_frames else ""
     return [
-        f"examples of {shape}, {classes} classes; a multiply-add is one FLOP",
+        f"examples of {shape}{given}, {classes} classes; a multiply-add is one FLOP",
         "",
         *_table(
             ("level", "kind", "channels", "grid", "blocks", "parameters", "GFLOPs"),
@@ -86,6 +90,8 @@ def lines(plan: Plan) -> list[str]:
                 for one in price.activations
             ],
         ),
+        f"drawing {price.drawn} at once takes {price.drawn * price.sampling_bytes / GIB:.3f} GiB "
+        f"beside {price.gradient_bytes / GIB:.3f} GiB of weights",
         *_text_lines(plan),
         "",
         f"on {plan.devices} × {hardware.name} ({hardware.memory / GIB:.0f} GiB, "

@@ -30,7 +30,7 @@ from sid2core.training.accumulation import Scalars
 from sid2core.training.ema import Share
 from sid2core.training.loop import Run
 from sid2core.training.mesh import ONE_DEVICE, Layout
-from sid2core.typing import Array, LogSnr, Pixels, Samples, Scalar, Time
+from sid2core.typing import Array, LogSnr, RawExamples, Samples, Scalar, Time
 
 BUCKETS = {
     "loss_logsnr_below_-5": (-math.inf, -5.0),
@@ -70,13 +70,15 @@ class Objective:
     """How often an example's condition is dropped."""
     frozen: frozenset[str] = frozenset()
     """Parameters without a gradient, by name."""
+    given_dropout: float | None = None
+    """How often an example's given frames are dropped; None is ``dropout``."""
 
     def __call__(
         self, params: Mapping[str, Array], x: Samples, condition: Condition, key: Array, step: Array
     ) -> tuple[Scalar, Scalars]:
         """The loss of a batch: its examples in [-1, 1], their condition, one key, the step.
 
-        Examples are images [b, h, w, c] or video [b, f, h, w, c].
+        Examples are images [b, h, w, c] or video [b, f, h, w, c], without the given frames.
 
         Returns:
             The loss, and which part of it is of which log-SNR (:func:`by_logsnr`).
@@ -92,7 +94,8 @@ class Objective:
         t = antithetic_times(key_t, shape[0])
         eps = standard_normal(key_eps, shape)
         spec = self.network.config.condition
-        condition = spec.dropped(condition, key_condition, self.dropout, shape[0])
+        rates = (self.dropout, shape[0], self.given_dropout)
+        condition = spec.dropped(condition, key_condition, *rates)
         return Draws(t, eps, condition), key_dropout
 
     def of_draws(
@@ -116,7 +119,7 @@ class Objective:
     def accumulated(
         self,
         params: Mapping[str, Array],
-        images: Pixels,
+        images: RawExamples,
         condition: Condition,
         key: Array,
         step: Array,
@@ -126,7 +129,9 @@ class Objective:
         """Loss and gradient of a raw batch, in ``parts``, each with its share of the same draws."""
         draws, key_dropout = self.drawn(images.shape, condition, key)
 
-        def loss(params: Any, part: tuple[Pixels, Draws], index: Array) -> tuple[Scalar, Scalars]:
+        def loss(
+            params: Any, part: tuple[RawExamples, Draws], index: Array
+        ) -> tuple[Scalar, Scalars]:
             images, draws = part
             dropout = PartKey(key_dropout, index, parts)
             return self.of_draws(params, to_unit(images), draws, dropout, step)
@@ -206,6 +211,7 @@ def objective_of(
     network: Network,
     dropout: float,
     frozen: frozenset[str] = frozenset(),
+    given_dropout: float | None = None,
 ) -> Objective:
     """The objective of the section ``diffusion`` for ``network``.
 
@@ -214,6 +220,7 @@ def objective_of(
         network: to be trained.
         dropout: how often an example's condition is dropped.
         frozen: names of the parameters that stay as they are.
+        given_dropout: how often an example's given frames are dropped; None is ``dropout``.
 
     Raises:
         ParamsError: the schedule or the loss does not fit the images.
@@ -226,6 +233,7 @@ def objective_of(
         parametrisation.Prediction(diffusion.prediction),
         dropout,
         frozen,
+        given_dropout,
     )
 
 

@@ -20,6 +20,7 @@ from sid2core.training.skip_nonfinite import SKIPPED
 CURVE, SPEED = "curve.csv", "speed.csv"
 NORM = "_norm"
 """How the names of norms among the scalars end."""
+_WEIGHTS = f"param{NORM}"
 RISE = 4.0
 Row = dict[Hashable, Any]
 
@@ -74,22 +75,28 @@ class Log:
         """The last step before the norms rose and stayed high; 0 if no row is calm.
 
         A row is not calm if an update of it was skipped, or if one of its norms is not finite or
-        more than ``RISE`` times the lower quartile of all rows.
+        more than ``RISE`` times the lower quartile of all rows. Neither is one of weights whose
+        norm is more than ``RISE``² times the lowest: a run may be bad from its first rows on.
         """
         norms = [name for name in (self.rows or [{}])[0] if str(name).endswith(NORM)]
-        typical = {name: _lower_quartile([row[name] for row in self.rows]) for name in norms}
+        values = {name: sorted(filter(math.isfinite, self._column(name))) for name in norms}
+        most = {name: RISE * _lower_quartile(found) for name, found in values.items()}
+        if lowest := values.get(_WEIGHTS, [])[:1]:
+            most[_WEIGHTS] = min(most[_WEIGHTS], RISE**2 * lowest[0])
         calm = (
             row["step"]
             for row in reversed(self.rows)
-            if not row.get(SKIPPED) and all(row[name] <= RISE * typical[name] for name in norms)
+            if not row.get(SKIPPED) and all(row[name] <= most[name] for name in norms)
         )
         return next(calm, 0)
 
+    def _column(self, name: Hashable) -> list[float]:
+        return [row[name] for row in self.rows]
 
-def _lower_quartile(values: Sequence[float]) -> float:
-    """Of the finite values, so that a bad stretch may have three quarters of the rows."""
-    finite = sorted(filter(math.isfinite, values))
-    return finite[len(finite) // 4] if finite else 0.0
+
+def _lower_quartile(ordered: Sequence[float]) -> float:
+    """Of finite values in order, so that a bad stretch may have three quarters of the rows."""
+    return ordered[len(ordered) // 4] if ordered else 0.0
 
 
 def means(steps: Sequence[Mapping[str, float]]) -> Row:

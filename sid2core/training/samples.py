@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sid2core import atomic, checksums, config, rng
+from sid2core import atomic, checksums, conditioning, config, rng
 from sid2core.conditioning import Condition
 from sid2core.config import build
 from sid2core.diffusion.guidance import NoGuidance
@@ -25,6 +25,7 @@ from sid2core.training.mesh import Layout
 
 ROWS, COLUMNS = 4, 8
 COUNT = ROWS * COLUMNS
+"""Images of a grid. Of clips there are ``ROWS``, one a row."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,11 @@ class Samples:
         weights = self.layout.host(state["ema"])
         if not cluster.first():
             return
-        stream, generator = (
-            rng.key(self.seed, "train/samples"),
-            Generator(self.method, weights, COUNT),
-        )
-        images = generator.images(stream, np.arange(COUNT), self.condition)
+        count = ROWS if self.method.denoiser.network.config.is_video else COUNT
+        stream = rng.key(self.seed, "train/samples")
+        condition = conditioning.taken(self.condition, slice(count))
+        generator = Generator(self.method, weights, count)
+        images = generator.images(stream, np.arange(count), condition)
         content = png(images)
         for folder in (self.kept, self.shown):
             atomic.write_bytes(folder / f"{step}.png", content)
@@ -87,11 +88,12 @@ def method(objective: Objective, sampling: config.Sampling) -> Method:
 def png(images: NDArray[np.uint8]) -> bytes:
     """A grid of ``ROWS`` by ``COLUMNS`` images [n, h, w, c].
 
-    Of clips [n, f, h, w, c] it has the first frames. Images below 32 pixels are enlarged by a
-    whole factor.
+    Of a clip [n, f, h, w, c] a row has frames at equal distances, from the first to the last.
+    Images below 32 pixels are enlarged by a whole factor.
     """
     if images.ndim == 5:
-        images = images[:, 0]
+        images = images[:, np.linspace(0, images.shape[1] - 1, COLUMNS).round().astype(int)]
+        images = images.reshape(-1, *images.shape[2:])
     _, height, width, channels = images.shape
     grid = images.reshape(ROWS, COLUMNS, height, width, channels).swapaxes(1, 2)
     grid = grid.reshape(ROWS * height, COLUMNS * width, channels)

@@ -160,7 +160,9 @@ def network(name):
     evidence = preset(name).evidence
     spec = ConditionSpec.of_classes(evidence.classes) if evidence.classes else ConditionSpec()
     kind = captions.expected_kind(values.text) if evidence.captions else None
-    return build.network(values.model, values.data.shape, spec.with_text(kind))
+    shape = values.data.shape
+    spec = spec.with_text(kind).with_given(values.data.given_frames, shape)
+    return build.network(values.model, shape, spec)
 
 
 @pytest.mark.parametrize("name", NAMES)

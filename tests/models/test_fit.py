@@ -100,3 +100,15 @@ def test_any_other_change_is_refused(changes, words):
     other = configs.tiny(**(fields | changes))
     with pytest.raises(WeightsError, match=words):
         fit.resized(configs.weights(Network(CONFIG)), CONFIG, other)
+
+
+def test_a_larger_clip_with_given_frames_takes_the_same_weights():
+    small, wide = (
+        configs.tiny(
+            image_shape=(2, side, side, 3),
+            condition=ConditionSpec().with_given(2, (4, side, side, 3)),
+        )
+        for side in (8, 16)
+    )
+    found = fit.resized(configs.weights(Network(small)), small, wide)
+    network.check(found, Network(wide), "resized", "the larger network")

@@ -16,14 +16,17 @@ from tests.models import configs
 from tests.tiny import ROOT
 
 TINY = configs.tiny()
+GIVEN = TINY.condition.with_given(1, (4, 8, 8, 3))
 
 
 def preset(name):
     """The network of a preset, and its evidence."""
     read = presets.read(name, ROOT / "conf")
     params = presets.change(read, ROOT / config.PARAMS_FILE).params
-    spec = ConditionSpec.of_classes(read.evidence.classes)
-    return build.network(params.model, params.data.shape, spec), read.evidence
+    shape, classes = params.data.shape, read.evidence.classes
+    spec = ConditionSpec.of_classes(classes) if classes else ConditionSpec()
+    spec = spec.with_given(params.data.given_frames, shape)
+    return build.network(params.model, shape, spec), read.evidence
 
 
 def test_levels_and_the_rest_are_all_the_parameters():
@@ -47,8 +50,9 @@ def test_levels_and_the_rest_are_all_the_parameters():
         TINY,
         configs.tiny(image_shape=(4, 8, 8, 3), temporal_strides=(2,)),
         configs.tiny(film="mlp", order="parallel", position="rope"),
+        configs.tiny(image_shape=(3, 8, 8, 3), temporal_strides=(2,), condition=GIVEN),
     ],
-    ids=["images", "video", "other options"],
+    ids=["images", "video", "other options", "given frames"],
 )
 def test_the_terms_are_exactly_the_matrix_products_and_convolutions(config):
     """Counted a second time from the program's convolutions and matrix products."""

@@ -22,6 +22,7 @@ ACTIVATIONS = (
 )
 PRICE = Price(
     shape=(8, 8, 3),
+    given_frames=0,
     classes=2,
     parameters=GB,
     gflops=100.0,
@@ -31,6 +32,8 @@ PRICE = Price(
     state_bytes=16 * GB,
     gradient_bytes=4 * GB,
     activations=ACTIVATIONS,
+    sampling_bytes=GB // 10,
+    drawn=50,
     examples=10**9,
     text=None,
 )
@@ -132,6 +135,7 @@ def test_the_command_for_people(root, capsys):
     assert "on 2 × h200" in out
     assert "a batch of 10 (5 per device) with remat none" in out
     assert "it fits" in out
+    assert "drawing 16 at once takes" in out
 
 
 def test_the_command_for_programs(root, capsys):

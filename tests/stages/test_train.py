@@ -104,6 +104,7 @@ def test_the_model_is_the_average_that_was_trained(undisturbed):
     assert made.metadata == {"steps": STEPS}
     assert made.manifest["params"] == {
         "seed": settings.seed,
+        "data": {"given_frames": 0},
         "loader": settings.loader.model_dump(),
         "diffusion": settings.diffusion.model_dump(),
         "model": settings.model.model_dump(),

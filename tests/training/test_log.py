@@ -98,6 +98,16 @@ def test_norms_are_calm_until_they_rise_and_stay_high(norms, skipped, expected):
     assert Log(rows).calm_until() == expected
 
 
+def test_a_run_that_is_bad_from_its_first_rows_is_calm_only_there():
+    """Norms of a run with 10,000 times the rate; the rows after the sixth are much alike."""
+    norms = [112.0, 740.3, 1730.0, 3200.0, 9800.0, 21000.0, *[21600.0] * 200]
+    rows = [
+        {"step": 2 * row, "loss": 1.0, "param_norm": norm, "skipped": 0}
+        for row, norm in enumerate(norms, 1)
+    ]
+    assert Log(rows).calm_until() == 6
+
+
 def test_the_latest_mean_is_the_last_that_is_a_number():
     assert filled([1.0, 2.0, math.nan], {3}).latest("loss") == 2.0
     assert filled([math.nan], {1}).latest("loss") is None

@@ -2,7 +2,8 @@
 
 An ``.npz`` (``arr_0`` or ``images``) or ``.npy`` of clips [n, f, h, w, c]; a folder of such files,
 or of one clip [f, h, w, c] each; a folder or archive of folders of frames, each a clip, in natural
-order of the frames' names; Parquet of clips as this project writes it.
+order of the frames' names; a folder or archive of video files, by PyAV, in the order of their
+names; Parquet of clips as this project writes it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sid2core.data.decode.decoding import Recipe
+from sid2core.data.decode.video import decoding, files
+from sid2core.data.decode.video.windows import Windows
+from sid2core.data.errors import Unusable
 from sid2core.data.sources import folders
 from sid2core.data.storage import npy
 from sid2core.data.storage import paths as places
@@ -45,6 +50,10 @@ class Cut:
     size: int | None = None
     channels: int = 3
 
+    def image_format(self, stored: str) -> str:
+        """The format of frames stored as ``stored``: resized ones are as prepared data."""
+        return stored if self.size is None else image_sets.LOSSLESS
+
     def clips(self, video: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
         """The clips [m, f, h, w, c] of a video [F, H, W, C].
 
@@ -60,39 +69,42 @@ class Cut:
 
 @dataclass(frozen=True, eq=False)
 class Clips:
-    """Clips of videos that are read one by one.
+    """Clips of videos that are read one by one, or a part of them.
 
     Attributes:
         names: of the videos, for errors.
-        read: video i, [F, H, W, C].
+        read: the parts of video i, each [F, H, W, C]; the cut is made of each.
         cut: which clips of it are measured.
         image_format: as :class:`image_sets.ImageSet` has it.
     """
 
     names: Sequence[str]
-    read: Callable[[int], NDArray[np.uint8]]
+    read: Callable[[int], Sequence[NDArray[np.uint8]]]
     cut: Cut
     image_format: str = image_sets.LOSSLESS
 
     @functools.cached_property
-    def _first(self) -> tuple[tuple[int, ...], NDArray[np.uint8]]:
-        video = self.read(0)
-        return video.shape, self.cut.clips(video, self.names[0])
+    def _first(self) -> NDArray[np.uint8]:
+        return self._clips(0)
+
+    def _clips(self, index: int) -> NDArray[np.uint8]:
+        parts = self.read(index)
+        return np.concatenate([self.cut.clips(part, self.names[index]) for part in parts])
 
     @property
     def shape(self) -> tuple[int, ...]:
         """[f, h, w, c] of each clip."""
-        return self._first[1].shape[1:]
+        return self._first.shape[1:]
 
     @property
     def real_clips(self) -> str | None:
         """Which clips of a video are measured, if several are."""
-        shape, clips = self._first
-        return i3d_k600.real_set(shape) if len(clips) > 1 else None
+        several = self.cut.protocol and len(self._first) > 1
+        return i3d_k600.CLIPS_OF_A_VIDEO if several else None
 
     def __len__(self) -> int:
         """How many clips, if all videos have as many as the first."""
-        return len(self.names) * len(self._first[1]) if len(self.names) else 0
+        return len(self.names) * len(self._first) if len(self.names) else 0
 
     def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
         """All clips in order as [b, f, h, w, c], ``size`` at a time and fewer at last.
@@ -102,7 +114,7 @@ class Clips:
         """
         pending = list[NDArray[np.uint8]]()
         for index, name in enumerate(self.names):
-            clips = self.cut.clips(self.read(index), name)
+            clips = self._clips(index)
             if clips.shape[1:] != self.shape:
                 msg = (
                     f"{name} gives clips of {list(clips.shape[1:])}, the first video of "
@@ -129,10 +141,10 @@ def opened(path: str, cut: Cut) -> Clips:
     elif image_sets.is_parquet(path):
         dataset = image_sets.parquet(path, rank=4).dataset
         names = [f"{path}, clip {row}" for row in range(len(dataset))]
-        found = Clips(names, lambda row: dataset.take([row])[0], cut)
+        found = Clips(names, lambda row: [*dataset.take([row])], cut)
     else:
         arrays = [str(file) for file in _files(path) if file.suffix in _ARRAYS]
-        found = _arrays(arrays, cut) if arrays else _frames(path, cut)
+        found = _arrays(arrays, cut) if arrays else _in_files(path, cut)
     if not found.names:
         msg = f"{path} holds no clip; expected arrays [n, f, h, w, c], or folders {_LAYOUT}"
         raise MetricsError(msg)
@@ -150,10 +162,10 @@ def _arrays(paths: Sequence[str], cut: Cut) -> Clips:
         (path, one, row) for path, one in zip(paths, stored, strict=True) for row in _rows(one)
     ]
 
-    def read(index: int) -> NDArray[np.uint8]:
+    def read(index: int) -> list[NDArray[np.uint8]]:
         _, one, row = place[index]
         values = npy.mapped(one)
-        return np.array(values if len(one.shape) == 4 else values[row], order="C")
+        return [np.array(values if len(one.shape) == 4 else values[row], order="C")]
 
     return Clips([f"{path}, clip {row}" for path, _, row in place], read, cut)
 
@@ -179,26 +191,69 @@ def _array(path: str) -> npy.Stored:
     return stored
 
 
-def _frames(path: str, cut: Cut) -> Clips:
-    """Each folder that holds images is a clip."""
+def _in_files(path: str, cut: Cut) -> Clips:
+    """Clips in video files, if the tree has any by name, or else in folders of frames."""
     tree = folders.planted(path, "path", _LAYOUT)
+    found = [item for item in walk(tree, ROOT) if not item.is_folder]
+    videos = [item for item in found if files.is_usual(item.name) and not _is_frame(item)]
+    return _videos(tree, videos, cut) if videos else _frames(tree, found, cut)
+
+
+def _is_frame(item: Item) -> bool:
+    return item.name.lower().endswith((".webp", ".png", ".apng"))
+
+
+def _videos(tree: Tree, items: Sequence[Item], cut: Cut) -> Clips:
+    frames = i3d_k600.FRAMES if cut.protocol else cut.frames
+    if frames is None:
+        msg = f"{tree.root} holds video files: say by --frames how many frames of each are measured"
+        raise MetricsError(msg)
+    names = [places.join(tree.root, item.path) for item in items]
+    windows = Windows(frames, per_video=i3d_k600.WINDOWS if cut.protocol else 1)
+
+    def read(index: int) -> list[NDArray[np.uint8]]:
+        try:
+            with tree.open(items[index].path, items[index].place) as file:
+                return _decoded_video(file, windows, cut)
+        except Unusable as error:
+            msg = f"{names[index]} cannot be measured: {error}; repair or remove it"
+            raise MetricsError(msg) from error
+
+    return Clips(names, read, cut, cut.image_format("video"))
+
+
+def _decoded_video(file: BinaryIO, windows: Windows, cut: Cut) -> list[NDArray[np.uint8]]:
+    """The windows of one video, upright, the shorter side of ``cut.size`` pixels."""
+    first = decoding.clips(file, _recipe(1, 1), Windows(1))[0]
+    width, height = first.size
+    scale = 1.0 if cut.size is None else cut.size / min(height, width)
+    recipe = _recipe(round(scale * height), round(scale * width))
+    found = [np.asarray(one.image) for one in decoding.clips(file, recipe, windows)]
+    return [image_sets.in_channels(one, cut.channels, "a video") for one in found]
+
+
+def _recipe(height: int, width: int) -> Recipe:
+    return Recipe(height, width, 3, "squash", "white", "exact", image_sets.MAX_PIXELS)
+
+
+def _frames(tree: Tree, found: Sequence[Item], cut: Cut) -> Clips:
+    """Each folder that holds images is a clip."""
     by_folder = dict[str, list[Item]]()
-    for item in walk(tree, ROOT):
-        if not item.is_folder:
-            by_folder.setdefault(item.path.rpartition("/")[0], []).append(item)
+    for item in found:
+        by_folder.setdefault(item.path.rpartition("/")[0], []).append(item)
     clips = {name: folders.images_among(items) for name, items in by_folder.items()}
     if clips.pop("", None):
-        msg = f"{path} holds images that lie in no clip's folder; expected {_LAYOUT}"
+        msg = f"{tree.root} holds images that lie in no clip's folder; expected {_LAYOUT}"
         raise MetricsError(msg)
     clips = {name: items for name, items in clips.items() if items}
     names = sorted(clips)
     for items in clips.values():
         items.sort(key=lambda item: folders.natural(item.name))
-    formats = image_sets.lossy(item for items in clips.values() for item in items)
+    formats = cut.image_format(image_sets.lossy(item for items in clips.values() for item in items))
 
-    def read(index: int) -> NDArray[np.uint8]:
+    def read(index: int) -> list[NDArray[np.uint8]]:
         items = clips[names[index]]
-        return _decoded(tree, items if cut.protocol else items[: cut.frames], cut)
+        return [_decoded(tree, items if cut.protocol else items[: cut.frames], cut)]
 
     return Clips([places.join(tree.root, name) for name in names], read, cut, formats)
 

@@ -34,6 +34,8 @@ NAME = "i3d_k600"
 FRAMES, SIDE = 16, 64
 WINDOWS, CROPS = 2, 3
 """Windows in time and crops in space of each real video."""
+CLIPS_OF_A_VIDEO = f"{WINDOWS} windows x {CROPS} crops of a video, uniform, different ones once"
+"""The real set, for the provenance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,13 +136,6 @@ def real_clips(videos: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.stack([one[:, :, :side, :side] for one in cut], axis=1).reshape(
         -1, FRAMES, side, side, videos.shape[-1]
     )
-
-
-def real_set(shape: tuple[int, ...]) -> str:
-    """Which clips :func:`real_clips` makes of a video of this shape, for the provenance."""
-    frames, height, width = shape[:3]
-    windows = len(_spread(frames - FRAMES, WINDOWS))
-    return f"{windows} windows x {len(_spread(abs(height - width), CROPS))} crops of a video"
 
 
 def _spread(room: int, count: int) -> list[int]:

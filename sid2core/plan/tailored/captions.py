@@ -35,7 +35,7 @@ def overlay(found: Survey, allowed: float) -> dict[str, Any]:
         "data": {
             "captions": "required",
             "unlabelled": True,
-            "max_missing_captions": max(allowed, math.ceil(100 * _missing(found)) / 100),
+            "max_missing_captions": max(allowed, _missing_in_a_split(found)),
         },
         "text": {
             "encoder": {"name": "learned", "learned": {"vocabulary": _vocabulary(found)}},
@@ -57,7 +57,9 @@ def reasons(found: Survey) -> dict[str, str]:
     return {
         "data.captions": f"{known} images have captions",
         "data.unlabelled": "so a prompt alone is all that the model needs; false keeps classes too",
-        "data.max_missing_captions": f"{_missing(found):.1%} of the images have no caption",
+        "data.max_missing_captions": (
+            f"{_missing(found):.1%} of the images have no caption; of a split it may be more"
+        ),
         "text.encoder": f"trained with the model; {len(_words(found))} different words in {read}",
         "text.max_tokens": f"the longest of {read} has about {_longest(found)} tokens",
         "train.condition_dropout": "guidance needs the empty caption as well",
@@ -91,6 +93,13 @@ def _missing(found: Survey) -> float:
     """The share of images without a caption, as far as it is known."""
     some = found.images_with_captions
     return 0.0 if some is None else 1 - some / found.train
+
+
+def _missing_in_a_split(found: Survey) -> float:
+    """That share in a split of a tenth of the images, four standard deviations above."""
+    share = _missing(found)
+    most = share + 4 * math.sqrt(share * (1 - share) / max(1, 0.1 * found.train))
+    return min(1.0, math.ceil(100 * most) / 100)
 
 
 def _words(found: Survey) -> set[str]:

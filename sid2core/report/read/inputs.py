@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sid2core.conditioning import ConditionSpec
-from sid2core.config import Params
+from sid2core.config import Params, clip_shape
 from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation import samplers_table
 from sid2core.evaluation.samplers_table import BASELINE, SamplerRow
@@ -172,7 +172,8 @@ def read(params: Params, root: Path) -> Inputs:
     prepare = artifact.load("prepare", root=root / artifact.ROOT)
     guidance_search = artifact.load("guidance_search", root=root / artifact.ROOT)
     evaluate = artifact.load("evaluate", root=root / artifact.ROOT)
-    shape = _shape(prepare)
+    frames = params.loader.clip_frames
+    shape = clip_shape(_shape(prepare), frames)
     for made in (guidance_search, evaluate):
         _check_origin(made, [prepare, guidance_search])
     reports = root / "reports"
@@ -183,8 +184,8 @@ def read(params: Params, root: Path) -> Inputs:
         prepare=prepare,
         guidance_search=guidance_search,
         evaluate=evaluate,
-        train=Dataset.open(prepare, "train"),
-        held_out=Dataset.open(prepare, "eval"),
+        train=Dataset.open(prepare, "train", clip_frames=frames),
+        held_out=Dataset.open(prepare, "eval", clip_frames=frames),
         shape=shape,
         samplers=samplers,
         baseline=baseline,

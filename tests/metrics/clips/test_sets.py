@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from sid2core.data.load.shards import Layout
 from sid2core.metrics.clips import sets as clip_sets
@@ -85,3 +86,20 @@ def test_grey_frames_for_an_extractor_of_grey_clips(tmp_path, colours):
             read(tmp_path / "a", Cut(channels=1))
     else:
         np.testing.assert_array_equal(read(tmp_path / "a", Cut(channels=1)), clips[..., :1])
+
+
+def test_video_files_by_pyav(tmp_path):
+    """A GIF of 20 frames; frame t is grey 10 t."""
+    grey = [np.full((8, 12, 3), 10 * time, np.uint8) for time in range(20)]
+    first, *rest = map(Image.fromarray, grey)
+    (tmp_path / "a").mkdir()
+    first.save(tmp_path / "a/b.gif", save_all=True, append_images=rest, duration=40)
+    with refused(MetricsError, "a", "--frames"):
+        read(tmp_path / "a")
+    found = clip_sets.opened(str(tmp_path / "a"), Cut(frames=3))
+    assert (found.shape, found.image_format) == ((3, 8, 12, 3), "video")
+    assert read(tmp_path / "a", Cut(frames=3))[0, :, 0, 0, 0].tolist() == [0, 10, 20]
+    found = clip_sets.opened(str(tmp_path / "a"), Cut(protocol=True, size=4))
+    assert (len(found), found.shape, found.image_format) == (6, (16, 4, 4, 3), "lossless")
+    starts = read(tmp_path / "a", Cut(protocol=True, size=4))[:, 0, 0, 0, 0]
+    assert starts.tolist() == [0, 0, 0, 40, 40, 40]

@@ -69,13 +69,9 @@ def test_six_clips_of_a_video_are_spread_uniformly():
     np.testing.assert_array_equal(upright, found.swapaxes(2, 3))
 
 
-@pytest.mark.parametrize(
-    ("shape", "count", "named"),
-    [((16, 8, 8, 3), 1, "1 windows x 1 crops"), ((17, 8, 9, 3), 4, "2 windows x 2 crops")],
-)
-def test_clips_that_coincide_stand_once(shape, count, named):
+@pytest.mark.parametrize(("shape", "count"), [((16, 8, 8, 3), 1), ((17, 8, 9, 3), 4)])
+def test_clips_that_coincide_stand_once(shape, count):
     assert len(i3d_k600.real_clips(np.zeros((2, *shape), np.uint8))) == 2 * count
-    assert i3d_k600.real_set(shape).startswith(named)
 
 
 def test_another_number_of_frames_is_refused(narrow):

@@ -20,7 +20,7 @@ FOUND = {
 def test_data_with_captions_make_a_text_to_image_model(tmp_path):
     made = chosen(**FOUND)
     data, text = made.params.data, made.params.text
-    assert (data.captions, data.unlabelled, data.max_missing_captions) == ("required", True, 0.1)
+    assert (data.captions, data.unlabelled, data.max_missing_captions) == ("required", True, 0.17)
     assert (text.encoder.name, text.encoder.settings.vocabulary) == ("learned", 512)
     assert text.max_tokens == 16
     assert made.condition.names == ("text",)
