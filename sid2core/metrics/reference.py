@@ -65,7 +65,7 @@ def measure(
         sums = _sums(extractor, dataset, kept)
         provenance = {
             **extractor.provenance,
-            **_images(prepare),
+            **_images(prepare, dataset),
             **_real_clips(extractor, dataset),
             "data": prepare.digest,
             "split": split,
@@ -130,10 +130,10 @@ def _real_clips(extractor: FeatureExtractor, dataset: Dataset) -> dict[str, obje
     return found
 
 
-def _images(prepare: Artifact) -> dict[str, object]:
+def _images(prepare: Artifact, dataset: Dataset) -> dict[str, object]:
     """The part of the provenance that describes the images."""
     return {
-        "shape": list(prepare.metadata["shape"]),
+        "shape": list(dataset.shape),
         "crop": prepare.manifest["params"]["data"]["crop"],
         "image_format": LOSSLESS,
     }
