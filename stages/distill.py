@@ -7,6 +7,7 @@ from sid2core.pipeline import launch
 if __name__ == "__main__":
     launch.prepare("distill")
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -16,11 +17,13 @@ from sid2core.config import build
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Loader
 from sid2core.distillation import moment_matching
+from sid2core.distillation.moment_matching import Teacher
 from sid2core.evaluation import measuring, sample_conditions, sample_sets, sampler_spec
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.store import Store
 from sid2core.inference import guidance_search
 from sid2core.inference.model import Trained
+from sid2core.inference.searched import Models
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.models import network
 from sid2core.pipeline import context, stage, workdir
@@ -41,7 +44,9 @@ def main(params: config.Params) -> None:
     frames = trained.shape.frames
     dataset = Dataset.open(prepare, "train", params.runtime.cache_mib, text, clip_frames=frames)
     local = mesh.local(params.runtime.mesh).batch
-    teacher = trained.with_negative(params.guidance.negative_prompt, local)
+    setting = guidance_search.load(job.inputs["guidance_search"])
+    found = Models(trained.with_negative(params.guidance.negative_prompt, local)).of(setting)
+    teacher, worse = found.model, found.worse
     kinds = trained.condition
     layout = mesh.layout(params.runtime.mesh)
     loader = Loader(
@@ -54,7 +59,6 @@ def main(params: config.Params) -> None:
         condition=kinds,
         embed=prompts.embed_of(text, layout.batch),
     )
-    guidance = guidance_search.load(job.inputs["guidance_search"]).guidance
     evaluator = Evaluator.load(job.inputs["reference"], local)
     count = settings.score_samples
     data = sample_conditions.records(job.inputs, teacher.shape, local)
@@ -65,7 +69,7 @@ def main(params: config.Params) -> None:
         scoring = EvaluationRun(
             "distill", scores, evaluator, sampling.batch_size, local, store=store
         )
-        spec = sampler_spec.guided(teacher, sampling, guidance, "teacher")
+        spec = sampler_spec.searched(found, sampling, "teacher")
         samples = sample_sets.distilled(spec, condition, count, params.seed)
         metrics = {spec.name: measuring.distillation_metrics(samples, scoring)}
         students, curves, speeds = {}, [], []
@@ -73,11 +77,13 @@ def main(params: config.Params) -> None:
             matching = settings.form.build(
                 denoiser=teacher.denoiser,
                 schedule=teacher.schedule,
-                guidance=guidance,
+                guidance=found.guidance,
                 steps=steps,
+                **({} if worse is None else {"worse": worse.denoiser}),
             )
+            weights = Teacher(teacher.params, None if worse is None else worse.params)
             run = moment_matching.distillation_run(
-                settings, matching, teacher.params, loader, params.seed, layout
+                settings, matching, weights, loader, params.seed, layout
             )
             state, log = loop.fit(run, folder / run.name, params.runtime)
             spec = sampler_spec.student(teacher, layout.host(state["ema"]), steps, sampling)
@@ -95,7 +101,10 @@ def main(params: config.Params) -> None:
                 network.save(place, trained.denoiser.network, spec.params, extra)
                 if kinds.text is not None:
                     prompts.copy(train.checked(prompts.FOLDER), place)
-            draft.metadata |= {"students": [spec.name for spec in students.values()]}
+            draft.metadata |= {
+                "students": [spec.name for spec in students.values()],
+                "teacher": asdict(setting),
+            }
         names = {"step": "iteration", "loss": "loss_auxiliary"}
         for table, parts in (("curve.csv", curves), ("speed.csv", speeds)):
             atomic.write_csv(REPORTS / table, pd.concat(parts).rename(columns=names))

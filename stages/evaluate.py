@@ -14,7 +14,6 @@ from pathlib import Path
 from sid2core import config
 from sid2core.config import build
 from sid2core.evaluation import (
-    clip_examples,
     drawing,
     measuring,
     outputs,
@@ -24,11 +23,12 @@ from sid2core.evaluation import (
     sampler_spec,
     tables,
 )
-from sid2core.evaluation.clips import baselines, predictions
+from sid2core.evaluation.clips import baselines, examples, predictions
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.store import Store
 from sid2core.inference import guidance_search
 from sid2core.inference.model import Trained
+from sid2core.inference.searched import Models
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.pipeline import context, stage
 from sid2core.training import cluster, mesh
@@ -46,7 +46,7 @@ def main(params: config.Params) -> None:
     evaluator = Evaluator.load(job.inputs["reference"], sharding)
     model = Trained.load(train.checked(), execution)
     model = model.with_negative(params.guidance.negative_prompt, sharding)
-    searched = guidance_search.load(job.inputs["guidance_search"]).guidance
+    searched = Models(model).of(guidance_search.load(job.inputs["guidance_search"]))
     students = distill.metadata["students"]
     specs = [
         *sampler_spec.evaluated(model, sampling, params.guidance.weight, searched),
@@ -67,12 +67,12 @@ def main(params: config.Params) -> None:
     ]
     prompts = prompt_grid.of_model(model, specs, settings, params.seed, sharding)
     grids = [sample_sets.grid(spec, data, settings.grid_columns, params.seed) for spec in specs]
-    held_out = sample_conditions.records(job.inputs, model.shape, sharding, "eval")
-    clips = clip_examples.of_model(held_out, specs, params.seed)
     real = sample_sets.real_baseline(dataset, kinds, count, params.seed)
     compared = [*baselines.sets(data, kinds, count, params.seed), real]
     windows = baselines.windows(data, kinds, count, params.seed)
     continued = predictions.of_model(data, specs, settings.prediction, params.seed, kinds)
+    held_out = sample_conditions.records(job.inputs, model.shape, sharding, "eval")
+    clips = examples.of_model(held_out, specs, params.seed, continued)
     with cluster.claim("evaluate", job.made_by, **job.inputs) as folder:
         run = EvaluationRun(
             "evaluate",
@@ -83,8 +83,7 @@ def main(params: config.Params) -> None:
             settings.chunk_size,
             Store.of("evaluate", folder, params.runtime.drawn_gib),
         )
-        of_prompts = chain(*(grid.sets for grid in prompts))
-        shown = [*grids, *of_prompts, *clips.sets, *continued.sets]
+        shown = [*grids, *chain(*(grid.sets for grid in prompts)), *continued.sets, *clips.drawn]
         measure = partial(
             measuring.all_scores,
             evaluator=evaluator,
@@ -103,7 +102,7 @@ def main(params: config.Params) -> None:
             rows = sample_sets.grid_records(kinds, data, params.seed)
             draft.metadata |= {} if rows is None else {"grid": rows}
             prompt_grid.save(draft, prompts, run)
-            clip_examples.save(draft, clips, run)
+            examples.save(draft, clips, run)
         scores = predictions.added(measuring.joined(measured), continued, run)
         tables.write(REPORTS, [*specs, *(one.name for one in compared)], scores)
         tables.write_table(REPORTS / "cost.csv", costs)

@@ -1,4 +1,4 @@
-"""guidance_search: which guidance, and on which interval of log-SNR."""
+"""guidance_search: which average, negative, weight and interval of log-SNR."""
 
 from __future__ import annotations
 
@@ -8,23 +8,17 @@ if __name__ == "__main__":
     launch.prepare("guidance_search")
 
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 
 from sid2core import atomic, config
 from sid2core.config import build
-from sid2core.evaluation import (
-    drawing,
-    measuring,
-    sample_conditions,
-    sample_sets,
-    sampler_spec,
-    tables,
-)
+from sid2core.evaluation import race, sample_conditions, sampler_spec, tables
 from sid2core.evaluation.drawing import EvaluationRun
+from sid2core.evaluation.race import Runner
 from sid2core.evaluation.store import Store
 from sid2core.inference import guidance_search
 from sid2core.inference.model import Trained
+from sid2core.inference.searched import Models, weights_of
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.pipeline import context, stage
 from sid2core.training import cluster, mesh
@@ -33,7 +27,7 @@ REPORTS = Path("reports/guidance_search")
 
 
 def main(params: config.Params) -> None:
-    """Score the grid, then write ``artifacts/guidance_search/best.json`` and the heat map."""
+    """Race the settings, then write ``artifacts/guidance_search/best.json`` and the table."""
     cluster.join(params.runtime.launcher)
     job = context.begin("guidance_search", params)
     train = job.inputs["train"]
@@ -45,30 +39,30 @@ def main(params: config.Params) -> None:
     kinds = model.condition
     data = sample_conditions.records(job.inputs, model.shape, sharding)
     condition = sample_conditions.conditions(kinds, data, settings.samples, params.seed)
-    cells = guidance_search.grid(settings, kinds)
-    specs = [
-        sampler_spec.guided(model, sampling, cell.guidance, f"cell-{index:04d}")
-        for index, cell in enumerate(cells)
+    searched, models = guidance_search.settings(settings, kinds), Models(model)
+    runners = [
+        Runner(one, sampler_spec.searched(models.of(one), sampling, f"setting-{index:04d}"))
+        for index, one in enumerate(searched)
     ]
-    repeats = [
-        sample_sets.search_repeats(spec, condition, settings.samples, settings.repeats, params.seed)
-        for spec in specs
-    ]
-    with cluster.claim("guidance_search", job.made_by, **job.inputs) as folder:
-        store = Store.of("guidance_search", folder, params.runtime.drawn_gib)
+    others = weights_of(searched)
+    made_by = {**job.made_by, **({"negatives": others} if others else {})}
+    with cluster.claim("guidance_search", made_by, **job.inputs) as folder:
         run = EvaluationRun(
-            "guidance_search", folder, evaluator, sampling.batch_size, sharding, store=store
+            "guidance_search",
+            folder,
+            evaluator,
+            sampling.batch_size,
+            sharding,
+            images_per_chunk=settings.first,
+            store=Store.of("guidance_search", folder, params.runtime.drawn_gib),
         )
-        measured = drawing.draw_and_measure([*chain(*repeats)], run, measuring.quality)
+        scores, images = race.run(runners, condition, settings, run, params.seed)
         if not cluster.first():
             return
-        scores = [
-            guidance_search.score(cell, spec.method.nfe, measuring.qualities(measured, sets))
-            for cell, spec, sets in zip(cells, specs, repeats, strict=True)
-        ]
-        verdict = guidance_search.verdict(scores)
+        verdict = guidance_search.verdict(scores, images, settings.confidence)
         with job.create() as draft:
             atomic.write_json(draft.path("best.json"), verdict)
+            draft.metadata |= {"negatives": others} if others else {}
         tables.write_table(REPORTS / "grid.csv", map(asdict, scores))
         atomic.write_json(REPORTS / "metrics.json", guidance_search.metrics(verdict))
 

@@ -1,4 +1,4 @@
-"""``sid2 samples``: export the samples that ``evaluate`` kept, or draw some for prompts."""
+"""``sid2 samples``: export the samples that ``evaluate`` kept, or draw some of prompts or clips."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # slow to import
     from sid2core.metrics.sample_files import Chunk
     from sid2core.pipeline.artifact import Artifact
 
-SUMMARY = "Export the samples that evaluation kept, or draw samples of prompts; images or clips."
+SUMMARY = "Export samples that evaluation kept, or draw some: of prompts, or continuing a clip."
 _MODEL = "of the model; default: artifacts/train"
 _BYTES = 2**24  # approximate size of the images in memory at once
 
@@ -31,6 +31,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("sampler", metavar="SAMPLER", nargs="?", help="the sampler's name")
     what.add_argument("--list", action="store_true", help="a table of all samplers")
     what.add_argument("--prompt", metavar="TEXT", action="append", help="draw samples of a text")
+    what.add_argument(
+        "--given",
+        metavar="CLIP",
+        help="draw continuations of its first frames: a folder of pictures, GIF, video or npy",
+    )
     parser.add_argument(
         "--out", metavar="PATH", type=Path, help="a file for npz or parquet, else a folder"
     )
@@ -49,9 +54,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="the samples of eval.prompts, as a folder of GenEval or DPG-Bench",
     )
     parser.add_argument("--force", action="store_true", help="replace what is at PATH")
-    drawn = parser.add_argument_group("with --prompt, which may be repeated")
+    drawn = parser.add_argument_group("with --prompt, which may be repeated, or --given")
     drawn.add_argument("--model", metavar="FOLDER", default="artifacts/train", help=_MODEL)
-    drawn.add_argument("--count", metavar="N", type=int, default=8, help="samples of each prompt")
+    drawn.add_argument("--count", metavar="N", type=int, default=8, help="samples of each")
+    drawn.add_argument("--frames", metavar="N", type=int, help="of a clip; default: as trained")
     drawn.add_argument("--negative", metavar="TEXT", help="what guidance pushes away from")
     drawn.add_argument("--guidance", metavar="G", type=float, help="its weight; default: none")
     drawn.add_argument("--steps", metavar="N", type=int, help="of the sampler")
@@ -63,12 +69,13 @@ def run(options: argparse.Namespace) -> None:
     from sid2core.pipeline import artifact
 
     if options.out is None and not options.list:
-        what = options.sampler or ", ".join(options.prompt)
+        what = options.sampler or options.given or ", ".join(options.prompt)
         msg = f"no output path for the samples of {what}; give --out PATH"
         raise SamplesError(msg)
-    if options.prompt:
+    if options.prompt or options.given:
         if options.layout is not None:
-            msg = "--layout: its samples are those of eval.prompts; leave out --prompt"
+            name = "--prompt" if options.prompt else "--given"
+            msg = f"--layout: its samples are those of eval.prompts; leave out {name}"
             raise SamplesError(msg)
         _draw(options)
         return
@@ -82,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _draw(options: argparse.Namespace) -> None:
-    """Draw ``count`` samples of each prompt; sample i of a prompt has the seed's noise i."""
+    """Draw ``count`` samples of each prompt, or of a clip; sample i has the seed's noise i."""
     import numpy as np
 
     from sid2core.inference.public import load_model
@@ -94,20 +101,23 @@ def _draw(options: argparse.Namespace) -> None:
         model.sample(
             options.count,
             prompt=prompt,
+            given=options.given,
+            frames=options.frames,
             negative=options.negative,
             seed=options.seed,
             guidance=options.guidance,
             steps=options.steps,
         )
-        for prompt in options.prompt
+        for prompt in options.prompt or [None]
     ]
-    images, prompts = np.concatenate(parts), range(len(parts))
+    images = np.concatenate(parts)
     labels = np.repeat(np.arange(len(parts), dtype=np.int32), options.count)
-    names = tuple(f"{number}: {options.prompt[number]}" for number in prompts)
+    names = tuple(f"{i}: {text}" for i, text in enumerate(options.prompt or [options.given]))
     chunks = [(images, labels)]
     samples = sample_files.Samples(len(images), images.shape[1:], names, chunks, options.rate)
     form = sample_files.write(options.out, samples, options.format, force=options.force)
-    print(f"{options.out}: {len(images):,} samples of {len(parts)} prompt(s) as {form}")
+    of = f"{len(parts)} prompt(s)" if options.prompt else options.given
+    print(f"{options.out}: {len(images):,} samples of {of} as {form}")
 
 
 def _table(evaluate: Artifact) -> Iterator[str]:

@@ -21,7 +21,6 @@ from sid2core.config.params import (
     Analysis,
     Distill,
     Guidance,
-    GuidanceSearch,
     Mesh,
     Model,
     Optimiser,
@@ -34,6 +33,7 @@ from sid2core.config.params import (
     read,
 )
 from sid2core.config.registry import Choice, FromFields, Kinds, Registry
+from sid2core.config.search import GuidanceSearch
 from sid2core.config.section import (
     Bits,
     Finite,

@@ -46,9 +46,31 @@ def _of_any_data(params: Params) -> Iterator[str]:
             f"data.row_group_records: found {data.row_group_records}; expected at most "
             f"shard_records, {data.shard_records}: lower it, or raise shard_records"
         )
+    yield from _searched(params)
     yield from _devices(params)
     yield from _attention(params)
     yield from _prompts(params)
+
+
+def _searched(params: Params) -> Iterator[str]:
+    """Snapshots and averages that the search reads are kept by the training."""
+    train, search = params.train, params.guidance_search
+    kept = train.snapshots or []
+    for index, negative in enumerate(search.negatives):
+        if isinstance(negative, int) and negative not in kept:
+            yield (
+                f"guidance_search.negatives.{index}: found step {negative}; expected a step of "
+                f"train.snapshots, {train.snapshots}: add it there"
+            )
+    widths = [ema for ema in train.emas or [] if ema.kind == "power"]
+    for index, average in enumerate(search.averages):
+        made = not isinstance(average, str) and average.kind == "power" and widths and kept
+        if not isinstance(average, str) and average not in (train.emas or []) and not made:
+            yield (
+                f"guidance_search.averages.{index}: found {average.kind} {average.value}; expected "
+                "one of train.emas, or a power function where train.emas has power functions and "
+                "train.snapshots has steps: add it to train.emas"
+            )
 
 
 def _devices(params: Params) -> Iterator[str]:

@@ -18,6 +18,7 @@ from sid2core.config.data import Data, Loader
 from sid2core.config.diffusion import Diffusion, Sampling
 from sid2core.config.evaluation import Eval
 from sid2core.config.registry import Choice, FromFields, Registry
+from sid2core.config.search import GuidanceSearch
 from sid2core.config.section import (
     Bits,
     Finite,
@@ -142,28 +143,6 @@ class Guidance(Section):
 
     weight: NonNegativeFloat
     negative_prompt: str | None
-
-
-class GuidanceSearch(Section):
-    """The grid: weight 0 and the whole range are always part of it."""
-
-    weights: Annotated[list[PositiveFloat], Field(min_length=1)]
-    intervals: list[Annotated[list[Finite], Field(min_length=2, max_length=2)]]
-    samples: Annotated[int, Field(ge=2)]
-    repeats: Annotated[int, Field(ge=2)]
-
-    @model_validator(mode="after")
-    def _intervals(self) -> GuidanceSearch:
-        for low, high in self.intervals:
-            if low >= high:
-                msg = f"interval [{low}, {high}] is empty; write [lower, upper] log-SNR"
-                raise ValueError(msg)
-        for name in ("weights", "intervals"):
-            values = [repr(value) for value in getattr(self, name)]
-            if len(set(values)) != len(values):
-                msg = f"{name} repeats an entry: {', '.join(values)}"
-                raise ValueError(msg)
-        return self
 
 
 class Alternating(Section):
@@ -306,7 +285,12 @@ def read(path: Path = PARAMS_FILE) -> Params:
     except FileNotFoundError:
         msg = f"{path} not found in {Path.cwd()}; run from the project's root"
         raise ParamsError(msg) from None
-    except (yaml_read.YamlProblem, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        msg = (
+            f"{path} cannot be used: it is not UTF-8 ({error.reason} at byte {error.start}); save "
+        )
+        raise ParamsError(f"{msg}it as UTF-8") from None
+    except yaml_read.YamlProblem as error:
         msg = f"{path} cannot be used: {error}"
         raise ParamsError(msg) from None
     return parse(raw, str(path))

@@ -35,6 +35,7 @@ from sid2core.diffusion.schedule import Schedule
 from sid2core.diffusion.times import antithetic_times
 from sid2core.inference import negatives
 from sid2core.inference.generator import STUDENT_SAMPLER, Denoiser
+from sid2core.inference.negatives import WorseModel
 from sid2core.models.network import Parameters
 from sid2core.training import ema, optimiser, skip_nonfinite
 from sid2core.training.accumulation import Scalars, mean_and_gradient
@@ -50,6 +51,13 @@ class Step(NamedTuple):
     z_s: Samples
     logsnr_s: LogSnr
     condition: Condition
+
+
+class Teacher(NamedTuple):
+    """The weights of the teacher, and those of the worse model of its autoguidance, if it has."""
+
+    params: Parameters
+    worse: Parameters | None = None
 
 
 class Draws(NamedTuple):
@@ -74,6 +82,7 @@ class MomentMatching:
         steps: k, the number of steps the student will take.
         max_weight: cap of w(s) = min(1 + SNR(s), max_weight); 1 + SNR makes an error in x one in
             v, and the cap keeps the nearly clean images from outweighing all others.
+        worse: the negative of autoguidance.
     """
 
     denoiser: Denoiser
@@ -81,10 +90,12 @@ class MomentMatching:
     guidance: Guidance
     steps: int
     max_weight: float
+    worse: Denoiser | None = None
 
     def __post_init__(self) -> None:
         """Refuse guidance whose negative is missing."""
-        negatives.check(self.guidance, self.denoiser.network.config.condition)
+        spec, worse = self.denoiser.network.config.condition, self.worse
+        negatives.check(self.guidance, spec, None if worse is None else WorseModel(worse, {}))
 
     def draw(self, student: Parameters, x: Samples, condition: Condition, key: Array) -> Step:
         """z_t from data, x~ from the student, z_s from the posterior; differentiable in x~ only."""
@@ -109,24 +120,29 @@ class MomentMatching:
         )
         return Step(x_tilde, z_s, logsnr_s, condition)
 
-    def teacher(self, params: Parameters, step: Step) -> Samples:
+    def teacher(self, teacher: Teacher, step: Step) -> Samples:
         """The guided teacher's x_hat at z_s."""
+        params, worse = teacher
+        given = step.z_s, step.logsnr_s, step.condition
         if self.guidance.weight == 0.0:
-            return self.denoiser(params, step.z_s, step.logsnr_s, step.condition)
+            return self.denoiser(params, *given)
+        if self.worse is not None and worse is not None:
+            good, bad = self.denoiser(params, *given), self.worse(worse, *given)
+            return guided_x(self.guidance, good, bad, step.logsnr_s)
         null = self.denoiser.network.config.condition.null(len(step.z_s))
         z, logsnr = (jnp.concatenate([one, one]) for one in (step.z_s, step.logsnr_s))
         condition = conditioning.concatenated(step.condition, null)
         conditional, unconditional = jnp.split(self.denoiser(params, z, logsnr, condition), 2)
         return guided_x(self.guidance, conditional, unconditional, step.logsnr_s)
 
-    def auxiliary_loss(self, auxiliary: Parameters, teacher: Parameters, step: Step) -> Scalar:
+    def auxiliary_loss(self, auxiliary: Parameters, teacher: Teacher, step: Step) -> Scalar:
         """w(s) ( ‖x~ − g_phi‖² + ‖g_theta − g_phi‖² ), a mean over pixels and examples."""
         mean = self.denoiser(auxiliary, step.z_s, step.logsnr_s, step.condition)
         target = self.teacher(teacher, step)
         error = jnp.square(step.x_tilde - mean) + jnp.square(target - mean)
         return self._mean(error, step.logsnr_s)
 
-    def student_loss(self, auxiliary: Parameters, teacher: Parameters, step: Step) -> Scalar:
+    def student_loss(self, auxiliary: Parameters, teacher: Teacher, step: Step) -> Scalar:
         """w(s) x~ᵀ stopgrad(g_phi − g_theta), a mean over pixels and examples."""
         mean = self.denoiser(auxiliary, step.z_s, step.logsnr_s, step.condition)
         direction = jax.lax.stop_gradient(mean - self.teacher(teacher, step))
@@ -142,7 +158,7 @@ Part = tuple[RawExamples, Condition, Draws]
 
 def update(
     state: Mapping[str, Any],
-    teacher: Parameters,
+    teacher: Teacher,
     batches: tuple[Batch, Batch],
     key: Array,
     *,
@@ -210,7 +226,7 @@ def initial_state(teacher: Parameters, chain: optax.GradientTransformation) -> d
 def distillation_run(
     settings: config.Distill,
     matching: MomentMatching,
-    teacher: Parameters,
+    teacher: Teacher,
     loader: Loader,
     seed: int,
     layout: Layout = ONE_DEVICE,
@@ -227,8 +243,8 @@ def distillation_run(
         layout.shard(teacher),
     )
 
-    def initial(teacher: Parameters) -> dict[str, Any]:
-        return skip_nonfinite.watched(initial_state(teacher, chain))
+    def initial(teacher: Teacher) -> dict[str, Any]:
+        return skip_nonfinite.watched(initial_state(teacher.params, chain))
 
     plain = partial(
         update,

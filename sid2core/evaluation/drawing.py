@@ -131,7 +131,9 @@ class SampleSet:
 
     def source(self, run: EvaluationRun) -> Source:
         """A generator with its weights on the devices."""
-        generator = Generator(self.spec.method, self.spec.params, run.batch_size, run.sharding)
+        generator = Generator(
+            self.spec.method, self.spec.params, run.batch_size, run.sharding, self.spec.worse
+        )
 
         def images(
             indices: NDArray[np.integer], condition: Condition
@@ -301,6 +303,9 @@ def _producer(one: SampleSet, run: EvaluationRun) -> dict[str, Any]:
     """All that decides what an image of the set is, but its index and its condition."""
     leaves = jax.tree.leaves(one.negative)
     negative = {"negative": store.described(leaves)} if leaves else {}
+    worse = one.spec.worse
+    if worse is not None:
+        negative["worse"] = [store.described(worse.denoiser), store.of_weights(worse.params)]
     return negative | {
         "method": store.described(one.spec.method),
         "weights": store.of_weights(one.spec.params),

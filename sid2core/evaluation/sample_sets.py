@@ -56,26 +56,6 @@ def asked(
     return condition, caption_asked.of_rows(data, rows, strings)
 
 
-def search_repeats(
-    spec: SamplerSpec, condition: Condition, count: int, repeats: int, seed: int
-) -> list[SampleSet]:
-    """The images of one cell of the guidance search: ``repeats`` sets of the same conditions.
-
-    Every cell has the same random keys, so cells differ by their guidance alone.
-    """
-    stream = rng.key(seed, "guidance_search")
-    return [
-        SampleSet(
-            f"{spec.name}/repeat-{repeat}",
-            spec,
-            stream,
-            np.arange(repeat * count, (repeat + 1) * count),
-            condition,
-        )
-        for repeat in range(repeats)
-    ]
-
-
 def distilled(spec: SamplerSpec, condition: Condition, count: int, seed: int) -> SampleSet:
     """The images by which ``distill`` scores the teacher and each student."""
     stream = rng.key(seed, "distill/score")

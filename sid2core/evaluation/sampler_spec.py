@@ -14,6 +14,8 @@ from sid2core.config import build
 from sid2core.diffusion.guidance import ConstantGuidance, Guidance, NoGuidance
 from sid2core.inference.generator import STUDENT_SAMPLER, Method
 from sid2core.inference.model import Trained
+from sid2core.inference.negatives import WorseModel
+from sid2core.inference.searched import Searched
 from sid2core.models.execution import Execution
 from sid2core.typing import Array
 
@@ -25,7 +27,7 @@ Weights = Mapping[str, Array | NDArray[Any]]
 class SamplerSpec:
     """A sampler: its name in files and metrics, its title on the page, its method and weights.
 
-    ``student`` says whether it is a distilled model.
+    ``student`` says whether it is a distilled model, ``worse`` is the negative of autoguidance.
     """
 
     name: str
@@ -33,15 +35,21 @@ class SamplerSpec:
     method: Method
     params: Weights
     student: bool = False
+    worse: WorseModel | None = None
 
 
 def guided(
     model: Trained, sampling: config.Sampling, guidance: Guidance, name: str, title: str = ""
 ) -> SamplerSpec:
     """The base model with the sampler of ``sampling`` and a guidance."""
+    return searched(Searched(model, guidance), sampling, name, title)
+
+
+def searched(found: Searched, sampling: config.Sampling, name: str, title: str = "") -> SamplerSpec:
+    """The models and the guidance of a setting with the sampler of ``sampling``."""
     sampler, clip_x = build.sampler(sampling), build.clip_x(sampling)
-    method = model.method(sampler, guidance, sampling.steps, clip_x=clip_x)
-    return SamplerSpec(name, title, method, model.params)
+    method = found.model.method(sampler, found.guidance, sampling.steps, clip_x=clip_x)
+    return SamplerSpec(name, title, method, found.model.params, worse=found.worse)
 
 
 def student(model: Trained, params: Weights, steps: int, sampling: config.Sampling) -> SamplerSpec:
@@ -58,27 +66,27 @@ def student_name(steps: int) -> str:
 
 
 def evaluated(
-    model: Trained, sampling: config.Sampling, weight: float, searched: Guidance
+    model: Trained, sampling: config.Sampling, weight: float, found: Searched
 ) -> list[SamplerSpec]:
     """The base model as ``evaluate`` shows it: without, with constant and with searched guidance.
 
-    An unconditional model has nothing to be guided away from; it is shown without guidance only.
+    A model without conditions has no unconditional negative, and no constant guidance.
 
     Args:
         model: the base model.
         sampling: its sampler.
         weight: of the constant guidance.
-        searched: the guidance that ``guidance_search`` found.
+        found: the best setting with guidance that ``guidance_search`` found.
     """
     base = guided(model, sampling, NoGuidance(), "base", "base, no guidance")
-    if not model.denoiser.network.config.condition:
-        return [base]
-    constant = ConstantGuidance(weight)
-    return [
-        base,
-        guided(model, sampling, constant, "constant", "base, constant guidance"),
-        guided(model, sampling, searched, "searched", "base, guidance found by the search"),
-    ]
+    shown = [base]
+    if model.denoiser.network.config.condition:
+        constant = ConstantGuidance(weight)
+        shown.append(guided(model, sampling, constant, "constant", "base, constant guidance"))
+    if found.guidance.weight != 0.0:
+        title = "base, best guidance of the search"
+        shown.append(searched(found, sampling, "searched", title))
+    return shown
 
 
 def load_students(

@@ -1,4 +1,4 @@
-"""Confidence intervals of the Fréchet distance, and its extrapolation to infinitely many samples.
+"""Confidence intervals of Fréchet distances and of their differences, and extrapolation in N.
 
 The distance of N samples is too large by about C / N, and it scatters. Bias and scatter are
 estimated from the samples alone, without assumptions on their distribution: random halves of the
@@ -79,28 +79,126 @@ def intervals(
             :func:`sid2core.metrics.frechet.frechet_distance`.
     """
     values = features.checked(samples, least=4)
-    if halvings is None:
-        halvings = 32 if values.shape[1] <= _WIDE else 4
-    if not 0 < level < 1 or halvings < 2:
+    if not 0 < level < 1 or (halvings is not None and halvings < 2):
         msg = f"level {level}, {halvings} halvings; expected one between 0 and 1, and 2 or more"
         raise MetricsError(msg)
-    own = _normal(values) if moments is None else moments.normal
     targets = [reference.normal for reference in references]
+    found = expansions(values, targets, moments=moments, halvings=halvings, seed=seed)
+    return [interval(one, level) for one in found]
+
+
+def interval(measured: Expansion, level: float = 0.9) -> Interval:
+    """The confidence interval of one distance, as in :func:`intervals`."""
+    z2 = float(ndtri((1 + level) / 2)) ** 2
+    linear, distance = measured.linear, measured.distance
+    slope = z2 * linear / distance if distance > 0 else 0.0
+    likeliest = max(0.0, distance - measured.bias)
+    middle = likeliest + slope / 2
+    reach = np.sqrt(slope * likeliest + slope**2 / 4 + z2 * measured.second_order)
+    low, high = (max(0.0, float(bound)) for bound in (middle - reach, middle + reach))
+    return Interval(distance, low, high, measured.bias, measured.n)
+
+
+@dataclass(frozen=True, eq=False)
+class Expansion:
+    """A measured distance, and how it depends on the samples, to second order."""
+
+    distance: float
+    """As measured, bias included."""
+    influence: NDArray[np.float64]
+    """:func:`influence` of each sample, [n]."""
+    halves: NDArray[np.float64]
+    """(D_half + D_other) / 2 - D_N of each halving, [halvings]."""
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return len(self.influence)
+
+    @property
+    def bias(self) -> float:
+        """The expected excess over the distance of infinitely many samples."""
+        return float(self.halves.mean())
+
+    @property
+    def linear(self) -> float:
+        """V: the variance of the distance to first order, taken at the measured moments."""
+        return float(self.influence.var(ddof=1)) / self.n
+
+    @property
+    def second_order(self) -> float:
+        """Q: its variance of second order."""
+        return float(self.halves.var(ddof=1))
+
+
+def expansions(
+    samples: ArrayLike,
+    targets: Sequence[Normal],
+    *,
+    moments: Moments | None = None,
+    halvings: int | None = None,
+    seed: int = 0,
+) -> list[Expansion]:
+    """The expansion of the distance to each target; arguments as :func:`intervals`'.
+
+    The halves depend on n and ``seed`` alone, so those of paired sets are of the same samples.
+
+    Raises:
+        MetricsError: fewer than four samples.
+    """
+    values = features.checked(samples, least=4)
+    if halvings is None:
+        halvings = 32 if values.shape[1] <= _WIDE else 4
+    own = _normal(values) if moments is None else moments.normal
     distances = [frechet.distance(own, target) for target in targets]
     halves = _halves(values, targets, halvings, seed)
-    z2 = float(ndtri((1 + level) / 2)) ** 2
-    found = []
-    for target, distance, means in zip(targets, distances, halves, strict=True):
-        second_order = means - distance
-        bias, squared = float(second_order.mean()), float(second_order.var(ddof=1))
-        linear = float(influence(values, own, target).var(ddof=1)) / len(values)
-        slope = z2 * linear / distance if distance > 0 else 0.0
-        likeliest = max(0.0, distance - bias)
-        middle = likeliest + slope / 2
-        reach = np.sqrt(slope * likeliest + slope**2 / 4 + z2 * squared)
-        low, high = (max(0.0, float(bound)) for bound in (middle - reach, middle + reach))
-        found.append(Interval(distance, low, high, bias, len(values)))
-    return found
+    return [
+        Expansion(distance, influence(values, own, target), means - distance)
+        for target, distance, means in zip(targets, distances, halves, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference of two distances, D_first - D_second, with its confidence interval."""
+
+    value: float
+    """Bias-corrected."""
+    low: float
+    high: float
+
+
+def difference(first: Expansion, second: Expansion, level: float = 0.9) -> Difference:
+    """The interval of the difference of two distances whose samples are paired.
+
+    Sample i of both comes from the same noise and the same condition, so the variance is that of
+    the differences of influence values and of halves. For a functional that is quadratic in the
+    moments, V taken at the measured moments exceeds V at the true ones by 2 Q on average, and the
+    variance is V + Q; so its estimate is V - Q, and at least Q.
+
+    Of 4,800 simulated intervals of level 0.9, 90 % contained the true difference, and 82 to 98 %
+    of each kind: normal and relu-like features, 4 to 32 of them, 300 or 1,000 samples, correlation
+    0.97 (:func:`intervals` has the unpaired kind).
+
+    Args:
+        first: of one set of samples.
+        second: of another one, of the same number, to the same target and from the same seed.
+        level: confidence level, between 0 and 1.
+
+    Raises:
+        MetricsError: the numbers of samples or of halvings differ.
+    """
+    if first.n != second.n or len(first.halves) != len(second.halves):
+        msg = (
+            f"{first.n} samples with {len(first.halves)} halvings, {second.n} with "
+            f"{len(second.halves)}; paired sets have equal numbers"
+        )
+        raise MetricsError(msg)
+    linear = float((first.influence - second.influence).var(ddof=1)) / first.n
+    second_order = float((first.halves - second.halves).var(ddof=1))
+    value = first.distance - first.bias - (second.distance - second.bias)
+    reach = float(ndtri((1 + level) / 2)) * max(linear - second_order, second_order) ** 0.5
+    return Difference(value, value - reach, value + reach)
 
 
 def influence(samples: NDArray[Any], own: Normal, target: Normal) -> NDArray[np.float64]:

@@ -19,8 +19,11 @@ from sid2core.report.images import Pixels
 
 OUTLINE = (217, 119, 6, 255)
 """RGBA of the outline: amber, which differs from light and dark paper alike."""
-_MILLISECONDS, _HOLD = 120, 900
-"""Time of a frame, and of the last one before the animation begins again."""
+MILLISECONDS, HOLD = 120, 900
+"""Time of a frame, and of the last one before the animation begins again.
+
+A frame that equals the one before is stored as more time of it.
+"""
 
 
 def strip_uri(clips: Pixels, given: int) -> str:
@@ -49,7 +52,7 @@ def moving_uri(clips: Pixels, given: int) -> str:
         for time in range(count)
     ]
     buffer = io.BytesIO()
-    encode.animated(buffer, "webp", frames, [*[_MILLISECONDS] * (count - 1), _HOLD])
+    encode.animated(buffer, "webp", frames, [*[MILLISECONDS] * (count - 1), HOLD])
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox, BboxBase
 from numpy.typing import NDArray
 
-from sid2core.evaluation import clip_table
+from sid2core.evaluation import samplers_table
+from sid2core.evaluation.clips import clip_table
 from sid2core.report import formatting, svg
 from sid2core.report.published import Forward
-from sid2core.report.read.inputs import Sampler, Search, Setting
+from sid2core.report.read.inputs import Sampler
 from sid2core.report.svg import HEIGHT, INK, MUTED, SERIES, WIDTH
 
 SMOOTHING = 0.08
@@ -142,71 +142,6 @@ def _mark_cost(axes: Axes, gflops: float, name: str) -> None:
     )
 
 
-def heat_map(search: Search) -> str:
-    """The guidance grid: one cell per weight and interval, of stronger colour where fd is lower."""
-    weights = sorted({setting.weight for setting in search.settings})
-    intervals = list(dict.fromkeys(setting.interval for setting in search.settings))
-    scores = {s: s.fd_train_mean for s in search.settings if math.isfinite(s.fd_train_mean)}
-    low, high = min(scores.values(), default=0.0), max(scores.values(), default=1.0)
-
-    def draw(axes: Axes) -> None:
-        for setting in search.settings:
-            corner = (weights.index(setting.weight) - 0.5, intervals.index(setting.interval) - 0.5)
-            strength = 0.06 + 0.46 * _closeness(scores.get(setting, high), low, high)
-            axes.add_patch(Rectangle(corner, 1, 1, color=SERIES[0], alpha=strength, linewidth=0))
-            _cell(axes, setting, corner, search)
-        axes.set(xlim=(-0.5, len(weights) - 0.5), ylim=(len(intervals) - 0.5, -0.5))
-        axes.set_xticks(range(len(weights)), [formatting.plain(weight) for weight in weights])
-        axes.set_yticks(range(len(intervals)), intervals)
-        axes.set(xlabel="guidance weight", ylabel="log-SNR interval")
-        axes.grid(visible=False)
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
-
-    title = (
-        f"Mean fd against train for {len(search.settings)} guidance settings; lowest at weight "
-        f"{formatting.plain(search.best.weight)}, {search.best.interval}"
-    )
-    size = max(WIDTH, 1.4 + 0.8 * len(weights)), max(1.8, 0.8 + 0.55 * len(intervals))
-    return svg.render("guidance", title, draw, size)
-
-
-def _closeness(score: float, low: float, high: float) -> float:
-    """1 at the lowest score, 0 at the highest; logarithmic if scores differ by a large factor."""
-    if high <= low:
-        return 1.0
-    if low > 0 and high / low > _LOG_RATIO:
-        score, low, high = math.log(score), math.log(low), math.log(high)
-    return (high - score) / (high - low)
-
-
-def _cell(axes: Axes, setting: Setting, corner: tuple[float, float], search: Search) -> None:
-    rank = {search.runner_up: "2nd", search.best: "best"}.get(setting)
-    if rank:
-        inner = (corner[0] + 0.03, corner[1] + 0.04)
-        style = "solid" if rank == "best" else (0, (3, 2))
-        axes.add_patch(
-            Rectangle(inner, 0.94, 0.92, fill=False, edgecolor=INK, linewidth=1.4, linestyle=style)
-        )
-    centre = (corner[0] + 0.5, corner[1] + 0.5)
-    weight = "bold" if rank == "best" else "normal"
-    mean = formatting.significant(setting.fd_train_mean)
-    decimals = formatting.decimals_for([setting.fd_train_mean])
-    spread = "± " + formatting.fixed(setting.fd_train_std, decimals)
-    note = f"{spread}  {rank}" if rank else spread
-    for text, offset, size in ((mean, 6, 10), (note, -7, 8)):
-        axes.annotate(
-            text,
-            centre,
-            xytext=(0, offset),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=size,
-            fontweight=weight,
-        )
-
-
 def distances(
     samples: NDArray[np.float64], held_out: NDArray[np.float64], one: str = "image"
 ) -> str:
@@ -244,17 +179,19 @@ def error_over_time(table: pd.DataFrame, titles: Mapping[str, str]) -> str:
         table: rows of ``clip_error.csv``.
         titles: of the samplers.
     """
-    names = [name for name in dict.fromkeys(table["sampler"]) if name != clip_table.COPY]
+    names = [name for name in dict.fromkeys(table["sampler"]) if name != samplers_table.COPY]
 
     def draw(axes: Axes) -> None:
         for key, part in table.groupby(["sampler", "choice"], sort=False):
             name, choice = map(str, key)
             colour, label = MUTED, "copy of the last given frame"
-            if name != clip_table.COPY:
+            if name != samplers_table.COPY:
                 colour = SERIES[names.index(name) % len(SERIES)]
                 label = f"{titles[name]}, {_CHOICES[choice]}"
             nearest = choice == clip_table.BEST
-            style = (0, (4, 2)) if nearest else (0, (1, 1.5)) if name == clip_table.COPY else "-"
+            style = (
+                (0, (4, 2)) if nearest else (0, (1, 1.5)) if name == samplers_table.COPY else "-"
+            )
             axes.plot(
                 part["frame"],
                 part["psnr"],

@@ -47,11 +47,10 @@ def check(inputs: Inputs, sampler: Sampler) -> Check:
     images, labels = samples_of(inputs, sampler.name)
     images, labels = images[:LARGEST_QUERY], labels[:LARGEST_QUERY]
     train, others = inputs.train, inputs.held_out
-    held_out = window(others.take(spread(len(others), LARGEST_QUERY)), images)
+    held_out = others.take(spread(len(others), LARGEST_QUERY))
     searched = spread(len(train), LARGEST_SET)
     pool = (
-        window(train.take(searched[start : start + _CHUNK]), images)
-        for start in range(0, len(searched), _CHUNK)
+        train.take(searched[start : start + _CHUNK]) for start in range(0, len(searched), _CHUNK)
     )
     both = np.concatenate([images, held_out])
     found = neighbours.nearest(both, pool, min(NEIGHBOURS, len(searched)))
@@ -69,11 +68,6 @@ def check(inputs: Inputs, sampler: Sampler) -> Check:
         searched=len(searched),
         reduced=(height // factor, width // factor) if factor > 1 else None,
     )
-
-
-def window(stored: Pixels, samples: Pixels) -> Pixels:
-    """Stored images as they are; of stored clips, as many first frames as the samples have."""
-    return stored if stored.ndim == 4 else stored[:, : samples.shape[1]]
 
 
 def spread(length: int, limit: int) -> NDArray[np.int64]:

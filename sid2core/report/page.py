@@ -24,8 +24,9 @@ from sid2core.report import (
     prompts,
     provenance,
     scores,
+    search,
 )
-from sid2core.report.memorisation import Check, check, window
+from sid2core.report.memorisation import Check, check
 from sid2core.report.read import measured
 from sid2core.report.read.inputs import Inputs, Sampler
 
@@ -81,8 +82,7 @@ def context(inputs: Inputs) -> dict[str, Any]:
         "plan": plan.view(inputs.plan, inputs.params.train.batch_size),
         "curves": _curves(inputs),
         "low_bit": low_bit.view(inputs),
-        "search": scores.search_table(inputs.search),
-        "heat_map": Markup(figures.heat_map(inputs.search)),
+        "search": search.view(inputs.search),
         "neighbours": None if found is None else _neighbours(inputs, found),
         "distilled": scores.distilled_table(inputs.distill),
         "comparison": comparison.view(inputs),
@@ -155,8 +155,6 @@ def _grids(inputs: Inputs) -> dict[str, Any]:
         records = rows if stored is None else np.array(stored["records"])[rows]
         data = inputs.train if stored is None else inputs.held_out
         cells, present = data.take(records)[:, None], np.ones((len(rows), 1), bool)
-    if len(inputs.shape) == 4:  # stored clips may be longer
-        cells = cells[:, :, : inputs.shape[0]]
     of = "training" if stored is None else "held-out"
     real = {
         "id": "real",
@@ -230,7 +228,7 @@ def _neighbours(inputs: Inputs, found: Check) -> dict[str, Any]:
             "uri": images.data_uri(found.images[row]),
             "near": [
                 {
-                    "uri": images.data_uri(window(train.take([index]), found.images)[0]),
+                    "uri": images.data_uri(train.take([index])[0]),
                     "label": names[train.labels[index]],
                     "distance": formatting.significant(float(distance)),
                 }

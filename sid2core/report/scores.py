@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from sid2core.report import formatting
-from sid2core.report.read.inputs import Sampler, Search
+from sid2core.report.read.inputs import Sampler
 from sid2core.report.tables import Cell, Row, Table
 
 
@@ -94,52 +93,6 @@ def _where(sampler: Sampler) -> str:
     if not sampler.guidance_weight > 0:
         return formatting.NOTHING
     return formatting.interval(sampler.logsnr_min, sampler.logsnr_max)
-
-
-def search_table(search: Search) -> Mapping[str, Any]:
-    """The guidance grid from best to worst, and whether the order of the first two is certain."""
-    ordered = sorted(search.settings, key=lambda s: (math.isnan(s.fd_train_mean), s.fd_train_mean))
-    means = formatting.column([s.fd_train_mean for s in ordered])
-    decimals = formatting.decimals_for([s.fd_train_mean for s in ordered])
-    agreement = formatting.column([100 * s.agreement for s in ordered])
-    classes = any(math.isfinite(s.agreement) for s in ordered)
-    kinds = {id(search.best): "best", id(search.runner_up): "runner-up"}
-    rows = [
-        Row(
-            formatting.plain(s.weight),
-            (
-                Cell(s.interval),
-                Cell(means[i], s is search.best),
-                Cell(formatting.fixed(s.fd_train_std, decimals)),
-                *([Cell(_percent(agreement[i]))] if classes else []),
-                Cell(formatting.count(s.nfe)),
-                Cell(kinds.get(id(s), "")),
-            ),
-            kinds.get(id(s), ""),
-        )
-        for i, s in enumerate(ordered)
-    ]
-    searched = formatting.metric(f"{search.distance}_train")
-    measured = (searched, "± seeds", *(["class agreement"] if classes else []))
-    headings = ("log-SNR interval", *measured, "NFE", "rank")
-    second = search.runner_up
-    gap = math.nan if second is None else second.fd_train_mean - search.best.fd_train_mean
-    error = search.noise * math.sqrt(2 / search.best.repeats)
-    return {
-        "table": Table("weight", headings, tuple(rows)),
-        "distance": formatting.metric(search.distance),
-        "best": search.best,
-        "runner_up": second,
-        "noise": search.noise,
-        "gap": gap,
-        "error": error,
-        "settled": gap > 2 * error,
-        "unguided_once": sum(s.weight == 0 for s in search.settings) == 1,
-    }
-
-
-def _percent(text: str) -> str:
-    return text if text == formatting.NOTHING else f"{text}%"
 
 
 def distilled_table(metrics: Mapping[str, Mapping[str, float]]) -> Table | None:

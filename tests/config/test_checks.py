@@ -77,6 +77,16 @@ def test_a_preset_that_cannot_work_with_other_keys_changes_nothing(tmp_path):
             "found [12.0, 14.0]; expected an interval that overlaps the schedule's log-SNR, "
             "-10.00 to 10.00",
         ),
+        (
+            {"guidance_search": {"negatives": ["unconditional", 400]}},
+            "guidance_search.negatives.1",
+            "found step 400; expected a step of train.snapshots, None",
+        ),
+        (
+            {"guidance_search": {"averages": ["usual", {"kind": "power", "value": 0.1}]}},
+            "guidance_search.averages.1",
+            "found power 0.1; expected one of train.emas",
+        ),
         ({"loader": {"max_shift": 8}}, "loader.max_shift", "less than the 8 pixels"),
         ({"reference": {"max_shift": 9}}, "reference.max_shift", "less than the 8 pixels"),
         (

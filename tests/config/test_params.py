@@ -191,7 +191,7 @@ def test_a_long_value_and_a_long_key_are_shortened():
         ("diffusion.loss.sigmoid.bias", math.nan),
         ("guidance.weight", -1.0),
         ("guidance_search.weights", []),
-        ("guidance_search.repeats", 1),
+        ("guidance_search.first", 3),
         ("distill.steps", []),
         ("report.title", ""),
     ],
@@ -249,6 +249,7 @@ DECAY, WIDE = {"kind": "decay", "value": 0.99}, {"kind": "power", "value": 0.3}
         ("runtime.mesh", {"data": -1, "fsdp": -1}, "runtime.mesh", "or -1 for one of them"),
         ("runtime.mesh", {"data": 0, "fsdp": 1}, "runtime.mesh", "data 0 and fsdp 1"),
         ("guidance_search.weights", [0.5, 0.5], "guidance_search", "weights repeats an entry"),
+        ("guidance_search.negatives", [400, 400], "guidance_search", "negatives repeats an entry"),
         ("guidance_search.intervals", [[5.0, 5.0]], "guidance_search", "[5.0, 5.0] is empty"),
         (
             "guidance_search.intervals",

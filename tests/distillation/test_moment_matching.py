@@ -11,11 +11,16 @@ import pytest
 
 from sid2core.conditioning import ConditionSpec
 from sid2core.data.load.loader import Batch, Loader
-from sid2core.diffusion.guidance import ConstantGuidance, IntervalGuidance, NoGuidance
+from sid2core.diffusion.guidance import (
+    AutoGuidance,
+    ConstantGuidance,
+    IntervalGuidance,
+    NoGuidance,
+)
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.schedule import CosineInterpolated
 from sid2core.distillation import moment_matching
-from sid2core.distillation.moment_matching import MomentMatching, Step
+from sid2core.distillation.moment_matching import MomentMatching, Step, Teacher
 from sid2core.inference.generator import Denoiser
 from sid2core.models.network import Network
 from tests import tiny
@@ -51,9 +56,10 @@ class Gaussian(Network):
         return mean + gain * (z - jnp.sqrt(alpha2) * mean)
 
 
-def matching(guidance=None, steps=4, cap=CAP):
+def matching(guidance=None, steps=4, cap=CAP, worse=False):
     denoiser = Denoiser(Gaussian(), Prediction.X)
-    return MomentMatching(denoiser, SCHEDULE, guidance or NoGuidance(), steps, cap)
+    other = denoiser if worse else None
+    return MomentMatching(denoiser, SCHEDULE, guidance or NoGuidance(), steps, cap, other)
 
 
 def params(*means, variance=0.0):
@@ -80,6 +86,7 @@ def weights(step, cap=CAP):
 
 
 TEACHER = params(-0.6, 0.1, 0.7, 0.2, variance=0.3)
+WEIGHTS = Teacher(TEACHER)
 AUXILIARY = params(-0.2, 0.3, 0.4, 0.0, variance=0.2)
 STUDENT = params(0.5, -0.3, 0.2, 0.1, variance=0.4)
 
@@ -158,17 +165,27 @@ def test_the_losses_are_their_formulas(guidance):
     x_tilde, w = np.float64(step.x_tilde), weights(step)
     auxiliary = np.mean(w * ((x_tilde - mean) ** 2 + (target - mean) ** 2))
     student = np.mean(w * x_tilde * (mean - target))
-    assert float(made.auxiliary_loss(AUXILIARY, TEACHER, step)) == pytest.approx(auxiliary, 1e-4)
-    assert float(made.student_loss(AUXILIARY, TEACHER, step)) == pytest.approx(student, 1e-3)
+    assert float(made.auxiliary_loss(AUXILIARY, WEIGHTS, step)) == pytest.approx(auxiliary, 1e-4)
+    assert float(made.student_loss(AUXILIARY, WEIGHTS, step)) == pytest.approx(student, 1e-3)
 
 
 def test_the_teacher_is_guided_inside_its_interval_only():
     made = matching(IntervalGuidance(1.5, -2.0, 3.0))
     step, _, _ = drawn(made, STUDENT)
-    found = made.teacher(TEACHER, step)
+    found = made.teacher(WEIGHTS, step)
     np.testing.assert_allclose(found, teacher_mean(step, 1.5, -2.0, 3.0), atol=2e-4)
     inside = (np.asarray(step.logsnr_s) > -2) & (np.asarray(step.logsnr_s) < 3)
     assert 0.1 < inside.mean() < 0.9
+
+
+def test_an_autoguided_teacher_is_pushed_away_from_the_worse_model():
+    made = matching(AutoGuidance(1.5, -2.0, 3.0), worse=True)
+    step, _, _ = drawn(made, STUDENT)
+    level, label = np.asarray(step.logsnr_s), step.condition.label
+    good, bad = (x_hat(one, step.z_s, step.logsnr_s, label) for one in (TEACHER, AUXILIARY))
+    where = ((level > -2) & (level < 3))[:, None, None, None]
+    found = made.teacher(Teacher(TEACHER, AUXILIARY), step)
+    np.testing.assert_allclose(found, np.where(where, 2.5 * good - 1.5 * bad, good), atol=2e-4)
 
 
 def test_the_weight_is_one_plus_snr_up_to_its_cap():
@@ -178,7 +195,7 @@ def test_the_weight_is_one_plus_snr_up_to_its_cap():
     made = matching(cap=10.0)
     for level in levels:
         step = Step(image + 1.0, image, level[None], tiny.labels([0]))
-        loss = made.auxiliary_loss(params(0.0), params(0.0), step)
+        loss = made.auxiliary_loss(params(0.0), Teacher(params(0.0)), step)
         assert float(loss) == pytest.approx(min(1 + np.exp(float(level)), 10.0), rel=1e-5)
 
 
@@ -190,7 +207,7 @@ def test_the_auxiliarys_optimum_is_midway_between_student_and_teacher():
     optimum = float(np.mean(w * (np.float64(step.x_tilde) + target)) / np.mean(w) / 2)
 
     def slope(mean):
-        gradient = jax.grad(made.auxiliary_loss)(params(mean), TEACHER, step)
+        gradient = jax.grad(made.auxiliary_loss)(params(mean), WEIGHTS, step)
         return float(gradient["mean"].sum())
 
     assert slope(optimum) == pytest.approx(0.0, abs=1e-4)
@@ -205,7 +222,7 @@ def test_the_students_gradient_is_the_difference_of_the_means():
 
     def loss(student):
         step = made.draw(student, x, condition, jax.random.key(0))
-        return made.student_loss(params(0.4), params(-0.1), step)
+        return made.student_loss(params(0.4), Teacher(params(-0.1)), step)
 
     step = made.draw(params(0.9), x, condition, jax.random.key(0))
     slope = float(jax.grad(loss)(params(0.9))["mean"].sum())
@@ -219,7 +236,7 @@ def test_nothing_flows_back_through_z_s():
 
     def full(student):
         step = made.draw(student, x, condition, jax.random.key(0))
-        return made.student_loss(AUXILIARY, TEACHER, step)
+        return made.student_loss(AUXILIARY, WEIGHTS, step)
 
     fixed = made.draw(STUDENT, x, condition, jax.random.key(0))
     z_t, logsnr_t, _ = made.denoiser.network.asked[-1]
@@ -242,8 +259,8 @@ def test_the_students_loss_moves_neither_teacher_nor_auxiliary():
     made = matching(ConstantGuidance(1.0))
     step, _, _ = drawn(made, STUDENT)
     for number, name in enumerate(("auxiliary", "teacher")):
-        gradient = jax.grad(made.student_loss, argnums=number)(AUXILIARY, TEACHER, step)
-        assert all((value == 0).all() for value in gradient.values()), name
+        gradient = jax.grad(made.student_loss, argnums=number)(AUXILIARY, WEIGHTS, step)
+        assert all((value == 0).all() for value in jax.tree.leaves(gradient)), name
 
 
 SGD = optax.multi_transform(
@@ -275,7 +292,7 @@ def test_an_update_is_one_step_of_the_auxiliary_then_one_of_the_student():
     state = moment_matching.initial_state(params(start), SGD)
     new, scalars = moment_matching.update(
         state,
-        params(theta),
+        Teacher(params(theta)),
         jax.tree.map(jnp.asarray, batches()),
         jax.random.key(0),
         matching=made,
@@ -312,7 +329,7 @@ def test_the_student_learns_the_means_of_the_guided_teacher():
     teacher = params(-0.6, 0.1, 0.7, 0.2)
     state, step = moment_matching.initial_state(teacher, SGD), stepper(made)
     for index in range(300):
-        state, scalars = step(state, teacher, batches(index), jax.random.key(1))
+        state, scalars = step(state, Teacher(teacher), batches(index), jax.random.key(1))
     guided = 1.5 * np.array([-0.6, 0.1, 0.7]) - 0.5 * 0.2
     np.testing.assert_allclose(state["ema"]["mean"][:CLASSES], guided, atol=1e-3)
     np.testing.assert_allclose(state["auxiliary"]["mean"][:CLASSES], guided, atol=1e-3)
@@ -325,7 +342,7 @@ def test_an_update_is_a_function_of_its_arguments():
     state = moment_matching.initial_state(STUDENT, SGD)
 
     def after(key, seed, state=state):
-        return step(state, TEACHER, batches(seed), jax.random.key(key))[0]["student"]["mean"]
+        return step(state, WEIGHTS, batches(seed), jax.random.key(key))[0]["student"]["mean"]
 
     assert (after(0, 0) == after(0, 0)).all()
     assert (after(0, 0) != after(1, 0)).any()
@@ -352,7 +369,7 @@ def test_a_run_leaves_the_teacher_as_it_was():
     loader, teacher = Loader(dataset, settings.batch_size, 0), params(-0.6, 0.1, 0.7, 0.2)
     before = np.array(teacher["mean"])
     made = matching(ConstantGuidance(1.0), steps=2)
-    run = moment_matching.distillation_run(settings, made, teacher, loader, seed=0)
+    run = moment_matching.distillation_run(settings, made, Teacher(teacher), loader, seed=0)
     assert (run.name, run.steps) == ("student_2", settings.iterations)
     assert run.images_per_step == 2 * settings.batch_size
     state = run.init()
@@ -382,7 +399,9 @@ def test_an_iteration_that_is_not_finite_is_skipped(broken):
     images, condition = batches(count=20)[0]
     loader = Loader(stored.dataset(images, condition.label, "abc"), settings.batch_size, 0)
     made = matching(ConstantGuidance(1.0), steps=2)
-    run = moment_matching.distillation_run(settings, made, params(0.1, 0.1, 0.1, 0.1), loader, 0)
+    run = moment_matching.distillation_run(
+        settings, made, Teacher(params(0.1, 0.1, 0.1, 0.1)), loader, 0
+    )
     state = run.init()
     state[broken] = params(0.1, jnp.nan, 0.1, 0.1)
     before = jax.tree.map(np.array, state)
@@ -399,7 +418,9 @@ def test_an_iteration_takes_two_batches_that_no_other_takes(start):
     images, condition = batches(count=20)[0]
     loader = Loader(stored.dataset(images, condition.label, "abc"), settings.batch_size, 0)
     made = matching(ConstantGuidance(1.0), steps=2)
-    run = moment_matching.distillation_run(settings, made, params(0.1, 0.1, 0.1, 0.1), loader, 0)
+    run = moment_matching.distillation_run(
+        settings, made, Teacher(params(0.1, 0.1, 0.1, 0.1)), loader, 0
+    )
     pairs = list(run.batches(start))
     assert len(pairs) == settings.iterations - start
     for index, pair in enumerate(pairs, start):
@@ -423,7 +444,7 @@ def test_a_batch_in_parts_is_the_batch():
         )
         state = moment_matching.initial_state(STUDENT, SGD)
         for index in range(3):
-            state, _ = step(state, TEACHER, batches(index), jax.random.key(1))
+            state, _ = step(state, WEIGHTS, batches(index), jax.random.key(1))
         states.append(state)
     for name in ("student", "auxiliary", "ema"):
         whole, part = (np.asarray(state[name]["mean"]) for state in states)

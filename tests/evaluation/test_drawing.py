@@ -10,7 +10,7 @@ import pytest
 from sid2core import rng
 from sid2core.conditioning import Condition
 from sid2core.diffusion.guidance import ConstantGuidance
-from sid2core.evaluation import chunks, drawing, measuring, sample_sets
+from sid2core.evaluation import chunks, drawing, measuring
 from sid2core.inference.generator import Generator
 from sid2core.metrics.quality import Quality
 from sid2core.training import cluster, mesh
@@ -265,14 +265,6 @@ def test_the_grid_has_a_class_a_row_and_a_key_a_column(tmp_path):
             assert np.abs(lifted[0, column] - lifted[0, other]).max() > 1
     evaluated, _ = drawn(samples(spec(steps=1, scale=0.2)), run(tmp_path))
     assert not any((shown[0, 0] == image).all() for image in evaluated.images)
-
-
-def test_repeats_of_a_search_have_the_same_conditions_and_other_noise():
-    sets = sample_sets.search_repeats(spec(), CONDITION, 10, 3, SEED)
-    assert [one.name for one in sets] == ["base/repeat-0", "base/repeat-1", "base/repeat-2"]
-    assert all((one.condition(slice(2, 5)).label == LABELS[2:5]).all() for one in sets)
-    indices = list(itertools.chain(*(one.indices for one in sets)))
-    assert indices == list(range(30))
 
 
 def shown(one):

@@ -264,3 +264,51 @@ def test_samples_that_are_too_few_or_not_finite_are_refused():
             interval(good, moments, **wrong)
     with pytest.raises(MetricsError, match="a line needs 2"):
         extrapolation(good, moments, sizes=1)
+
+
+def paired(case, gap, kind):
+    """The expansions of two sets whose samples are correlated by 0.97, and the true difference."""
+    world = World(8, kind, seed=1)
+    rng = np.random.default_rng([case, 7])
+    turn, shift = np.random.default_rng(3).normal(size=(2, 8, 8)) / 8**0.5
+    maps = [np.eye(8) + 0.1 * turn + size * turn.T for size in (0.0, gap)]
+    moves = [0.1 * shift[0], 0.1 * shift[0] + gap * shift[1]]
+    common, own = rng.normal(size=(2, 400, 8))
+    latents = common, 0.97 * common + (1 - 0.97**2) ** 0.5 * own
+    expansions, truths = [], []
+    for latent, change, move in zip(latents, maps, moves, strict=True):
+        features = latent @ world._mix
+        features = features if kind == "normal" else np.maximum(features - 0.3, 0)
+        (one,) = uncertainty.expansions(
+            features @ change.T + move, [world.moments.normal], halvings=8
+        )
+        expansions.append(one)
+        mu, sigma = change @ world.moments.mu + move, change @ world.moments.sigma @ change.T
+        truths.append(distance(Moments(0, mu, sigma, {}), world.moments))
+    return expansions, truths[0] - truths[1]
+
+
+def test_nine_of_ten_paired_intervals_contain_the_difference():
+    """At half the width of unpaired intervals, or less."""
+    hits, widths = [], []
+    for kind in ("normal", "relu"):
+        for gap in (0.0, 0.03):
+            for case in range(15):
+                (first, second), truth = paired(case, gap, kind)
+                found = uncertainty.difference(first, second, 0.9)
+                hits.append(found.low <= truth <= found.high)
+                alone = [
+                    max(one.linear - one.second_order, one.second_order) for one in (first, second)
+                ]
+                widths.append((found.high - found.low) / (2 * 1.645 * sum(alone) ** 0.5))
+    assert 0.85 <= np.mean(hits) <= 0.95
+    assert np.mean(widths) <= 0.5
+
+
+def test_only_sets_of_equal_size_are_paired():
+    world = World(4, "normal")
+    first, second = (
+        uncertainty.expansions(world.draw(count), [world.moments.normal])[0] for count in (50, 60)
+    )
+    with pytest.raises(MetricsError, match="50 samples with 32 halvings, 60 with 32; paired sets"):
+        uncertainty.difference(first, second)

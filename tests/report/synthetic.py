@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from ruamel.yaml import YAML
 from sid2core import atomic, config
 from sid2core.data.load import shards
 from sid2core.data.prepare.overview import contact_sheet
-from sid2core.evaluation import clip_table, prompts, samplers_table
+from sid2core.evaluation import prompts, samplers_table
+from sid2core.evaluation.clips import clip_table
 from sid2core.evaluation.prompts import Prompt
 from sid2core.pipeline import artifact
 from tests.data import made
@@ -146,12 +148,22 @@ def grid() -> pd.DataFrame:
         rows += [(weight, -1.0, 7.0, "(-1, 7)", 90)]
     frame = pd.DataFrame(rows, columns=["weight", "logsnr_min", "logsnr_max", "interval", "nfe"])
     bowl = 2.4 + (frame.weight - 0.8) ** 2 + 0.5 * frame.logsnr_min.isna()
+    bowl += random.normal(0, 0.02, len(frame))
+    excess = bowl - bowl.min()
+    kept = excess < 0.04
     return frame.assign(
-        fd_train_mean=bowl + random.normal(0, 0.02, len(frame)),
-        fd_train_std=np.abs(random.normal(0, 0.05, len(frame))),
+        average="usual",
+        negative="unconditional",
+        fd_train=bowl,
+        fd_train_low=bowl - 0.2,
+        fd_train_high=bowl + 0.2,
+        excess=excess,
+        excess_low=excess - 0.05,
+        excess_high=excess + 0.05,
+        kept=kept,
         agreement=np.minimum(0.95 + 0.03 * frame.weight, 0.999),
-        repeats=2,
-        samples=512,
+        samples=np.where(kept, 512, 128),
+        distance="fd",
     )
 
 
@@ -218,17 +230,18 @@ def write(root: Path, world: World | None = None) -> Path:
     prepare = _prepare(artifacts, world)
     search_grid = grid()
     with artifact.create("guidance_search", {}, {"prepare": prepare}, root=artifacts) as draft:
-        ordered = search_grid.sort_values("fd_train_mean").replace({np.nan: None})
-        best, runner_up = ordered.head(2).to_dict("records")
+        best = search_grid.sort_values("fd_train").replace({np.nan: None}).head(1)
+        chosen = json.loads(best.to_json(orient="records"))[0]
         atomic.write_json(
             draft.path("best.json"),
             {
-                "best": best,
-                "runner_up": runner_up,
-                "noise": 0.0613,
+                "best": chosen,
+                "guided": chosen,
+                "kept": [chosen],
                 "distance": "fd",
                 "samples": 512,
-                "repeats": 2,
+                "images": 2048,
+                "confidence": 0.9,
             },
         )
     search = artifact.load("guidance_search", root=artifacts)
@@ -348,8 +361,10 @@ def _clips(draft: artifact.Draft, world: World, names: Sequence[str]) -> None:
     if world.given_frames:
         rows = [
             (name, choice, frame + 1, 20.0 - frame, 7, 4)
-            for name in (*names, clip_table.COPY)
-            for choice in (clip_table.MEAN, clip_table.BEST)[: 1 if name == "copy" else 2]
+            for name in (*names, samplers_table.COPY)
+            for choice in (clip_table.MEAN, clip_table.BEST)[
+                : 1 if name == samplers_table.COPY else 2
+            ]
             for frame in range(world.given_frames, world.shape[0])
         ]
         table = pd.DataFrame(rows, columns=[*clip_table.TEXTS, *clip_table.NUMBERS])

@@ -10,21 +10,13 @@ import pandas as pd
 import pytest
 
 from sid2core.report import figures, published
-from sid2core.report.read.inputs import Sampler, Search, Setting
+from sid2core.report.read.inputs import Sampler
 
 NAN = math.nan
 
 
 def sampler(title: str, fd: float, cost: float, student: bool = False) -> Sampler:
     return Sampler(title, title, 8, 0, NAN, NAN, 10, fd, fd, 1, 8, 1, cost, student)
-
-
-def search(*scores: float) -> Search:
-    rows = tuple(
-        Setting(float(i % 2), NAN, float(i // 2), score, 0.1, 1, 8, 2, 10)
-        for i, score in enumerate(scores)
-    )
-    return Search(rows, rows[0], rows[1], 0.1, "fd")
 
 
 REAL = sampler("Real images", 1.0, NAN)
@@ -41,7 +33,6 @@ def all_figures() -> dict[str, str]:
     return {
         "curve": figures.curve(frame, "step", "loss", LABELS),
         "cost": figures.quality_cost([sampler("A", 2, 1), sampler("B", 3, 9, True)], REAL),
-        "heat": figures.heat_map(search(1, 2, 3, 4)),
         "distances": figures.distances(random.random(40), random.random(30)),
         "forward": figures.forward_cost(published.figure_16(), 0.008),
     }
@@ -113,24 +104,6 @@ def test_a_name_is_shown_as_it_is(title: str) -> None:
 def test_quality_without_any_measurement() -> None:
     svg = figures.quality_cost([sampler("A", NAN, 1)], sampler("Real", NAN, NAN))
     assert "A" not in texts(svg)
-
-
-def test_the_grid_prints_every_score_and_marks_two() -> None:
-    found = texts(figures.heat_map(search(1.25, 2.5, 3.75, 10)))
-    assert {"1.25", "2.50", "3.75", "10.0"} <= set(found)
-    assert sum("best" in text for text in found) == 1
-    assert sum("2nd" in text for text in found) == 1
-
-
-def test_lower_scores_have_stronger_colours() -> None:
-    svg = figures.heat_map(search(1, 2, 3, 4))
-    strengths = [float(v) for v in re.findall(r"--series-1\); (?:fill-)?opacity: ([\d.]+)", svg)]
-    assert len(strengths) == 4
-    assert strengths == sorted(strengths, reverse=True)
-
-
-def test_a_grid_without_scores_is_drawn() -> None:
-    assert "–" in texts(figures.heat_map(search(NAN, NAN)))
 
 
 def test_equal_distances_are_drawn() -> None:

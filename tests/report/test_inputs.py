@@ -61,8 +61,8 @@ def test_everything_is_read(root: Path) -> None:
     assert [s.student for s in found.samplers] == [False, False, False, True]
     assert found.baseline.name == "train_images"
     assert (len(found.train), len(found.held_out)) == (120, 40)
-    assert found.search.best.fd_train_mean == min(s.fd_train_mean for s in found.search.settings)
-    assert found.search.best.fd_train_mean < found.search.runner_up.fd_train_mean
+    assert found.search.best.fd_train == min(one.fd_train for one in found.search.settings)
+    assert found.search.guided is found.search.best
     assert found.commands["student"] == "python -m stages.distill ${item}"
     assert found.commands["report"] == "python -m stages.report\necho done"
     assert found.distill["student_8"] == {"fd_train_512": 3.77}

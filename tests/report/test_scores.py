@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from sid2core.report import scores
-from sid2core.report.read.inputs import Sampler, Search, Setting
+from sid2core.report.read.inputs import Sampler
 from sid2core.report.tables import Cell, Table
 
 NAN = math.nan
@@ -89,21 +89,6 @@ def test_guidance_as_text(sampler: Sampler, words: str) -> None:
 def test_lowest_ignores_unmeasured_samplers() -> None:
     assert scores.lowest([replace(BASE, fd_eval=NAN), GUIDED, BASE]) is GUIDED
     assert scores.lowest([replace(BASE, fd_eval=NAN)]) is None
-
-
-def setting(weight: float, score: float) -> Setting:
-    return Setting(weight, NAN, NAN, score, 0.1, 0.9, 64, 2, 512)
-
-
-@pytest.mark.parametrize(("second", "settled"), [(2.1, False), (2.5, True)])
-def test_search_states_whether_the_order_is_certain(second: float, settled: bool) -> None:
-    # Two repeats each with a deviation of 0.1: the difference of means has an error of 0.1.
-    rows = (setting(0, NAN), setting(2, second), setting(1, 2.0))
-    found = scores.search_table(Search(rows, rows[2], rows[1], 0.1, "fd"))
-    assert found["error"] == pytest.approx(0.1)
-    assert found["settled"] is settled
-    assert [row.name for row in found["table"].rows] == ["1", "2", "0"]
-    assert [row.kind for row in found["table"].rows] == ["best", "runner-up", ""]
 
 
 def test_distilled_models_share_columns() -> None:

@@ -25,7 +25,7 @@ def test_unconditional_data_pass_all_stages(tmp_path, monkeypatch):
 
     verdict = json.loads(artifact.load("guidance_search").path("best.json").read_text())
     assert verdict["best"]["weight"] == 0.0
-    assert verdict["runner_up"] is None
+    assert verdict["guided"] is None
     assert len(pd.read_csv("reports/guidance_search/grid.csv")) == 1
 
     table = pd.read_csv("reports/evaluate/samplers.csv")

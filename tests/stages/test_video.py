@@ -9,8 +9,9 @@ import pytest
 
 from sid2core import config
 from sid2core.cli import main
-from sid2core.evaluation import clip_table
+from sid2core.evaluation.clips import clip_table
 from sid2core.pipeline import artifact
+from sid2core.report.animations import HOLD, MILLISECONDS
 from tests import tiny
 from tests.report.test_clips import playing
 from tests.report.test_page import Document
@@ -60,13 +61,13 @@ def test_clips_pass_all_stages(tmp_path, monkeypatch, given):
     assert f"{min(6, count)} of {count} clips are shown" in words or count <= 6
     moving = [one["src"] for one, _ in document.all("img") if one.get("class") == "moving"]
     assert len(moving) == min(6, count)
-    assert len(playing(moving[0])[0]) == FRAMES
+    assert sum(playing(moving[0])[1]) == (FRAMES - 1) * MILLISECONDS + HOLD
     head = document.words("head")
     assert f"clips of {FRAMES} frames of {SIZE} × {SIZE} pixels in 4 classes" in head
     if given:
         assert f"the first {given} of {FRAMES} frames, which are outlined" in words
         assert "copy of the last given frame" in words
-        assert "Copy of the last given frame" in document.words("samplers")
+        assert "copy of the last given frame" in document.words("samplers")
     else:
         assert "no frame is given" in words
 

@@ -17,7 +17,7 @@ from sid2core.metrics.scores import Score
 NAME = "pixels"
 """Stands for an extractor in tables of scores."""
 PEAK = 255.0
-_FINEST = 1 / 12
+FINEST = 1 / 12
 """Mean squared error of rounding to whole numbers: no PSNR is above 58.9 dB."""
 _SIGMA, _WIDTH = 1.5, 11
 """Of SSIM's Gaussian window, in pixels (Wang et al. 2004)."""
@@ -30,7 +30,7 @@ def psnr(real: Frame, predicted: Frame) -> float:
     """10 log10(255² / MSE) in dB, at most 58.9: of an equal frame."""
     from skimage.metrics import mean_squared_error
 
-    error = max(float(mean_squared_error(real, predicted)), _FINEST)
+    error = max(float(mean_squared_error(real, predicted)), FINEST)
     return float(10 * np.log10(PEAK**2 / error))
 
 

@@ -18,8 +18,8 @@ TRAIN, SEARCH, DISTIL, EVALUATE = 0.55, 0.08, 0.12, 0.10
 _START = 20.0
 """Seconds that a stage takes to start and to compile."""
 _WEIGHTS, _TEXT_WEIGHTS, _INTERVALS = (0.5, 1.0), (1.0, 2.0), ((-3.0, 5.0),)
-_REPEATS, _STUDENT_STEPS = 2, 8
-_SAMPLES, _SEARCH_SAMPLES = (200, 10_000), (50, 2_000)
+_STUDENT_STEPS = 8
+_SAMPLES, _SEARCH_SAMPLES = (200, 10_000), (100, 4_000)
 _ITERATIONS = (50, 20_000)
 _DISTIL_FORWARDS = 12
 """Of one example in one iteration: the guided teacher 2, the student's sample 1, and the training
@@ -65,7 +65,7 @@ def afford(
     sample = steps * forward
     cells = 1 + 2 * len(weights) * (1 + len(_INTERVALS)) if guided else 1
     drawn = (1 + 2 + 2 if guided else 1) * sample + _STUDENT_STEPS * forward
-    search = within(SEARCH * seconds / (_REPEATS * cells * sample), _SEARCH_SAMPLES)
+    search = within(SEARCH * seconds / (cells * sample), _SEARCH_SAMPLES)
     samples = within(EVALUATE * seconds / drawn, _SAMPLES)
     batch = min(128, max(32, overlay["train"]["batch_size"]))
     iteration = batch * _DISTIL_FORWARDS * forward
@@ -82,7 +82,7 @@ def afford(
                 "weights": list(weights),
                 "intervals": [list(interval) for interval in _INTERVALS],
                 "samples": search,
-                "repeats": _REPEATS,
+                "first": max(4, search // 4),
             },
             "distill": {
                 "steps": [_STUDENT_STEPS],
@@ -94,7 +94,10 @@ def afford(
             "eval": {"samples": samples, "keep": min(samples, 1000)},
         },
         reasons={
-            "guidance_search": f"{cells} settings' worth of samples in {SEARCH:.0%} of the time",
+            "guidance_search": (
+                f"all samples of {cells} settings fit into {SEARCH:.0%} of the time; "
+                "a race draws fewer"
+            ),
             "distill": f"as many iterations as fit into {DISTIL:.0%} of the time",
             "eval": f"as many images as fit into {EVALUATE:.0%} of the time",
         },
@@ -102,7 +105,7 @@ def afford(
             "prepare": _START + (found.train + (found.eval or 0)) * found.seconds / machine.cores,
             "reference": _START + reference,
             "train": _START + training,
-            "guidance_search": _START + search * _REPEATS * cells * sample,
+            "guidance_search": _START + search * cells * sample,
             "distill": 2 * _START + scoring + iterations * iteration,
             "evaluate": _START + samples * drawn,
             "the rest": 2 * _START,

@@ -112,7 +112,7 @@ def lines(found: Survey, machine: Machine, chosen: Choice) -> Iterator[str]:
         "train.batch_size": params.train.batch_size,
         "train.ema_decay": params.train.ema_decay,
         "loader.horizontal_flip": str(params.loader.horizontal_flip).lower(),
-        "guidance_search": f"{params.guidance_search.samples} samples a setting, twice",
+        "guidance_search": f"up to {params.guidance_search.samples} samples a setting",
         "distill": f"{params.distill.iterations} iterations",
         "eval": f"{params.eval.samples} images a sampler",
     }

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sid2core.evaluation import clip_table
+from sid2core.evaluation.clips import clip_table
 from sid2core.pipeline.artifact import Artifact
 from sid2core.report.images import Pixels
 from sid2core.report.read import files

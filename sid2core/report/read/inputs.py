@@ -18,7 +18,6 @@ from sid2core.evaluation import samplers_table
 from sid2core.evaluation.samplers_table import BASELINE, SamplerRow
 from sid2core.pipeline import artifact
 from sid2core.pipeline.artifact import Artifact, ArtifactError
-from sid2core.report import formatting
 from sid2core.report.images import Pixels
 from sid2core.report.read import (
     clip_files,
@@ -28,6 +27,7 @@ from sid2core.report.read import (
     plan_files,
     prepared_files,
     prompt_files,
+    search_files,
 )
 from sid2core.report.read.clip_files import Clips
 from sid2core.report.read.files import InputError
@@ -35,18 +35,8 @@ from sid2core.report.read.measured import Measured
 from sid2core.report.read.plan_files import Plan
 from sid2core.report.read.prepared_files import Prepared
 from sid2core.report.read.prompt_files import Prompts
+from sid2core.report.read.search_files import Search
 
-_SETTING_NUMBERS = (
-    "weight",
-    "logsnr_min",
-    "logsnr_max",
-    "fd_train_mean",
-    "fd_train_std",
-    "agreement",
-    "nfe",
-    "repeats",
-    "samples",
-)
 _FIGURE12 = ("sigmoid_weighted", "mixture")
 _WEIGHTING = ("weight", "edm_monotonic", "density", "weighted_density")
 SUB_BAND = "weight_"
@@ -64,44 +54,6 @@ class Sampler(SamplerRow):
     def name(self) -> str:
         """Its name in files and metrics."""
         return self.sampler
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One row of the guidance search: a weight, an interval of log-SNR, and its scores.
-
-    NaN bounds mean the whole range.
-    """
-
-    weight: float
-    logsnr_min: float
-    logsnr_max: float
-    fd_train_mean: float
-    fd_train_std: float
-    agreement: float
-    nfe: float
-    repeats: float
-    samples: float
-
-    @property
-    def interval(self) -> str:
-        """The interval as text."""
-        return formatting.interval(self.logsnr_min, self.logsnr_max)
-
-
-@dataclass(frozen=True)
-class Search:
-    """The guidance search: its grid, the two best settings, the noise between seeds.
-
-    Without conditions there is nothing to search: one setting, and no runner-up.
-    """
-
-    settings: tuple[Setting, ...]
-    best: Setting
-    runner_up: Setting | None
-    noise: float
-    distance: str
-    """The distance that the search used: fd, or fid."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +152,7 @@ def read(params: Params, root: Path) -> Inputs:
             "train",
             ("loss", "steps", "parameters", "gflops_forward", "training_pflops"),
         ),
-        search=_search(reports / "guidance_search" / "grid.csv", guidance_search),
+        search=search_files.read(reports / "guidance_search" / "grid.csv", guidance_search),
         distill_curve=distill_curve,
         distill=distill,
         reference=files.numbers(reports / "reference" / "metrics.json", "reference"),
@@ -228,7 +180,7 @@ def samples_of(inputs: Inputs, name: str) -> tuple[Pixels, NDArray[np.int32]]:
 
 
 def _shape(prepare: Artifact) -> tuple[int, ...]:
-    """The shape of a sample."""
+    """The shape of what is stored."""
     shape = prepare.metadata["shape"]
     if len(shape) not in (3, 4) or shape[-1] not in (1, 3):
         msg = (
@@ -292,42 +244,6 @@ def _grids(
             expected = f"uint8 [{rows}, columns, {', '.join(map(str, shape))}]"
             raise files.malformed(path, "evaluate", f"{found}, expected {expected}")
     return grids
-
-
-def _search(path: Path, search: Artifact) -> Search:
-    table = files.table(path, "guidance_search", _SETTING_NUMBERS)
-    settings = tuple(_setting(row) for row in table.to_dict("records"))
-    best_path = search.path("best.json")
-    best = files.mapping(best_path, "guidance_search")
-    try:
-        first, second = _find(settings, best["best"]), best["runner_up"]
-        if second is not None or len(settings) > 1:
-            second = _find(settings, second)
-        noise = files.number(best["noise"])
-        return Search(settings, first, second, noise, str(best["distance"]))
-    except (KeyError, TypeError, ValueError) as error:
-        reason = f"{error!r}: it must name best, runner_up (rows of {path}), noise, distance"
-        raise files.malformed(best_path, "guidance_search", reason) from None
-
-
-def _setting(row: Mapping[Any, Any]) -> Setting:
-    values = {name: float(row[name]) for name in _SETTING_NUMBERS}
-    return Setting(**values)
-
-
-def _find(settings: Sequence[Setting], row: Mapping[str, Any]) -> Setting:
-    """The setting of the grid that equals ``row``.
-
-    Raises:
-        ValueError: there is none.
-    """
-    expected = [files.number(row[name]) for name in ("weight", "logsnr_min", "logsnr_max")]
-    for setting in settings:
-        found = [setting.weight, setting.logsnr_min, setting.logsnr_max]
-        if np.allclose(found, expected, equal_nan=True):
-            return setting
-    msg = f"no row with weight, logsnr_min, logsnr_max {expected}"
-    raise ValueError(msg)
 
 
 def _distill(folder: Path) -> tuple[pd.DataFrame | None, dict[str, dict[str, float]]]:

@@ -60,7 +60,7 @@ class Container:
                 if frame.is_corrupt:
                     self.end = _DAMAGED
                     return
-                self.recipe.check(frame.width, frame.height)
+                self.recipe.check(_width(frame, ratio), frame.height)
                 pts, base = frame.pts, frame.time_base
                 time = number / rate if pts is None or base is None else float(pts * base)
                 yield Frame(time, functools.partial(_pixels, frame, ratio))
@@ -125,11 +125,16 @@ def _stream(container: InputContainer) -> VideoStream:
     raise Unusable(msg)
 
 
+def _width(frame: VideoFrame, ratio: float) -> int:
+    """Of a frame with square pixels."""
+    return max(1, round(frame.width * ratio))
+
+
 def _pixels(frame: VideoFrame, ratio: float) -> NDArray[np.uint8]:
     """Upright pixels [h, w, 3 or 4]; ``ratio`` is the width of a stored pixel by its height."""
     clear = frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
     made = frame.reformat(
-        width=max(1, round(frame.width * ratio)),
+        width=_width(frame, ratio),
         format="rgba" if clear else "rgb24",
         # The same bytes on every processor.
         interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT,

@@ -17,8 +17,6 @@ CLIPS, ERROR = "clips.npz", "clip_error.csv"
 REAL, RECORDS, LABELS, GIVEN = "real", "records", "labels", "given_frames"
 ABOUT = (REAL, RECORDS, LABELS, GIVEN)
 """The arrays of ``clips.npz`` beside those of samplers."""
-COPY = "copy"
-"""The baseline that repeats the last given frame."""
 MEAN, BEST = "mean", "best"
 """Choices of samples: all of a clip, or the one that is nearest to it."""
 
@@ -28,7 +26,7 @@ class ErrorRow:
     """One row of ``clip_error.csv``.
 
     Attributes:
-        sampler: its name, or :data:`COPY`.
+        sampler: its name, or that of the baseline that copies the last given frame.
         choice: :data:`MEAN` or :data:`BEST`.
         frame: of the clip, from 1.
         psnr: peak signal-to-noise ratio in dB, the mean over clips.

@@ -1,0 +1,57 @@
+"""The section ``guidance_search``: what is searched, and how samples are spent.
+
+As in :mod:`sid2core.config`, types and bounds only.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from sid2core.config.section import (
+    FilePath,
+    Finite,
+    OpenFraction,
+    Positive,
+    PositiveFloat,
+    Section,
+)
+from sid2core.config.training import Ema
+
+NULL = "unconditional"
+"""The negative that is the model itself with the null condition."""
+USUAL = "usual"
+"""The average of ``train.ema_decay``."""
+
+
+class GuidanceSearch(Section):
+    """Settings are all combinations; weight 0 and the whole range are always among them.
+
+    A negative is ``unconditional``, a step of ``train.snapshots`` or the folder of another model;
+    an average is one of :func:`sid2core.inference.averages.read`, or ``usual``.
+    """
+
+    strategy: Literal["race", "grid"]
+    negatives: Annotated[list[Positive | FilePath], Field(min_length=1)]
+    averages: Annotated[list[Literal["usual"] | Ema], Field(min_length=1)]
+    weights: Annotated[list[PositiveFloat], Field(min_length=1)]
+    intervals: list[Annotated[list[Finite], Field(min_length=2, max_length=2)]]
+    samples: Annotated[int, Field(ge=4)]
+    first: Annotated[int, Field(ge=4)]
+    confidence: OpenFraction
+    tolerance: PositiveFloat
+    budget: Positive | None
+
+    @model_validator(mode="after")
+    def _fitting(self) -> GuidanceSearch:
+        for low, high in self.intervals:
+            if low >= high:
+                msg = f"interval [{low}, {high}] is empty; write [lower, upper] log-SNR"
+                raise ValueError(msg)
+        for name in ("negatives", "averages", "weights", "intervals"):
+            values = [repr(value) for value in getattr(self, name)]
+            if len(set(values)) != len(values):
+                msg = f"{name} repeats an entry: {', '.join(values)}"
+                raise ValueError(msg)
+        return self

@@ -1,0 +1,98 @@
+"""The models of a setting of the guidance search: the average it draws from, and its negative."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sid2core import checksums
+from sid2core.config.search import NULL
+from sid2core.diffusion.guidance import Guidance
+from sid2core.inference import averages
+from sid2core.inference.guidance_search import Setting
+from sid2core.inference.model import Trained
+from sid2core.inference.negatives import WorseModel
+from sid2core.models import network
+from sid2core.models.fit import WeightsError
+
+
+@dataclass(frozen=True, eq=False)
+class Searched:
+    """What draws the images of a setting."""
+
+    model: Trained
+    guidance: Guidance
+    worse: WorseModel | None = None
+    """The negative of autoguidance."""
+
+
+class Models:
+    """The models of all settings; each is read once."""
+
+    def __init__(self, model: Trained) -> None:
+        """From the base model, which has the negative prompt already."""
+        self._averages, self._worse = {"": model}, dict[str, WorseModel]()
+        self._model = model
+
+    def of(self, setting: Setting) -> Searched:
+        """What draws the images of ``setting``.
+
+        Raises:
+            WeightsError: an average, a snapshot or a folder's model is missing, or the other model
+                is of other images or conditions.
+        """
+        return Searched(
+            self._average(setting),
+            setting.guidance,
+            None if setting.weight == 0.0 or setting.negative == NULL else self._other(setting),
+        )
+
+    def _average(self, setting: Setting) -> Trained:
+        name = "" if setting.ema is None else setting.average
+        if name not in self._averages:
+            params = averages.read(self._model.folder, self._model.denoiser.network, setting.ema)
+            self._averages[name] = replace(self._model, params=params)
+        return self._averages[name]
+
+    def _other(self, setting: Setting) -> WorseModel:
+        name, model = setting.negative, self._model
+        if name not in self._worse:
+            step = name.removeprefix("step ")
+            if step != name:
+                net = model.denoiser.network
+                params = averages.read(model.folder, net, None, int(step))
+                self._worse[name] = WorseModel(model.denoiser, params)
+            else:
+                self._worse[name] = _read(Path(name), model)
+        return self._worse[name]
+
+
+def _read(folder: Path, model: Trained) -> WorseModel:
+    """The model in another folder, if it takes what ``model`` takes."""
+    other = Trained.load(folder, model.denoiser.network.execution)
+    found, expected = (one.denoiser.network.config for one in (other, model))
+    for name in ("image_shape", "condition"):
+        if getattr(found, name) != getattr(expected, name):
+            msg = (
+                f"{folder}: {name} is {getattr(found, name)}, that of the base model "
+                f"{getattr(expected, name)}; a negative takes the same images and conditions"
+            )
+            raise WeightsError(msg)
+    return WorseModel(other.denoiser, other.params)
+
+
+def weights_of(settings: list[Setting]) -> dict[str, str]:
+    """The SHA-256 of the weights in each folder that is a negative: they are no dependency of DVC.
+
+    Raises:
+        WeightsError: there are no weights in such a folder.
+    """
+    found = {}
+    for name in {one.negative for one in settings} - {NULL}:
+        path = Path(name) / network.WEIGHTS
+        if not name.startswith("step "):
+            if not path.is_file():
+                msg = f"guidance_search.negatives: {path} does not exist; expected a model's folder"
+                raise WeightsError(msg)
+            found[name] = checksums.sha256(path)
+    return found

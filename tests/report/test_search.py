@@ -1,0 +1,92 @@
+"""The guidance search on the page: the race, heat maps and the table."""
+
+import math
+import re
+from dataclasses import replace
+
+import pytest
+
+from sid2core.report import search
+from sid2core.report.read.search_files import Search, Setting
+from tests.report.test_figures import texts
+
+NAN = math.nan
+
+
+def setting(weight: float, fd: float, low: float = NAN, **changes: object) -> Setting:
+    kept, excess = fd < 1.1, fd - 1.0
+    made = Setting(
+        *("usual", "unconditional", weight, low, NAN if math.isnan(low) else 5.0),
+        *(fd, fd - 0.1, fd + 0.1, excess, excess - 0.1, excess + 0.1, 400, 0.9, 64, kept),
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def found(*settings: Setting) -> Search:
+    guided = next((one for one in settings if one.weight > 0), None)
+    return Search(settings, settings[0], guided, 1234, 0.9, "fd")
+
+
+ROWS = (setting(0, 1.0), setting(1, 1.05), setting(2, 3.0), setting(1, 2.0, -3.0))
+
+
+def test_the_table_begins_with_what_stayed() -> None:
+    table = search.table(found(*ROWS))
+    assert [row.name for row in table.rows] == [
+        "no guidance",
+        "weight 1 on whole range",
+        "weight 1 on (\u22123, 5)",
+        "weight 2 on whole range",
+    ]
+    assert [row.cells[-1].text for row in table.rows] == [
+        "chosen",
+        "best guidance, not distinguishable",
+        "",
+        "",
+    ]
+    assert [row.kind for row in table.rows] == ["best", "", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "weight 1 on whole range"),
+        ({"negative": "step 400"}, "weight 1 on whole range away from step 400"),
+        ({"average": "power 0.1"}, "weight 1 on whole range, average power 0.1"),
+        ({"weight": 0.0, "average": "power 0.1"}, "no guidance, average power 0.1"),
+    ],
+)
+def test_a_setting_in_words(changes: dict[str, object], words: str) -> None:
+    assert search.words(replace(setting(1, 1.0), **changes)) == words  # type: ignore[arg-type]
+
+
+def test_the_race_shows_every_setting_with_its_samples() -> None:
+    shown = texts(search.race(found(*ROWS)))
+    assert {"no guidance  (400)", "weight 2 on whole range  (400)"} <= set(shown)
+
+
+def test_heat_maps_are_of_axes_with_several_values() -> None:
+    maps = search.view(found(*ROWS))["heat_maps"]
+    assert len(maps) == 1, "weight and interval"
+    assert {"1.00", "3.00", "2.00"} <= set(texts(maps[0]))
+    more = (*ROWS, setting(1, 1.2, negative="step 400"))
+    assert len(search.view(found(*more))["heat_maps"]) == 3
+
+
+def test_lower_scores_have_stronger_colours() -> None:
+    (drawn,) = search.view(found(*ROWS))["heat_maps"]
+    strengths = [float(v) for v in re.findall(r"--series-1\); (?:fill-)?opacity: ([\d.]+)", drawn)]
+    assert len(strengths) == 4
+    assert strengths[0] == max(strengths)
+    assert strengths[2] == min(strengths)
+
+
+def test_one_setting_has_neither_race_nor_map() -> None:
+    view = search.view(found(setting(0, 1.0)))
+    assert view["race"] is None
+    assert view["heat_maps"] == []
+
+
+def test_a_setting_without_a_score_is_drawn() -> None:
+    rows = (setting(0, 1.0), setting(1, NAN), setting(2, NAN, -3.0))
+    assert "\u2013" in texts(search.view(found(*rows))["heat_maps"][0])
