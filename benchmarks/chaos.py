@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import random
 import shutil
 import subprocess
@@ -46,6 +47,7 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax, of opening what it may only read
     with tempfile.TemporaryDirectory() as place:
         compiled, calm, fire = (Path(place) / name for name in ("compiled", "calm", "fire"))
         calm.mkdir()

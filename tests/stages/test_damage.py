@@ -1,4 +1,4 @@
-"""Every stage that keeps unfinished work: stopped midway, then damaged; and on a full disk.
+"""Every long stage on a full disk; and stopped midway, with its unfinished work damaged.
 
     python -m pytest -m slow tests/stages/test_damage.py
 
@@ -21,7 +21,7 @@ from sid2core.config import yaml_edit
 from sid2core.pipeline import stage as pipeline_stage
 from sid2core.text import writing
 from sid2core.training.checkpoints import Checkpoints
-from stages import distill, evaluate, guidance_search, prepare, text, train
+from stages import distill, evaluate, guidance_search, prepare, reference, text, train
 from tests import captioned, tiny
 from tests.damage import DAMAGES
 from tests.stages.dag import COMPUTED
@@ -31,12 +31,13 @@ pytestmark = pytest.mark.slow
 STAGES = {
     "prepare": prepare,
     "text": text,
+    "reference": reference,
     "train": train,
     "guidance_search": guidance_search,
     "distill": distill,
     "evaluate": evaluate,
 }
-TRAININGS = ("train", "distill")
+TRAININGS, WITHOUT_WORK = ("train", "distill"), ("reference",)
 CHECKPOINTS = 3
 SECTIONS = captioned.NET | {
     "data": {"shard_records": 8, "row_group_records": 8, "captions": "required"},
@@ -166,7 +167,7 @@ def resumed(caplog):
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, emptied])
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [one for one in STAGES if one not in WITHOUT_WORK])
 def test_damaged_work_is_done_again_and_no_other(stage, damage, before, calm, caplog):
     folder, work = calm
     before(stage)
@@ -243,8 +244,10 @@ def test_a_full_disk_ends_a_stage_in_a_sentence_and_loses_nothing(
 ):
     folder, work = calm
     before(stage)
-    newest, reports = [], ["reports"] if Path(folder, "reports", stage).exists() else []
-    for place in (".sid2", "artifacts", *reports):
+    places = [".sid2"] * (stage not in WITHOUT_WORK) + ["artifacts"]
+    places += ["reports"] * Path(folder, "reports", stage).exists()
+    newest = []
+    for place in places:
         resize(Path(place), work[stage][1] * 2 // 3 if place == ".sid2" else used(Path(place)))
         message = ends(stage, monkeypatch)
         assert "No space left on device" in message, place
