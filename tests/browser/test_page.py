@@ -186,7 +186,8 @@ def test_clips_play_unless_reduced_motion_is_preferred(
 def test_an_animation_moves_and_without_motion_it_does_not(browser: Browser, clips: Path) -> None:
     for motion, moves in (("no-preference", True), ("reduce", False)):
         browser.open(clips.as_uri(), *SIZES["desktop"], motion=motion)
-        browser.evaluate("document.querySelector('img.moving').scrollIntoView({behavior: 'instant'})")
+        script = "document.querySelector('img.moving').scrollIntoView({behavior: 'instant'})"
+        browser.evaluate(script)
         shots = set()
         for _ in range(6):
             shots.add(browser.send("Page.captureScreenshot")["data"])
