@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,18 +49,20 @@ def run(options: argparse.Namespace) -> None:
         print("\n".join(_table([_HEADINGS, *map(_row, everything)])))
         return
     if options.data is not None:
-        options.name = _made(options)
+        preset = _made(options)
     elif options.time or options.device or options.size:
         msg = "--time, --device and --size need --for PATH"
         raise presets.PresetError(msg)
-    change = presets.change(presets.read(options.name))
+    else:
+        preset = presets.read(options.name)
+    change = presets.change(preset)
     if not options.dry_run:
         change.write()
-    print("\n".join(_said(change, options.name, options.dry_run)))
+    print("\n".join(_said(change, preset.name, options.dry_run)))
 
 
-def _made(options: argparse.Namespace) -> str:
-    """Make a preset for the user's data and print why it is so; returns its name."""
+def _made(options: argparse.Namespace) -> presets.Preset:
+    """Make a preset for the user's data and print why it is so; a dry run leaves no file."""
     # Slow to import: JAX.
     from sid2core.data.prepare import survey
     from sid2core.plan.tailored import choice, preset_file, speed
@@ -75,9 +79,15 @@ def _made(options: argparse.Namespace) -> str:
     )
     chosen = choice.choose(found, machine, seconds, base, options.size)
     print("\n".join(preset_file.lines(found, machine, chosen)))
-    preset_file.write(path, found, chosen, f"sid2 preset {name} && dvc repro")
+    command = f"sid2 preset {name} && dvc repro"
+    if options.dry_run:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(shutil.copytree(presets.FOLDER, scratch, dirs_exist_ok=True))
+            preset_file.write(folder / path.name, found, chosen, command)
+            return presets.read(name, folder)
+    preset_file.write(path, found, chosen, command)
     print(f"\n{path} is written; `sid2 preset {preset_file.BASE}` goes back")
-    return str(name)
+    return presets.read(name)
 
 
 def _current() -> Any:

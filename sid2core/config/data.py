@@ -179,7 +179,7 @@ SOURCES.register(
 )
 SOURCES.register("emoji", Emoji, "sid2core.data.sources.emoji:Emoji.of")
 SOURCES.register("folder", Labelled, "sid2core.data.sources.folders:Folder.of")
-SOURCES.register("frames", Frames, "sid2core.data.sources.folders:Frames.of")
+SOURCES.register("frames", Frames, "sid2core.data.sources.video.frames:Frames.of")
 SOURCES.register("videos", Videos, "sid2core.data.sources.video.videos:Videos.of")
 SOURCES.register("kinetics", Kinetics, "sid2core.data.sources.video.kinetics:Kinetics.of")
 SOURCES.register("imagenet", Labelled, "sid2core.data.sources.folders:Folder.of_imagenet")

@@ -285,7 +285,12 @@ def read(path: Path = PARAMS_FILE) -> Params:
     except FileNotFoundError:
         msg = f"{path} not found in {Path.cwd()}; run from the project's root"
         raise ParamsError(msg) from None
-    except (yaml_read.YamlProblem, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        msg = (
+            f"{path} cannot be used: it is not UTF-8 ({error.reason} at byte {error.start}); save "
+        )
+        raise ParamsError(f"{msg}it as UTF-8") from None
+    except yaml_read.YamlProblem as error:
         msg = f"{path} cannot be used: {error}"
         raise ParamsError(msg) from None
     return parse(raw, str(path))

@@ -78,6 +78,7 @@ _DISTRIBUTIONS = {
     "PIL": "pillow",
     "orbax": "orbax-checkpoint",
     "ruamel": "ruamel.yaml",
+    "skimage": "scikit-image",
     "sklearn": "scikit-learn",
 }
 """Where the name of the package differs from that of the module."""

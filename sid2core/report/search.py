@@ -109,7 +109,7 @@ def race(search: Search) -> str:
             axes.plot([one.excess], [row], "o", color=colour, markersize=5)
         axes.axvline(0, color=INK, linewidth=1)
         labels = [f"{words(one)}  ({formatting.count(one.samples)})" for one in shown]
-        axes.set_yticks(range(len(shown)), labels, fontsize=8)
+        axes.set_yticks(range(len(shown)), labels, fontsize=9.5)
         axes.set(
             ylim=(len(shown) - 0.5, -0.5), xlabel="difference to the best setting of its round"
         )

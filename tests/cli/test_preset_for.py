@@ -51,6 +51,15 @@ def test_a_device_that_is_elsewhere_and_a_size_of_ones_own(project, capsys):
     assert (params.data.image_size, params.model.compute_dtype) == (16, "bfloat16")
 
 
+def test_a_dry_run_writes_no_file(project, capsys):
+    before = {path: path.read_bytes() for path in project.rglob("*.yaml")}
+    code, out, _ = run(capsys, "--for", "My pets", "--dry-run")
+    assert code == 0
+    assert "would change for my-pets" in out
+    assert "is written" not in out
+    assert {path: path.read_bytes() for path in project.rglob("*.yaml")} == before
+
+
 @pytest.mark.parametrize(
     ("words", "key"),
     [

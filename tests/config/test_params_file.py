@@ -30,7 +30,10 @@ def test_tiny_numbers_are_floats_however_they_are_written(tmp_path, number):
     [
         (b"seed: [1,", "cannot be used: not valid YAML"),
         (b"seed: 0\nseed: 1\n", "cannot be used: not valid YAML"),
-        (b"seed: \xff\xfe\n", "cannot be used"),
+        (
+            b"seed: \xff\xfe\n",
+            "cannot be used: it is not UTF-8 (invalid start byte at byte 6); save it",
+        ),
         (b"", "(the whole file): found None (NoneType); expected a section"),
         (b"- 1\n- 2\n", "(the whole file): found [1, 2] (list); expected a section"),
         (b"just text\n", "(the whole file): found 'just text' (str); expected a section"),

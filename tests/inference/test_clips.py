@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import sid2core
 from sid2core.conditioning import Condition, ConditionError, ConditionSpec, Given, GivenKind
 from sid2core.inference import clips, public
 from sid2core.inference.public import SampleError
+from sid2core.models import network
+from sid2core.models.network import Network
+from tests.inference.test_public import DIFFUSION
 from tests.models import configs
 from tests.refusals import refused
 
@@ -91,3 +95,18 @@ def test_a_length_that_the_model_cannot_draw_is_refused(given, frames, words):
     public._check_frames(6, shape)
     with refused(SampleError, "frames", "the model draws images"):
         public._check_frames(3, configs.tiny())
+
+
+def test_a_model_continues_the_frames_that_it_is_given(tmp_path):
+    spec = ConditionSpec.of_classes(2).with_given(1, (3, 4, 4, 1))
+    block = {"channels": (12,), "blocks": ("transformer",), "encoder_depth": (), "dropout": (0.0,)}
+    net = Network(configs.tiny(image_shape=(2, 4, 4, 1), condition=spec, decoder_depth=(), **block))
+    network.save(tmp_path, net, configs.weights(net), {"diffusion": DIFFUSION})
+    model = sid2core.load_model(tmp_path)
+    given = FRAMES[:1, ..., :1]
+    found = model.sample(2, given=given, frames=5, steps=1)
+    assert found.shape == (2, 5, 4, 4, 1)
+    assert (found[:, :1] == given).all()
+    assert (found[:, :3] == model.sample(2, given=given, steps=1)).all()
+    with refused(ConditionError, "given: found None", "the model continues 1 frames"):
+        model.sample(2)

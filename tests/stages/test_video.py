@@ -20,20 +20,21 @@ from tests.stages.dag import STAGES
 FRAMES, GIVEN, SIZE = 5, 2, 16
 
 
-def project(folder, given):
-    """A folder with the parameters of a run on moving digits."""
-    keys = {"count": 80, "frames": FRAMES, "digits": 1, "classes": "motion", "image_size": SIZE}
+def project(folder, given, stored):
+    """A folder with the parameters of a run on moving digits, of so many stored frames."""
+    keys = {"count": 80, "frames": stored, "digits": 1, "classes": "motion", "image_size": SIZE}
     data = tiny.source("moving_digits", **keys) | {"given_frames": given}
     model = tiny.ONE_BLOCK | {"patch_size": 4}
-    tiny.write(folder, data=data, model=model)
+    loader = {"clip_frames": None if stored == FRAMES else FRAMES}
+    tiny.write(folder, data=data, model=model, loader=loader)
     shutil.copy(tiny.ROOT / "dvc.yaml", folder)
     return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("given", [0, GIVEN])
-def test_clips_pass_all_stages(tmp_path, monkeypatch, given):
-    monkeypatch.chdir(project(tmp_path, given))
+@pytest.mark.parametrize(("given", "stored"), [(0, FRAMES), (GIVEN, FRAMES + 2)])
+def test_clips_pass_all_stages(tmp_path, monkeypatch, given, stored):
+    monkeypatch.chdir(project(tmp_path, given, stored))
     for stage in STAGES:
         stage.main(config.read())
 

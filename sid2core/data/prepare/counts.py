@@ -6,6 +6,7 @@ between, changes no figure.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ class Tally:
         short_sides: records by the shorter side of the picture they were made from, in pixels.
         rejects: what was set aside.
         missing: records without a caption.
+        digests: of each record a hash of its pixels, of 64 bits.
     """
 
     per_class: Counter[int] = field(default_factory=Counter)
@@ -55,6 +57,7 @@ class Tally:
     short_sides: Counter[int] = field(default_factory=Counter)
     rejects: list[Reject] = field(default_factory=list)
     missing: int = 0
+    digests: list[int] = field(default_factory=list)
 
     @property
     def records(self) -> int:
@@ -70,6 +73,8 @@ class Tally:
         self.brightness[mean] += 1
         self.short_sides[min(record.size)] += 1
         self.missing += not record.captions
+        digest = hashlib.blake2b(record.image.tobytes(), digest_size=8).digest()
+        self.digests.append(int.from_bytes(digest))
 
     def merge(self, other: Tally) -> None:
         """Add what ``other`` counted."""
@@ -79,6 +84,7 @@ class Tally:
             self.levels = other.levels + self.levels if len(self.levels) else other.levels
         self.rejects += other.rejects
         self.missing += other.missing
+        self.digests += other.digests
 
     def moments(self) -> dict[str, list[float]]:
         """Mean and standard deviation of raw values, by channel."""
@@ -90,7 +96,7 @@ class Tally:
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         counters = {name: sorted(getattr(self, name).items()) for name in _COUNTERS}
-        lists = {"levels": self.levels.tolist(), "rejects": self.rejects}
+        lists = {"levels": self.levels.tolist(), "rejects": self.rejects, "digests": self.digests}
         return {**counters, **lists, "missing": self.missing}
 
     @classmethod
@@ -101,7 +107,21 @@ class Tally:
             levels=np.array(value["levels"], np.int64).reshape(-1, 256),
             rejects=[Reject(*reject) for reject in value["rejects"]],
             missing=value["missing"],
+            digests=list(value["digests"]),
         )
+
+
+def copies(train: Tally, evaluation: Tally) -> dict[str, int]:
+    """How many images have the same pixels as another one; empty if none has.
+
+    ``repeated_train_images`` equal an earlier one of the train split, ``eval_images_in_train`` one
+    of that split.
+    """
+    known = set(train.digests)
+    repeated = len(train.digests) - len(known)
+    shared = sum(digest in known for digest in evaluation.digests)
+    found = {"repeated_train_images": repeated, "eval_images_in_train": shared}
+    return {name: count for name, count in found.items() if count}
 
 
 _COUNTERS = ("per_class", "brightness", "short_sides")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,12 +19,13 @@ from sid2core.conditioning import ConditionSpec
 from sid2core.data.load.reading import Shards
 from sid2core.data.load.shards import Layout
 from sid2core.data.prepare import captions
-from sid2core.data.prepare.counts import BRIGHTNESS_BINS
+from sid2core.data.prepare.counts import BRIGHTNESS_BINS, copies
 from sid2core.data.prepare.listing import Part
 from sid2core.data.sources import protocol
 from sid2core.data.sources.protocol import CaptionFiles
 from sid2core.errors import few, printable
 
+_log = logging.getLogger(__name__)
 _REASONS = 50
 """At most so many reasons have a row of their own."""
 _ROWS = _COLUMNS = 12
@@ -93,12 +95,24 @@ def write(folder: Path, parts: Sequence[Part], shards: Path) -> None:
             metrics[name] = metrics.get(name, 0) + value
     if parts[0].captioned:
         metrics["images_without_caption"] = sum(part.tally.missing for part in parts)
-    atomic.write_json(folder / "metrics.json", metrics)
+    train, evaluation = (
+        next(part for part in parts if part.split == split) for split in ("train", "eval")
+    )
+    same = copies(train.tally, evaluation.tally)
+    if same:
+        counted = ", ".join(f"{name} {count}" for name, count in same.items())
+        _log.warning(
+            "some images are the same pixel for pixel: %s of %d and %d; what is in both splits "
+            "makes distances too small, so remove the copies from the source",
+            counted,
+            train.tally.records,
+            evaluation.tally.records,
+        )
+    atomic.write_json(folder / "metrics.json", metrics | same)
     for name, table in _tables(parts).items():
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(table)
         atomic.write_text(folder / f"{name}.csv", text.getvalue())
-    train = next(part for part in parts if part.split == "train")
     images, labels = _head(shards / train.shards[0], train.layout)
     sheet = contact_sheet(images, labels, [printable(name) for name in train.class_names])
     sheet.save(folder / "contact_sheet.png")

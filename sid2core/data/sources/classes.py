@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -25,6 +26,8 @@ _SHOWN = 5
 _SYNSET = re.compile(r"n\d{8}(?=\s|$)")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
+_SOURCES = {".parquet": "parquet", ".tar": "webdataset", ".npz": "arrays", ".npy": "arrays"}
+_ARCHIVES = "set the path to one of the archives, or unpack them into a folder"
 _BINARY = {-1, 1}
 """The numbers of a binary set such as CelebA; a negative number among others is no label."""
 
@@ -121,6 +124,16 @@ class Labels:
         return (-1, f"its class {raw!r} is not in {self._key}") if label is None else (label, None)
 
 
+def _other_source(entries: Iterable[Entry]) -> str | None:
+    """The cure where files are those of another source, by their names."""
+    ends = {os.path.splitext(entry.key)[1].lower() for entry in entries}
+    source = next((source for end, source in _SOURCES.items() if end in ends), None)
+    if source is not None:
+        key = f"data.source.{source}.path"
+        return f"set data.source.name to {source}, and {key} to these files"
+    return _ARCHIVES if ".zip" in ends else None
+
+
 def settled(
     entries: list[Entry], class_names: Sequence[str], where: str, layout: str, cure: str
 ) -> list[Entry]:
@@ -133,6 +146,7 @@ def settled(
     if not usable:
         reasons = Counter(entry.problem for entry in entries).most_common(_SHOWN)
         found = "; ".join(f"{count} × {printable(str(why))}" for why, count in reasons) or "nothing"
+        cure = _other_source(entries) or cure
         msg = f"{printable(where)} holds no {layout}; found {found}: {cure}"
         raise DataError(msg)
     empty = [name for label, name in enumerate(class_names) if not usable[label]]

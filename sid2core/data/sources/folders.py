@@ -1,4 +1,4 @@
-"""Sources that read image files: a folder a class, and for video a folder a clip.
+"""Sources that read image files: a folder a class.
 
 The first level under the root names the classes. Every file is an entry; what is no image, and what
 lies in no class, says so. Folders, archives and addresses are alike here: see
@@ -14,18 +14,16 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from sid2core import config
-from sid2core.config.data import Frames as FramesSettings
 from sid2core.config.data import Labelled
 from sid2core.data.decode import formats
 from sid2core.data.decode.decoding import Decoded, Recipe
 from sid2core.data.errors import DataError, Unusable
-from sid2core.data.sources import classes, fields, label_file, split_names
+from sid2core.data.sources import classes, fields, label_file, numbered, split_names
 from sid2core.data.sources.captions.files import Described, FileCaptions, Found
 from sid2core.data.sources.fields import Asked, Fields
 from sid2core.data.sources.label_file import LabelFile
+from sid2core.data.sources.numbered import Numbered
 from sid2core.data.sources.protocol import CaptionFiles, Content, Entry, beside, is_text, key_of
 from sid2core.data.storage import archives, paths
 from sid2core.data.storage.archives import TarTree, ZipTree
@@ -98,8 +96,9 @@ class Folder(Decoded):
     Images all of which lie flat, and that no file labels, are one class; so are captioned ones,
     unless the parameters say that folders are classes (:mod:`.captions.files`).
 
-    Folders that are named like splits, and a CSV file beside flat images that no parameter names,
-    stop the stage.
+    Folders that are named like splits, folders that only divide a numbered sequence, and a CSV file
+    beside flat images that no parameter names, stop the stage. Labels in ``dataset.json`` are read
+    if no parameter names others (:mod:`.numbered`).
     """
 
     tree: Tree
@@ -110,6 +109,7 @@ class Folder(Decoded):
     pattern: str = ".*"
     asked: Asked = Asked()
     captions: FileCaptions | None = None
+    numbered: Numbered | None = None
     fixed: bool = False
     grouped: bool = False
 
@@ -118,7 +118,11 @@ class Folder(Decoded):
         """The source ``folder``: the tree at the parameter ``part``."""
         tree = planted(getattr(settings, part), key_of(data.source.name, part), "<class>/<image>")
         source = cls._at(tree, settings, data, part, ".*")
-        return replace(source, captions=FileCaptions(tree, source.asked, source._where))
+        described = FileCaptions(tree, source.asked, source._where)
+        numbers = None
+        if settings.labels is None and not source.asked.folders:
+            numbers = Numbered(tree, source._where, source._labels_key)
+        return replace(source, captions=described, numbered=numbers)
 
     @classmethod
     def of_imagenet(cls, settings: Labelled, *, data: config.Data, part: str) -> Folder:
@@ -172,7 +176,8 @@ class Folder(Decoded):
         """Every file, class by class, sorted by name at every level."""
         self._check_splits()
         alone = self._alone()
-        labels = classes.Labels(self.class_names, self.parameter, listed=False, labelled=not alone)
+        listed = self._packed is not None and self.class_file is not None
+        labels = classes.Labels(self.class_names, self.parameter, listed=listed, labelled=not alone)
         entries, found = [], self._found
         for item, name in self._classed():
             if item.path in found.used:
@@ -189,9 +194,14 @@ class Folder(Decoded):
                 False if formats.is_usual(item.name) else None
             )
             entries.append(Entry(item.path, label, place, problem=problem, captioned=described))
-        return classes.settled(
-            entries, self.class_names, self._where, "<class>/<image>", self._cure
-        )
+        cure = self._cure
+        if self._labels_used and {entry.problem for entry in entries} == {self._unlabelled()}:
+            named = few(self._read_labels().labels, 1) or "nothing"
+            here = few((entry.key for entry in entries), 1)
+            cure = f"its labels name {named}, the files are {here}: name each below the path"
+        elif alone and not (self.asked.unlabelled or found.captioned):
+            split_names.mention_prefixes((entry.key for entry in entries), self._where)
+        return classes.settled(entries, self.class_names, self._where, "<class>/<image>", cure)
 
     def stamp(self) -> str:
         """Of all names, sizes and times; of an archive, its own."""
@@ -223,9 +233,19 @@ class Folder(Decoded):
     @property
     def _by_folder(self) -> bool:
         """Whether folders are classes."""
-        if self.asked.unlabelled:
+        if self.asked.unlabelled or self._packed is not None or self._undivided:
             return False
         return self.asked.folders or self.class_file is not None or not self.captioned
+
+    @property
+    def _packed(self) -> LabelFile | None:
+        """The labels of ``dataset.json``, if there are any."""
+        return None if self.numbered is None else self.numbered.labels
+
+    @property
+    def _undivided(self) -> bool:
+        """Whether ``dataset.json`` says that there are no labels."""
+        return self.numbered is not None and self.numbered.says_unlabelled
 
     @property
     def _where(self) -> str:
@@ -233,16 +253,15 @@ class Folder(Decoded):
 
     @functools.cached_property
     def _above(self) -> str:
-        """The folder that classes lie in: the root, or in an archive the one folder that it holds.
+        """The folder that classes lie in: the root, or the one folder that it holds.
 
         Such a folder counts where it holds nothing but folders, and more than one.
         """
-        if isinstance(self.tree, (LocalTree, RemoteTree)):
-            return ""
         above, inside = ROOT, self.tree.scan(ROOT)
         while len(inside) == 1 and inside[0].is_folder:
             above, inside = inside[0], self.tree.scan(inside[0])
-        if above is ROOT or not all(item.is_folder for item in inside):
+        folders_alone = len(inside) > 1 and all(item.is_folder for item in inside)
+        if above is ROOT or not folders_alone:
             return ""
         _log.info("%s: its classes are the folders in %s", self._where, above.path)
         return above.path
@@ -256,6 +275,8 @@ class Folder(Decoded):
 
     def _is_named(self, item: Item) -> bool:
         """Whether it is the file of labels or of class names."""
+        if self.numbered is not None and self.numbered.is_file(item):
+            return True
         path = paths.join(self.tree.root, item.path)
         return any(file and paths.same(file, path) for file in (self.label_file, self.class_file))
 
@@ -267,6 +288,11 @@ class Folder(Decoded):
         """
         if self._labels_used or self.class_file is not None:
             return
+        if self._by_folder and not self.asked.folders:
+            tops = [item for item in self._tops() if item.is_folder]
+            if numbered.may_divide(item.name for item in tops):
+                below = {top.name: images_among(list(walk(self.tree, top))) for top in tops}
+                numbered.check_folders(below, self._where, self._labels_key)
         above, inside = self._above, self._tops()
         escape = f", or list the classes in {beside(self.parameter, 'class_names')}"
         while folders := [item for item in inside if item.is_folder]:
@@ -280,6 +306,7 @@ class Folder(Decoded):
 
             split_names.check_folders(names, join, self._where, self.parameter, escape=escape)
             if len(folders) > 1:
+                split_names.check_masks(names, join, self._where, self.parameter, escape=escape)
                 return
             above, inside = folders[0].path, self.tree.scan(folders[0])
 
@@ -323,7 +350,7 @@ class Folder(Decoded):
             return True
         tops = self._tops()
         nested = self._by_folder and any(item.is_folder for item in tops)
-        if self.label_file is not None or nested:
+        if self._labels_used or nested:
             return False
         self._check_unused(tops)
         if self.pattern != ".*":
@@ -373,9 +400,12 @@ class Folder(Decoded):
 
     @property
     def _labels_used(self) -> bool:
-        return self.label_file is not None and not self.asked.unlabelled
+        named = self.label_file is not None or self._packed is not None
+        return named and not self.asked.unlabelled
 
     def _read_labels(self) -> LabelFile:
+        if self._packed is not None:
+            return self._packed
         assert self.label_file is not None
         return label_file.read(self.label_file, self._labels_key, self.asked)
 
@@ -385,98 +415,11 @@ class Folder(Decoded):
 
     def _unlabelled(self) -> str:
         """Why a file has no class."""
+        if self._packed is not None:
+            return f"{numbered.FILE} does not name it"
         if self.label_file is None:
             return _BARE
         return f"{self._labels_key} does not name it, and {_BARE}"
-
-
-@dataclass(frozen=True)
-class Frames(Decoded):
-    """Clips as ``<class>/<clip>/<frame image>``; the key is ``<class>/<clip>``.
-
-    A record is frames 0, stride, 2 stride and so on of the clip, in natural order of their names
-    (``frame9`` before ``frame10``); whatever follows the last one is not read. Of folders and
-    addresses only the frames of one clip are listed at a time.
-    """
-
-    tree: Tree
-    recipe: Recipe
-    parameter: str
-    frames: int
-    stride: int
-    asked: Asked = Asked()
-    captioned: bool = False
-    fixed: bool = False
-    grouped: bool = False
-
-    @classmethod
-    def of(cls, settings: FramesSettings, *, data: config.Data, part: str) -> Frames:
-        """The source ``frames``: the tree at the parameter ``part``."""
-        key = key_of(data.source.name, part)
-        tree = planted(getattr(settings, part), key, "<class>/<clip>/<frame image>")
-        recipe, asked = Recipe.of(data), Asked.by(data)
-        return cls(tree, recipe, key, settings.frames, settings.frame_stride, asked)
-
-    @functools.cached_property
-    def class_names(self) -> tuple[str, ...]:
-        """The class folders' names, sorted."""
-        if self.asked.unlabelled:
-            return (classes.UNLABELLED,)
-        found = self.tree.scan(ROOT)
-        return classes.of_folders(
-            item.name for item in found if item.is_folder and is_text(item.name)
-        )
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """[f, h, w, c] as the parameters have it."""
-        return (self.frames, *self.recipe.shape)
-
-    def index(self) -> list[Entry]:
-        """Every clip's folder, class by class, sorted by name; loose files are set aside."""
-        numbers, entries = classes.numbers(self.class_names), []
-        where = f"{self.parameter} {self.tree.root}"
-        split_names.check_folders(
-            [item.name for item in self.tree.scan(ROOT) if item.is_folder],
-            lambda name: paths.join(self.tree.root, name),
-            where,
-            self.parameter,
-        )
-        for top in self.tree.scan(ROOT):
-            for item in self.tree.scan(top) if top.is_folder else [top]:
-                problem = None if item.is_folder else item.problem or "it lies in no clip's folder"
-                name = classes.UNLABELLED if self.asked.unlabelled else classes.normal(top.name)
-                label = numbers.get(name, -1) if top.is_folder else -1
-                entries.append(Entry(item.path, label, item.place, problem=problem))
-        cure = "give each clip a folder, or set data.source.name to folder for single images"
-        layout = "<class>/<clip>/<frame image>"
-        return classes.settled(entries, self.class_names, where, layout, cure)
-
-    def stamp(self) -> str:
-        """Of all names, sizes and times; of an archive, its own."""
-        return self.tree.stamp()
-
-    def read(self, entry: Entry) -> Content:
-        """One clip [f, h, w, c]; frames are decoded by :mod:`sid2core.data.decode.decoding`."""
-        found = self.tree.scan(Item(entry.key, entry.place, is_folder=True))
-        images = images_among(found)
-        needed = (self.frames - 1) * self.stride + 1
-        if len(images) < needed:
-            msg = f"{len(images)} frame(s); {self.frames} at stride {self.stride} need {needed}"
-            raise Unusable(msg)
-        images.sort(key=lambda item: natural(item.name))
-        frames = [self._frame(item) for item in images[: needed : self.stride]]
-        return Content(np.stack([frame.image for frame in frames]), frames[0].size)
-
-    def _frame(self, item: Item) -> Content:
-        try:
-            if item.problem is not None:
-                raise Unusable(item.problem)
-            with self.tree.open(item.path, item.place) as file:
-                return self.recipe.image(file)
-        except Unusable as error:
-            msg = f"frame {item.name}: {error}"
-            raise Unusable(msg) from None
 
 
 def images_among(items: Sequence[Item]) -> list[Item]:

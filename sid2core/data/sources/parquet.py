@@ -120,8 +120,10 @@ class Parquet(ManyFiles):
         if isinstance(value, dict):
             value = value.get("bytes")
         if value is None:
-            msg = "its row holds no bytes of a picture"
-            raise Unusable(msg)
+            msg = (
+                "its row holds no bytes of a picture; if they lie in files of their own: write the "
+            )
+            raise Unusable(f"{msg}set with embed_external_files=True")
         content = self.recipe.image(io.BytesIO(value))
         described = tuple(text for column in captions for text in _texts(column[place.row]))
         return replace(content, captions=described) if described else content

@@ -6,7 +6,10 @@ refused with the two paths to set.
 
 from __future__ import annotations
 
+import itertools
+import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from sid2core.data.errors import DataError
@@ -14,6 +17,7 @@ from sid2core.data.sources.protocol import beside
 from sid2core.data.storage.globbing import File
 from sid2core.errors import few, printable
 
+_log = logging.getLogger(__name__)
 _ORDER = ("train", "validation", "dev", "test")
 """The order in which to choose a split to train on and one to evaluate with."""
 _CANONICAL = {
@@ -25,6 +29,14 @@ _CANONICAL = {
 }
 _NAMES = "training|train|validation|valid|val|dev|testing|test|eval"
 _WHOLE = re.compile(rf"({_NAMES})([-_ ]?(set|split|data|images?))?\d*", re.IGNORECASE)
+_IMAGES = re.compile(r"(jpe?g|png)?(images?|imgs?)", re.IGNORECASE)
+_MASKS = re.compile(
+    r"masks?|labels?|annotations?|segmentations?(class|object)?|trimaps?|ground_?truth|gt",
+    re.IGNORECASE,
+)
+_PREFIXED = re.compile(r"([^\W\d][^\d.]*?)[-_ ]*\d+\.\w+")
+_NAMED = 10_000
+"""Names that are looked at."""
 _PART = re.compile(rf"(?:^|[-_.])({_NAMES})(?=[-_.]|$)", re.IGNORECASE)
 
 
@@ -70,6 +82,44 @@ def check_folders(
     if found:
         paths = {split: join(name) for split, name in found.items()}
         raise _refused(paths, list(found.values()), "folders", where, parameter, escape)
+
+
+def check_masks(
+    names: Iterable[str], join: Callable[[str], str], where: str, parameter: str, *, escape: str
+) -> None:
+    """Refuse a folder of images beside one of their masks, as data for segmentation have them.
+
+    Args:
+        names: the folders at the level of the classes.
+        join: from a name to the path to set.
+        where: the parameter and the path, for messages.
+        parameter: the key of the path.
+        escape: another cure, for data whose classes have these names.
+
+    Raises:
+        DataError: there are both.
+    """
+    names = list(names)
+    images = [name for name in names if _IMAGES.fullmatch(name)]
+    masks = [name for name in names if _MASKS.fullmatch(name)]
+    if images and masks:
+        msg = f"{where} holds folders ({few(names)}) of images and their masks, which are no "
+        raise DataError(f"{msg}classes: set {parameter} to {printable(join(images[0]))}{escape}")
+
+
+def mention_prefixes(paths: Iterable[str], where: str) -> None:
+    """Log that names of unlabelled images, such as ``cat_001.png``, begin with a few words."""
+    stems = (path.rpartition("/")[2] for path in itertools.islice(paths, _NAMED))
+    matches = [_PREFIXED.fullmatch(stem) for stem in stems]
+    words = Counter(match[1] for match in matches if match)
+    if 1 < len(words) and 2 * len(words) <= len(matches) == words.total():
+        _log.warning(
+            "%s: images are unlabelled, but their names begin with %d words (%s): if these are "
+            "classes, give each a folder, or set the parameter labels of the source to a CSV file",
+            where,
+            len(words),
+            few(words),
+        )
 
 
 def check_files(files: Iterable[File], where: str, parameter: str) -> None:

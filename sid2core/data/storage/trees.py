@@ -1,6 +1,7 @@
 """Folders of files to walk through and open: on disk, behind an address, or within an archive.
 
-Names that start with a dot, and ``__MACOSX``, are no part of the data. Everything else is found,
+Names that start with a dot, and those that operating systems leave in every folder, are no part of
+the data. Everything else is found,
 and what cannot be used says why.
 """
 
@@ -39,6 +40,8 @@ class Item(NamedTuple):
         return self.path.rpartition("/")[2]
 
 
+_SYSTEM = ("__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini")
+"""What macOS, Synology and Windows leave in folders of pictures."""
 ROOT = Item("", is_folder=True)
 
 
@@ -86,7 +89,7 @@ def walk(tree: Tree, folder: Item) -> Iterator[Item]:
 
 def hidden(name: str) -> bool:
     """Whether a name says that it is no data."""
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".") or name.casefold() in _SYSTEM
 
 
 @dataclass(frozen=True)

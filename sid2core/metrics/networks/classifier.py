@@ -133,9 +133,9 @@ class Stage(nnx.Module):
 
 
 class ClipStage(nnx.Module):
-    """A 3×3 convolution of each frame, then one of 3 frames; both may halve the size.
+    """A 3×3 convolution of each frame, one of 3 frames, and another 3×3; the first two may halve.
 
-    Both are convolutions of images, because those of clips are slow on processors.
+    All are convolutions of images, because those of clips are slow on processors.
     """
 
     def __init__(self, width: int, out: int, *, stride: int, rngs: nnx.Rngs) -> None:
@@ -143,6 +143,7 @@ class ClipStage(nnx.Module):
         self.space, self.space_norm = _conv(width, out, stride, rngs), _norm(out, rngs)
         self.time = _conv(out, out, (stride, 1), rngs, (3, 1))
         self.time_norm = _norm(out, rngs)
+        self.conv, self.conv_norm = _conv(out, out, 1, rngs), _norm(out, rngs)
 
     def __call__(self, x: Clip) -> Float[Array, "b down_f down_h down_w out"]:
         """[b, f, h, w, width] to [b, ceil(f / s), ceil(h / s), ceil(w / s), out] of stride s."""
@@ -151,7 +152,9 @@ class ClipStage(nnx.Module):
         height, width, channels = x.shape[1:]
         x = nnx.gelu(self.space_norm(x.reshape(batch, frames, height, width, channels)))
         x = self.time(x.reshape(batch, frames, height * width, channels))
-        return nnx.gelu(self.time_norm(x.reshape(batch, -1, height, width, channels)))
+        x = nnx.gelu(self.time_norm(x.reshape(batch, -1, height, width, channels)))
+        x = self.conv(_folded(x)).reshape(x.shape)
+        return nnx.gelu(self.conv_norm(x))
 
 
 def _folded(x: Clip) -> Float[Array, "frames h w c"]:

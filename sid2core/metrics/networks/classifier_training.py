@@ -28,6 +28,8 @@ from sid2core.typing import Array, Clip, Samples, Scalar
 
 FEWEST_PER_CLASS = 10
 """Mean number of training images per class below which labels are not used."""
+_LEVELS_WEIGHT = 2.0
+"""Of the levels' error beside the cross-entropy, for clips with classes."""
 _POINTS = 100  # of the curve, at most
 
 Loss = Callable[[Any, Samples, Array, Array], tuple[Scalar, Scalar]]
@@ -177,7 +179,7 @@ def _classify_clips(graph: Any, settings: config.Reference) -> Loss:
         logits, estimated = outputs[: len(x), :-ways], outputs[len(x) :, -ways:]
         error = jnp.square(levels - estimated).sum(axis=-1).mean()
         entropy, accuracy = _cross_entropy(logits, labels, settings.label_smoothing)
-        return entropy + self_supervised.WEIGHT * error, accuracy
+        return entropy + _LEVELS_WEIGHT * error, accuracy
 
     return loss
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sid2core.data.prepare.counts import BRIGHTNESS_BINS, Reject, Tally
+from sid2core.data.prepare.counts import BRIGHTNESS_BINS, Reject, Tally, copies
 from tests.data import made
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 5), st.sampled_from([1, 3]))
@@ -50,6 +50,16 @@ def test_brightness_and_size_fall_into_their_bins(level):
     tally = tally_of([np.full((2, 3, 3), level, np.uint8)])
     assert tally.brightness == {level // (256 // BRIGHTNESS_BINS): 1}
     assert tally.short_sides == {2: 1}
+
+
+def test_images_with_the_same_pixels_are_counted():
+    one, two, three = (np.full((2, 3, 3), level, np.uint8) for level in (1, 2, 3))
+    train = tally_of([one, two, one, one])
+    assert copies(train, tally_of([three, two, one])) == {
+        "repeated_train_images": 2,
+        "eval_images_in_train": 2,
+    }
+    assert copies(tally_of([one, two]), tally_of([three, three])) == {}
 
 
 def test_frames_count_as_pixels():

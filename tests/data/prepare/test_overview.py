@@ -55,7 +55,13 @@ def test_metadata_and_tables_add_up(tmp_path):
 
     overview.write(tmp_path / "reports", parts, tmp_path / "made")
     metrics = json.loads((tmp_path / "reports" / "metrics.json").read_text())
-    assert metrics == {"train_images": 38, "eval_images": 9, "classes": 2, "rejected_images": 5}
+    assert metrics == {
+        "train_images": 38,
+        "eval_images": 9,
+        "classes": 2,
+        "rejected_images": 5,
+        "eval_images_in_train": 7,  # 2 and 3 are broken there
+    }
     classes = rows(tmp_path / "reports" / "classes.csv")
     assert classes == [
         ["label", "split", "images"],

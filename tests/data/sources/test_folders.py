@@ -174,6 +174,57 @@ def test_an_archive_may_hold_the_folder_of_classes(tmp_path, kind, caplog):
     assert beside.class_names == ("x",)
 
 
+def test_a_folder_may_hold_the_folder_of_classes(tmp_path, caplog):
+    pictures.folder(tmp_path / "pets-v1", {"cat": 1, "dog": 1})
+    with caplog.at_level(logging.INFO):
+        assert opened(tmp_path).class_names == ("cat", "dog")
+    assert "its classes are the folders in pets-v1" in caplog.text
+
+
+def test_a_folder_of_masks_is_no_class(tmp_path):
+    pictures.folder(tmp_path, {"images": 1, "masks": 1})
+    with pytest.raises(
+        DataError, match=r"images and their masks.*set data.source.folder.path to .*/images"
+    ):
+        opened(tmp_path).index()
+    names = str(packs.write(tmp_path.parent / "names", b"images\nmasks\n"))
+    assert opened(tmp_path, class_names=names).class_names == ("images", "masks")
+
+
+def test_words_in_the_names_of_unlabelled_images_are_mentioned(tmp_path, caplog):
+    for name in ("cat_1", "cat_2", "Old dog7", "Old dog8"):
+        pictures.save(tmp_path / "a" / f"{name}.png", pictures.noise(4, 4))
+    assert set(found(opened(tmp_path / "a")).values()) == {"unlabelled"}
+    assert "begin with 2 words (Old dog, cat)" in caplog.text
+    caplog.clear()
+    for name in ("IMG_1", "IMG_2"):
+        pictures.save(tmp_path / "b" / f"{name}.png", pictures.noise(4, 4))
+    opened(tmp_path / "b").index()
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("a.parquet", "set data.source.name to parquet, and data.source.parquet.path to these"),
+        ("a.tar", "set data.source.name to webdataset"),
+        ("a.npz", "set data.source.name to arrays"),
+        ("a.zip", "set the path to one of the archives"),
+    ],
+)
+def test_files_of_another_source_are_named(tmp_path, name, cure):
+    packs.write(tmp_path / name, b"x")
+    with pytest.raises(DataError, match=cure):
+        opened(tmp_path).index()
+
+
+def test_labels_for_files_elsewhere_show_both_names(tmp_path):
+    pictures.save(tmp_path / "data/1.png", pictures.noise(4, 4))
+    labels = packs.write(tmp_path / "labels.csv", b"/old/place/1.png,cat\n")
+    with pytest.raises(DataError, match=r"labels name /old/place/1\.png, the files are 1\.png"):
+        opened(tmp_path / "data", labels=str(labels)).index()
+
+
 def test_labels_of_a_csv_with_any_folders_beside(tmp_path):
     names = ["1", "2", "few/3", "few/4", "cat/5", "cat/6", "7"]
     for name in names:

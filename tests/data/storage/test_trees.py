@@ -46,7 +46,7 @@ def put(root, members):
 
 
 FILES = {"a/x/y/2": b"two", "a/1": b"one", "a/x/3": b"three", "b.txt": b"", "c d/é": b"four"}
-HIDDEN = {".git/1": b"", "a/.x/1": b"", "a/.1": b"", "__MACOSX/a/1": b""}
+HIDDEN = {".git/1": b"", "a/.x/1": b"", "a/.1": b"", "__MACOSX/a/1": b"", "a/Thumbs.db": b""}
 PLACES = ["data", "data/a", "data/a/b", "data/.h/c", "data/z", "out", "out/x", "out/x/y", "other"]
 FOUND = ["a/1", "a/x/3", "a/x/y/2", "b.txt", "c d/é"]
 

@@ -1,16 +1,22 @@
 """The K600 protocol: the whole path from raw clips against PyTorch's own crop and resize."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from sid2core.metrics import reference
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks import i3d_k600
 from sid2core.metrics.networks.batching import Batching
 from sid2core.metrics.networks.i3d_k600 import I3DK600
 from sid2core.metrics.networks.protocol import POOL
+from sid2core.metrics.provenance import check_comparable
+from sid2core.pipeline import artifact
+from tests.data import stored
 from tests.metrics import torch_i3d
 from tests.refusals import refused
 
@@ -72,6 +78,39 @@ def test_six_clips_of_a_video_are_spread_uniformly():
 @pytest.mark.parametrize(("shape", "count"), [((16, 8, 8, 3), 1), ((17, 8, 9, 3), 4)])
 def test_clips_that_coincide_stand_once(shape, count):
     assert len(i3d_k600.real_clips(np.zeros((2, *shape), np.uint8))) == 2 * count
+
+
+class FirstPixels(I3DK600):
+    """The network replaced: a clip's features are two of its pixels."""
+
+    def features(self, images):
+        assert images.shape[1:] == (16, 8, 8, 3)
+        return {POOL: images[:, 0, 0, :2, 0].astype(np.float32)}
+
+
+def test_reference_statistics_have_all_windows_and_crops(narrow, tmp_path):
+    """Even if the model knows fewer frames than are stored."""
+    clips, labels = stored.records(5, (20, 8, 12, 3))
+    dataset = dataclasses.replace(stored.dataset(clips, labels, ("a", "b")), clip_frames=17)
+    params = {"data": {"crop": "adm"}}
+    with artifact.create("prepare", params, root=tmp_path) as draft:
+        draft.metadata |= {"shape": list(clips.shape[1:])}
+    prepare = artifact.load("prepare", root=tmp_path)
+    extractor = FirstPixels(narrow[1].tensors, "", Batching(1))
+    with artifact.create("reference", {}, root=tmp_path) as draft:
+        measured = reference.measure(
+            extractor, {"train": dataset, "eval": dataset}, prepare, draft, seed=0
+        )
+    moments = measured.moments["train"]
+    assert moments.n == 5 * 2 * 3
+    expected = [clips[:, start, 0, left : left + 2, 0] for start in (0, 4) for left in (0, 2, 4)]
+    np.testing.assert_allclose(moments.mu, np.concatenate(expected).mean(0))
+    assert moments.provenance["real_clips"] == i3d_k600.CLIPS_OF_A_VIDEO
+    assert moments.provenance["shape"] == [16, 8, 8, 3]
+    samples = {name: one for name, one in moments.provenance.items() if name != "real_clips"}
+    check_comparable(samples, moments.provenance)
+    with refused(MetricsError, "differ in real_clips"):
+        check_comparable(samples | {"real_clips": "one"}, moments.provenance)
 
 
 def test_another_number_of_frames_is_refused(narrow):
