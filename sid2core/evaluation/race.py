@@ -94,6 +94,7 @@ def _measure(accumulator: Accumulator, evaluator: Evaluator) -> Measured:
         accumulator.features(reference, "pool"),
         [reference.moments["train"].normal],
         moments=accumulator.moments(reference),
+        strata=accumulator.strata(),
     )
     arrays = {"influence": expansion.influence, "halves": expansion.halves}
     return {
@@ -127,7 +128,7 @@ def _score(
         logsnr_min=setting.logsnr_min,
         logsnr_max=setting.logsnr_max,
         interval=setting.interval,
-        fd_train=round(expansion.distance - expansion.bias, 6),
+        fd_train=round(expansion.distance, 6),
         fd_train_low=round(interval.low, 6),
         fd_train_high=round(interval.high, 6),
         excess=round(excess.value, 6),

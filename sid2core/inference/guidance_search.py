@@ -87,10 +87,10 @@ class Score:
         logsnr_min: lower end of its interval; None for the whole range.
         logsnr_max: upper end.
         interval: the interval in words.
-        fd_train: bias-corrected distance to the train split.
-        fd_train_low: lower end of its confidence interval.
+        fd_train: distance to the train split, as measured.
+        fd_train_low: lower end of the confidence interval without the bias of few samples.
         fd_train_high: upper end.
-        excess: the distance less that of the best setting of the round, of paired samples.
+        excess: the distance less that of the best setting of the round, both without their bias.
         excess_low: lower end of its confidence interval; above 0 the setting left.
         excess_high: upper end.
         kept: whether it cannot be distinguished from the best.

@@ -23,6 +23,8 @@ from sid2core.metrics.statistics import FeatureStatistics, Moments, distance
 from sid2core.pipeline.artifact import Artifact
 
 SPLITS = ("train", "eval")
+_PER_STRATUM = 2
+"""Images of a class from which on their scatter within it is known."""
 _BLOCK = 4096  # feature vectors summed at once, independent of the chunks they arrived in
 
 
@@ -201,6 +203,19 @@ class Accumulator:
                 provenance["features"] = SPATIAL
             self._moments[name] = moments(self.features(reference, kind), provenance)
         return self._moments[name]
+
+    def strata(self) -> NDArray[np.integer] | None:
+        """The class of each image, if all classes occur equally often, to within one.
+
+        None for images without a class or of too few a class to tell their scatter.
+        """
+        labels = [one for one in self._labels if one is not None]
+        if len(labels) < len(self._labels) or not labels:
+            return None
+        found = np.concatenate(labels)
+        counts = np.unique(found, return_counts=True)[1]
+        balanced = counts.max() - counts.min() <= 1
+        return found if balanced and counts.min() >= _PER_STRATUM else None
 
     def agreement(self) -> float | None:
         """The share of images that the data set's own classifier assigns to their class.

@@ -99,8 +99,11 @@ def _distances(
     for target in targets.values():
         check_comparable(own.provenance, target.provenance)
     references = list(targets.values())
-    around = uncertainty.intervals(features, references, LEVEL, moments=own)
-    limits = uncertainty.extrapolations(features, references) if infinity else []
+    strata = accumulator.strata()
+    around = uncertainty.intervals(features, references, LEVEL, moments=own, strata=strata)
+    limits = []
+    if infinity:
+        limits = uncertainty.extrapolations(features, references, strata=strata)
     for index, (name, target) in enumerate(targets.items()):
         metric, interval = f"{prefix}{extractor.distance}_{name}", around[index]
         bias = target.bias_constant / len(features)

@@ -3,6 +3,10 @@
 The distance of N samples is too large by about C / N, and it scatters. Bias and scatter are
 estimated from the samples alone, without assumptions on their distribution: random halves of the
 samples show how the distance depends on N. The reference is taken as exact.
+
+Samples of classes in equal numbers are stratified: the numbers do not scatter, as those of random
+samples do. So halves and subsets have equal numbers too, and the scatter is that within classes.
+Taken as random, such samples would seem to scatter far more than they do.
 """
 
 from __future__ import annotations
@@ -45,6 +49,7 @@ def intervals(
     level: float = 0.9,
     *,
     moments: Moments | None = None,
+    strata: NDArray[np.integer] | None = None,
     halvings: int | None = None,
     seed: int = 0,
 ) -> list[Interval]:
@@ -71,6 +76,7 @@ def intervals(
         references: moments of the same extractor.
         level: confidence level, between 0 and 1.
         moments: mean and covariance of the samples, if they are known.
+        strata: the class of each sample, [n], where all occur equally often by design.
         halvings: how many; by default 32, or 4 for more than 256 features.
         seed: of the halves.
 
@@ -83,7 +89,8 @@ def intervals(
         msg = f"level {level}, {halvings} halvings; expected one between 0 and 1, and 2 or more"
         raise MetricsError(msg)
     targets = [reference.normal for reference in references]
-    found = expansions(values, targets, moments=moments, halvings=halvings, seed=seed)
+    options: dict[str, Any] = {"moments": moments, "halvings": halvings, "seed": seed}
+    found = expansions(values, targets, strata=strata, **options)
     return [interval(one, level) for one in found]
 
 
@@ -106,7 +113,10 @@ class Expansion:
     distance: float
     """As measured, bias included."""
     influence: NDArray[np.float64]
-    """:func:`influence` of each sample, [n]."""
+    """:func:`influence` of each sample, less its mean in the sample's stratum, [n].
+
+    Scaled so that its variance, with n - 1, is that within strata, with n - strata.
+    """
     halves: NDArray[np.float64]
     """(D_half + D_other) / 2 - D_N of each halving, [halvings]."""
 
@@ -136,6 +146,7 @@ def expansions(
     targets: Sequence[Normal],
     *,
     moments: Moments | None = None,
+    strata: NDArray[np.integer] | None = None,
     halvings: int | None = None,
     seed: int = 0,
 ) -> list[Expansion]:
@@ -151,9 +162,9 @@ def expansions(
         halvings = 32 if values.shape[1] <= _WIDE else 4
     own = _normal(values) if moments is None else moments.normal
     distances = [frechet.distance(own, target) for target in targets]
-    halves = _halves(values, targets, halvings, seed)
+    halves = _halves(values, targets, halvings, seed, strata)
     return [
-        Expansion(distance, influence(values, own, target), means - distance)
+        Expansion(distance, _within(influence(values, own, target), strata), means - distance)
         for target, distance, means in zip(targets, distances, halves, strict=True)
     ]
 
@@ -223,7 +234,12 @@ def influence(samples: NDArray[Any], own: Normal, target: Normal) -> NDArray[np.
 
 
 def extrapolations(
-    samples: ArrayLike, references: Sequence[Moments], *, sizes: int = 15, seed: int = 0
+    samples: ArrayLike,
+    references: Sequence[Moments],
+    *,
+    strata: NDArray[np.integer] | None = None,
+    sizes: int = 15,
+    seed: int = 0,
 ) -> list[float]:
     """The distance D of infinitely many samples: D_n = D + slope / n, fitted to random subsets.
 
@@ -234,6 +250,7 @@ def extrapolations(
     Args:
         samples: features [n, d].
         references: moments of the same extractor; one result each.
+        strata: as in :func:`intervals`.
         sizes: how many, 2 or more.
         seed: of the subsets.
 
@@ -249,7 +266,11 @@ def extrapolations(
     counts = np.linspace(len(values) / 10, len(values), sizes).astype(int)
     distances = np.empty((len(targets), sizes))
     for index, count in enumerate(counts):
-        subset = _normal(values[random.choice(len(values), count, replace=False)])
+        if strata is None:
+            rows = random.choice(len(values), count, replace=False)
+        else:
+            rows = _order(len(values), random, strata)[:count]
+        subset = _normal(values[rows])
         distances[:, index] = [frechet.distance(subset, target) for target in targets]
     return [float(np.polyfit(1 / counts, row, 1)[1]) for row in distances]
 
@@ -259,15 +280,42 @@ def _normal(samples: NDArray[Any]) -> Normal:
 
 
 def _halves(
-    samples: NDArray[Any], targets: Sequence[Normal], halvings: int, seed: int
+    samples: NDArray[Any],
+    targets: Sequence[Normal],
+    halvings: int,
+    seed: int,
+    strata: NDArray[np.integer] | None = None,
 ) -> NDArray[np.float64]:
     """The mean distance of a random half of the samples and of the rest, [targets, halvings]."""
     random, middle = np.random.default_rng(seed), len(samples) // 2
     result = np.empty((len(targets), halvings))
     for index in range(halvings):
-        order = random.permutation(len(samples))
+        order = _order(len(samples), random, strata)
         parts = [_normal(samples[part]) for part in (order[:middle], order[middle:])]
         result[:, index] = [
             np.mean([frechet.distance(part, target) for part in parts]) for target in targets
         ]
     return result
+
+
+def _order(
+    count: int, random: np.random.Generator, strata: NDArray[np.integer] | None
+) -> NDArray[np.int64]:
+    """A random order of which each beginning has all strata equally often, to within one."""
+    order = random.permutation(count)
+    if strata is None:
+        return order
+    place = np.empty(count, int)
+    for one in np.unique(strata):
+        own = strata[order] == one
+        place[own] = np.arange(own.sum())
+    return order[np.argsort(place, kind="stable")]
+
+
+def _within(values: NDArray[np.float64], strata: NDArray[np.integer] | None) -> NDArray[np.float64]:
+    """Values less their mean in each stratum, scaled from n - 1 to n - strata."""
+    if strata is None:
+        return values
+    _, inverse, counts = np.unique(strata, return_inverse=True, return_counts=True)
+    means = np.bincount(inverse, values) / counts
+    return (values - means[inverse]) * ((len(values) - 1) / (len(values) - len(counts))) ** 0.5

@@ -21,12 +21,11 @@ AXES = ("weight", "interval", "negative", "average")
 """Of the heat maps, in this order."""
 _ROWS = 24
 """Settings that the race shows, best first."""
-_LOG_RATIO = 10.0
 
 
 @dataclass(frozen=True)
 class _Map:
-    """A heat map over two axes, of the lowest distance among settings that share both values."""
+    """A heat map over two axes, of the best among the settings that share both values."""
 
     x: str
     y: str
@@ -124,14 +123,14 @@ def race(search: Search) -> str:
 
 
 def heat_map(search: Search, found: _Map) -> str:
-    """One cell per pair of values, of stronger colour where the distance is lower."""
-    scores = [one.fd_train for one in found.cells.values() if math.isfinite(one.fd_train)]
+    """The difference to the best, one cell per pair of values, stronger where it is smaller."""
+    scores = [one.excess for one in found.cells.values() if math.isfinite(one.excess)]
     low, high = min(scores, default=0.0), max(scores, default=1.0)
 
     def draw(axes: Axes) -> None:
         for (x, y), one in found.cells.items():
             corner = found.columns.index(x) - 0.5, found.rows.index(y) - 0.5
-            value = one.fd_train if math.isfinite(one.fd_train) else high
+            value = one.excess if math.isfinite(one.excess) else high
             strength = 0.06 + 0.46 * _closeness(value, low, high)
             axes.add_patch(Rectangle(corner, 1, 1, color=SERIES[0], alpha=strength, linewidth=0))
             _cell(axes, one, corner, search)
@@ -143,7 +142,7 @@ def heat_map(search: Search, found: _Map) -> str:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
 
-    title = f"Distance to train by {_heading(found.x)} and {_heading(found.y)}; best at "
+    title = f"Difference to the best by {_heading(found.x)} and {_heading(found.y)}; best at "
     size = max(WIDTH, 1.4 + 0.8 * len(found.columns)), max(1.8, 0.8 + 0.55 * len(found.rows))
     return svg.render(f"guidance-{found.x}-{found.y}", title + words(search.best), draw, size)
 
@@ -155,7 +154,7 @@ def _maps(search: Search) -> list[_Map]:
         cells: dict[tuple[Any, Any], Setting] = {}
         for one in search.settings:
             place = getattr(one, x), getattr(one, y)
-            if place not in cells or one.fd_train < cells[place].fd_train:
+            if place not in cells or one.excess < cells[place].excess:
                 cells[place] = one
         columns, rows = ([*dict.fromkeys(place[i] for place in cells)] for i in (0, 1))
         if len(columns) > 1 and len(rows) > 1:
@@ -195,12 +194,8 @@ def _heading(axis: str) -> str:
 
 
 def _closeness(score: float, low: float, high: float) -> float:
-    """1 at the lowest score, 0 at the highest; logarithmic if scores differ by a large factor."""
-    if high <= low:
-        return 1.0
-    if low > 0 and high / low > _LOG_RATIO:
-        score, low, high = math.log(score), math.log(low), math.log(high)
-    return (high - score) / (high - low)
+    """1 at the lowest score, 0 at the highest."""
+    return 1.0 if high <= low else (high - score) / (high - low)
 
 
 def _cell(axes: Axes, one: Setting, corner: tuple[float, float], search: Search) -> None:
@@ -212,7 +207,7 @@ def _cell(axes: Axes, one: Setting, corner: tuple[float, float], search: Search)
             Rectangle(inner, 0.94, 0.92, fill=False, edgecolor=INK, linewidth=1.4, linestyle=style)
         )
     note = f"{formatting.count(one.samples)} samples"
-    for text, offset, size in ((formatting.significant(one.fd_train), 6, 10), (note, -7, 8)):
+    for text, offset, size in ((formatting.significant(one.excess), 6, 10), (note, -7, 8)):
         axes.annotate(
             text,
             (corner[0] + 0.5, corner[1] + 0.5),

@@ -312,3 +312,37 @@ def test_only_sets_of_equal_size_are_paired():
     )
     with pytest.raises(MetricsError, match="50 samples with 32 halvings, 60 with 32; paired sets"):
         uncertainty.difference(first, second)
+
+
+def classes(case, count=300, kinds=10):
+    """Samples of equally many of each of ten classes that lie far apart, and the true moments."""
+    rng = np.random.default_rng([case, 3])
+    means = 3 * np.random.default_rng(0).normal(size=(kinds, 6))
+    labels = np.arange(count) % kinds
+    covariance = np.eye(6) + np.cov(means.T, ddof=0)
+    truth = Moments(0, means.mean(axis=0), covariance, {})
+    return means[labels] + rng.normal(size=(count, 6)), labels, truth
+
+
+def test_equally_many_of_each_class_scatter_within_classes_only():
+    measured_distances, biases, hits, plain = [], [], [], []
+    for case in range(40):
+        samples, labels, truth = classes(case)
+        found = interval(samples, truth, strata=labels, halvings=8)
+        measured_distances.append(found.distance)
+        biases.append(found.bias)
+        hits.append(found.low <= 0.0 <= found.high)
+        plain.append(interval(samples, truth, halvings=8).bias)
+    assert np.mean(biases) == pytest.approx(np.mean(measured_distances), rel=0.3)
+    assert np.mean(plain) > 3 * np.mean(measured_distances), "as random samples they seem to"
+    assert np.mean(hits) >= 0.8
+
+
+@pytest.mark.parametrize("counts", [(3, 3, 3), (4, 3, 3)])
+def test_a_beginning_of_the_order_has_all_strata_equally_often(counts):
+    strata = np.repeat(np.arange(3), counts)
+    order = uncertainty._order(len(strata), np.random.default_rng(0), strata)
+    assert sorted(order) == list(range(len(strata)))
+    for end in range(1, len(strata) + 1):
+        found = np.bincount(strata[order[:end]], minlength=3)
+        assert found.max() - found.min() <= 1

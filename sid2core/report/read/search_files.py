@@ -24,8 +24,8 @@ _NUMBERS = (
 class Setting:
     """One row of the search; NaN bounds mean the whole range.
 
-    ``fd_train`` is corrected for its bias. ``excess`` is the difference to the best setting of the
-    last round that this one took part in.
+    ``fd_train`` is as measured, its interval without the bias of few samples. ``excess`` is the
+    difference to the best setting of the last round that this one took part in.
     """
 
     average: str
