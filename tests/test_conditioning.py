@@ -306,6 +306,8 @@ ALLOWED = re.compile(
     | typing\.py                                          # the shape of a vector of labels
     | inference/(model|public)\.py                        # label= of the public sample()
     | evaluation/sample_sets\.py                          # the parameter eval.labels
+    | evaluation/clips/                                   # clips that people look at
+    | plan/tailored/captions\.py                          # the parameter data.unlabelled
     | __init__\.py
 )""",
     re.VERBOSE,

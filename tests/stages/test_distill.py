@@ -27,7 +27,7 @@ def metrics(folder):
 
 def test_a_student_is_a_model_of_its_own_with_its_number_of_steps(finished):
     made = artifact.load("distill", root=finished / "artifacts")
-    assert made.metadata == {"students": ["student_2"]}
+    assert made.metadata["students"] == ["student_2"]
     student = Trained.load(made.folder / "student_2")
     teacher = Trained.load(finished / "artifacts" / "train")
     assert student.config["student_steps"] == 2
