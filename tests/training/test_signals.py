@@ -87,7 +87,10 @@ def test_a_closed_terminal_is_a_request_and_what_is_printed_later_is_no_error(tm
         start_new_session=True,
     ) as process:
         os.close(inside)
-        assert os.read(terminal, 5) == b"ready"
+        read = b""
+        while not read.endswith(b"\n"):  # else its write may not have returned yet
+            read += os.read(terminal, 100)
+        assert read == b"ready\r\n"
         os.close(terminal)
         assert process.wait(timeout=30) == 0
     assert done.read_text() == "SIGHUP"
