@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from sid2core.evaluation.clips import clip_table
-from sid2core.report import animations, clips, page
+from sid2core.report import animations, clips
 from sid2core.report.read import clip_files, inputs
 from sid2core.report.read.clip_files import Clips
 from sid2core.report.read.files import InputError
 from tests.report import synthetic
 from tests.report.test_images import decode
-from tests.report.test_page import HOSTILE, Document, uris
+from tests.report.test_page import HOSTILE, Document, build, uris
 
 WORLD = replace(
     synthetic.World(),
@@ -61,23 +61,9 @@ def cells(canvas: NDArray[np.uint8], rows: int, columns: int, size: int) -> Iter
             yield row, column, canvas[top : top + step - gap, left : left + step - gap]
 
 
-def build(root: Path) -> str:
-    return page.build(inputs.read(synthetic.params(), root))
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return synthetic.write(tmp_path_factory.mktemp("project"), WORLD)
-
-
-@pytest.fixture(scope="module")
-def text(root: Path) -> str:
-    return build(root)
-
-
-@pytest.fixture(scope="module")
-def document(text: str) -> Document:
-    return Document(text)
 
 
 @pytest.fixture(scope="module")

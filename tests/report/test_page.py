@@ -77,16 +77,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return synthetic.write(tmp_path_factory.mktemp("project"))
 
 
-@pytest.fixture(scope="module")
-def text(root: Path) -> str:
-    return build(root)
-
-
-@pytest.fixture(scope="module")
-def document(text: str) -> Document:
-    return Document(text)
-
-
 def test_the_sections_are_in_order(document: Document) -> None:
     assert [attributes["id"] for attributes, _ in document.all("section")] == SECTIONS
     linked = [a["href"] for a, section in document.all("a") if section == "head"]

@@ -1,9 +1,7 @@
 """Training that continues clips, as a process: killed, on many devices, and by two processes."""
 
-import shutil
 import signal
-import subprocess
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from safetensors.numpy import load_file
 
 from tests import processes, tiny
 from tests.processes import checkpoints, finish, signalled
+from tests.stages import trainings
 
 STEPS = 20
 DATA = tiny.source("moving_digits", count=60, frames=5, image_size=16) | {"given_frames": 2}
@@ -34,26 +33,13 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory, compiled):
     """A project's root in which one process with one device has trained."""
-    folder = tmp_path_factory.mktemp("alone")
-    tiny.write(folder, **LENGTH)
-    for stage in ("prepare", "text"):
-        command = [sys.executable, "-m", f"stages.{stage}"]
-        subprocess.run(command, cwd=folder, env=tiny.environment(), check=True)
-    finish(processes.start("train", folder, compiled))
-    return folder
+    return trainings.undisturbed(tmp_path_factory.mktemp("alone"), compiled, LENGTH)
 
 
 @pytest.fixture
 def project(alone, tmp_path):
-    """Another root, before training."""
-
-    def make(**runtime):
-        for name in ("prepare", "text"):
-            shutil.copytree(alone / "artifacts" / name, tmp_path / "artifacts" / name)
-        tiny.write(tmp_path, **LENGTH | {"runtime": LENGTH["runtime"] | runtime})
-        return tmp_path
-
-    return make
+    """Make another root, before training."""
+    return partial(trainings.before, alone, tmp_path, LENGTH)
 
 
 def test_killed_it_goes_on_and_ends_with_the_same_bytes(alone, project, compiled):

@@ -2,8 +2,6 @@
 
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -13,6 +11,7 @@ from safetensors.numpy import load_file
 from tests import processes, tiny
 from tests.processes import checkpoints, finish
 from tests.refusals import CONTINUES
+from tests.stages import trainings
 
 STEPS = 20
 LENGTH = {
@@ -37,27 +36,13 @@ WEIGHTS = "artifacts/train/model.safetensors"
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory, compiled):
     """A project's root in which one process with one device has trained."""
-    folder = tmp_path_factory.mktemp("alone")
-    tiny.write(folder, **LENGTH)
-    for stage in ("prepare", "text"):
-        command = [sys.executable, "-m", f"stages.{stage}"]
-        subprocess.run(command, cwd=folder, env=tiny.environment(), check=True)
-    finish(processes.start("train", folder, compiled))
-    return folder
+    return trainings.undisturbed(tmp_path_factory.mktemp("alone"), compiled, LENGTH)
 
 
 @pytest.fixture
 def project(alone, tmp_path):
     """Make another root, before training, with a mesh of its own."""
-
-    def make(mesh, **changes):
-        for name in ("prepare", "text"):
-            shutil.copytree(alone / "artifacts" / name, tmp_path / "artifacts" / name)
-        runtime = LENGTH["runtime"] | {"mesh": mesh} | changes
-        tiny.write(tmp_path, **LENGTH | {"runtime": runtime})
-        return tmp_path
-
-    return make
+    return lambda mesh, **runtime: trainings.before(alone, tmp_path, LENGTH, mesh=mesh, **runtime)
 
 
 def assert_as_alone(folder, alone):
