@@ -27,7 +27,7 @@ from tests.metrics.evaluators import mean_colour_evaluator
 
 SETTINGS = config.Reference.model_validate(
     tiny.PARAMS["reference"]
-    | {"channels": [8], "feature_size": 16, "steps": 160, "batch_size": 24, "learning_rate": 0.01}
+    | {"channels": [8], "feature_size": 16, "steps": 240, "batch_size": 24, "learning_rate": 0.01}
 )
 
 
