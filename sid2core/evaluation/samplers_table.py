@@ -69,6 +69,14 @@ TEXTS = ("sampler", "title")
 NUMBERS = tuple(one.name for one in dataclasses.fields(SamplerRow) if one.name not in TEXTS)
 
 
+TRAJECTORY = "trajectory.csv"
+"""Beside it: the distance of each snapshot of the training to the eval split."""
+PLAIN, GUIDED = "no_guidance", "best_guidance"
+"""Its curves: without guidance, and with the best guidance of the search."""
+TRAJECTORY_TEXTS = ("curve", "metric")
+TRAJECTORY_NUMBERS = ("step", "samples", "value", "low", "high")
+
+
 def warning(samplers: Iterable[SamplerRow], baseline: SamplerRow) -> str | None:
     """Which samplers are further than :data:`FAR` times the baseline; None if none is."""
     far = [one for one in samplers if one.fd_eval > FAR * baseline.fd_eval]

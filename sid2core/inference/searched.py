@@ -8,8 +8,9 @@ from pathlib import Path
 from sid2core import checksums
 from sid2core.config.search import NULL, TRAINED
 from sid2core.diffusion.guidance import Guidance
+from sid2core.diffusion.samplers import Sampler
 from sid2core.inference import averages
-from sid2core.inference.guidance_search import Setting
+from sid2core.inference.guidance_search import Setting, sampler_of
 from sid2core.inference.model import Trained
 from sid2core.inference.negatives import WorseModel
 from sid2core.models import network
@@ -25,6 +26,9 @@ class Searched:
     guidance: Guidance
     worse: WorseModel | None = None
     """The negative of autoguidance."""
+    sampler: Sampler | None = None
+    """None for that of ``sampling``, as the next one."""
+    steps: int | None = None
 
 
 class Models:
@@ -49,6 +53,8 @@ class Models:
             self._average(setting),
             setting.guidance,
             None if setting.weight == 0.0 or setting.negative == NULL else self._other(setting),
+            None if setting.sampler is None else sampler_of(setting.sampler).build(),
+            setting.steps,
         )
 
     def _average(self, setting: Setting) -> Trained:

@@ -39,8 +39,13 @@ def test_a_snapshot_is_a_negative_in_every_stage(project):
     assert teacher == {name: guided[name] for name in teacher}
     samplers = pd.read_csv("reports/evaluate/samplers.csv").set_index("sampler")
     assert samplers.loc["searched", "nfe"] == guided["nfe"]
+    over_training = pd.read_csv("reports/evaluate/trajectory.csv")
+    assert over_training["curve"].tolist() == ["no_guidance", "best_guidance"]
+    assert set(over_training["step"]) == {10}
+    assert (over_training["low"] <= over_training["high"]).all()
     page = (project / "reports" / "index.html").read_text(encoding="utf-8")
     assert "away from step 10" in page
+    assert "Quality over the training" in page
 
 
 def test_a_folder_of_a_worse_model_is_a_negative(project):
