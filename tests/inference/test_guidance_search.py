@@ -162,6 +162,21 @@ def test_a_worse_setting_is_not_chosen_for_its_cost():
     assert found["best"]["weight"] == 1.0
 
 
+@pytest.mark.parametrize(
+    ("best", "guided", "shown"),
+    [
+        (Setting(0.0, **SAMPLER), Setting(1.0, **SAMPLER), False),
+        (Setting(1.0, **SAMPLER), Setting(1.0, **SAMPLER), False),
+        (Setting(0.0, sampler="heun", steps=4), Setting(1.0, **SAMPLER), True),
+        (Setting(0.0, average="power 0.1", **SAMPLER), Setting(1.0, **SAMPLER), True),
+        (Setting(0.0, **(SAMPLER | {"steps": 8})), Setting(0.0, **(SAMPLER | {"steps": 8})), True),
+    ],
+)
+def test_a_winner_that_no_other_sampler_is_has_a_row_of_its_own(best, guided, shown):
+    further = Found(best, guided).further(tiny.params().sampling)
+    assert further == (best if shown else None)
+
+
 def test_the_guidance_that_left_last_is_the_best_guidance():
     found = verdict(
         score(Setting(0.0), 1.0, samples=400),
