@@ -155,14 +155,6 @@ def test_a_negative_that_does_not_fit_is_refused_with_the_rest():
     assert line.startswith("train_negative.model: blocks has 2 entries")
 
 
-def test_a_sampler_of_the_evaluation_may_have_the_trained_negative():
-    guidance = {"weight": 1.0, "negative": "train_negative"}
-    rows = [{"name": "auto", "sampler": "ddim", "steps": 4, "guidance": guidance}]
-    (line,) = problems(eval={"samplers": rows})
-    assert line.startswith("eval.samplers.0.guidance.0.negative: found train_negative, but")
-    checks.check(tiny.params(eval={"samplers": rows}, train_negative={"steps": 9}))
-
-
 def test_a_negative_may_be_trained_that_the_search_does_not_use():
     checks.check(tiny.params(train_negative={"steps": 9}))
 
