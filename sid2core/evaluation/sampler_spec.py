@@ -76,7 +76,8 @@ def evaluated(
 ) -> list[SamplerSpec]:
     """The base model as ``evaluate`` shows it: without, with constant and with searched guidance.
 
-    A model without conditions has no unconditional negative, and no constant guidance.
+    A model without conditions has no unconditional negative, and no constant guidance. The last one
+    is what prompts and clips are shown with.
 
     Args:
         model: the base model.
@@ -90,11 +91,11 @@ def evaluated(
     if model.denoiser.network.config.condition:
         constant = ConstantGuidance(weight)
         shown.append(guided(model, sampling, constant, "constant", "base, constant guidance"))
+    if winner is not None:
+        shown.append(searched(winner, sampling, "winner", "base, winner of the search"))
     if found.guidance.weight != 0.0:
         title = "base, best guidance of the search"
         shown.append(searched(found, sampling, "searched", title))
-    if winner is not None:
-        shown.append(searched(winner, sampling, "winner", "base, winner of the search"))
     return shown
 
 
