@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 from sid2core.config.data import Shape, clip_shape
 from sid2core.config.diffusion import Cosine, CosineInterpolated, Power
+from sid2core.config.named_samplers import OwnGuidance
 from sid2core.config.params import Params
+from sid2core.config.search import NULL, USUAL
 from sid2core.config.section import ParamsError
+from sid2core.config.training import Ema, Train
 from sid2core.evaluation import prompts
 
 _CUDNN_HEADS = (8, 128)
@@ -47,6 +51,7 @@ def _of_any_data(params: Params) -> Iterator[str]:
             f"shard_records, {data.shard_records}: lower it, or raise shard_records"
         )
     yield from _searched(params)
+    yield from _named(params)
     yield from _devices(params)
     yield from _attention(params)
     yield from _prompts(params)
@@ -54,23 +59,47 @@ def _of_any_data(params: Params) -> Iterator[str]:
 
 def _searched(params: Params) -> Iterator[str]:
     """Snapshots and averages that the search reads are kept by the training."""
-    train, search = params.train, params.guidance_search
-    kept = train.snapshots or []
+    search = params.guidance_search
     for index, negative in enumerate(search.negatives):
-        if isinstance(negative, int) and negative not in kept:
-            yield (
-                f"guidance_search.negatives.{index}: found step {negative}; expected a step of "
-                f"train.snapshots, {train.snapshots}: add it there"
-            )
-    widths = [ema for ema in train.emas or [] if ema.kind == "power"]
+        yield from _kept(params.train, f"guidance_search.negatives.{index}", negative)
     for index, average in enumerate(search.averages):
-        made = not isinstance(average, str) and average.kind == "power" and widths and kept
-        if not isinstance(average, str) and average not in (train.emas or []) and not made:
-            yield (
-                f"guidance_search.averages.{index}: found {average.kind} {average.value}; expected "
-                "one of train.emas, or a power function where train.emas has power functions and "
-                "train.snapshots has steps: add it to train.emas"
-            )
+        yield from _kept(params.train, f"guidance_search.averages.{index}", average)
+
+
+def _named(params: Params) -> Iterator[str]:
+    """The same of ``eval.samplers``, and that the folders that it names are there."""
+    for index, entry in enumerate(params.eval.samplers):
+        key = f"eval.samplers.{index}"
+        models = {f"{key}.weights": entry.weights}
+        for place, guidance in enumerate(entry.guidance):
+            if isinstance(guidance, OwnGuidance):
+                models[f"{key}.guidance.{place}.negative"] = guidance.negative
+        for name, model in models.items():
+            yield from _kept(params.train, name, model)
+            if isinstance(model, str) and model not in (USUAL, NULL) and not _folder(model):
+                yield f"{name}: found {model!r}, which is no folder; expected that of a model"
+
+
+def _folder(path: str) -> bool:
+    """Whether it exists, or is made by an earlier stage."""
+    return Path(path).is_dir() or Path(path).parts[0] == "artifacts"
+
+
+def _kept(train: Train, key: str, model: int | str | Ema) -> Iterator[str]:
+    """A step of ``train.snapshots``, or an average that the training keeps or that can be made."""
+    kept, emas = train.snapshots or [], train.emas or []
+    if isinstance(model, int) and model not in kept:
+        yield (
+            f"{key}: found step {model}; expected a step of train.snapshots, {train.snapshots}: "
+            "add it there"
+        )
+    powers = bool(kept) and any(one.kind == "power" for one in emas)
+    if isinstance(model, Ema) and model not in emas and not (powers and model.kind == "power"):
+        yield (
+            f"{key}: found {model.kind} {model.value}; expected one of train.emas, or a power "
+            "function where train.emas has power functions and train.snapshots has steps: add it "
+            "to train.emas"
+        )
 
 
 def _devices(params: Params) -> Iterator[str]:
@@ -200,10 +229,20 @@ def _schedule(params: Params, height: int) -> Iterator[str]:
         )
         return
     highest, lowest = settings.ends(height)
-    for index, (low, high) in enumerate(params.guidance_search.intervals):
+    for key, (low, high) in _intervals(params):
         if high <= lowest or low >= highest:
             yield (
-                f"guidance_search.intervals.{index}: found [{low}, {high}]; expected an interval "
+                f"{key}: found [{low}, {high}]; expected an interval "
                 f"that overlaps the schedule's log-SNR, {lowest:.2f} to {highest:.2f}: change it, "
                 "or leave it out"
             )
+
+
+def _intervals(params: Params) -> Iterator[tuple[str, list[float]]]:
+    """All intervals of guidance with their keys."""
+    for index, interval in enumerate(params.guidance_search.intervals):
+        yield f"guidance_search.intervals.{index}", interval
+    for index, entry in enumerate(params.eval.samplers):
+        for place, guidance in enumerate(entry.guidance):
+            if isinstance(guidance, OwnGuidance) and guidance.interval is not None:
+                yield f"eval.samplers.{index}.guidance.{place}.interval", guidance.interval

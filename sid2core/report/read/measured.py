@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sid2core.report import formatting
@@ -54,6 +55,14 @@ def read(folder: Path) -> Measured:
         files.table(folder / "scores.csv", "evaluate", _SCORE_NUMBERS, texts),
         files.table(folder / "cost.csv", "evaluate", _COSTS, ("sampler", "device")),
     )
+
+
+def intervals(measured: Measured) -> dict[str, tuple[float, float]]:
+    """By sampler the interval of ``fd_eval``, with the bias that the distance has."""
+    scores = measured.scores
+    rows = scores[(scores["metric"] == "fd_eval") & np.isfinite(scores["low"] + scores["bias"])]
+    low, high = rows["low"] + rows["bias"], rows["high"] + rows["bias"]
+    return {name: (low[index], high[index]) for index, name in rows["sampler"].items()}
 
 
 def view(measured: Measured, titles: Mapping[str, str], what: str = "image") -> dict[str, Any]:
