@@ -113,7 +113,7 @@ def main() -> None:
         settings = settings.model_copy(update={"samples": options.samples, "first": first})
         params = params.model_copy(update={"guidance_search": settings})
     command = f"python -m benchmarks.search --seeds {options.seeds} --samples {settings.samples}"
-    value = {
+    value: dict[str, Any] = {
         "command": command,
         "commit": subprocess.check_output(["git", "rev-parse", "HEAD"], text=True).strip(),
         "jax": jax.__version__,

@@ -98,17 +98,18 @@ def quality(
             axes.plot([one.nfe for one in part], values, marker, color=colour, markersize=7)
         if line:
             axes.axhline(baseline.fd_eval, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        _axes_of_quality(axes, shown, [baseline.fd_eval] if line else [])
+        values = [one.fd_eval for one in shown] + [end for bar in bars for end in bar[1:]]
+        _axes_of_quality(axes, [*values, baseline.fd_eval] if line else values)
         if series:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0, fontsize=9)
         taken = labels.marks(axes, [(one.nfe, one.fd_eval) for one in shown])
-        own = labels.on_line(axes, baseline.fd_eval, baseline.title, taken) if line else None
-        labels.place(
-            axes,
-            [(one.nfe, one.fd_eval, one.title) for one in single],
-            taken if own is None else [*taken, own],
-            [Bbox([axes.transData.transform(end) for end in ((x, y), (x, z))]) for x, y, z in bars],
-        )
+        ends = [axes.transData.transform([(x, low), (x, high)]) for x, low, high in bars]
+        avoid = [Bbox.from_extents(x - 1, low, x + 1, high) for (x, low), (_, high) in ends]
+        if line:
+            taken += labels.on_line(axes, baseline.fd_eval, baseline.title, taken, avoid)
+            _, level = axes.transData.transform((1.0, baseline.fd_eval))
+            avoid.append(Bbox.from_extents(axes.bbox.x0, level - 1, axes.bbox.x1, level + 1))
+        labels.place(axes, [(one.nfe, one.fd_eval, one.title) for one in single], taken, avoid)
 
     title = f"fd against eval over network evaluations per image, for {len(shown)} samplers"
     size = WIDTH, HEIGHT
@@ -139,9 +140,8 @@ def _style(number: int) -> dict[str, Any]:
     }
 
 
-def _axes_of_quality(axes: Axes, shown: Sequence[Sampler], further: Sequence[float]) -> None:
-    """Scales and names of the axes; ``further`` values are shown too."""
-    values = [*(one.fd_eval for one in shown), *further]
+def _axes_of_quality(axes: Axes, values: Sequence[float]) -> None:
+    """Scales and names of the axes."""
     axes.margins(0.18)
     if _wide(values):
         svg.log_axis(axes, "y")

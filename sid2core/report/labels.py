@@ -70,14 +70,17 @@ def place(
     return found
 
 
-def on_line(axes: Axes, y: float, name: str, taken: Sequence[Bbox]) -> Bbox | None:
-    """Write the name of a horizontal line at ``y`` above or below it, where no box of ``taken`` is.
+def on_line(
+    axes: Axes, y: float, name: str, taken: Sequence[Bbox], avoid: Sequence[Bbox] = ()
+) -> list[Bbox]:
+    """Write the name of a horizontal line at ``y`` above or below one of its ends.
 
     Returns:
-        The box of the name; None if there is no such place, and the name is left out.
+        The box of the name; none if there is no free place, and the name is left out.
     """
     _draw(axes)
-    for (share, side), up in itertools.product(((0.0, "left"), (1.0, "right")), (8, -8)):
+    ends = itertools.product(([*taken, *avoid], taken), ((0.0, "left"), (1.0, "right")), (8, -8))
+    for blocked, (share, side), up in ends:
         label = axes.annotate(
             name,
             (share, y),
@@ -90,10 +93,10 @@ def on_line(axes: Axes, y: float, name: str, taken: Sequence[Bbox]) -> Bbox | No
             fontsize=_SIZE,
         )
         box = label.get_window_extent()
-        if _inside(axes, box) and not box.count_overlaps(taken):
-            return box
+        if _inside(axes, box) and not box.count_overlaps(blocked):
+            return [box]
         label.remove()
-    return None
+    return []
 
 
 def _free(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from sid2core.report import formatting
@@ -59,10 +58,12 @@ def read(folder: Path) -> Measured:
 
 def intervals(measured: Measured) -> dict[str, tuple[float, float]]:
     """By sampler the interval of ``fd_eval``, with the bias that the distance has."""
-    scores = measured.scores
-    rows = scores[(scores["metric"] == "fd_eval") & np.isfinite(scores["low"] + scores["bias"])]
-    low, high = rows["low"] + rows["bias"], rows["high"] + rows["bias"]
-    return {name: (low[index], high[index]) for index, name in rows["sampler"].items()}
+    lines = measured.scores.to_dict("records")
+    return {
+        line["sampler"]: (line["low"] + line["bias"], line["high"] + line["bias"])
+        for line in lines
+        if line["metric"] == "fd_eval" and math.isfinite(line["low"] + line["bias"])
+    }
 
 
 def view(measured: Measured, titles: Mapping[str, str], what: str = "image") -> dict[str, Any]:
