@@ -147,10 +147,11 @@ def _axes_of_quality(axes: Axes, values: Sequence[float]) -> None:
         svg.log_axis(axes, "y")
     else:
         axes.set_ylim(0, 1.15 * max(values, default=1.0))
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(LogLocator(base=2, numticks=9))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(svg.tick))
+    if values:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_locator(LogLocator(base=2, numticks=9))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(svg.tick))
     axes.set(xlabel="network evaluations per image", ylabel="fd against eval")
 
 

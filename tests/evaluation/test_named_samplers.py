@@ -31,10 +31,10 @@ MODEL = Trained(
 GUIDANCE = IntervalGuidance(0.5, -3.0, 5.0)
 
 
-def made(guidance=GUIDANCE, **keys):
+def made(by_search=GUIDANCE, /, **keys):
     entry = {"name": "few", "sampler": "ddim", "nfe": 4} | keys
     params = tiny.params(eval={"samplers": [entry]})
-    found = Searched(MODEL, guidance)
+    found = Searched(MODEL, by_search)
     return named_samplers.specs(params.eval.named_samplers, MODEL, found, params.sampling)
 
 

@@ -323,9 +323,9 @@ def _prepare(artifacts: Path, world: World) -> artifact.Artifact:
 def _evaluate(
     artifacts: Path, world: World, prepare: artifact.Artifact, search: artifact.Artifact
 ) -> None:
-    rows = world.samplers[:-1]
-    own = rows.series.isna() | (rows.series == samplers_table.STUDENTS)
-    names = rows.sampler[own].tolist()
+    table = world.samplers[:-1]
+    own = table.series.isna() | (table.series == samplers_table.STUDENTS)
+    names = table.sampler[own].tolist()
     classes = len(world.class_names)
     made = {"prepare": prepare, "guidance_search": search}
     with artifact.create("evaluate", {}, made, root=artifacts) as draft:
@@ -343,7 +343,7 @@ def _evaluate(
         np.savez(draft.path("grids.npz"), **grids)
         draft.metadata["samplers"] = names
         if not own.all():
-            draft.metadata["named"] = rows.sampler[~own].tolist()
+            draft.metadata["named"] = table.sampler[~own].tolist()
         if world.prompts:
             rows = np.repeat(np.arange(len(world.prompts)), 3)
             shape = (len(world.prompts), 3, *world.shape)

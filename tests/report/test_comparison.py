@@ -59,7 +59,7 @@ def test_this_run_is_last_and_has_no_fid() -> None:
     assert list(found)[-3:] == ["This run, on digits", "base", "large"]
     assert found["This run, on digits"] == []
     assert found["base"] == ["91", "7.99 MFLOPs", "727 MFLOPs", "–", "–", "0.206", "0.412"]
-    assert found["large"] == ["1,024", "653 GFLOPs", "668 TFLOPs", "–", "–", "3.00"]
+    assert found["large"] == ["1,024", "653 GFLOPs", "668 TFLOPs", "–", "–", "3.00", "6.00"]
 
 
 def test_figure_16_has_the_known_points() -> None:

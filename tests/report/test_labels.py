@@ -37,7 +37,7 @@ RANDOM = [
 def test_no_name_covers_another_or_a_mark(points: list[tuple[float, float, str]]) -> None:
     axes = axes_of(points)
     taken = labels.marks(axes, [point[:2] for point in points])
-    (line,) = labels.on_line(axes, 1.0, "real training images", taken)
+    (line,) = labels.on_line(axes, 1.6, "real training images", taken)
     boxes = labels.place(axes, points, [line])
     assert len(boxes) == len(points), "all are written"
     assert apart([line, *boxes])
