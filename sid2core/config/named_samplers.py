@@ -18,7 +18,10 @@ from sid2core.config.search import NULL, USUAL
 from sid2core.config.section import FilePath, Finite, Positive, PositiveFloat, Section
 from sid2core.config.training import Ema
 
-BUILT_IN = ("base", "constant", "searched", "train_images", "copy_last", "other_clips")
+BUILT_IN = (
+    *("base", "constant", "searched", "winner"),
+    *("train_images", "copy_last", "other_clips"),
+)
 """Names of the rows that ``evaluate`` has without ``eval.samplers``."""
 STUDENT, SNAPSHOT = "student_", "snapshot_"
 """How names of further such rows begin."""
