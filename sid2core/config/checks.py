@@ -68,7 +68,7 @@ def _searched(params: Params) -> Iterator[str]:
 
 def _named(params: Params) -> Iterator[str]:
     """The same of ``eval.samplers``, and that the folders that it names are there."""
-    for index, entry in enumerate(params.eval.samplers):
+    for index, entry in enumerate(params.eval.samplers or []):
         key = f"eval.samplers.{index}"
         models = {f"{key}.weights": entry.weights}
         for place, guidance in enumerate(entry.guidance):
@@ -242,7 +242,7 @@ def _intervals(params: Params) -> Iterator[tuple[str, list[float]]]:
     """All intervals of guidance with their keys."""
     for index, interval in enumerate(params.guidance_search.intervals):
         yield f"guidance_search.intervals.{index}", interval
-    for index, entry in enumerate(params.eval.samplers):
+    for index, entry in enumerate(params.eval.samplers or []):
         for place, guidance in enumerate(entry.guidance):
             if isinstance(guidance, OwnGuidance) and guidance.interval is not None:
                 yield f"eval.samplers.{index}.guidance.{place}.interval", guidance.interval

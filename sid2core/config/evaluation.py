@@ -89,12 +89,12 @@ class Eval(Section):
     captions: FilePath | None
     prediction: Prediction
     prompts: str | Annotated[list[str], Field(min_length=1)] | None
-    samplers: list[NamedSamplers]
+    samplers: Annotated[list[NamedSamplers], Field(min_length=1)] | None
 
     @property
     def named_samplers(self) -> list[NamedSampler]:
         """The rows of all entries of ``samplers``."""
-        return [row for entry in self.samplers for row in entry.rows()]
+        return [row for entry in self.samplers or [] for row in entry.rows()]
 
     @property
     def published_extractor(self) -> str | None:
@@ -123,5 +123,5 @@ class Eval(Section):
                 f"extractor with weights (there are: {', '.join(active) or 'none'})"
             )
             raise ValueError(msg)
-        check_names(self.samplers)
+        check_names(self.samplers or [])
         return self
