@@ -47,14 +47,15 @@ def main(params: config.Params) -> None:
     evaluator = Evaluator.load(job.inputs["reference"], sharding)
     model = Trained.load(train.checked(), execution)
     model = model.with_negative(params.guidance.negative_prompt, sharding)
-    searched = Models(model).of(guidance_search.load(job.inputs["guidance_search"]))
+    models = Models(model, job.inputs["train_negative"])
+    searched = models.of(guidance_search.load(job.inputs["guidance_search"]))
     students = distill.metadata["students"]
     specs = [
         *sampler_spec.evaluated(model, sampling, params.guidance.weight, searched),
         *sampler_spec.load_students(distill.checked(), students, sampling, execution),
     ]
     listed = settings.named_samplers
-    named = named_samplers.specs(listed, model, searched, sampling)
+    named = named_samplers.specs(listed, model, searched, sampling, job.inputs["train_negative"])
     weights = named_samplers.weights_of(listed)
     made_by = {**job.made_by, **({"folders": weights} if weights else {})}
     kinds, count = model.condition, settings.samples

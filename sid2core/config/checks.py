@@ -11,11 +11,12 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from sid2core.config import negative
 from sid2core.config.data import Shape, clip_shape
 from sid2core.config.diffusion import Cosine, CosineInterpolated, Power
 from sid2core.config.named_samplers import OwnGuidance
-from sid2core.config.params import Params
-from sid2core.config.search import NULL, USUAL
+from sid2core.config.params import Distill, Model, Params
+from sid2core.config.search import NULL, TRAINED, USUAL
 from sid2core.config.section import ParamsError
 from sid2core.config.training import Ema, Train
 from sid2core.evaluation import prompts
@@ -52,18 +53,20 @@ def _of_any_data(params: Params) -> Iterator[str]:
         )
     yield from _searched(params)
     yield from _named(params)
-    yield from _devices(params)
-    yield from _attention(params)
+    yield from _devices("train", params.train, params)
+    yield from _devices("distill", params.distill, params)
+    yield from _attention("model", params.model, params)
+    yield from _negative(params)
     yield from _prompts(params)
 
 
 def _searched(params: Params) -> Iterator[str]:
-    """Snapshots and averages that the search reads are kept by the training."""
+    """Snapshots, averages and models that the search reads are made by the trainings."""
     search = params.guidance_search
-    for index, negative in enumerate(search.negatives):
-        yield from _kept(params.train, f"guidance_search.negatives.{index}", negative)
+    for index, one in enumerate(search.negatives):
+        yield from _made(params, f"guidance_search.negatives.{index}", one)
     for index, average in enumerate(search.averages):
-        yield from _kept(params.train, f"guidance_search.averages.{index}", average)
+        yield from _made(params, f"guidance_search.averages.{index}", average)
 
 
 def _named(params: Params) -> Iterator[str]:
@@ -75,8 +78,9 @@ def _named(params: Params) -> Iterator[str]:
             if isinstance(guidance, OwnGuidance):
                 models[f"{key}.guidance.{place}.negative"] = guidance.negative
         for name, model in models.items():
-            yield from _kept(params.train, name, model)
-            if isinstance(model, str) and model not in (USUAL, NULL) and not _folder(model):
+            yield from _made(params, name, model)
+            known = (USUAL,) if name.endswith("weights") else (NULL, TRAINED)
+            if isinstance(model, str) and model not in known and not _folder(model):
                 yield f"{name}: found {model!r}, which is no folder; expected that of a model"
 
 
@@ -85,13 +89,19 @@ def _folder(path: str) -> bool:
     return Path(path).is_dir() or Path(path).parts[0] == "artifacts"
 
 
-def _kept(train: Train, key: str, model: int | str | Ema) -> Iterator[str]:
-    """A step of ``train.snapshots``, or an average that the training keeps or that can be made."""
+def _made(params: Params, key: str, model: int | str | Ema) -> Iterator[str]:
+    """What the trainings make: a snapshot, an average that is kept or can be made, a negative."""
+    train = params.train
     kept, emas = train.snapshots or [], train.emas or []
     if isinstance(model, int) and model not in kept:
         yield (
             f"{key}: found step {model}; expected a step of train.snapshots, {train.snapshots}: "
             "add it there"
+        )
+    if model == TRAINED and params.train_negative.steps is None:
+        yield (
+            f"{key}: found {TRAINED}, but {TRAINED}.steps is null; expected a number of training "
+            "steps: set it, or leave the negative out"
         )
     powers = bool(kept) and any(one.kind == "power" for one in emas)
     if isinstance(model, Ema) and model not in emas and not (powers and model.kind == "power"):
@@ -102,29 +112,40 @@ def _kept(train: Train, key: str, model: int | str | Ema) -> Iterator[str]:
         )
 
 
-def _devices(params: Params) -> Iterator[str]:
+def _negative(params: Params) -> Iterator[str]:
+    """The changes of ``train_negative`` fit what they change."""
+    if params.train_negative.steps is None:
+        return
+    try:
+        changed = negative.params_of(params)
+    except ParamsError as error:
+        yield str(error)
+        return
+    yield from _devices(TRAINED, changed.train, changed)
+    yield from _attention(f"{TRAINED}.model", changed.model, changed)
+
+
+def _devices(name: str, settings: Train | Distill, params: Params) -> Iterator[str]:
     """Parts of a batch are divided over a mesh whose size is given."""
     mesh = params.runtime.mesh
     devices = mesh.data * mesh.fsdp
-    if min(mesh.data, mesh.fsdp) < 1:
+    part = settings.batch_size // settings.accumulation
+    if min(mesh.data, mesh.fsdp) < 1 or not part % devices or settings.batch_size % devices:
         return
-    for name in ("train", "distill"):
-        settings = getattr(params, name)
-        part = settings.batch_size // settings.accumulation
-        if part % devices and settings.batch_size % devices == 0:
-            yield (
-                f"{name}.accumulation: found {settings.accumulation}, which makes parts of {part} "
-                f"images; expected parts that divide over the {devices} devices of runtime.mesh: "
-                f"lower it, or raise {name}.batch_size"
-            )
+    key = "train" if name == TRAINED else name
+    yield (
+        f"{key}.accumulation: found {settings.accumulation}, which makes parts of {part} "
+        f"images; expected parts that divide over the {devices} devices of runtime.mesh: "
+        f"lower it, or raise {name}.batch_size"
+    )
 
 
-def _attention(params: Params) -> Iterator[str]:
-    """What cuDNN's attention cannot compute."""
-    model, (multiple, largest) = params.model, _CUDNN_HEADS
+def _attention(name: str, model: Model, params: Params) -> Iterator[str]:
+    """What cuDNN's attention cannot compute of the model in the section ``name``."""
+    multiple, largest = _CUDNN_HEADS
     if params.runtime.attention != "cudnn":
         return
-    if model.compute_dtype != "bfloat16":
+    if model.compute_dtype != "bfloat16" and name == "model":
         yield (
             f"runtime.attention: found cudnn, which needs model.compute_dtype bfloat16, not "
             f"{model.compute_dtype}: set it to auto, or the type to bfloat16"
@@ -134,7 +155,7 @@ def _attention(params: Params) -> Iterator[str]:
         if size % multiple or size > largest:
             yield (
                 f"runtime.attention: found cudnn, which needs heads of a multiple of {multiple} up "
-                f"to {largest} channels, not {size}: set it to auto, or change model.head_size"
+                f"to {largest} channels, not {size}: set it to auto, or change {name}.head_size"
             )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from sid2core import config
 from sid2core.config import build
 from sid2core.config.named_samplers import NONE, SEARCHED, NamedSampler
-from sid2core.config.search import NULL, USUAL
+from sid2core.config.search import NULL, TRAINED, USUAL
 from sid2core.config.training import Ema
 from sid2core.diffusion.guidance import Negative
 from sid2core.evaluation.sampler_spec import SamplerSpec
@@ -19,6 +19,7 @@ from sid2core.inference.generator import Method
 from sid2core.inference.guidance_search import Setting
 from sid2core.inference.model import Trained
 from sid2core.inference.searched import Models, Searched, hashes_of, other_model
+from sid2core.pipeline.artifact import Artifact
 
 _TITLES = {
     **{"ddpm": "DDPM", "ddim": "DDIM", "addim": "aDDIM"},
@@ -28,7 +29,11 @@ _log = logging.getLogger(__name__)
 
 
 def specs(
-    rows: Sequence[NamedSampler], model: Trained, found: Searched, sampling: config.Sampling
+    rows: Sequence[NamedSampler],
+    model: Trained,
+    found: Searched,
+    sampling: config.Sampling,
+    trained: Artifact | None = None,
 ) -> list[SamplerSpec]:
     """What draws each row. Rows whose negative does not exist are left out, which is logged.
 
@@ -37,6 +42,7 @@ def specs(
         model: the base model.
         found: the best setting with guidance that ``guidance_search`` found.
         sampling: how predictions are clipped.
+        trained: the artifact of ``train_negative``.
 
     Raises:
         WeightsError: an average, a snapshot or a folder's model is missing, or does not fit.
@@ -45,8 +51,10 @@ def specs(
     models = dict[str, Models]()
     made = []
     for row in rows:
-        source = models.setdefault(_source(row), Models(_base(row, model)))
-        searched = _searched(row, source, found)
+        source = _source(row)
+        if source not in models:
+            models[source] = Models(_base(row, model), trained)
+        searched = _searched(row, models[source], found)
         missing = _missing(row, searched, model)
         if missing:
             _log.warning("eval.samplers: %s is left out: %s", row.name, missing)
@@ -54,8 +62,7 @@ def specs(
         method = _method(row, searched, sampling)
         series = _series(row, several=len({one.entry for one in rows}) > 1)
         title = f"{series}, {method.steps} steps"
-        params = searched.model.params
-        worse = searched.worse
+        params, worse = searched.model.params, searched.worse
         made.append(SamplerSpec(row.name, title, method, params, worse=worse, series=series))
     return made
 
@@ -75,7 +82,7 @@ def _folders(rows: Sequence[NamedSampler]) -> Iterator[str]:
             yield row.weights
         if not isinstance(row.guidance, str):
             negative = row.guidance.negative
-            if isinstance(negative, str) and negative != NULL:
+            if isinstance(negative, str) and negative not in (NULL, TRAINED):
                 yield negative
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sid2core import checksums
-from sid2core.config.search import NULL
+from sid2core.config.search import NULL, TRAINED
 from sid2core.diffusion.guidance import Guidance
 from sid2core.inference import averages
 from sid2core.inference.guidance_search import Setting
@@ -15,6 +15,7 @@ from sid2core.inference.model import Trained
 from sid2core.inference.negatives import WorseModel
 from sid2core.models import network
 from sid2core.models.fit import WeightsError
+from sid2core.pipeline.artifact import Artifact
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,10 +31,13 @@ class Searched:
 class Models:
     """The models of all settings; each is read once."""
 
-    def __init__(self, model: Trained) -> None:
-        """From the base model, which has the negative prompt already."""
+    def __init__(self, model: Trained, trained: Artifact | None = None) -> None:
+        """From the base model, which has the negative prompt already.
+
+        ``trained`` is the artifact of ``train_negative``; without it no setting may name that.
+        """
         self._averages, self._worse = {"": model}, dict[str, WorseModel]()
-        self._model = model
+        self._model, self._trained = model, trained
 
     def of(self, setting: Setting) -> Searched:
         """What draws the images of ``setting``.
@@ -64,9 +68,14 @@ class Models:
                 params = averages.read(model.folder, net, None, int(step))
                 self._worse[name] = WorseModel(model.denoiser, params)
             else:
-                other = other_model(Path(name), model)
+                other = other_model(self._folder(name), model)
                 self._worse[name] = WorseModel(other.denoiser, other.params)
         return self._worse[name]
+
+    def _folder(self, name: str) -> Path:
+        if name == TRAINED and self._trained is not None:
+            return self._trained.checked()
+        return Path(name)
 
 
 def other_model(folder: Path, model: Trained) -> Trained:
@@ -93,7 +102,7 @@ def weights_of(settings: list[Setting]) -> dict[str, str]:
     Raises:
         WeightsError: there are no weights in such a folder.
     """
-    negatives = {one.negative for one in settings} - {NULL}
+    negatives = {one.negative for one in settings} - {NULL, TRAINED}
     folders = {name for name in negatives if not name.startswith("step ")}
     return hashes_of(folders, "guidance_search.negatives")
 
