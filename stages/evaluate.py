@@ -16,6 +16,7 @@ from sid2core.config import build
 from sid2core.evaluation import (
     drawing,
     measuring,
+    named_samplers,
     outputs,
     prompt_grid,
     sample_conditions,
@@ -56,6 +57,10 @@ def main(params: config.Params) -> None:
         *sampler_spec.evaluated(model, sampling, params.guidance.weight, searched, winner),
         *sampler_spec.load_students(distill.checked(), students, sampling, execution),
     ]
+    listed = settings.named_samplers
+    named = named_samplers.specs(listed, model, searched, sampling, job.inputs["train_negative"])
+    weights = named_samplers.weights_of(listed)
+    made_by = {**job.made_by, **({"folders": weights} if weights else {})}
     steps = snapshots.steps(train.manifest["files"])
     points = trajectory.points(steps, model, searched, found.guided.ema, sampling)
     kinds, count = model.condition, settings.samples
@@ -66,10 +71,13 @@ def main(params: config.Params) -> None:
         sample_sets.evaluated(spec, condition, count, settings.keep, params.seed, asked)
         for spec in specs
     ]
+    unseen = [
+        sample_sets.evaluated(spec, condition, count, 0, params.seed, asked) for spec in named
+    ]
     repeats = [
         sample_sets.evaluated(spec, condition, count, 0, params.seed, asked, repeat)
         for repeat in range(1, settings.repeats)
-        for spec in specs
+        for spec in (*specs, *named)
     ]
     over_training = [
         sample_sets.evaluated(one.spec, condition, count, 0, params.seed, asked) for one in points
@@ -82,7 +90,7 @@ def main(params: config.Params) -> None:
     continued = predictions.of_model(data, specs, settings.prediction, params.seed, kinds)
     held_out = sample_conditions.records(job.inputs, model.shape, sharding, "eval")
     clips = examples.of_model(held_out, specs, params.seed, continued)
-    with cluster.claim("evaluate", job.made_by, **job.inputs) as folder:
+    with cluster.claim("evaluate", made_by, **job.inputs) as folder:
         run = EvaluationRun(
             "evaluate",
             folder,
@@ -99,12 +107,15 @@ def main(params: config.Params) -> None:
             settings=settings,
             windows=measuring.real_windows(windows, run),
         )
-        sets: list[drawing.ImageSet] = [*samples, *repeats, *over_training, *shown, *compared]
+        drawn = [*samples, *unseen, *repeats, *over_training]
+        sets: list[drawing.ImageSet] = [*drawn, *shown, *compared]
         measured = drawing.draw_and_measure(sets, run, measure)
         if not cluster.first():
             return
         with job.create() as draft:
-            costs = outputs.save(draft, samples, grids, run)
+            costs = [*outputs.save(draft, samples, grids, run), *outputs.costs(unseen, run)]
+            draft.metadata |= {"folders": weights} if weights else {}
+            draft.metadata |= {"named": [one.name for one in named]} if named else {}
             draft.metadata |= {"samplers": [one.name for one in specs], "labels": settings.labels}
             if compared[:-1]:
                 draft.metadata |= {"baselines": [one.name for one in compared[:-1]]}
@@ -113,7 +124,7 @@ def main(params: config.Params) -> None:
             prompt_grid.save(draft, prompts, run)
             examples.save(draft, clips, run)
         scores = predictions.added(measuring.joined(measured), continued, run)
-        tables.write(REPORTS, [*specs, *(one.name for one in compared)], scores)
+        tables.write(REPORTS, [*specs, *named, *(one.name for one in compared)], scores)
         tables.write_table(REPORTS / "cost.csv", costs)
         trajectory.write(REPORTS, points, scores, evaluator.primary.extractor.distance)
 
