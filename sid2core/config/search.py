@@ -5,11 +5,11 @@ As in :mod:`sid2core.config`, types and bounds only.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from sid2core.config.diffusion import Sampler
+from sid2core.config.diffusion import SamplerEntry
 from sid2core.config.section import (
     FilePath,
     Finite,
@@ -28,14 +28,6 @@ USUAL = "usual"
 """The average of ``train.ema_decay``."""
 
 
-def _section(value: Any) -> Any:
-    """The name of a sampler without parameters stands for its section."""
-    return {"name": value} if isinstance(value, str) else value
-
-
-_Sampler = Annotated[Sampler, BeforeValidator(_section)]
-
-
 class GuidanceSearch(Section):
     """Settings are all combinations; weight 0 and the whole range are always among them.
 
@@ -47,7 +39,7 @@ class GuidanceSearch(Section):
     strategy: Literal["race", "grid"]
     negatives: Annotated[list[Positive | FilePath], Field(min_length=1)]
     averages: Annotated[list[Literal["usual"] | Ema], Field(min_length=1)]
-    samplers: Annotated[list[_Sampler], Field(min_length=1)] | None
+    samplers: Annotated[list[SamplerEntry], Field(min_length=1)] | None
     steps: Annotated[list[Positive], Field(min_length=1)] | None
     weights: Annotated[list[PositiveFloat], Field(min_length=1)]
     intervals: list[Annotated[list[Finite], Field(min_length=2, max_length=2)]]
