@@ -30,8 +30,8 @@ def model(folder):
 
 
 def factor(spec):
-    name = "patch_in/kernel"
-    return float(np.median(spec.params[name] / np.asarray(scaled(1)[name])))
+    name, weights = next(iter(scaled(1).items()))
+    return float(np.median(spec.params[name] / np.asarray(weights)))
 
 
 def test_each_snapshot_is_drawn_without_and_with_the_guidance_that_was_found(tmp_path):
