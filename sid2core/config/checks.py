@@ -122,6 +122,7 @@ def _prompts(params: Params) -> Iterator[str]:
 def _of_shape(params: Params, shape: Shape) -> Iterator[str]:
     """What the shape of an example decides."""
     yield from _given(params, shape)
+    yield from _extractors(params, shape)
     yield from _levels(params, shape)
     yield from _loss(params, shape)
     yield from _schedule(params, shape[-3])
@@ -148,6 +149,19 @@ def _given(params: Params, shape: Shape) -> Iterator[str]:
             f"data.given_frames: found {given}; expected less than the {shape[0]} frames of a "
             "clip: lower it, or use longer clips"
         )
+
+
+def _extractors(params: Params, shape: Shape) -> Iterator[str]:
+    """Extractors of clips have clips that are long enough."""
+    frames = shape[0] if len(shape) == 4 else 0
+    for name, settings in params.eval.extractors.active.items():
+        least = getattr(settings, "least_frames", 0)
+        if frames < least:
+            data = f"clips have {frames} frames" if frames else "the data are images"
+            yield (
+                f"eval.extractors.{name}.weights: found a file; {data}, and {name} measures clips "
+                f"of {least} frames or more: set it to null, or use longer clips"
+            )
 
 
 def _levels(params: Params, shape: Shape) -> Iterator[str]:

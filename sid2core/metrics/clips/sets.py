@@ -76,12 +76,14 @@ class Clips:
         read: the parts of video i, each [F, H, W, C]; the cut is made of each.
         cut: which clips of it are measured.
         image_format: as :class:`image_sets.ImageSet` has it.
+        frame_stride: of the frames of video files; None for those of other files.
     """
 
     names: Sequence[str]
     read: Callable[[int], Sequence[NDArray[np.uint8]]]
     cut: Cut
     image_format: str = image_sets.LOSSLESS
+    frame_stride: int | None = None
 
     @functools.cached_property
     def _first(self) -> NDArray[np.uint8]:
@@ -95,6 +97,12 @@ class Clips:
     def shape(self) -> tuple[int, ...]:
         """[f, h, w, c] of each clip."""
         return self._first.shape[1:]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What statistics of clips say beyond those of images."""
+        entries = {"real_clips": self.real_clips, "frame_stride": self.frame_stride}
+        return {name: value for name, value in entries.items() if value is not None}
 
     @property
     def real_clips(self) -> str | None:
@@ -219,7 +227,7 @@ def _videos(tree: Tree, items: Sequence[Item], cut: Cut) -> Clips:
             msg = f"{names[index]} cannot be measured: {error}; repair or remove it"
             raise MetricsError(msg) from error
 
-    return Clips(names, read, cut, cut.image_format("video"))
+    return Clips(names, read, cut, cut.image_format("video"), windows.stride)
 
 
 def _decoded_video(file: BinaryIO, windows: Windows, cut: Cut) -> list[NDArray[np.uint8]]:

@@ -32,7 +32,7 @@ def test_arrays_and_folders_of_them(tmp_path):
     np.save(tmp_path / "b.npy", CLIPS[1])
     np.testing.assert_array_equal(read(tmp_path), np.concatenate([CLIPS, CLIPS[1:2]]))
     found = clip_sets.opened(str(tmp_path), Cut(frames=3))
-    assert (len(found), found.shape, found.real_clips) == (6, (3, 6, 8, 3), None)
+    assert (len(found), found.shape, found.provenance) == (6, (3, 6, 8, 3), {})
     np.testing.assert_array_equal(read(tmp_path / "b.npy", Cut(frames=3))[0], CLIPS[1, :3])
 
 
@@ -98,6 +98,7 @@ def test_video_files_by_pyav(tmp_path):
         read(tmp_path / "a")
     found = clip_sets.opened(str(tmp_path / "a"), Cut(frames=3))
     assert (found.shape, found.image_format) == ((3, 8, 12, 3), "video")
+    assert found.provenance == {"frame_stride": 1}
     assert read(tmp_path / "a", Cut(frames=3))[0, :, 0, 0, 0].tolist() == [0, 10, 20]
     found = clip_sets.opened(str(tmp_path / "a"), Cut(protocol=True, size=4))
     assert (len(found), found.shape, found.image_format) == (6, (16, 4, 4, 3), "lossless")
