@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from sid2core.config.data import Shape, clip_shape
 from sid2core.config.diffusion import Cosine, CosineInterpolated, Power
 from sid2core.config.params import Params
+from sid2core.config.search import NULL
 from sid2core.config.section import ParamsError
 from sid2core.evaluation import prompts
 
@@ -122,6 +123,7 @@ def _prompts(params: Params) -> Iterator[str]:
 def _of_shape(params: Params, shape: Shape) -> Iterator[str]:
     """What the shape of an example decides."""
     yield from _given(params, shape)
+    yield from _null(params)
     yield from _extractors(params, shape)
     yield from _levels(params, shape)
     yield from _loss(params, shape)
@@ -148,6 +150,21 @@ def _given(params: Params, shape: Shape) -> Iterator[str]:
         yield (
             f"data.given_frames: found {given}; expected less than the {shape[0]} frames of a "
             "clip: lower it, or use longer clips"
+        )
+
+
+def _null(params: Params) -> Iterator[str]:
+    """Where frames are given, the null condition of guidance has been trained."""
+    train, unlabelled = params.train, params.data.unlabelled
+    given = train.condition_dropout if train.given_dropout is None else train.given_dropout
+    rate = given if unlabelled else min(given, train.condition_dropout)
+    guided = params.guidance.weight > 0 or NULL in params.guidance_search.negatives
+    if params.data.given_frames and guided and rate == 0:
+        key = "given_dropout" if train.given_dropout == 0 else "condition_dropout"
+        yield (
+            f"train.{key}: found 0; the null condition, which has no given frames, is then never "
+            "trained, and guidance needs it: raise it, or set guidance.weight to 0 and "
+            "guidance_search.negatives to steps or folders"
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sid2core.conditioning import Condition, ConditionError, Given, GivenKind
+from sid2core.data.decode import formats
 from sid2core.data.decode.decoding import Recipe
 from sid2core.data.decode.video import decoding
 from sid2core.data.decode.video.windows import Windows
@@ -84,7 +85,8 @@ def read(
 def _pictures(path: Path, windows: Windows, recipe: Recipe) -> list[NDArray[np.uint8]]:
     frames = windows.frames
     if path.is_dir():
-        files = sorted((one for one in path.iterdir() if one.is_file()), key=_by_name)[:frames]
+        pictures = [one for one in path.iterdir() if _is_picture(one)]
+        files = sorted(pictures, key=_by_name)[:frames]
         found = []
         for file in files:
             with file.open("rb") as opened:
@@ -94,6 +96,11 @@ def _pictures(path: Path, windows: Windows, recipe: Recipe) -> list[NDArray[np.u
         return [recipe.of_array(frame).image for frame in np.load(path)[:frames]]
     with path.open("rb") as opened:
         return [*decoding.clips(opened, recipe, windows)[0].image]
+
+
+def _is_picture(path: Path) -> bool:
+    """By its name; what an operating system leaves in a folder is hidden or has another ending."""
+    return formats.is_usual(path.name) and not path.name.startswith(".")
 
 
 def _by_name(path: Path) -> Any:

@@ -84,7 +84,11 @@ def test_clips_by_the_reference_stages_extractor(capsys):
     assert lines[0].startswith("Fréchet distance (classifier)")
     far = distance(lines)
     sid2core.save_samples(FIRST, "played", "mp4")
-    code, lines, error = run(capsys, "arrays/first.npz", "played")
+    code, _, error = run(capsys, "arrays/first.npz", "played")
+    assert code != 0
+    assert "differ in image_format ('lossless' against 'video')" in error
+    despite = ("--despite", "image_format")
+    code, lines, error = run(capsys, "arrays/first.npz", "played", *despite)
     assert code == 0, error
     assert lines[2].startswith("  B: played, clips of 10x24x20x3, video, N 2,")
     assert 0 < distance(lines) < far / 10

@@ -182,3 +182,26 @@ def test_extractors_of_clips_need_clips_that_are_long_enough(frames, words):
     with refused(ParamsError, "eval.extractors.i3d_k600.weights", words) as caught:
         checks.check(tiny.params(data=data, eval={"extractors": extractors}))
     assert ("eval.extractors.i3d.weights" in str(caught.value)) == (frames is None)
+
+
+@pytest.mark.parametrize(
+    ("rates", "unlabelled", "key"),
+    [
+        ({"condition_dropout": 0.0}, True, "train.condition_dropout"),
+        ({"given_dropout": 0.0}, False, "train.given_dropout"),
+        ({"condition_dropout": 0.0, "given_dropout": 0.1}, False, "train.condition_dropout"),
+        ({"condition_dropout": 0.0, "given_dropout": 0.1}, True, None),
+    ],
+)
+def test_guidance_needs_given_frames_that_are_dropped(rates, unlabelled, key):
+    source = tiny.source("moving_digits", count=9, frames=7, image_size=16)
+    data = source | {"given_frames": 2, "unlabelled": unlabelled}
+    sections = {"data": data, "train": rates}
+    if key is None:
+        checks.check(tiny.params(**sections))
+        return
+    with refused(ParamsError, key, "the null condition", "is then never trained"):
+        checks.check(tiny.params(**sections))
+    sections["train"] = rates | {"snapshots": [10]}
+    without = {"guidance": {"weight": 0.0}, "guidance_search": {"negatives": [10]}}
+    checks.check(tiny.params(**sections, **without))

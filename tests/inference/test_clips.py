@@ -34,6 +34,8 @@ def _folder(place):
     place.mkdir()
     for name, frame in zip(("9", "10", "11"), FRAMES, strict=True):
         Image.fromarray(frame).save(place / f"{name}.png")
+    for name in (".DS_Store", "._9.png", "Thumbs.db", "0.txt"):
+        (place / name).write_bytes(b"no picture")
 
 
 def _animation(place):

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from sid2core.data.decode import formats
 from sid2core.data.decode.decoding import Recipe
 from sid2core.data.decode.video import decoding, files
 from sid2core.data.decode.video.windows import Windows
@@ -204,11 +205,20 @@ def _in_files(path: str, cut: Cut) -> Clips:
     tree = folders.planted(path, "path", _LAYOUT)
     found = [item for item in walk(tree, ROOT) if not item.is_folder]
     videos = [item for item in found if files.is_usual(item.name) and not _is_frame(item)]
-    return _videos(tree, videos, cut) if videos else _frames(tree, found, cut)
+    if not videos:
+        return _frames(tree, found, cut)
+    if images := [one for one in found if one not in videos and formats.is_usual(one.name)]:
+        msg = (
+            f"{tree.root} holds {len(videos)} video(s) and {len(images)} image(s), such as "
+            f"{images[0].path}; clips of one kind are measured: separate them"
+        )
+        raise MetricsError(msg)
+    return _videos(tree, videos, cut)
 
 
 def _is_frame(item: Item) -> bool:
-    return item.name.lower().endswith((".webp", ".png", ".apng"))
+    """Whether it is an image by name; WebP and APNG that lie in no folder are clips."""
+    return item.name.lower().endswith((".webp", ".apng")) and "/" in item.path
 
 
 def _videos(tree: Tree, items: Sequence[Item], cut: Cut) -> Clips:

@@ -204,6 +204,15 @@ def test_a_playlist_opens_no_other_file(tmp_path):
         clips(file, SIZE, FOUR)
 
 
+def test_memory_does_not_grow_with_the_length_of_a_video():
+    """Sixty frames of 0.46 MB as they are decoded; twenty are the first and those referred to."""
+    content = videos.encoded(videos.frames(60, 480, 640), "libx264", preset="ultrafast")
+    process, reader = psutil.Process(), containers.Container(io.BytesIO(content), SIZE)
+    memory = [process.memory_info().rss for _ in reader.frames()]
+    assert len(memory) == 60
+    assert max(memory) - memory[20] < 8 * 2**20
+
+
 def test_memory_is_that_of_one_frame_and_the_clips_however_long_and_many_the_videos(tmp_path):
     """Each pass closes its file: PyAV leaks megabytes for each container that is left open."""
     long = videos.encoded(videos.frames(25, 240, 320), "libx264", g="5")

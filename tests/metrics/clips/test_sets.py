@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import sid2core
 from sid2core.data.load.shards import Layout
 from sid2core.metrics.clips import sets as clip_sets
 from sid2core.metrics.clips.sets import Cut
@@ -104,3 +105,13 @@ def test_video_files_by_pyav(tmp_path):
     assert (len(found), found.shape, found.image_format) == (6, (16, 4, 4, 3), "lossless")
     starts = read(tmp_path / "a", Cut(protocol=True, size=4))[:, 0, 0, 0, 0]
     assert starts.tolist() == [0, 0, 0, 40, 40, 40]
+
+
+def test_animations_in_one_folder_are_clips(tmp_path):
+    """As ``sid2 samples`` writes them; equal frames count."""
+    clips = CLIPS[:, [0, 1, 1, 2, 2]]
+    sid2core.save_samples(clips, tmp_path / "webp", "webp")
+    np.testing.assert_array_equal(read(tmp_path / "webp", Cut(frames=5)), clips)
+    pictures.save(tmp_path / "webp/poster.jpg", CLIPS[0, 0])
+    with refused(MetricsError, f"{tmp_path}/webp", "5 video(s) and 1 image(s), such as poster.jpg"):
+        read(tmp_path / "webp", Cut(frames=5))
