@@ -33,7 +33,7 @@ from sid2core.pipeline import progress
 
 REJECTS = "rejects.csv"
 _SAMPLE = 64
-"""Entries of a shard that stand for all."""
+"""Files of a shard that stand for all."""
 _log = logging.getLogger(__name__)
 
 
@@ -94,19 +94,19 @@ def write(parts: Sequence[Part], folder: Path, data: config.Data, pool: Workers)
     allowed.check(missing)
     initial = total - sum(len(job.entries) for job in todo)
     with progress.bar(total, "prepare", "image", initial=initial) as bar:
-        for entries, tally in workers.spread(write_shard, todo, pool):
+        for entries, files, tally in workers.spread(write_shard, todo, pool):
             rejects += tally.rejects
             missing += tally.missing
             limit.check(rejects)
-            limit.check_shard(entries, tally)
+            limit.check_shard(files, tally)
             allowed.check(missing)
             bar.update(entries)
     for part, made in zip(parts, jobs, strict=True):
         _collect(part, made)
 
 
-def write_shard(job: Job) -> tuple[int, Tally]:
-    """Write one shard and its tally; returns how many entries it took, and the tally.
+def write_shard(job: Job) -> tuple[int, int, Tally]:
+    """Write one shard and its tally; returns how many entries and files it took, and the tally.
 
     Raises:
         DataError: the disk is full.
@@ -124,7 +124,8 @@ def write_shard(job: Job) -> tuple[int, Tally]:
             "there and run again"
         )
         raise DataError(msg) from error
-    return len(job.entries), tally
+    files = {entry.key if entry.video is None else entry.video for entry in job.entries}
+    return len(job.entries), len(files), tally
 
 
 def place(part: Part, folder: Path, target: Path) -> None:
@@ -199,13 +200,13 @@ class _Limit:
             cure = "repair or remove them, or raise the limit"
             raise self._error(f"{found} {allowed}", rejects, cure)
 
-    def check_shard(self, entries: int, tally: Tally) -> None:
+    def check_shard(self, files: int, tally: Tally) -> None:
         """Raises where nothing of a large shard can be used: then parameters are wrong, not files.
 
-        Entries are shuffled, so a shard is a sample of all of them.
+        Files are shuffled, so those of a shard are a sample of all.
         """
-        if not tally.records and entries >= _SAMPLE and self.fraction < 1:
-            found = f"none of {entries} {self.what} of a shard can be used"
+        if not tally.records and files >= _SAMPLE and self.fraction <= 0.5:
+            found = f"none of {len(tally.rejects)} {self.what} of a shard can be used"
             cure = "change what data.source asks of them, such as the number of frames, or the path"
             raise self._error(found, tally.rejects, cure)
 
