@@ -115,3 +115,12 @@ def test_animations_in_one_folder_are_clips(tmp_path):
     pictures.save(tmp_path / "webp/poster.jpg", CLIPS[0, 0])
     with refused(MetricsError, f"{tmp_path}/webp", "5 video(s) and 1 image(s), such as poster.jpg"):
         read(tmp_path / "webp", Cut(frames=5))
+
+
+def test_mp4_files_are_read_as_they_were_written(tmp_path):
+    """H.264 keeps even grey that changes slowly."""
+    levels = np.array([[40, 50, 60], [140, 130, 120]], np.uint8)
+    clips = np.broadcast_to(levels[..., None, None, None], (2, 3, 16, 16, 3))
+    sid2core.save_samples(np.ascontiguousarray(clips), tmp_path / "mp4", "mp4")
+    found = read(tmp_path / "mp4", Cut(frames=3))
+    assert np.abs(found.astype(int) - clips).max() <= 6
