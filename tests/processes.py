@@ -9,12 +9,15 @@ from tests import tiny
 
 PATIENCE = 1800
 """Seconds that processes wait for each other at most; a busy machine is slow."""
+CACHE_BYTES = 2**33
+"""Of compiled programs. JAX locks the folder of a limited cache, so that processes may share it."""
 
 
 def start(stage, folder, compiled, devices=1, **environment):
     """The stage as a process that sees so many devices."""
     changes = tiny.environment(
         JAX_COMPILATION_CACHE_DIR=str(compiled),
+        JAX_COMPILATION_CACHE_MAX_SIZE=str(CACHE_BYTES),
         JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.1",
         **environment,
     )

@@ -67,7 +67,7 @@ def extended(tmp_path_factory):
     folder = tmp_path_factory.mktemp("extended")
     write_plugins(folder)
     shutil.copy(tiny.ROOT / "dvc.yaml", folder)
-    tiny.write(folder, plugins=["plugins.my_kinds"], **KINDS)
+    tiny.write(folder, plugins=["plugins.my_kinds"], model=tiny.ONE_BLOCK, **KINDS)
     done = run(folder, STAGES)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
