@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import tiny
+from tests import processes, tiny
 
 DOCUMENT = tiny.ROOT / "docs" / "extending.md"
 STAGES = """
@@ -49,12 +49,11 @@ def write_plugins(folder: Path) -> None:
             file.write(source)
 
 
-def run(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
-    environment = tiny.environment(SID2_WORK=str(folder / ".sid2"))
+def run(folder: Path, program: str, compiled: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", program],
         cwd=folder,
-        env=environment,
+        env=processes.environment(compiled, SID2_WORK=str(folder / ".sid2")),
         capture_output=True,
         text=True,
         check=False,
@@ -62,13 +61,13 @@ def run(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def extended(tmp_path_factory):
+def extended(tmp_path_factory, compiled):
     """A project that names the examples as its plugins, after all stages."""
     folder = tmp_path_factory.mktemp("extended")
     write_plugins(folder)
     shutil.copy(tiny.ROOT / "dvc.yaml", folder)
     tiny.write(folder, plugins=["plugins.my_kinds"], model=tiny.ONE_BLOCK, **KINDS)
-    done = run(folder, STAGES)
+    done = run(folder, STAGES, compiled)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
@@ -112,8 +111,8 @@ def test_the_page_shows_the_new_weighting(extended):
     assert "bump" in (extended / "reports/index.html").read_text(encoding="utf-8")
 
 
-def test_a_model_of_a_missing_plugin_names_it(extended):
+def test_a_model_of_a_missing_plugin_names_it(extended, compiled):
     program = "import sid2core; sid2core.load_model('artifacts/train')"
-    done = run(extended, program)
+    done = run(extended, program, compiled)
     assert done.returncode != 0
     assert "condition kind 'brightness' is unknown" in done.stderr

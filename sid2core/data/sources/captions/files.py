@@ -114,6 +114,8 @@ class FileCaptions:
             *near.of_extensions(others, images.by_stem),
             *([] if files else near.of_folders(lost, images.names)),
             *([] if captioned else coco.of_captions(others)),
+            *near.of_sidecars(lost, {_stem(path).lower(): path for path in images.paths}),
+            *near.of_rows(absent, images.paths),
         ]
         if captioned:
             bare = [
