@@ -36,6 +36,13 @@ KINDS = {
 }
 """Changes of ``params.yaml``, one for each example but the condition kind, which needs none."""
 
+SMALL = {
+    "model": tiny.ONE_BLOCK,
+    # The search and the evaluation draw by the same programs.
+    "guidance": {"weight": 1.0},
+    "guidance_search": {"weights": [1.0], "intervals": []},
+}
+
 
 def write_plugins(folder: Path) -> None:
     """The document's Python examples, each in the file that its first line names."""
@@ -66,7 +73,7 @@ def extended(tmp_path_factory, compiled):
     folder = tmp_path_factory.mktemp("extended")
     write_plugins(folder)
     shutil.copy(tiny.ROOT / "dvc.yaml", folder)
-    tiny.write(folder, plugins=["plugins.my_kinds"], model=tiny.ONE_BLOCK, **KINDS)
+    tiny.write(folder, plugins=["plugins.my_kinds"], **SMALL, **KINDS)
     done = run(folder, STAGES, compiled)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
