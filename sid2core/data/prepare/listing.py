@@ -87,12 +87,12 @@ def parts(data: config.Data, seed: int) -> list[Part]:
         part.captions = kept
         check_classes(part, Counter(entry.label for entry in part.entries))
     if kept:
-        entries = [entry for part in made for entry in part.entries]
-        bare = sorted(entry.key for entry in entries if entry.captioned is False)
+        every = [entry for part in made for entry in part.entries]
+        bare = sorted(entry.key for entry in every if entry.captioned is False)
         suggestions = [
             line for one in sources for line in protocol.caption_files_of(one).suggestions
         ]
-        Missing(data.max_missing_captions, len(entries)).check(len(bare), bare, suggestions)
+        Missing(data.max_missing_captions, len(every)).check(len(bare), bare, suggestions)
     return made
 
 

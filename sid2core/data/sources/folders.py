@@ -310,11 +310,11 @@ class Folder(Decoded):
             split_names.check_folders(names, join, self._where, self.parameter, escape=escape)
             if len(folders) > 1:
                 split_names.check_masks(names, join, self._where, self.parameter, escape=escape)
-                below = {
+                nested = {
                     join(top.name): [one.name for one in self.tree.scan(top) if one.is_folder]
                     for top in folders[:_PROBED]
                 }
-                split_names.check_inside(below, self._where, self.parameter, escape=escape)
+                split_names.check_inside(nested, self._where, self.parameter, escape=escape)
                 return
             above, inside = folders[0].path, self.tree.scan(folders[0])
 
