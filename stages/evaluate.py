@@ -46,7 +46,8 @@ def main(params: config.Params) -> None:
     evaluator = Evaluator.load(job.inputs["reference"], sharding)
     model = Trained.load(train.checked(), execution)
     model = model.with_negative(params.guidance.negative_prompt, sharding)
-    searched = Models(model).of(guidance_search.load(job.inputs["guidance_search"]))
+    models = Models(model, job.inputs["train_negative"])
+    searched = models.of(guidance_search.load(job.inputs["guidance_search"]))
     students = distill.metadata["students"]
     specs = [
         *sampler_spec.evaluated(model, sampling, params.guidance.weight, searched),

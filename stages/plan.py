@@ -53,6 +53,10 @@ def main(params: config.Params) -> None:
         "state_mib": round(price.state_bytes / text.MIB, 3),
         "gradient_mib": round(price.gradient_bytes / text.MIB, 3),
     }
+    if price.negative is not None:
+        metrics["negative_parameters"] = price.negative.parameters
+        zettaflops = float(_DIGITS % price.negative.training_zettaflops)
+        metrics["negative_training_zettaflops"] = zettaflops
     atomic.write_json(REPORTS / "metrics.json", metrics)
 
 

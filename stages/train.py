@@ -39,8 +39,13 @@ _log = logging.getLogger(__name__)
 
 def main(params: config.Params) -> None:
     """Train, then write ``artifacts/train`` (EMA weights); the curve and the metrics meanwhile."""
+    train("train", params, REPORTS)
+
+
+def train(name: str, params: config.Params, reports: Path) -> None:
+    """The same for the stage ``name``, with its reports in the folder ``reports``."""
     cluster.join(params.runtime.launcher)
-    job = context.begin("train", params)
+    job = context.begin(name, params)
     prepare = job.inputs["prepare"]
     text = job.inputs["text"]
     dataset = Dataset.open(
@@ -82,10 +87,10 @@ def main(params: config.Params) -> None:
     )
 
     def show(log: Log) -> None:
-        _report(net, log, params.train.batch_size)
+        _report(net, log, params.train.batch_size, reports)
 
     with cluster.claim_training(
-        "train", {**job.made_by, "start": begin.metadata}, **job.inputs
+        name, {**job.made_by, "start": begin.metadata}, **job.inputs
     ) as folder:
         samples = Samples(
             preview.method(objective, params.sampling),
@@ -93,7 +98,7 @@ def main(params: config.Params) -> None:
             params.seed,
             layout,
             folder / "samples",
-            REPORTS / "samples",
+            reports / "samples",
         )
         samples.restore()
         kept = Snapshots(
@@ -110,8 +115,8 @@ def main(params: config.Params) -> None:
             network.save(draft.folder, net, weights, {"diffusion": job.made_by["diffusion"]})
             if kinds.text is not None:
                 prompts.copy(text.checked(prompts.ENCODER), draft.folder)
-            for name, average in emas.items():
-                network.save_weights(draft.path(f"{name}.safetensors"), average)
+            for kind, average in emas.items():
+                network.save_weights(draft.path(f"{kind}.safetensors"), average)
             kept.copy(draft.folder)
             draft.metadata |= {"steps": params.train.steps, **begin.metadata}
         show(log)
@@ -136,10 +141,10 @@ def _export(
         network.save(folder, net, weights, extra)
 
 
-def _report(net: network.Network, log: Log, batch_size: int) -> None:
+def _report(net: network.Network, log: Log, batch_size: int, reports: Path) -> None:
     """The curve and the metrics as far as they are: ``dvc exp show`` shows them as they grow."""
-    REPORTS.mkdir(parents=True, exist_ok=True)
-    log.flush(REPORTS)
+    reports.mkdir(parents=True, exist_ok=True)
+    log.flush(reports)
     steps, loss = int(log.rows[-1]["step"]), log.latest("loss")
     metrics = {
         "loss": None if loss is None else round(loss, 5),
@@ -148,7 +153,7 @@ def _report(net: network.Network, log: Log, batch_size: int) -> None:
         "gflops_forward": round(cost.forward_gflops(net.config), 6),
         "training_pflops": round(cost.training_pflops(net.config, steps * batch_size), 4),
     }
-    atomic.write_json(REPORTS / "metrics.json", metrics)
+    atomic.write_json(reports / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ PARTS = {
     "loader.clip_frames",
     *(f"eval.{key}" for key in config.Eval.model_fields),
     *(f"guidance.{key}" for key in config.Guidance.model_fields),
+    *(f"train.{key}" for key in config.Train.model_fields),
 }
 
 
@@ -74,6 +75,13 @@ def test_prepare_tracks_all_of_the_data_but_what_later_stages_choose():
     assert tracked == {f"data.{key}" for key in config.Data.model_fields} - later
     for name in ("plan", "train"):
         assert later <= set(DAG["stages"][name]["params"])
+
+
+def test_the_base_model_and_its_negative_depend_on_nothing_of_each_other():
+    train, negative = (DAG["stages"][name] for name in ("train", "train_negative"))
+    assert not [one for one in train["params"] + train["deps"] if "train_negative" in one]
+    assert "artifacts/train" not in negative["deps"]
+    assert not {"train", "train.steps", "train.snapshots", "train.emas"} & {*negative["params"]}
 
 
 def test_every_dependency_is_a_file_or_an_output():

@@ -29,6 +29,7 @@ from sid2core.config.params import (
     Report,
     Runtime,
     Train,
+    TrainNegative,
     parse,
     read,
 )
@@ -101,6 +102,7 @@ __all__ = [
     "Source",
     "Text",
     "Train",
+    "TrainNegative",
     "Weights",
     "clip_shape",
     "parse",

@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from sid2core.config import negative
 from sid2core.config.data import Shape, clip_shape
 from sid2core.config.diffusion import Cosine, CosineInterpolated, Power
-from sid2core.config.params import Params
+from sid2core.config.params import Distill, Model, Params
+from sid2core.config.search import TRAINED
 from sid2core.config.section import ParamsError
+from sid2core.config.training import Train
 from sid2core.evaluation import prompts
 
 _CUDNN_HEADS = (8, 128)
@@ -47,20 +50,27 @@ def _of_any_data(params: Params) -> Iterator[str]:
             f"shard_records, {data.shard_records}: lower it, or raise shard_records"
         )
     yield from _searched(params)
-    yield from _devices(params)
-    yield from _attention(params)
+    yield from _devices("train", params.train, params)
+    yield from _devices("distill", params.distill, params)
+    yield from _attention("model", params.model, params)
+    yield from _negative(params)
     yield from _prompts(params)
 
 
 def _searched(params: Params) -> Iterator[str]:
-    """Snapshots and averages that the search reads are kept by the training."""
+    """Snapshots, averages and models that the search reads are made by the trainings."""
     train, search = params.train, params.guidance_search
     kept = train.snapshots or []
-    for index, negative in enumerate(search.negatives):
-        if isinstance(negative, int) and negative not in kept:
+    for index, one in enumerate(search.negatives):
+        if isinstance(one, int) and one not in kept:
             yield (
-                f"guidance_search.negatives.{index}: found step {negative}; expected a step of "
+                f"guidance_search.negatives.{index}: found step {one}; expected a step of "
                 f"train.snapshots, {train.snapshots}: add it there"
+            )
+        if one == TRAINED and params.train_negative.steps is None:
+            yield (
+                f"guidance_search.negatives.{index}: found {TRAINED}, but {TRAINED}.steps is null; "
+                "expected a number of training steps: set it, or leave the negative out"
             )
     widths = [ema for ema in train.emas or [] if ema.kind == "power"]
     for index, average in enumerate(search.averages):
@@ -73,29 +83,40 @@ def _searched(params: Params) -> Iterator[str]:
             )
 
 
-def _devices(params: Params) -> Iterator[str]:
+def _negative(params: Params) -> Iterator[str]:
+    """The changes of ``train_negative`` fit what they change."""
+    if params.train_negative.steps is None:
+        return
+    try:
+        changed = negative.params_of(params)
+    except ParamsError as error:
+        yield str(error)
+        return
+    yield from _devices(TRAINED, changed.train, changed)
+    yield from _attention(f"{TRAINED}.model", changed.model, changed)
+
+
+def _devices(name: str, settings: Train | Distill, params: Params) -> Iterator[str]:
     """Parts of a batch are divided over a mesh whose size is given."""
     mesh = params.runtime.mesh
     devices = mesh.data * mesh.fsdp
-    if min(mesh.data, mesh.fsdp) < 1:
+    part = settings.batch_size // settings.accumulation
+    if min(mesh.data, mesh.fsdp) < 1 or not part % devices or settings.batch_size % devices:
         return
-    for name in ("train", "distill"):
-        settings = getattr(params, name)
-        part = settings.batch_size // settings.accumulation
-        if part % devices and settings.batch_size % devices == 0:
-            yield (
-                f"{name}.accumulation: found {settings.accumulation}, which makes parts of {part} "
-                f"images; expected parts that divide over the {devices} devices of runtime.mesh: "
-                f"lower it, or raise {name}.batch_size"
-            )
+    key = "train" if name == TRAINED else name
+    yield (
+        f"{key}.accumulation: found {settings.accumulation}, which makes parts of {part} "
+        f"images; expected parts that divide over the {devices} devices of runtime.mesh: "
+        f"lower it, or raise {name}.batch_size"
+    )
 
 
-def _attention(params: Params) -> Iterator[str]:
-    """What cuDNN's attention cannot compute."""
-    model, (multiple, largest) = params.model, _CUDNN_HEADS
+def _attention(name: str, model: Model, params: Params) -> Iterator[str]:
+    """What cuDNN's attention cannot compute of the model in the section ``name``."""
+    multiple, largest = _CUDNN_HEADS
     if params.runtime.attention != "cudnn":
         return
-    if model.compute_dtype != "bfloat16":
+    if model.compute_dtype != "bfloat16" and name == "model":
         yield (
             f"runtime.attention: found cudnn, which needs model.compute_dtype bfloat16, not "
             f"{model.compute_dtype}: set it to auto, or the type to bfloat16"
@@ -105,7 +126,7 @@ def _attention(params: Params) -> Iterator[str]:
         if size % multiple or size > largest:
             yield (
                 f"runtime.attention: found cudnn, which needs heads of a multiple of {multiple} up "
-                f"to {largest} channels, not {size}: set it to auto, or change model.head_size"
+                f"to {largest} channels, not {size}: set it to auto, or change {name}.head_size"
             )
 
 

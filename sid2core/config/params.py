@@ -32,7 +32,7 @@ from sid2core.config.section import (
     Seed,
 )
 from sid2core.config.text import Text
-from sid2core.config.training import Mesh, Optimiser, Train, check_parts
+from sid2core.config.training import Mesh, Optimiser, Train, TrainNegative, check_parts
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -261,6 +261,7 @@ class Params(Section):
     diffusion: Diffusion
     model: Model
     train: Train
+    train_negative: TrainNegative
     sampling: Sampling
     guidance: Guidance
     guidance_search: GuidanceSearch

@@ -21,6 +21,8 @@ from sid2core.config.training import Ema
 
 NULL = "unconditional"
 """The negative that is the model itself with the null condition."""
+TRAINED = "train_negative"
+"""The negative that the stage of this name trains."""
 USUAL = "usual"
 """The average of ``train.ema_decay``."""
 
@@ -28,8 +30,8 @@ USUAL = "usual"
 class GuidanceSearch(Section):
     """Settings are all combinations; weight 0 and the whole range are always among them.
 
-    A negative is ``unconditional``, a step of ``train.snapshots`` or the folder of another model;
-    an average is one of :func:`sid2core.inference.averages.read`, or ``usual``.
+    A negative is ``unconditional``, a step of ``train.snapshots``, ``train_negative`` or the folder
+    of another model; an average is one of :func:`sid2core.inference.averages.read`, or ``usual``.
     """
 
     strategy: Literal["race", "grid"]

@@ -117,6 +117,31 @@ class Train(Section):
         return self
 
 
+class NegativeModel(Section):
+    """The keys of ``model`` that the negative may have otherwise; null is the base model's."""
+
+    channels: Annotated[list[Positive], Field(min_length=1)] | None
+    encoder_depth: list[NonNegative] | None
+    decoder_depth: list[NonNegative] | None
+    mid_depth: Positive | None
+    dropout: list[Fraction] | None
+    emb_channels: Positive | None
+    head_size: Positive | None
+
+
+class TrainNegative(Section):
+    """The training of a smaller or less trained model for autoguidance; no ``steps``, no training.
+
+    A null beside it is the value of ``train``, whose other keys hold for it, too, without ``emas``,
+    ``snapshots``, ``init_from`` and ``freeze``.
+    """
+
+    steps: Positive | None
+    batch_size: Positive | None
+    ema_decay: Fraction | None
+    model: NegativeModel
+
+
 class Mesh(Section):
     """How many devices share the batch, and how many of these the state too; -1 is all others."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sid2core import checksums
-from sid2core.config.search import NULL
+from sid2core.config.search import NULL, TRAINED
 from sid2core.diffusion.guidance import Guidance
 from sid2core.inference import averages
 from sid2core.inference.guidance_search import Setting
@@ -14,6 +14,7 @@ from sid2core.inference.model import Trained
 from sid2core.inference.negatives import WorseModel
 from sid2core.models import network
 from sid2core.models.fit import WeightsError
+from sid2core.pipeline.artifact import Artifact
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +30,13 @@ class Searched:
 class Models:
     """The models of all settings; each is read once."""
 
-    def __init__(self, model: Trained) -> None:
-        """From the base model, which has the negative prompt already."""
+    def __init__(self, model: Trained, trained: Artifact | None = None) -> None:
+        """From the base model, which has the negative prompt already.
+
+        ``trained`` is the artifact of ``train_negative``; without it no setting may name that.
+        """
         self._averages, self._worse = {"": model}, dict[str, WorseModel]()
-        self._model = model
+        self._model, self._trained = model, trained
 
     def of(self, setting: Setting) -> Searched:
         """What draws the images of ``setting``.
@@ -62,6 +66,8 @@ class Models:
                 net = model.denoiser.network
                 params = averages.read(model.folder, net, None, int(step))
                 self._worse[name] = WorseModel(model.denoiser, params)
+            elif name == TRAINED and self._trained is not None:
+                self._worse[name] = _read(self._trained.checked(), model)
             else:
                 self._worse[name] = _read(Path(name), model)
         return self._worse[name]
@@ -88,7 +94,7 @@ def weights_of(settings: list[Setting]) -> dict[str, str]:
         WeightsError: there are no weights in such a folder.
     """
     found = {}
-    for name in {one.negative for one in settings} - {NULL}:
+    for name in {one.negative for one in settings} - {NULL, TRAINED}:
         path = Path(name) / network.WEIGHTS
         if not name.startswith("step "):
             if not path.is_file():

@@ -42,7 +42,7 @@ WITHOUT_HASH = ("code", "params")
 
 SCHEMA = "sid2core/config/"
 """Types and bounds of parameters cannot change a result: values are tracked in params.yaml."""
-NOT_SCHEMA = "sid2core/config/build.py"
+NOT_SCHEMA = ("sid2core/config/build.py", "sid2core/config/negative.py")
 CANNOT_CHANGE_A_RESULT = {
     "sid2core/__init__.py",  # names for users
     "sid2core/atomic.py",
@@ -385,7 +385,7 @@ def _overlap(key: str, other: str) -> bool:
 def _cannot_change(path: str, stage: str) -> bool:
     if path in CANNOT_CHANGE_A_RESULT:
         return True
-    return path.startswith(SCHEMA) and path != NOT_SCHEMA and stage != "params"
+    return path.startswith(SCHEMA) and path not in NOT_SCHEMA and stage != "params"
 
 
 def _base(plugin: str) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sid2core import config
 from sid2core.conditioning import ConditionSpec
-from sid2core.config import build
+from sid2core.config import build, negative
 from sid2core.models import cost
 from sid2core.models.execution import Execution, Remat
 from sid2core.models.network import Network
@@ -23,6 +23,20 @@ ZETTA = 1e21
 FLOPS_A_PRODUCT = 1e9
 USABLE = 0.9
 """Share of a device's memory for training; the rest is for the runtime and for copies."""
+
+
+@dataclass(frozen=True)
+class Negative:
+    """The cost of the model of ``train_negative``; units as in :class:`Price`."""
+
+    parameters: int
+    gflops: float
+    examples: int
+
+    @property
+    def training_zettaflops(self) -> float:
+        """As :attr:`Price.training_zettaflops`."""
+        return _training_zettaflops(self.gflops, self.examples)
 
 
 @dataclass(frozen=True)
@@ -51,12 +65,13 @@ class Price:
     """Number of training examples, with repetitions."""
     text: FrozenText | None
     """The frozen text encoder, if there is one."""
+    negative: Negative | None = None
+    """The model that is trained to be a negative, if there is one."""
 
     @property
     def training_zettaflops(self) -> float:
         """Three times a forward pass for every training example."""
-        forwards = cost.FORWARDS_PER_TRAINING_STEP * self.examples
-        return self.gflops * FLOPS_A_PRODUCT * forwards / ZETTA
+        return _training_zettaflops(self.gflops, self.examples)
 
 
 @dataclass(frozen=True)
@@ -87,9 +102,18 @@ class Plan:
     @property
     def days(self) -> float:
         """Expected training time at the stated utilisation, recomputation included."""
+        return self._days(self.price.training_zettaflops)
+
+    @property
+    def negative_days(self) -> float | None:
+        """The same of the model of ``train_negative``; None if there is none."""
+        negative = self.price.negative
+        return None if negative is None else self._days(negative.training_zettaflops)
+
+    def _days(self, zettaflops: float) -> float:
         chosen = next(one for one in self.price.activations if one.remat is self.remat)
         share = (chosen.forwards - 1 + 3) / 3
-        products = self.price.training_zettaflops * ZETTA * share
+        products = zettaflops * ZETTA * share
         return products / (self.devices * self.hardware.flops * self.utilisation) / 86_400
 
     @property
@@ -149,7 +173,26 @@ def price(
         drawn=params.sampling.batch_size,
         examples=params.train.steps * params.train.batch_size,
         text=captions.frozen(params.text, condition.text),
+        negative=_negative(params, shape, condition),
     )
+
+
+def _negative(
+    params: config.Params, shape: tuple[int, ...], condition: ConditionSpec
+) -> Negative | None:
+    if params.train_negative.steps is None:
+        return None
+    changed = negative.params_of(params)
+    network = Network(build.network(changed.model, shape, condition))
+    return Negative(
+        counting.parameters(network.shapes()),
+        cost.forward_gflops(network.config),
+        changed.train.steps * changed.train.batch_size,
+    )
+
+
+def _training_zettaflops(gflops: float, examples: int) -> float:
+    return gflops * FLOPS_A_PRODUCT * cost.FORWARDS_PER_TRAINING_STEP * examples / ZETTA
 
 
 def on_hardware(

@@ -42,6 +42,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "ways": [asdict(one) for one in plan.fits],
         "cures": cures(plan),
         "text": _text_json(plan),
+        "negative": _negative_json(plan),
     }
 
 
@@ -93,6 +94,7 @@ def lines(plan: Plan) -> list[str]:
         f"drawing {price.drawn} at once takes {price.drawn * price.sampling_bytes / GIB:.3f} GiB "
         f"beside {price.gradient_bytes / GIB:.3f} GiB of weights",
         *_text_lines(plan),
+        *_negative_lines(plan),
         "",
         f"on {plan.devices} × {hardware.name} ({hardware.memory / GIB:.0f} GiB, "
         f"{hardware.flops / 1e12:.3g} TFLOPs per second; {hardware.source}):",
@@ -118,6 +120,24 @@ def _text_lines(plan: Plan) -> list[str]:
         f"{text.cost.weight_bytes / GIB:.3g} GiB on each device",
         f"  a million different captions of {text.tokens} tokens, the most that are kept, take "
         f"{_time(seconds * 1e6 / 86_400)}, {where}, and {text.bytes_a_caption * 1e6 / GIB:.4g} GiB",
+    ]
+
+
+def _negative_json(plan: Plan) -> dict[str, Any] | None:
+    negative = plan.price.negative
+    if negative is None:
+        return None
+    cost = {"training_zettaflops": negative.training_zettaflops, "days": plan.negative_days}
+    return asdict(negative) | cost
+
+
+def _negative_lines(plan: Plan) -> list[str]:
+    negative, days = plan.price.negative, plan.negative_days
+    if negative is None or days is None:
+        return []
+    return [
+        f"train_negative: {negative.parameters:,} parameters, {negative.gflops:.6g} GFLOPs; its "
+        f"training takes {negative.training_zettaflops:.3g} zettaFLOPs, {_time(days)}"
     ]
 
 

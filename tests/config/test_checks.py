@@ -83,6 +83,30 @@ def test_a_preset_that_cannot_work_with_other_keys_changes_nothing(tmp_path):
             "found step 400; expected a step of train.snapshots, None",
         ),
         (
+            {"guidance_search": {"negatives": ["train_negative"]}},
+            "guidance_search.negatives.0",
+            "found train_negative, but train_negative.steps is null",
+        ),
+        (
+            {
+                "train_negative": {"steps": 9, "batch_size": 8},
+                "train": {"accumulation": 4},
+                "runtime": {"mesh": {"data": 4, "fsdp": 1}},
+            },
+            "train.accumulation",
+            "parts of 2 images; expected parts that divide over the 4 devices of runtime.mesh: "
+            "lower it, or raise train_negative.batch_size",
+        ),
+        (
+            {
+                "runtime": {"attention": "cudnn"},
+                "model": {"compute_dtype": "bfloat16"},
+                "train_negative": {"steps": 9, "model": {"head_size": 4}},
+            },
+            "runtime.attention",
+            "not 4: set it to auto, or change train_negative.model.head_size",
+        ),
+        (
             {"guidance_search": {"averages": ["usual", {"kind": "power", "value": 0.1}]}},
             "guidance_search.averages.1",
             "found power 0.1; expected one of train.emas",
@@ -123,6 +147,16 @@ def test_sections_that_do_not_fit_are_refused_by_key_with_the_cure(sections, key
     (line,) = problems(**sections)
     assert line.startswith(f"{key}: found ")
     assert words in line
+
+
+def test_a_negative_that_does_not_fit_is_refused_with_the_rest():
+    sections = {"train_negative": {"steps": 9, "model": {"channels": [8]}}}
+    (line,) = problems(**sections)
+    assert line.startswith("train_negative.model: blocks has 2 entries")
+
+
+def test_a_negative_may_be_trained_that_the_search_does_not_use():
+    checks.check(tiny.params(train_negative={"steps": 9}))
 
 
 def test_all_problems_are_listed():

@@ -23,7 +23,8 @@ NAMES = presets.names(CONF)
 FILES = sorted(CONF.rglob("*.yaml"))
 RESOLVED = json.loads((Path(__file__).parent / "resolved_presets.json").read_text("utf-8"))
 SECTIONS = {
-    *("data", "loader", "text", "reference", "diffusion", "model", "train", "sampling"),
+    *("data", "loader", "text", "reference", "diffusion", "model", "train"),
+    *("train_negative", "sampling"),
     *("guidance", "guidance_search", "distill", "eval", "runtime"),
 }
 QUICK = {"digits", "shapes", "shapes-text", "tiny", "imagenet128-flop-heavy"}

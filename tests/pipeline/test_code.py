@@ -74,7 +74,7 @@ def test_comments_docstrings_and_layout_change_nothing(project, before):
     assert changed(project, before) == set()
 
 
-MODELS = {"train", "guidance_search", "distill", "evaluate"}
+MODELS = {"train", "train_negative", "guidance_search", "distill", "evaluate"}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_the_row_of_a_registry_belongs_to_the_stages_that_track_its_parameter(pr
     (project / "sid2core/config/forms.py").write_text(REGISTRY)
     (project / "sid2core/mine.py").write_text("class Mine:\n    value = 1\n")
     (project / "sid2core/other.py").write_text("class Other:\n    value = 1\n")
-    models = {"train", "guidance_search", "distill", "evaluate", "analysis"}
+    models = {*MODELS, "analysis"}
     assert changed(project, before) == models
     first = digests(project)
     edit(project / "sid2core/mine.py", "1", "2")

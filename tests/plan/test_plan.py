@@ -1,6 +1,7 @@
 """Time, memory and cures compared with sums by hand; the command for people and programs."""
 
 import json
+from dataclasses import replace
 
 import jax
 import pytest
@@ -11,7 +12,7 @@ from sid2core.models.execution import Remat
 from sid2core.plan import plan, text
 from sid2core.plan.hardware import Hardware
 from sid2core.plan.memory import Activations
-from sid2core.plan.plan import Price, cures, on_hardware
+from sid2core.plan.plan import Negative, Price, cures, on_hardware
 from tests import tiny
 
 GB = 10**9
@@ -39,9 +40,9 @@ PRICE = Price(
 )
 
 
-def planned(memory=100, devices=4, batch=4, remat=Remat.NONE, utilisation=0.5):
+def planned(memory=100, devices=4, batch=4, remat=Remat.NONE, utilisation=0.5, price=PRICE):
     device = Hardware("one", memory * GB, 1e15, "made up")
-    return on_hardware(PRICE, device, devices, batch, remat, utilisation)
+    return on_hardware(price, device, devices, batch, remat, utilisation)
 
 
 def test_training_costs_three_forward_passes_per_example():
@@ -113,6 +114,32 @@ def test_a_plan_of_parameters():
     emas = [{"kind": "decay", "value": 0.5}, {"kind": "power", "value": 0.1}]
     more = plan.price(tiny.params(train={"emas": emas}), (8, 8, 1), ConditionSpec.of_classes(10))
     assert more.state_bytes == 24 * found.parameters
+
+
+def test_a_negative_of_a_tenth_of_the_products_takes_a_tenth_of_the_time():
+    negative = Negative(parameters=GB // 9, gflops=50.0, examples=2 * 10**8)
+    found = planned(price=replace(PRICE, negative=negative), remat=Remat.BLOCKS)
+    assert negative.training_zettaflops == pytest.approx(PRICE.training_zettaflops / 10)
+    assert found.negative_days == pytest.approx(found.days / 10)
+    (line,) = [line for line in text.lines(found) if line.startswith("train_negative")]
+    assert line.startswith("train_negative: 111,111,111 parameters, 50 GFLOPs")
+    assert text.as_json(found)["negative"]["examples"] == 2 * 10**8
+    assert planned().negative_days is None
+
+
+def test_the_price_of_a_negative_is_that_of_its_model():
+    same, small = (
+        plan._negative(
+            tiny.params(train_negative={"steps": 3, "model": model}),
+            (8, 8, 1),
+            ConditionSpec.of_classes(10),
+        )
+        for model in ({}, {"channels": [8, 8], "emb_channels": 8})
+    )
+    assert same.examples == 3 * 16
+    assert same.parameters == 5465, "as conf/tiny.yaml has it"
+    assert small.parameters < same.parameters
+    assert small.gflops < same.gflops
 
 
 def run(capsys, *arguments):

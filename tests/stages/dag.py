@@ -11,7 +11,8 @@ from stages import (
     report,
     text,
     train,
+    train_negative,
 )
 
-COMPUTED = (prepare, text, reference, train, guidance_search, distill, evaluate)
+COMPUTED = (prepare, text, reference, train, train_negative, guidance_search, distill, evaluate)
 STAGES = (*COMPUTED, plan, analysis, report)
