@@ -17,14 +17,10 @@ DOCUMENT = tiny.ROOT / "docs" / "extending.md"
 STAGES = """
 from sid2core import config
 from sid2core.pipeline.code import plugins
-from stages import (
-    analysis, code, distill, evaluate, guidance_search, plan, prepare, reference, report, text,
-    train,
-)
+from stages import code
+from tests.stages.dag import STAGES
 code.main(plugins())
-for stage in (
-    prepare, text, reference, plan, train, guidance_search, distill, evaluate, analysis, report
-):
+for stage in STAGES:
     stage.main(config.read())
 """
 KINDS = {
