@@ -51,12 +51,8 @@ def test_captions_convert_as_the_document_says(tmp_path, monkeypatch):
     document = (tiny.ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     (program,) = re.findall(r"```python\n(  import json\n.*?)```", document, re.S)
     monkeypatch.chdir(tmp_path)
-    exec(re.sub("(?m)^  ", "", program), {"open": _opened})
+    exec(re.sub("(?m)^  ", "", program), {})
     assert captions(opened(tmp_path / "train2017")) == {
         "a.png": ("<b>one</b>",),
         "b.png": ("two", "zwei"),
     }
-
-
-def _opened(name, mode="r"):
-    return open(name, mode, encoding="utf-8")
