@@ -42,7 +42,7 @@ def main(params: config.Params) -> None:
     if caption_training.captioned(datasets["train"]):
         attributes = prepare.metadata.get("attributes") or {}
         judge, _ = caption_training.train(
-            datasets["train"], attributes, params.reference, params.seed
+            datasets["train"], datasets["eval"], attributes, params.reference, params.seed
         )
     with job.create() as draft:
         registry.save(draft, extractors, registry.primary(params.eval))

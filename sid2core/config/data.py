@@ -41,7 +41,8 @@ class Digits(Plain):
 class Shapes(Section):
     """Drawn shapes in colour, as many as ``count``; with ``frames``, clips in which they move.
 
-    ``unseen_pairs`` is the share of the pairs (shape, colour) that only the eval split has.
+    ``unseen_pairs`` is the share of the pairs (shape, colour) that only the eval split has;
+    ``spread`` is how far from the middle shapes lie: 1 anywhere, 0 in the middle.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("image_size",)
@@ -49,6 +50,7 @@ class Shapes(Section):
 
     count: Positive
     unseen_pairs: Annotated[float, Field(ge=0, le=MOST_UNSEEN, allow_inf_nan=False)]
+    spread: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
     frames: Positive | None
 
     def shape(self, data: Data) -> Shape | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -127,6 +127,11 @@ class Scene:
             "size": self.size,
             "background": self.ground.colour,
         }
+
+    def within(self, spread: float) -> Scene:
+        """The same with the shape's first place ``spread`` times as far from the middle."""
+        x, y, angle = self.start
+        return replace(self, start=State(spread * x, spread * y, angle))
 
     def at(self, seconds: float) -> State:
         """The state at a time: even motion, turned back at the edges, and even rotation."""

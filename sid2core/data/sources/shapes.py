@@ -25,7 +25,8 @@ class Shapes:
 
     With ``frames`` each is a clip, of which the first frame is the picture that is drawn without.
 
-    A share ``unseen_pairs`` of the pairs (shape, colour) is in the eval split alone.
+    A share ``unseen_pairs`` of the pairs (shape, colour) is in the eval split alone. ``spread``
+    multiplies the shapes' distances from the middle.
 
     What a key shows is the same at every size and count, so splits agree between sizes.
     """
@@ -36,6 +37,7 @@ class Shapes:
     unseen_pairs: float = 0.0
     unlabelled: bool = False
     frames: int | None = None
+    spread: float = 1.0
     captioned: bool = True
     fixed: bool = True
     grouped: bool = False
@@ -45,7 +47,8 @@ class Shapes:
         """As many as ``settings`` say, of ``data.image_size``."""
         assert data.sides is not None  # config.Data has checked it
         unseen, frames = settings.unseen_pairs, settings.frames
-        return cls(settings.count, *data.sides, unseen, data.unlabelled, frames)
+        spread = settings.spread
+        return cls(settings.count, *data.sides, unseen, data.unlabelled, frames, spread)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -87,7 +90,7 @@ class Shapes:
 
     def read(self, entry: Entry) -> Content:
         """One picture or clip, its caption and its attributes."""
-        scene = scenes.scene(_SEED, int(entry.key.removeprefix(_PREFIX)))
+        scene = scenes.scene(_SEED, int(entry.key.removeprefix(_PREFIX))).within(self.spread)
         drawn = [
             scene.draw(self.height, self.width, frame / _RATE) for frame in range(self.frames or 1)
         ]

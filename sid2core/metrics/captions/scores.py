@@ -14,7 +14,7 @@ pair of them that the train split does not have, seen and unseen pairs are repor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,8 +80,11 @@ def of(
 
 
 def of_split(extractor: CaptionExtractor, dataset: Dataset) -> list[Score]:
-    """The scores of real images, the first :data:`MOST` of a split, with their first captions."""
-    rows = np.arange(min(MOST, len(dataset)))
+    """The scores of real images, the first :data:`MOST` of a split, with their first captions.
+
+    Those that the extractor has learned from (:func:`taught`) are left out.
+    """
+    rows = np.setdiff1d(np.arange(len(dataset)), taught(dataset, extractor.design.seen))[:MOST]
     parts = [
         extractor.features(dataset.take(rows[start : start + BATCH_SIZE]))
         for start in range(0, len(rows), BATCH_SIZE)
@@ -90,6 +93,25 @@ def of_split(extractor: CaptionExtractor, dataset: Dataset) -> list[Score]:
     asked = of_rows(dataset, rows)
     given = found.get(ATTRIBUTES)
     return list(of(extractor.design, extractor.texts, asked, found[VECTOR], given))
+
+
+def pairs(dataset: Dataset) -> list[tuple[str, str]]:
+    """The values of :data:`PAIR` of each record; empty where the data do not have both."""
+    names = dataset.attributes
+    if not set(PAIR) <= set(names):
+        return []
+    first, second = (names.index(name) for name in PAIR)
+    return [(row[first], row[second]) for row in dataset.column("attributes")]
+
+
+def taught(held_out: Dataset, seen: Collection[tuple[str, str]]) -> NDArray[np.int64]:
+    """Which records of the eval split the heads of attributes learn from.
+
+    They are every other one of those whose pair the train split, of pairs ``seen``, does not have.
+    """
+    known = set(seen)
+    unseen = [row for row, pair in enumerate(pairs(held_out)) if pair not in known]
+    return np.array(unseen[::2], np.int64)
 
 
 def retrieval(

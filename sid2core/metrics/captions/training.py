@@ -1,4 +1,8 @@
-"""Trains the data set's own judge of captions on its train split.
+"""Trains the data set's own judge of captions, on the train split.
+
+The heads of attributes also learn from half of the eval split's images of pairs that the train
+split does not have (:func:`sid2core.metrics.captions.scores.taught`): a head that never saw a red
+cross takes one for a red ring, however well a model draws it. The towers see none of them.
 
 The loss is the symmetric contrastive one (arXiv 2103.00020) of images and captions of a batch, plus
 the cross-entropy of each attribute:
@@ -24,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from numpy.typing import NDArray
 
 from sid2core import config, rng
 from sid2core.data.load import pixels
@@ -31,7 +36,7 @@ from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Loader
 from sid2core.metrics.captions.extractor import CaptionExtractor, Design
 from sid2core.metrics.captions.network import DEPTH, HEADS, WIDTH
-from sid2core.metrics.captions.scores import PAIR
+from sid2core.metrics.captions.scores import pairs, taught
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks.classifier_training import shifted
 from sid2core.pipeline import progress
@@ -40,6 +45,7 @@ from sid2core.typing import Array, Float, Labels, Scalar
 
 VOCABULARY, MAX_TOKENS = 4096, 64
 """Of the tokenizer; captions that are longer are cut."""
+_SHARE = 8  # images of the train split for each one of an unseen pair
 _PART = 4096  # captions that are tokenized at once
 _NEVER = -1e9
 
@@ -73,6 +79,7 @@ def captioned(dataset: Dataset) -> bool:
 
 def train(
     dataset: Dataset,
+    held_out: Dataset,
     attributes: Mapping[str, Sequence[str]],
     settings: config.Reference,
     seed: int,
@@ -83,6 +90,7 @@ def train(
 
     Args:
         dataset: the train split, which has captions.
+        held_out: the eval split.
         attributes: the possible values of each attribute of the data.
         settings: the section ``reference``.
         seed: of everything random.
@@ -96,8 +104,7 @@ def train(
     if len(dataset.shape) != 3:
         msg = f"records have shape {dataset.shape}; the caption extractor needs images [h, w, c]"
         raise MetricsError(msg)
-    captions = dataset.column("captions")
-    tokenizer = _tokenizer(captions)
+    tokenizer = _tokenizer(dataset.column("captions"))
     names = dataset.attributes
     height, width, channels = dataset.shape
     design = Design(
@@ -107,7 +114,7 @@ def train(
         VOCABULARY,
         tokenizer.max_tokens,
         {name: tuple(attributes[name]) for name in names},
-        _pairs(dataset),
+        tuple(sorted(set(pairs(dataset)))),
     )
     graph, _ = design.split(tokenizer.vocabulary)
     weights = design.init(tokenizer.vocabulary, rng.key(seed, "reference/captions/init"))
@@ -119,7 +126,7 @@ def train(
     sizes = tuple(map(len, design.attributes.values()))
     step = jax.jit(_step(_loss(graph, sizes, settings.max_shift), optimiser), donate_argnums=0)
     base = rng.key(seed, "reference/captions")
-    batches = _batches(dataset, captions, tokenizer, design, settings, seed)
+    batches = _batches(dataset, held_out, tokenizer, design, settings, seed)
     with progress.bar(settings.steps, "reference captions", "step") as bar:
         for index, batch in enumerate(batches):
             state, scores = step(state, jax.device_put(batch), jax.random.fold_in(base, index))
@@ -145,42 +152,52 @@ def _tokenizer(captions: Sequence[Sequence[str]]) -> LearnedEncoder:
     return replace(fitted, spec=replace(spec, max_tokens=longest))
 
 
-def _pairs(dataset: Dataset) -> tuple[tuple[str, str], ...]:
-    """The pairs of :data:`PAIR` that the split has, sorted."""
-    names = dataset.attributes
-    if not set(PAIR) <= set(names):
-        return ()
-    first, second = (names.index(name) for name in PAIR)
-    return tuple(sorted({(row[first], row[second]) for row in dataset.column("attributes")}))
-
-
 def _batches(
     dataset: Dataset,
-    captions: Sequence[Sequence[str]],
+    held_out: Dataset,
     tokenizer: LearnedEncoder,
     design: Design,
     settings: config.Reference,
     seed: int,
 ) -> Iterator[Batch]:
-    """The batches of all steps; one of several captions of an image is drawn for each step."""
-    loader, names = Loader(dataset, settings.batch_size, seed), dataset.attributes
+    """The batches of all steps; one of several captions of an image is drawn for each step.
+
+    Images of unseen pairs stand behind the others, without captions.
+    """
+    loader, captions = Loader(dataset, settings.batch_size, seed), dataset.column("captions")
+    values, unseen = _values(dataset, design), taught(held_out, design.seen)
+    count = min(-(-settings.batch_size // _SHARE), len(unseen))
+    further, images = _values(held_out, design)[unseen], held_out.take(unseen)
+    for step in range(settings.steps):
+        rows = loader.indices(step)
+        words = _words(seed, step, len(rows) + count)
+        some = [captions[row] for row in rows.tolist()]
+        texts = [
+            own[word % len(own)] if own else None for own, word in zip(some, words, strict=False)
+        ]
+        texts += [None] * count
+        numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        caption = [-1 if text is None else numbers[text] for text in texts]
+        tokens = tokenizer.tokenize([text or "" for text in texts])
+        extra = [word % len(unseen) for word in words[len(rows) :]]
+        yield Batch(
+            np.concatenate([dataset.take(rows, together=True), images[extra]]),
+            tokens.ids,
+            tokens.mask,
+            np.array(caption, np.int32),
+            np.concatenate([values[rows], further[extra]]),
+        )
+
+
+def _values(dataset: Dataset, design: Design) -> NDArray[np.int32]:
+    """The index of the value of each attribute of each record, [n, a]."""
+    names = dataset.attributes
     values = np.zeros((len(dataset), len(names)), np.int32)
     if names:
         places = [design.attributes[name].index for name in names]
         for row, stored in enumerate(dataset.column("attributes")):
             values[row] = [place(one) for place, one in zip(places, stored, strict=True)]
-    for step in range(settings.steps):
-        rows = loader.indices(step)
-        words = _words(seed, step, len(rows))
-        some = [captions[row] for row in rows.tolist()]
-        texts = [
-            own[word % len(own)] if own else None for own, word in zip(some, words, strict=True)
-        ]
-        numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-        caption = [-1 if text is None else numbers[text] for text in texts]
-        tokens = tokenizer.tokenize([text or "" for text in texts])
-        images = dataset.take(rows, together=True)
-        yield Batch(images, tokens.ids, tokens.mask, np.array(caption, np.int32), values[rows])
+    return values
 
 
 def _words(seed: int, step: int, count: int) -> list[int]:

@@ -1,5 +1,6 @@
 import pickle
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,6 +81,16 @@ def test_unseen_pairs_are_in_the_eval_split_alone():
     assert not pairs & found["train"]
     assert len(found["train"]) == 72
     assert opened(count=2000, unseen_pairs=0.1)[0] == Shapes(2000, 16, 16, 0.1)
+
+
+def test_spread_brings_shapes_to_the_middle():
+    source = opened(spread=0.0)[0]
+    assert source == Shapes(20, 16, 16, spread=0.0)
+    for entry in source.index():
+        scene = scenes.scene(0, int(entry.key[7:]))
+        middle = replace(scene, start=scene.start._replace(x=0.0, y=0.0))
+        np.testing.assert_array_equal(source.read(entry).image, middle.draw(16, 16))
+    assert source.index() == Shapes(20, 16, 16).index()
 
 
 def test_without_labels_the_entries_are_the_same():

@@ -27,7 +27,7 @@ from tests.metrics.evaluators import mean_colour_evaluator
 
 SETTINGS = config.Reference.model_validate(
     tiny.PARAMS["reference"]
-    | {"channels": [8], "feature_size": 16, "steps": 80, "batch_size": 24, "learning_rate": 0.01}
+    | {"channels": [8], "feature_size": 16, "steps": 240, "batch_size": 24, "learning_rate": 0.01}
 )
 
 
@@ -57,7 +57,7 @@ def test_equal_captions_share_the_target_and_images_without_one_do_not_count():
 @pytest.fixture(scope="module")
 def trained():
     pairs = [(s, c) for s in made.SHAPES for c in made.COLOURS if (s, c) != made.UNSEEN]
-    return training.train(made.dataset(60, pairs), made.ATTRIBUTES, SETTINGS, 0)
+    return training.train(made.dataset(60, pairs), made.dataset(120), made.ATTRIBUTES, SETTINGS, 0)
 
 
 def test_it_learns_captions_and_attributes(trained):
@@ -71,7 +71,27 @@ def test_it_learns_captions_and_attributes(trained):
     }
     assert found["colour_accuracy_seen"] > 0.8
     assert found["shape_accuracy_seen"] > 0.7
+    assert found["colour_accuracy_unseen"] > 0.8
+    assert found["shape_accuracy_unseen"] > 0.8
     assert found["retrieval"] > 0.6
+
+
+def test_only_heads_of_attributes_learn_from_unseen_pairs(trained):
+    extractor, held_out = trained[0], made.dataset(60)
+    seen = [pair for pair in scores.pairs(held_out) if pair != made.UNSEEN]
+    own = made.dataset(48, seen[:5])
+    settings = SETTINGS.model_copy(update={"steps": 2})
+    for batch in training._batches(
+        own, held_out, extractor.tokenizer, extractor.design, settings, 0
+    ):
+        assert len(batch.images) == len(batch.ids) == 24 + 3
+        assert batch.caption[24:].tolist() == [-1, -1, -1]
+        assert (batch.caption[:24] >= 0).all()
+        values = zip(extractor.design.attributes.items(), batch.attributes[-1], strict=True)
+        named = {name: possible[index] for (name, possible), index in values}
+        assert (named["shape"], named["colour"]) == made.UNSEEN
+        learned = held_out.images[scores.taught(held_out, extractor.design.seen)]
+        assert any(np.array_equal(batch.images[-1], image) for image in learned)
 
 
 def test_its_files_give_the_same_features(trained, tmp_path):
@@ -103,12 +123,16 @@ def test_the_evaluation_has_them_beside_the_distances(trained):
     extractor, data = trained[0], made.dataset(40)
     evaluator = replace(mean_colour_evaluator(), captions=extractor)
 
+    learned = scores.taught(data, extractor.design.seen)
+    assert {scores.pairs(data)[row] for row in learned.tolist()} == {made.UNSEEN}
+    rows = np.setdiff1d(np.arange(40), learned)
+
     def measured(asked):
         accumulator = evaluator.accumulator(asked)
-        accumulator.add(data.images, Condition())
+        accumulator.add(data.images[rows], Condition())
         return measuring.all_scores(accumulator, evaluator, tiny.params().eval)["scores"]
 
-    found = measured(of_rows(data, np.arange(40)))
+    found = measured(of_rows(data, rows))
     expected = [asdict(one) for one in scores.of_split(extractor, data)]
     assert [one for one in found if one["extractor"] == "captions"] == expected
     assert measured(None) == found[: -len(expected)]
