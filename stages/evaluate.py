@@ -16,6 +16,7 @@ from sid2core.config import build
 from sid2core.evaluation import (
     drawing,
     measuring,
+    named_samplers,
     outputs,
     prompt_grid,
     sample_conditions,
@@ -53,6 +54,10 @@ def main(params: config.Params) -> None:
         *sampler_spec.evaluated(model, sampling, params.guidance.weight, searched),
         *sampler_spec.load_students(distill.checked(), students, sampling, execution),
     ]
+    listed = settings.named_samplers
+    named = named_samplers.specs(listed, model, searched, sampling, job.inputs["train_negative"])
+    weights = named_samplers.weights_of(listed)
+    made_by = {**job.made_by, **({"folders": weights} if weights else {})}
     kinds, count = model.condition, settings.samples
     data = sample_conditions.records(job.inputs, model.shape, sharding)
     dataset = sample_conditions.records(job.inputs, model.shape, sharding, "train")
@@ -61,10 +66,13 @@ def main(params: config.Params) -> None:
         sample_sets.evaluated(spec, condition, count, settings.keep, params.seed, asked)
         for spec in specs
     ]
+    unseen = [
+        sample_sets.evaluated(spec, condition, count, 0, params.seed, asked) for spec in named
+    ]
     repeats = [
         sample_sets.evaluated(spec, condition, count, 0, params.seed, asked, repeat)
         for repeat in range(1, settings.repeats)
-        for spec in specs
+        for spec in (*specs, *named)
     ]
     prompts = prompt_grid.of_model(model, specs, settings, params.seed, sharding)
     grids = [sample_sets.grid(spec, data, settings.grid_columns, params.seed) for spec in specs]
@@ -74,7 +82,7 @@ def main(params: config.Params) -> None:
     continued = predictions.of_model(data, specs, settings.prediction, params.seed, kinds)
     held_out = sample_conditions.records(job.inputs, model.shape, sharding, "eval")
     clips = examples.of_model(held_out, specs, params.seed, continued)
-    with cluster.claim("evaluate", job.made_by, **job.inputs) as folder:
+    with cluster.claim("evaluate", made_by, **job.inputs) as folder:
         run = EvaluationRun(
             "evaluate",
             folder,
@@ -91,12 +99,14 @@ def main(params: config.Params) -> None:
             settings=settings,
             windows=measuring.real_windows(windows, run),
         )
-        sets: list[drawing.ImageSet] = [*samples, *repeats, *shown, *compared]
+        sets: list[drawing.ImageSet] = [*samples, *unseen, *repeats, *shown, *compared]
         measured = drawing.draw_and_measure(sets, run, measure)
         if not cluster.first():
             return
         with job.create() as draft:
-            costs = outputs.save(draft, samples, grids, run)
+            costs = [*outputs.save(draft, samples, grids, run), *outputs.costs(unseen, run)]
+            draft.metadata |= {"folders": weights} if weights else {}
+            draft.metadata |= {"named": [one.name for one in named]} if named else {}
             draft.metadata |= {"samplers": [one.name for one in specs], "labels": settings.labels}
             if compared[:-1]:
                 draft.metadata |= {"baselines": [one.name for one in compared[:-1]]}
@@ -105,7 +115,7 @@ def main(params: config.Params) -> None:
             prompt_grid.save(draft, prompts, run)
             examples.save(draft, clips, run)
         scores = predictions.added(measuring.joined(measured), continued, run)
-        tables.write(REPORTS, [*specs, *(one.name for one in compared)], scores)
+        tables.write(REPORTS, [*specs, *named, *(one.name for one in compared)], scores)
         tables.write_table(REPORTS / "cost.csv", costs)
 
 

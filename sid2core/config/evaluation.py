@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_serializer, model_validator
 
+from sid2core.config.named_samplers import NamedSampler, NamedSamplers, check_names
 from sid2core.config.registry import Kinds, Registry
 from sid2core.config.section import FilePath, Positive, Section
 
@@ -88,6 +89,12 @@ class Eval(Section):
     captions: FilePath | None
     prediction: Prediction
     prompts: str | Annotated[list[str], Field(min_length=1)] | None
+    samplers: Annotated[list[NamedSamplers], Field(min_length=1)] | None
+
+    @property
+    def named_samplers(self) -> list[NamedSampler]:
+        """The rows of all entries of ``samplers``."""
+        return [row for entry in self.samplers or [] for row in entry.rows()]
 
     @property
     def published_extractor(self) -> str | None:
@@ -116,4 +123,5 @@ class Eval(Section):
                 f"extractor with weights (there are: {', '.join(active) or 'none'})"
             )
             raise ValueError(msg)
+        check_names(self.samplers or [])
         return self

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sid2core import config
 from sid2core.config import build
 from sid2core.diffusion.guidance import ConstantGuidance, Guidance, NoGuidance
+from sid2core.evaluation.samplers_table import STUDENTS
 from sid2core.inference.generator import STUDENT_SAMPLER, Method
 from sid2core.inference.model import Trained
 from sid2core.inference.negatives import WorseModel
@@ -28,6 +29,7 @@ class SamplerSpec:
     """A sampler: its name in files and metrics, its title on the page, its method and weights.
 
     ``student`` says whether it is a distilled model, ``worse`` is the negative of autoguidance.
+    Samplers of one ``series`` differ in their steps only; a sampler of its own has none.
     """
 
     name: str
@@ -36,6 +38,7 @@ class SamplerSpec:
     params: Weights
     student: bool = False
     worse: WorseModel | None = None
+    series: str = ""
 
 
 def guided(
@@ -56,7 +59,12 @@ def student(model: Trained, params: Weights, steps: int, sampling: config.Sampli
     """A student distilled from ``model``: weights for ``steps`` steps without guidance."""
     method = model.method(STUDENT_SAMPLER, NoGuidance(), steps, clip_x=build.clip_x(sampling))
     return SamplerSpec(
-        student_name(steps), f"student of {steps} steps", method, params, student=True
+        student_name(steps),
+        f"student of {steps} steps",
+        method,
+        params,
+        student=True,
+        series=STUDENTS,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ from sid2core.metrics.scores import Score
 from sid2core.models import cost
 
 _log = logging.getLogger(__name__)
+RATIO = "_ratio"
+"""Of a metric's name: a distance over that of the real-data baseline."""
 _METRICS = (
     *("fid_eval", "fid_train", "inception_score", "fd_dinov2_eval", "clip_score"),
     *("fvd_eval", "fvd_train", "fvd_k600_eval", "fvd_k600_published"),
 )
-"""Of further extractors' scores, those among a sampler's metrics; and all of :data:`_WHOLE`."""
+"""Of further extractors' scores, those among a sampler's metrics; ratios and :data:`_WHOLE` too."""
 _WHOLE = (CAPTIONS, PIXELS)
 
 
@@ -44,8 +46,9 @@ def write(
     """
     rows = dict[str, SamplerRow]()
     scores, metrics = list[dict[str, Any]](), {}
+    real = measured.get(BASELINE)
     for spec in specs:
-        found = measured[spec if isinstance(spec, str) else spec.name]
+        found = _with_ratios(measured[spec if isinstance(spec, str) else spec.name], real)
         row = sampler_row(spec, found)
         rows[row.sampler] = row
         scores += score_rows(row.sampler, found.scores)
@@ -57,6 +60,25 @@ def write(
     far = warning(samplers, rows[BASELINE]) if BASELINE in rows else None
     if far is not None:
         _log.warning("%s", far)
+
+
+def _with_ratios(found: Measurement, real: Measurement | None) -> Measurement:
+    """Behind each distance to the eval split, how many times that of the baseline ``real`` it is.
+
+    The real training images are held out from the eval split, as samples are. Distances of
+    different numbers of images have different biases and no ratio.
+    """
+    expected = {} if real is None else {(one.extractor, one.metric): one for one in real.scores}
+    scores = []
+    for one in found.scores:
+        scores.append(one)
+        other = expected.get((one.extractor, one.metric))
+        if other is None or one.low is None or not one.metric.endswith("_eval"):
+            continue
+        if other.samples == one.samples and other.value > 0:
+            metric, value = f"{one.metric}{RATIO}", one.value / other.value
+            scores.append(Score(one.extractor, metric, one.samples, value))
+    return replace(found, scores=scores)
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -73,6 +95,7 @@ def sampler_row(spec: SamplerSpec | str, measured: Measurement) -> SamplerRow:
         "fd_eval": round(by_name["fd_eval"], 6),
         "fd_train": round(by_name["fd_train"], 6),
         "agreement": math.nan if agreement is None else round(agreement, 6),
+        "fd_eval_ratio": round(by_name.get(f"fd_eval{RATIO}", math.nan), 6),
     }
     return SamplerRow(**scores, **_described(spec))
 
@@ -90,6 +113,7 @@ def _described(spec: SamplerSpec | str) -> dict[str, Any]:
     return {
         "sampler": spec.name,
         "title": spec.title,
+        "series": spec.series,
         "steps": method.steps,
         "guidance_weight": method.guidance.weight,
         "logsnr_min": low if guided and math.isfinite(low) else math.nan,
@@ -112,7 +136,7 @@ def sampler_metrics(row: SamplerRow, scores: Sequence[Score]) -> dict[str, float
         **{
             f"{one.metric}_{count_name(one.samples)}": one.value
             for one in scores
-            if one.metric in _METRICS or one.extractor in _WHOLE
+            if one.metric in _METRICS or one.metric.endswith(RATIO) or one.extractor in _WHOLE
         },
     }
     optional = {

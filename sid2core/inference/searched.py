@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,39 +67,57 @@ class Models:
                 net = model.denoiser.network
                 params = averages.read(model.folder, net, None, int(step))
                 self._worse[name] = WorseModel(model.denoiser, params)
-            elif name == TRAINED and self._trained is not None:
-                self._worse[name] = _read(self._trained.checked(), model)
             else:
-                self._worse[name] = _read(Path(name), model)
+                other = other_model(self._folder(name), model)
+                self._worse[name] = WorseModel(other.denoiser, other.params)
         return self._worse[name]
 
+    def _folder(self, name: str) -> Path:
+        if name == TRAINED and self._trained is not None:
+            return self._trained.checked()
+        return Path(name)
 
-def _read(folder: Path, model: Trained) -> WorseModel:
-    """The model in another folder, if it takes what ``model`` takes."""
+
+def other_model(folder: Path, model: Trained) -> Trained:
+    """The model in another folder, if it takes what ``model`` takes.
+
+    Raises:
+        WeightsError: it does not, or the folder has no readable model.
+    """
     other = Trained.load(folder, model.denoiser.network.execution)
     found, expected = (one.denoiser.network.config for one in (other, model))
     for name in ("image_shape", "condition"):
         if getattr(found, name) != getattr(expected, name):
             msg = (
                 f"{folder}: {name} is {getattr(found, name)}, that of the base model "
-                f"{getattr(expected, name)}; a negative takes the same images and conditions"
+                f"{getattr(expected, name)}; expected the same images and conditions"
             )
             raise WeightsError(msg)
-    return WorseModel(other.denoiser, other.params)
+    return other
 
 
 def weights_of(settings: list[Setting]) -> dict[str, str]:
-    """The SHA-256 of the weights in each folder that is a negative: they are no dependency of DVC.
+    """The SHA-256 of the weights in each folder that is a negative.
 
     Raises:
         WeightsError: there are no weights in such a folder.
     """
+    negatives = {one.negative for one in settings} - {NULL, TRAINED}
+    folders = {name for name in negatives if not name.startswith("step ")}
+    return hashes_of(folders, "guidance_search.negatives")
+
+
+def hashes_of(folders: Iterable[str], key: str) -> dict[str, str]:
+    """The SHA-256 of the weights in each folder that the user names: DVC does not watch it.
+
+    Raises:
+        WeightsError: there are no weights in such a folder of the parameter ``key``.
+    """
     found = {}
-    for name in {one.negative for one in settings} - {NULL, TRAINED}:
+    for name in sorted(folders):
         path = Path(name) / network.WEIGHTS
-        if not name.startswith("step "):
-            if not path.is_file():
-                msg = f"guidance_search.negatives: {path} does not exist; expected a model's folder"
-                raise WeightsError(msg)
-            found[name] = checksums.sha256(path)
+        if not path.is_file():
+            msg = f"{key}: {path} does not exist; expected a model's folder"
+            raise WeightsError(msg)
+        found[name] = checksums.sha256(path)
     return found

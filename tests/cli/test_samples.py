@@ -20,7 +20,7 @@ def project(tmp_path, monkeypatch):
     with artifact.create("evaluate", {}, {"prepare": prepare}) as draft:
         for name, (images, labels) in kept.items():
             np.savez_compressed(draft.path(f"{name}.npz"), images=images, labels=labels)
-        draft.metadata["samplers"] = list(kept)
+        draft.metadata |= {"samplers": list(kept), "named": ["few"]}
     return tmp_path
 
 
@@ -101,6 +101,7 @@ def test_only_force_replaces(project, capsys):
     ("arguments", "words"),
     [
         (["bass", "--out", "x"], "sid2: no sampler 'bass'; the nearest is base; `sid2 samples"),
+        (["few", "--out", "x"], "sid2: samples of 'few' are not kept: it is one of eval.samplers"),
         (["base"], "sid2: no output path for the samples of base; give --out PATH"),
         (["base", "--out", "x.jpg"], "sid2: JPEG loses what a metric sees"),
         (["base", "--out", "x", "--format", "jpeg"], "sid2: JPEG loses what a metric sees"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +82,7 @@ def images(seed: int, labels: NDArray[np.integer], shape: tuple[int, ...]) -> ND
 
 def samplers() -> pd.DataFrame:
     """Rows of ``samplers.csv``, the real-data baseline last; None is an empty cell."""
-    columns = [*samplers_table.TEXTS, *samplers_table.NUMBERS]
+    names = [one.name for one in fields(samplers_table.SamplerRow)]
     rows = [
         ("base", "Base", 64, 0, None, None, 1000, 3.514, 2.91, 0.953, 64, 0.0281, 1.798),
         ("constant", "Constant guidance", 64, 1, None, None, 1000, 5.208, 4.77, 0.998, 128)
@@ -94,7 +94,11 @@ def samplers() -> pd.DataFrame:
         ("train_images", "Real training images", None, None, None, None, 1000, 1.204, 0, 0.999)
         + (None, None, None),
     ]
-    return pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(
+        rows, columns=[one for one in names if one not in ("fd_eval_ratio", "series")]
+    )
+    series = ["students" if name.startswith("student") else None for name in table.sampler]
+    return table.assign(fd_eval_ratio=table.fd_eval / 1.204, series=series)
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:
@@ -319,7 +323,9 @@ def _prepare(artifacts: Path, world: World) -> artifact.Artifact:
 def _evaluate(
     artifacts: Path, world: World, prepare: artifact.Artifact, search: artifact.Artifact
 ) -> None:
-    names = world.samplers.sampler.tolist()[:-1]
+    table = world.samplers[:-1]
+    own = table.series.isna() | (table.series == samplers_table.STUDENTS)
+    names = table.sampler[own].tolist()
     classes = len(world.class_names)
     made = {"prepare": prepare, "guidance_search": search}
     with artifact.create("evaluate", {}, made, root=artifacts) as draft:
@@ -336,6 +342,8 @@ def _evaluate(
             grids[name] = cells.reshape(classes, world.columns, *world.shape)
         np.savez(draft.path("grids.npz"), **grids)
         draft.metadata["samplers"] = names
+        if not own.all():
+            draft.metadata["named"] = table.sampler[~own].tolist()
         if world.prompts:
             rows = np.repeat(np.arange(len(world.prompts)), 3)
             shape = (len(world.prompts), 3, *world.shape)
@@ -413,6 +421,13 @@ def _metrics() -> dict[str, dict[str, object]]:
             "gradient_mib": 4.7446,
         },
     }
+
+
+def with_named(*names: str) -> World:
+    """The usual world with further samplers of one series, of which no samples are kept."""
+    *own, real = samplers().to_dict("records")
+    further = [own[0] | {"sampler": name, "title": name, "series": "DDIM"} for name in names]
+    return replace(World(), samplers=pd.DataFrame([*own, *further, real]))
 
 
 def with_sampler(name: str, **values: object) -> World:

@@ -85,6 +85,7 @@ class Inputs:
     """Further baselines, which clips with given frames have."""
     measured: Measured
     grids: Mapping[str, Pixels]
+    """Of the samplers whose samples are kept: those of ``eval.samplers`` have tables only."""
     prompts: Prompts | None
     """The grid of prompts, if there is one."""
     clips: Clips | None
@@ -104,6 +105,11 @@ class Inputs:
     def what(self) -> str:
         """What a sample is: ``image`` or ``clip``."""
         return "image" if len(self.shape) == 3 else "clip"
+
+    @property
+    def shown(self) -> Sequence[Sampler]:
+        """The samplers whose samples are kept."""
+        return [one for one in self.samplers if one.name in self.grids]
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -143,7 +149,7 @@ def read(params: Params, root: Path) -> Inputs:
         baseline=baseline,
         others=others,
         measured=measured.read(reports / "evaluate"),
-        grids=_grids(evaluate, [sampler.name for sampler in samplers], prepare, shape),
+        grids=_grids(evaluate, evaluate.metadata["samplers"], prepare, shape),
         prompts=prompt_files.read(evaluate, shape),
         clips=clip_files.read(evaluate, shape),
         curve=files.table(reports / "train" / "curve.csv", "train", ("step", "loss", "grad_norm")),
@@ -210,7 +216,7 @@ def _samplers(
     students = {f"student_{steps}" for steps in params.distill.steps}
     rows = [_sampler(row, students) for row in table.to_dict("records")]
     found = [row.name for row in rows]
-    samplers = evaluate.metadata["samplers"]
+    samplers = [*evaluate.metadata["samplers"], *evaluate.metadata.get("named", ())]
     expected = [*samplers, *evaluate.metadata.get("baselines", ()), BASELINE]
     if found != expected:
         raise files.malformed(path, "evaluate", f"rows are {found}, expected {expected}")
