@@ -21,7 +21,7 @@ TITLES = {
     COPY: "copy of the last given frame",
     OTHERS: "real clips of other videos",
 }
-"""The baselines' titles."""
+"""The baselines' titles, of images."""
 FAR = 10.0
 """Multiple of the real-data baseline's ``fd_eval`` above which a sampler is warned of.
 
@@ -83,6 +83,11 @@ PLAIN, GUIDED = "no_guidance", "best_guidance"
 """Its curves: without guidance, and with the best guidance of the search."""
 TRAJECTORY_TEXTS = ("curve", "metric")
 TRAJECTORY_NUMBERS = ("step", "samples", "value", "low", "high")
+
+
+def title(baseline: str, *, clips: bool) -> str:
+    """The title of a baseline's row."""
+    return "real training clips" if clips and baseline == BASELINE else TITLES[baseline]
 
 
 def warning(samplers: Iterable[SamplerRow], baseline: SamplerRow) -> str | None:
