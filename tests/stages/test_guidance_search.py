@@ -81,21 +81,26 @@ def test_a_row_is_its_images_judged(finished):
     assert float(row["agreement"]) == pytest.approx(quality.agreement, abs=1e-6)
 
 
-@pytest.mark.parametrize("after", [1, 5, 13])
-def test_a_stopped_search_goes_on_and_ends_with_the_same_bytes(project, monkeypatch, caplog, after):
+def test_a_stopped_search_goes_on_and_ends_with_the_same_bytes(project, monkeypatch, caplog):
     """Five settings of two chunks, each set measured: 10 + 5 files."""
     caplog.set_level(logging.INFO)
     tiny.write(project, sampling={"batch_size": 2}, guidance_search={"strategy": "grid"})
     guidance_search.main(config.read())
     expected = tiny.snapshot(project, "guidance_search")
     shutil.rmtree(".sid2")
-    with stopped_after(monkeypatch, after):
-        guidance_search.main(config.read())
-    assert tiny.snapshot(project, "guidance_search") == expected, "the earlier result stays"
-    made = count_images(monkeypatch)
+    made, done = count_images(monkeypatch), 0
+    for files in (1, 5, 13):
+        made.clear()
+        with stopped_after(monkeypatch, files - done):
+            guidance_search.main(config.read())
+        assert made == ([12] * 10)[done : files + 1], "the last one is not written"
+        assert tiny.snapshot(project, "guidance_search") == expected, "the earlier result stays"
+        done = files
+    made.clear()
     guidance_search.main(config.read())
-    assert made == ([12] * 10)[after:]
-    assert f"resumed: {min(after, 10)} of 10 chunks" in caplog.text
+    assert made == []
+    for chunks in (1, 5, 10):
+        assert f"resumed: {chunks} of 10 chunks" in caplog.text
     assert tiny.snapshot(project, "guidance_search") == expected
 
 
