@@ -172,6 +172,8 @@ def _prompts(params: Params) -> Iterator[str]:
 def _of_shape(params: Params, shape: Shape) -> Iterator[str]:
     """What the shape of an example decides."""
     yield from _given(params, shape)
+    yield from _null(params)
+    yield from _extractors(params, shape)
     yield from _levels(params, shape)
     yield from _loss(params, shape)
     yield from _schedule(params, shape[-3])
@@ -198,6 +200,34 @@ def _given(params: Params, shape: Shape) -> Iterator[str]:
             f"data.given_frames: found {given}; expected less than the {shape[0]} frames of a "
             "clip: lower it, or use longer clips"
         )
+
+
+def _null(params: Params) -> Iterator[str]:
+    """Where frames are given, the null condition of guidance has been trained."""
+    train, unlabelled = params.train, params.data.unlabelled
+    given = train.condition_dropout if train.given_dropout is None else train.given_dropout
+    rate = given if unlabelled else min(given, train.condition_dropout)
+    guided = params.guidance.weight > 0 or NULL in params.guidance_search.negatives
+    if params.data.given_frames and guided and rate == 0:
+        key = "given_dropout" if train.given_dropout == 0 else "condition_dropout"
+        yield (
+            f"train.{key}: found 0; the null condition, which has no given frames, is then never "
+            "trained, and guidance needs it: raise it, or set guidance.weight to 0 and "
+            "guidance_search.negatives to steps or folders"
+        )
+
+
+def _extractors(params: Params, shape: Shape) -> Iterator[str]:
+    """Extractors of clips have clips that are long enough."""
+    frames = shape[0] if len(shape) == 4 else 0
+    for name, settings in params.eval.extractors.active.items():
+        least = getattr(settings, "least_frames", 0)
+        if frames < least:
+            data = f"clips have {frames} frames" if frames else "the data are images"
+            yield (
+                f"eval.extractors.{name}.weights: found a file; {data}, and {name} measures clips "
+                f"of {least} frames or more: set it to null, or use longer clips"
+            )
 
 
 def _levels(params: Params, shape: Shape) -> Iterator[str]:

@@ -39,10 +39,22 @@ class Inception(Weights):
     mode: Literal["tf1", "torch", "clean"]
 
 
+class ClipWeights(Weights):
+    """I3D, which measures clips of 10 frames or more."""
+
+    least_frames: ClassVar[int] = 10
+
+
+class K600Weights(ClipWeights):
+    """The same by the protocol of Kinetics-600, which is defined for 16."""
+
+    least_frames: ClassVar[int] = 16
+
+
 EXTRACTORS = Registry("eval.extractors")
 EXTRACTORS.register("clip", Weights, "sid2core.metrics.networks.clip:CLIP")
-EXTRACTORS.register("i3d", Weights, "sid2core.metrics.networks.i3d:I3D")
-EXTRACTORS.register("i3d_k600", Weights, "sid2core.metrics.networks.i3d_k600:I3DK600")
+EXTRACTORS.register("i3d", ClipWeights, "sid2core.metrics.networks.i3d:I3D")
+EXTRACTORS.register("i3d_k600", K600Weights, "sid2core.metrics.networks.i3d_k600:I3DK600")
 EXTRACTORS.register("dinov2", Weights, "sid2core.metrics.networks.dinov2:DINOv2")
 EXTRACTORS.register("inception", Inception, "sid2core.metrics.networks.inception:Inception")
 

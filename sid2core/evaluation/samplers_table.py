@@ -21,7 +21,7 @@ TITLES = {
     COPY: "copy of the last given frame",
     OTHERS: "real clips of other videos",
 }
-"""The baselines' titles."""
+"""The baselines' titles, of images."""
 FAR = 10.0
 """Multiple of the real-data baseline's ``fd_eval`` above which a sampler is warned of.
 
@@ -75,6 +75,11 @@ class SamplerRow:
 
 TEXTS = ("sampler", "title", "series")
 NUMBERS = tuple(one.name for one in dataclasses.fields(SamplerRow) if one.name not in TEXTS)
+
+
+def title(baseline: str, *, clips: bool) -> str:
+    """The title of a baseline's row."""
+    return "real training clips" if clips and baseline == BASELINE else TITLES[baseline]
 
 
 def warning(samplers: Iterable[SamplerRow], baseline: SamplerRow) -> str | None:

@@ -16,12 +16,13 @@ from sid2core.atomic import write_csv, write_json
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.measuring import Measurement
 from sid2core.evaluation.sampler_spec import SamplerSpec
-from sid2core.evaluation.samplers_table import BASELINE, TITLES, SamplerRow, warning
+from sid2core.evaluation.samplers_table import BASELINE, TITLES, SamplerRow, title, warning
 from sid2core.metrics.captions.extractor import NAME as CAPTIONS
 from sid2core.metrics.clips.prediction import NAME as PIXELS
 from sid2core.metrics.names import count_name
 from sid2core.metrics.scores import Score
 from sid2core.models import cost
+from sid2core.models.uvit import UViTConfig
 
 _log = logging.getLogger(__name__)
 RATIO = "_ratio"
@@ -35,7 +36,7 @@ _WHOLE = (CAPTIONS, PIXELS)
 
 
 def write(
-    folder: Path, specs: Iterable[SamplerSpec | str], measured: Mapping[str, Measurement]
+    folder: Path, specs: Sequence[SamplerSpec | str], measured: Mapping[str, Measurement]
 ) -> None:
     """Write ``samplers.csv``, ``scores.csv`` and ``metrics.json``; warn of samples far from real.
 
@@ -47,9 +48,10 @@ def write(
     rows = dict[str, SamplerRow]()
     scores, metrics = list[dict[str, Any]](), {}
     real = measured.get(BASELINE)
+    clips = any(_shape(one).is_video for one in specs if not isinstance(one, str))
     for spec in specs:
         found = _with_ratios(measured[spec if isinstance(spec, str) else spec.name], real)
-        row = sampler_row(spec, found)
+        row = sampler_row(spec, found, clips=clips)
         rows[row.sampler] = row
         scores += score_rows(row.sampler, found.scores)
         metrics[row.sampler] = sampler_metrics(row, found.scores)
@@ -86,7 +88,9 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_csv(path, pd.DataFrame(list(rows)))
 
 
-def sampler_row(spec: SamplerSpec | str, measured: Measurement) -> SamplerRow:
+def sampler_row(
+    spec: SamplerSpec | str, measured: Measurement, *, clips: bool = False
+) -> SamplerRow:
     """A sampler's row of ``samplers.csv``, or that of a baseline of this name."""
     by_name = {score.metric: score.value for score in reversed(measured.scores)}
     agreement = measured.agreement
@@ -97,16 +101,20 @@ def sampler_row(spec: SamplerSpec | str, measured: Measurement) -> SamplerRow:
         "agreement": math.nan if agreement is None else round(agreement, 6),
         "fd_eval_ratio": round(by_name.get(f"fd_eval{RATIO}", math.nan), 6),
     }
-    return SamplerRow(**scores, **_described(spec))
+    return SamplerRow(**scores, **_described(spec, clips=clips))
 
 
-def _described(spec: SamplerSpec | str) -> dict[str, Any]:
+def _shape(spec: SamplerSpec) -> UViTConfig:
+    return spec.method.denoiser.network.config
+
+
+def _described(spec: SamplerSpec | str, *, clips: bool) -> dict[str, Any]:
     """The columns that say what a sampler is and what it costs."""
     if isinstance(spec, str):
         names = ("steps", "guidance_weight", "logsnr_min", "logsnr_max")
         costs = ("nfe", "gflops_forward", "gflops_image")
         nothing = dict.fromkeys((*names, *costs), math.nan)
-        return {"sampler": spec, "title": TITLES[spec], **nothing}
+        return {"sampler": spec, "title": title(spec, clips=clips), **nothing}
     method = spec.method
     low, high = method.guidance.interval
     guided = method.guidance.weight != 0.0
@@ -119,7 +127,7 @@ def _described(spec: SamplerSpec | str) -> dict[str, Any]:
         "logsnr_min": low if guided and math.isfinite(low) else math.nan,
         "logsnr_max": high if guided and math.isfinite(high) else math.nan,
         "nfe": method.nfe,
-        "gflops_forward": cost.forward_gflops(method.denoiser.network.config),
+        "gflops_forward": cost.forward_gflops(_shape(spec)),
         "gflops_image": method.gflops_image,
     }
 
@@ -164,7 +172,7 @@ def cost_row(spec: SamplerSpec, seconds: float | None, run: EvaluationRun) -> di
     return {
         "sampler": spec.name,
         "nfe": method.nfe,
-        "gflops_forward": cost.forward_gflops(method.denoiser.network.config),
+        "gflops_forward": cost.forward_gflops(_shape(spec)),
         "tflops_image": method.gflops_image / 1000,
         "seconds_image": None if seconds is None else float(f"{seconds:.4g}"),
         "batch_size": run.batch_size,

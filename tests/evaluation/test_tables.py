@@ -53,6 +53,14 @@ def test_columns_that_do_not_apply_to_real_images_are_empty(tmp_path):
     )
 
 
+def test_the_baseline_of_clips_is_named_so():
+    found = {clips: tables.sampler_row(BASELINE, MEASURED, clips=clips) for clips in (False, True)}
+    assert [found[clips].title for clips in (False, True)] == [
+        "real training images",
+        "real training clips",
+    ]
+
+
 @pytest.mark.parametrize(("fd", "warned"), [(24.9, False), (25.1, True)])
 def test_samples_far_from_real_images_are_warned_of(tmp_path, caplog, fd, warned):
     """Further than ten times the baseline's distance of 2.5."""

@@ -204,7 +204,7 @@ class Folder(Decoded):
             cure = f"its labels name {named}, the files are {here}: name each below the path"
         elif alone and not (self.asked.unlabelled or found.captioned):
             split_names.mention_prefixes((entry.key for entry in entries), self._where)
-        return classes.settled(entries, self.class_names, self._where, "<class>/<image>", cure)
+        return classes.settled(entries, self.class_names, self._where, self._layout, cure)
 
     def stamp(self) -> str:
         """Of all names, sizes and times; of an archive, its own."""
@@ -220,6 +220,10 @@ class Folder(Decoded):
         with self.tree.open(entry.key, place) as file:
             content = self.recipe.image(file)
         return replace(content, captions=captions) if captions else content
+
+    @property
+    def _layout(self) -> str:
+        return "<class>/<image>"
 
     @property
     def _cure(self) -> str:
