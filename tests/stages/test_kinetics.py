@@ -92,7 +92,7 @@ CHANGES = {
 }
 PIECES = {
     "prepare": (".sid2/prepare/*/*.json", 3),
-    "reference": ("artifacts/*reference*", 1),
+    "reference": ("artifacts/.reference.*/*", 1),
     "train": (None, 2),
     "guidance_search": (".sid2/drawn/**/chunk-*.npz", 2),
     "distill": (None, 1),
