@@ -1,10 +1,10 @@
 """The guidance search: a race beside a grid of the same settings, at equal confidence.
 
-    python -m benchmarks.search [--artifacts artifacts] [--seeds 3] [--samples 2000]
+    python -m benchmarks.search [--artifacts artifacts] [--seeds 3] [--samples 2000] [--first 250]
 
 It takes the folder of artifacts of a finished ``dvc repro train``, and searches with the parameters
-of ``params.yaml``. Each seed has noise and conditions of its own; the model is the same. The images
-of a race are among those of the grid, so they are drawn once.
+of ``params.yaml`` unless others are given. Each seed has noise and conditions of its own; the model
+is the same. The images of a race are among those of the grid, so they are drawn once.
 
 The race's winner is within the grid's interval where the grid cannot distinguish it from its own
 lowest distance.
@@ -41,6 +41,7 @@ from sid2core.metrics.evaluator import Evaluator
 from sid2core.pipeline import artifact
 from sid2core.training import mesh
 
+SIZES = ("samples", "first")
 RESULT = Path(__file__).parent / "results" / "search.json"
 
 
@@ -103,16 +104,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--artifacts", type=Path, default=artifact.ROOT)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--samples", type=int, help="images of a setting; default: params.yaml's")
+    parser.add_argument("--samples", type=int, help="most images of a setting")
+    parser.add_argument("--first", type=int, help="images of a setting in a race's first round")
     parser.add_argument("--result", type=Path, default=RESULT)
     options = parser.parse_args()
     params = config.read()
     settings = params.guidance_search
-    if options.samples is not None:
-        first = min(settings.first, options.samples)
-        settings = settings.model_copy(update={"samples": options.samples, "first": first})
-        params = params.model_copy(update={"guidance_search": settings})
-    command = f"python -m benchmarks.search --seeds {options.seeds} --samples {settings.samples}"
+    sizes = {name: getattr(options, name) or getattr(settings, name) for name in SIZES}
+    settings = settings.model_copy(update=sizes)
+    params = params.model_copy(update={"guidance_search": settings})
+    given = "".join(f" --{name} {value}" for name, value in sizes.items())
+    command = f"python -m benchmarks.search --seeds {options.seeds}{given}"
     value: dict[str, Any] = {
         "command": command,
         "commit": subprocess.check_output(["git", "rev-parse", "HEAD"], text=True).strip(),
