@@ -32,8 +32,10 @@ repro: setup .dvc/config
 	$(BIN)/dvc repro
 	@echo "The page: $(abspath reports/index.html)"
 
+# One thread of BLAS and of OpenMP in each process: theirs spin while they wait, and would take the
+# time of the other processes.
 test: setup-dev
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
 		--dist loadfile --no-loadscope-reorder
 
 # Checks of a finished run and of its page; both need `make repro` first.

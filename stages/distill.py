@@ -14,6 +14,7 @@ import pandas as pd
 
 from sid2core import atomic, config
 from sid2core.config import build
+from sid2core.data.load import pace
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Loader
 from sid2core.distillation import moment_matching
@@ -44,7 +45,7 @@ def main(params: config.Params) -> None:
     frames = trained.shape.frames
     dataset = Dataset.open(prepare, "train", params.runtime.cache_mib, text, clip_frames=frames)
     local = mesh.local(params.runtime.mesh).batch
-    setting = guidance_search.load(job.inputs["guidance_search"])
+    setting = guidance_search.load(job.inputs["guidance_search"]).guided
     guided = trained.with_negative(params.guidance.negative_prompt, local)
     found = Models(guided, job.inputs["train_negative"]).of(setting)
     teacher, worse = found.model, found.worse
@@ -98,6 +99,7 @@ def main(params: config.Params) -> None:
         with job.create() as draft:
             for steps, spec in students.items():
                 extra = {"diffusion": teacher.config["diffusion"], "student_steps": steps}
+                extra |= pace.of_model(prepare.metadata)
                 place = draft.folder / spec.name
                 network.save(place, trained.denoiser.network, spec.params, extra)
                 if kinds.text is not None:

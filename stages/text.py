@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from sid2core.pipeline import launch
 
 if __name__ == "__main__":
@@ -10,6 +12,8 @@ if __name__ == "__main__":
 from sid2core import config
 from sid2core.pipeline import context, stage
 from sid2core.pipeline.context import Context
+
+_log = logging.getLogger(__name__)
 
 
 def main(params: config.Params) -> None:
@@ -52,6 +56,14 @@ def _encode(params: config.Params, job: Context) -> None:
         cluster.wait("text: all chunks are written")
         if not cluster.first():
             return
+        if full := writing.full(captions, folder, encoder):
+            _log.warning(
+                "text: %d of %d distinct captions have text.max_tokens = %d tokens or more, and "
+                "are cut there; a larger value keeps more of them",
+                full,
+                len(captions.distinct),
+                encoder.max_tokens,
+            )
         with job.create_by_content(()) as draft:
             writing.place(captions, folder, draft.folder)
             draft.metadata["text"] = writing.metadata(captions, encoder, embed)

@@ -19,6 +19,7 @@ from clu import parameter_overview
 from sid2core import atomic, config
 from sid2core.conditioning import Condition
 from sid2core.config import build
+from sid2core.data.load import pace
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Loader
 from sid2core.evaluation import sample_conditions
@@ -112,7 +113,8 @@ def train(name: str, params: config.Params, reports: Path) -> None:
         if not cluster.first():
             return
         with job.create() as draft:
-            network.save(draft.folder, net, weights, {"diffusion": job.made_by["diffusion"]})
+            extra = {"diffusion": job.made_by["diffusion"], **pace.of_model(prepare.metadata)}
+            network.save(draft.folder, net, weights, extra)
             if kinds.text is not None:
                 prompts.copy(text.checked(prompts.ENCODER), draft.folder)
             for kind, average in emas.items():

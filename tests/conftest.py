@@ -31,16 +31,19 @@ annotations.install()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-LONGEST = ("stages", "training", "models", "metrics")
-"""Folders that begin: at the end no process should be left alone with them."""
+LONGEST = ("test_extending.py", "stages", "training", "models", "metrics")
+"""What begins: at the end no process should be left alone with it.
+
+The first has a pipeline of its own, so that it does not wait for the one that the stages share.
+"""
 
 
 def pytest_collection_modifyitems(config, items):
-    """Order by folder, longest first."""
+    """Order by folder or file, longest first."""
 
     def place(item):
-        folder = item.path.relative_to(config.rootpath).parts[1]
-        return LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
+        name = item.path.relative_to(config.rootpath).parts[1]
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
     items.sort(key=place)
 
@@ -52,17 +55,21 @@ def shared(tmp_path_factory, worker_id):
     return folder if worker_id == "master" else folder.parent
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _compiled(tmp_path_factory):
-    """What took long to compile is kept, as between the stages themselves.
+@pytest.fixture(scope="session")
+def compiled(shared):
+    """A folder of compiled programs, new in each run, of all processes and of the stages' own."""
+    return shared / "compiled"
 
-    In a directory of this process alone: JAX does not lock these files, and reading a file that is
-    half written is a warning. Who runs one process of tests again and again sets
-    JAX_COMPILATION_CACHE_DIR, which is then kept from run to run.
-    """
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled(compiled):
+    """What took long to compile is kept; JAX_COMPILATION_CACHE_DIR keeps it from run to run."""
+    from tests.processes import CACHE_BYTES, CACHE_SECONDS  # after the hook that checks annotations
+
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        jax.config.update("jax_compilation_cache_dir", str(compiled))
+        jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", CACHE_SECONDS)
 
 
 @pytest.fixture

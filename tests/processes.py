@@ -9,15 +9,25 @@ from tests import tiny
 
 PATIENCE = 1800
 """Seconds that processes wait for each other at most; a busy machine is slow."""
+CACHE_BYTES = 2**33
+"""Of compiled programs. JAX locks the folder of a limited cache, so that processes may share it."""
+CACHE_SECONDS = 0.1
+"""What took longer to compile is kept."""
 
 
-def start(stage, folder, compiled, devices=1, **environment):
-    """The stage as a process that sees so many devices."""
-    changes = tiny.environment(
+def environment(compiled, **changes):
+    """The environment of stages that keep what they compile in the folder ``compiled``."""
+    return tiny.environment(
         JAX_COMPILATION_CACHE_DIR=str(compiled),
-        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.1",
-        **environment,
+        JAX_COMPILATION_CACHE_MAX_SIZE=str(CACHE_BYTES),
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=str(CACHE_SECONDS),
+        **changes,
     )
+
+
+def start(stage, folder, compiled, devices=1, **variables):
+    """The stage as a process that sees so many devices."""
+    changes = environment(compiled, **variables)
     changes["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, "-m", f"stages.{stage}"],

@@ -287,12 +287,12 @@ def test_an_unconditional_network_has_no_embedding_of_classes():
 def test_a_kind_from_outside_reaches_the_network(both):
     net = Network(configs.tiny(condition=both))
     assert net.shapes()["conditioning/vector/kernel"].shape == (2, 8)
-    weights = configs.weights(net)
+    apply, weights = jax.jit(net.apply), configs.weights(net)
     z, logsnr, condition = configs.inputs(configs.tiny(condition=ConditionSpec.of_classes(3)))
 
     def output(value):
         given = condition._replace(extra={"vector": jnp.full((3, 2), value)})
-        return net.apply(weights, z, logsnr, given)
+        return apply(weights, z, logsnr, given)
 
     assert jnp.abs(output(0.0) - output(1.0)).max() > 1e-3
 

@@ -11,20 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import tiny
+from tests import processes, tiny
 
 DOCUMENT = tiny.ROOT / "docs" / "extending.md"
 STAGES = """
 from sid2core import config
 from sid2core.pipeline.code import plugins
-from stages import (
-    analysis, code, distill, evaluate, guidance_search, plan, prepare, reference, report, text,
-    train,
-)
+from stages import code
+from tests.stages.dag import STAGES
 code.main(plugins())
-for stage in (
-    prepare, text, reference, plan, train, guidance_search, distill, evaluate, analysis, report
-):
+for stage in STAGES:
     stage.main(config.read())
 """
 KINDS = {
@@ -35,6 +31,13 @@ KINDS = {
     "eval": {"extractors": {"quadrants": {}}, "primary_extractor": "quadrants"},
 }
 """Changes of ``params.yaml``, one for each example but the condition kind, which needs none."""
+
+SMALL = {
+    "model": tiny.ONE_BLOCK,
+    # The search and the evaluation draw by the same programs.
+    "guidance": {"weight": 1.0},
+    "guidance_search": {"weights": [1.0], "intervals": []},
+}
 
 
 def write_plugins(folder: Path) -> None:
@@ -49,12 +52,11 @@ def write_plugins(folder: Path) -> None:
             file.write(source)
 
 
-def run(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
-    environment = tiny.environment(SID2_WORK=str(folder / ".sid2"))
+def run(folder: Path, program: str, compiled: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", program],
         cwd=folder,
-        env=environment,
+        env=processes.environment(compiled, SID2_WORK=str(folder / ".sid2")),
         capture_output=True,
         text=True,
         check=False,
@@ -62,13 +64,13 @@ def run(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def extended(tmp_path_factory):
+def extended(tmp_path_factory, compiled):
     """A project that names the examples as its plugins, after all stages."""
     folder = tmp_path_factory.mktemp("extended")
     write_plugins(folder)
     shutil.copy(tiny.ROOT / "dvc.yaml", folder)
-    tiny.write(folder, plugins=["plugins.my_kinds"], **KINDS)
-    done = run(folder, STAGES)
+    tiny.write(folder, plugins=["plugins.my_kinds"], **SMALL, **KINDS)
+    done = run(folder, STAGES, compiled)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
@@ -112,8 +114,8 @@ def test_the_page_shows_the_new_weighting(extended):
     assert "bump" in (extended / "reports/index.html").read_text(encoding="utf-8")
 
 
-def test_a_model_of_a_missing_plugin_names_it(extended):
+def test_a_model_of_a_missing_plugin_names_it(extended, compiled):
     program = "import sid2core; sid2core.load_model('artifacts/train')"
-    done = run(extended, program)
+    done = run(extended, program, compiled)
     assert done.returncode != 0
     assert "condition kind 'brightness' is unknown" in done.stderr

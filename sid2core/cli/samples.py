@@ -167,6 +167,9 @@ def _samples(evaluate: Artifact, sampler: str) -> Path:
     names = evaluate.metadata["samplers"]
     if sampler in names:
         return evaluate.path(f"{sampler}.npz")
+    if sampler in evaluate.metadata.get("named", ()):
+        msg = f"samples of {sampler!r} are not kept: it is one of eval.samplers"
+        raise SamplesError(f"{msg}; `sid2 samples --list` shows the others")
     near = difflib.get_close_matches(sampler, names, n=1)
     hint = f"; the nearest is {near[0]}" if near else ""
     msg = f"no sampler {sampler!r}{hint}; `sid2 samples --list` shows all {len(names)}"

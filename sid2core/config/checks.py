@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 from sid2core.config import negative
 from sid2core.config.data import Shape, clip_shape
 from sid2core.config.diffusion import Cosine, CosineInterpolated, Power
+from sid2core.config.named_samplers import OwnGuidance
 from sid2core.config.params import Distill, Model, Params
-from sid2core.config.search import TRAINED
+from sid2core.config.search import NULL, TRAINED, USUAL
 from sid2core.config.section import ParamsError
-from sid2core.config.training import Train
+from sid2core.config.training import Ema, Train
 from sid2core.evaluation import prompts
 
 _CUDNN_HEADS = (8, 128)
@@ -50,6 +52,7 @@ def _of_any_data(params: Params) -> Iterator[str]:
             f"shard_records, {data.shard_records}: lower it, or raise shard_records"
         )
     yield from _searched(params)
+    yield from _named(params)
     yield from _devices("train", params.train, params)
     yield from _devices("distill", params.distill, params)
     yield from _attention("model", params.model, params)
@@ -59,28 +62,54 @@ def _of_any_data(params: Params) -> Iterator[str]:
 
 def _searched(params: Params) -> Iterator[str]:
     """Snapshots, averages and models that the search reads are made by the trainings."""
-    train, search = params.train, params.guidance_search
-    kept = train.snapshots or []
+    search = params.guidance_search
     for index, one in enumerate(search.negatives):
-        if isinstance(one, int) and one not in kept:
-            yield (
-                f"guidance_search.negatives.{index}: found step {one}; expected a step of "
-                f"train.snapshots, {train.snapshots}: add it there"
-            )
-        if one == TRAINED and params.train_negative.steps is None:
-            yield (
-                f"guidance_search.negatives.{index}: found {TRAINED}, but {TRAINED}.steps is null; "
-                "expected a number of training steps: set it, or leave the negative out"
-            )
-    widths = [ema for ema in train.emas or [] if ema.kind == "power"]
+        yield from _made(params, f"guidance_search.negatives.{index}", one)
     for index, average in enumerate(search.averages):
-        made = not isinstance(average, str) and average.kind == "power" and widths and kept
-        if not isinstance(average, str) and average not in (train.emas or []) and not made:
-            yield (
-                f"guidance_search.averages.{index}: found {average.kind} {average.value}; expected "
-                "one of train.emas, or a power function where train.emas has power functions and "
-                "train.snapshots has steps: add it to train.emas"
-            )
+        yield from _made(params, f"guidance_search.averages.{index}", average)
+
+
+def _named(params: Params) -> Iterator[str]:
+    """The same of ``eval.samplers``, and that the folders that it names are there."""
+    for index, entry in enumerate(params.eval.samplers or []):
+        key = f"eval.samplers.{index}"
+        models = {f"{key}.weights": entry.weights}
+        for place, guidance in enumerate(entry.guidance):
+            if isinstance(guidance, OwnGuidance):
+                models[f"{key}.guidance.{place}.negative"] = guidance.negative
+        for name, model in models.items():
+            yield from _made(params, name, model)
+            known = (USUAL,) if name.endswith("weights") else (NULL, TRAINED)
+            if isinstance(model, str) and model not in known and not _folder(model):
+                yield f"{name}: found {model!r}, which is no folder; expected that of a model"
+
+
+def _folder(path: str) -> bool:
+    """Whether it exists, or is made by an earlier stage."""
+    return Path(path).is_dir() or Path(path).parts[0] == "artifacts"
+
+
+def _made(params: Params, key: str, model: int | str | Ema) -> Iterator[str]:
+    """What the trainings make: a snapshot, an average that is kept or can be made, a negative."""
+    train = params.train
+    kept, emas = train.snapshots or [], train.emas or []
+    if isinstance(model, int) and model not in kept:
+        yield (
+            f"{key}: found step {model}; expected a step of train.snapshots, {train.snapshots}: "
+            "add it there"
+        )
+    if model == TRAINED and params.train_negative.steps is None:
+        yield (
+            f"{key}: found {TRAINED}, but {TRAINED}.steps is null; expected a number of training "
+            "steps: set it, or leave the negative out"
+        )
+    powers = bool(kept) and any(one.kind == "power" for one in emas)
+    if isinstance(model, Ema) and model not in emas and not (powers and model.kind == "power"):
+        yield (
+            f"{key}: found {model.kind} {model.value}; expected one of train.emas, or a power "
+            "function where train.emas has power functions and train.snapshots has steps: add it "
+            "to train.emas"
+        )
 
 
 def _negative(params: Params) -> Iterator[str]:
@@ -143,6 +172,8 @@ def _prompts(params: Params) -> Iterator[str]:
 def _of_shape(params: Params, shape: Shape) -> Iterator[str]:
     """What the shape of an example decides."""
     yield from _given(params, shape)
+    yield from _null(params)
+    yield from _extractors(params, shape)
     yield from _levels(params, shape)
     yield from _loss(params, shape)
     yield from _schedule(params, shape[-3])
@@ -169,6 +200,34 @@ def _given(params: Params, shape: Shape) -> Iterator[str]:
             f"data.given_frames: found {given}; expected less than the {shape[0]} frames of a "
             "clip: lower it, or use longer clips"
         )
+
+
+def _null(params: Params) -> Iterator[str]:
+    """Where frames are given, the null condition of guidance has been trained."""
+    train, unlabelled = params.train, params.data.unlabelled
+    given = train.condition_dropout if train.given_dropout is None else train.given_dropout
+    rate = given if unlabelled else min(given, train.condition_dropout)
+    guided = params.guidance.weight > 0 or NULL in params.guidance_search.negatives
+    if params.data.given_frames and guided and rate == 0:
+        key = "given_dropout" if train.given_dropout == 0 else "condition_dropout"
+        yield (
+            f"train.{key}: found 0; the null condition, which has no given frames, is then never "
+            "trained, and guidance needs it: raise it, or set guidance.weight to 0 and "
+            "guidance_search.negatives to steps or folders"
+        )
+
+
+def _extractors(params: Params, shape: Shape) -> Iterator[str]:
+    """Extractors of clips have clips that are long enough."""
+    frames = shape[0] if len(shape) == 4 else 0
+    for name, settings in params.eval.extractors.active.items():
+        least = getattr(settings, "least_frames", 0)
+        if frames < least:
+            data = f"clips have {frames} frames" if frames else "the data are images"
+            yield (
+                f"eval.extractors.{name}.weights: found a file; {data}, and {name} measures clips "
+                f"of {least} frames or more: set it to null, or use longer clips"
+            )
 
 
 def _levels(params: Params, shape: Shape) -> Iterator[str]:
@@ -221,10 +280,20 @@ def _schedule(params: Params, height: int) -> Iterator[str]:
         )
         return
     highest, lowest = settings.ends(height)
-    for index, (low, high) in enumerate(params.guidance_search.intervals):
+    for key, (low, high) in _intervals(params):
         if high <= lowest or low >= highest:
             yield (
-                f"guidance_search.intervals.{index}: found [{low}, {high}]; expected an interval "
+                f"{key}: found [{low}, {high}]; expected an interval "
                 f"that overlaps the schedule's log-SNR, {lowest:.2f} to {highest:.2f}: change it, "
                 "or leave it out"
             )
+
+
+def _intervals(params: Params) -> Iterator[tuple[str, list[float]]]:
+    """All intervals of guidance with their keys."""
+    for index, interval in enumerate(params.guidance_search.intervals):
+        yield f"guidance_search.intervals.{index}", interval
+    for index, entry in enumerate(params.eval.samplers or []):
+        for place, guidance in enumerate(entry.guidance):
+            if isinstance(guidance, OwnGuidance) and guidance.interval is not None:
+                yield f"eval.samplers.{index}.guidance.{place}.interval", guidance.interval

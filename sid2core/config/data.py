@@ -136,14 +136,11 @@ class Labelled(Named):
     labels: FilePath | None
 
 
-class Videos(Labelled):
-    """Video files: the folders and the CSV file of labels as for images.
+class Windows(Files):
+    """Video files, of each ``clips_per_video`` clips of ``frames`` frames.
 
-    Of each file ``clips_per_video`` clips of ``frames`` frames, which are every
-    ``frame_stride``-th of ``frames_per_second``; null is the file's own rate.
+    These are every ``frame_stride``-th of ``frames_per_second``; null is the file's own rate.
     """
-
-    refuses: ClassVar[tuple[str, ...]] = ("caption_column",)
 
     frames: Positive
     frame_stride: Positive
@@ -156,21 +153,18 @@ class Videos(Labelled):
         return None if image is None else (self.frames, *image)
 
 
-class Kinetics(Files):
+class Videos(Labelled, Windows):
+    """Video files: the folders and the CSV file of labels as for images."""
+
+    refuses: ClassVar[tuple[str, ...]] = ("caption_column",)
+
+
+class Kinetics(Windows):
     """Files ``{youtube_id}_{start}_{end}`` anywhere below the path, and Kinetics' CSV files."""
 
     refuses: ClassVar[tuple[str, ...]] = COLUMNS
 
     csv: FilePath | Annotated[list[FilePath], Field(min_length=1)]
-    frames: Positive
-    frame_stride: Positive
-    frames_per_second: PositiveFloat | None
-    clips_per_video: Positive
-
-    def shape(self, data: Data) -> Shape | None:
-        """The shape of one example."""
-        image = super().shape(data)
-        return None if image is None else (self.frames, *image)
 
 
 SOURCES = Registry("data.source")

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_serializer, model_validator
 
+from sid2core.config.named_samplers import NamedSampler, NamedSamplers, check_names
 from sid2core.config.registry import Kinds, Registry
 from sid2core.config.section import FilePath, Positive, Section
 
@@ -38,10 +39,22 @@ class Inception(Weights):
     mode: Literal["tf1", "torch", "clean"]
 
 
+class ClipWeights(Weights):
+    """I3D, which measures clips of 10 frames or more."""
+
+    least_frames: ClassVar[int] = 10
+
+
+class K600Weights(ClipWeights):
+    """The same by the protocol of Kinetics-600, which is defined for 16."""
+
+    least_frames: ClassVar[int] = 16
+
+
 EXTRACTORS = Registry("eval.extractors")
 EXTRACTORS.register("clip", Weights, "sid2core.metrics.networks.clip:CLIP")
-EXTRACTORS.register("i3d", Weights, "sid2core.metrics.networks.i3d:I3D")
-EXTRACTORS.register("i3d_k600", Weights, "sid2core.metrics.networks.i3d_k600:I3DK600")
+EXTRACTORS.register("i3d", ClipWeights, "sid2core.metrics.networks.i3d:I3D")
+EXTRACTORS.register("i3d_k600", K600Weights, "sid2core.metrics.networks.i3d_k600:I3DK600")
 EXTRACTORS.register("dinov2", Weights, "sid2core.metrics.networks.dinov2:DINOv2")
 EXTRACTORS.register("inception", Inception, "sid2core.metrics.networks.inception:Inception")
 
@@ -88,6 +101,12 @@ class Eval(Section):
     captions: FilePath | None
     prediction: Prediction
     prompts: str | Annotated[list[str], Field(min_length=1)] | None
+    samplers: Annotated[list[NamedSamplers], Field(min_length=1)] | None
+
+    @property
+    def named_samplers(self) -> list[NamedSampler]:
+        """The rows of all entries of ``samplers``."""
+        return [row for entry in self.samplers or [] for row in entry.rows()]
 
     @property
     def published_extractor(self) -> str | None:
@@ -116,4 +135,5 @@ class Eval(Section):
                 f"extractor with weights (there are: {', '.join(active) or 'none'})"
             )
             raise ValueError(msg)
+        check_names(self.samplers or [])
         return self

@@ -92,6 +92,14 @@ def _alternatives(annotation: Any) -> list[Any]:
     return [] if annotation is type(None) else [annotation]
 
 
+def _single(annotation: Any) -> Any:
+    """The only type of an annotation apart from null, or the only section; None if it is open."""
+    several = _alternatives(annotation)
+    sections = [one for one in several if isinstance(one, type) and issubclass(one, BaseModel)]
+    kept = several if len(several) == 1 else sections
+    return kept[0] if len(kept) == 1 else None
+
+
 def _known_keys(root: type[BaseModel], path: Any) -> list[str]:
     model = _model_at(root, path)
     return list(model.model_fields) if model else []
@@ -102,11 +110,19 @@ def _model_at(root: type[BaseModel], path: Any) -> type[BaseModel] | None:
     model: Any = root
     for part in path:
         model = _value_at(model, part)
+    model = _single(model)
     return model if isinstance(model, type) and issubclass(model, BaseModel) else None
 
 
 def _value_at(model: Any, part: Any) -> Any:
-    """What the key ``part`` of a section holds: its annotation, or a kind's schema; else None."""
+    """What the key ``part`` of a section holds: its annotation, or a kind's schema; else None.
+
+    A number is the place of an entry in a list.
+    """
+    if isinstance(part, int):
+        lists = [one for one in _alternatives(model) if get_origin(one) is list]
+        return get_args(lists[0])[0] if lists else None
+    model = _single(model)
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         return None
     if issubclass(model, Choice | Kinds) and part in model.registry:

@@ -128,16 +128,26 @@ def _edit(text: str, key: ScalarNode, old: Node, new: Any) -> tuple[int, int, st
 
 
 def _end(node: Node) -> int:
-    """Where the last character of a value stands; a block list's own mark lies beyond comments."""
+    """Where the last character of a value stands; a block's own mark lies beyond comments."""
     if isinstance(node, SequenceNode) and not node.flow_style:
         return _end(node.value[-1])
+    if isinstance(node, MappingNode) and not node.flow_style:
+        return _end(node.value[-1][1])
     return node.end_mark.index
 
 
-def _block(values: list[Any]) -> Iterator[str]:
-    """The lines of a block list, lists within it included."""
+def _block(values: list[Any] | Mapping[str, Any]) -> Iterator[str]:
+    """The lines of a block list or mapping, lists and mappings within it included."""
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            if isinstance(value, list | Mapping) and value:
+                yield f"{key}:"
+                yield from (f"  {line}" for line in _block(value))
+            else:
+                yield f"{key}: {_inline(value)}"
+        return
     for value in values:
-        if isinstance(value, list) and value:
+        if isinstance(value, list | Mapping) and value:
             first, *others = _block(value)
             yield f"- {first}"
             yield from (f"  {line}" for line in others)

@@ -52,7 +52,7 @@ def webp(path: Path, clip: Clip, rate: float) -> None:
 
 def gif(path: Path, clip: Clip, rate: float) -> None:
     """Write an animated GIF; its frames last whole hundredths of a second."""
-    animated(path, "gif", pictures(clip), round(1000 / rate))
+    animated(path, "gif", pictures(clip), 10 * max(1, round(100 / rate)))
 
 
 def png(path: Path, clip: Clip, rate: float) -> None:

@@ -43,6 +43,11 @@ def save(
     return costs
 
 
+def costs(sets: Sequence[SampleSet], run: EvaluationRun) -> list[dict[str, Any]]:
+    """The rows of ``cost.csv`` of samples that are measured and not kept, all drawn."""
+    return [tables.cost_row(one.spec, drawing.read(one, run).seconds, run) for one in sets]
+
+
 def _grid(one: SampleSet, run: EvaluationRun) -> NDArray[np.uint8]:
     """[rows, columns, h, w, c]: a row for each condition."""
     images = drawing.read(one, run).images

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sid2core.errors import Sid2Error
+from sid2core.errors import Sid2Error, printable
 
 FILE = "prompts.npz"
 """The grid's images in the artifact of ``evaluate``, [rows, columns, h, w, c] by sampler."""
@@ -124,7 +124,11 @@ def content(path: Path, key: str = "eval.prompts") -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        msg = f"{key}: {path} cannot be read ({reason}); give the path of a text file"
+        msg = (
+            f"{key}: {printable(str(path))} cannot be read ({reason}); give the path of a text file"
+        )
+        if key == "eval.prompts":
+            msg += f", or a list for a single prompt: [{printable(str(path))}]"
         raise PromptError(msg) from None
 
 

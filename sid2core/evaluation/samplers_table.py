@@ -6,9 +6,12 @@ This module imports nothing heavy, so that the page can use it.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+STUDENTS = "students"
+"""The series of distilled models."""
 BASELINE = "train_images"
 """The last row of the table: real training images, measured as samples are."""
 COPY, OTHERS = "copy_last", "other_clips"
@@ -18,7 +21,7 @@ TITLES = {
     COPY: "copy of the last given frame",
     OTHERS: "real clips of other videos",
 }
-"""The baselines' titles."""
+"""The baselines' titles, of images."""
 FAR = 10.0
 """Multiple of the real-data baseline's ``fd_eval`` above which a sampler is warned of.
 
@@ -48,6 +51,9 @@ class SamplerRow:
         nfe: network evaluations an image.
         gflops_forward: GFLOPs of one of them.
         gflops_image: GFLOPs an image.
+        fd_eval_ratio: ``fd_eval`` over that of the real-data baseline, of as many images.
+        series: what samplers have in common that differ in their steps only; empty for one of its
+            own.
     """
 
     sampler: str
@@ -63,15 +69,34 @@ class SamplerRow:
     nfe: float
     gflops_forward: float
     gflops_image: float
+    fd_eval_ratio: float = math.nan
+    series: str = ""
 
 
-TEXTS = ("sampler", "title")
+TEXTS = ("sampler", "title", "series")
 NUMBERS = tuple(one.name for one in dataclasses.fields(SamplerRow) if one.name not in TEXTS)
 
 
+TRAJECTORY = "trajectory.csv"
+"""Beside it: the distance of each snapshot of the training to the eval split."""
+PLAIN, GUIDED = "no_guidance", "best_guidance"
+"""Its curves: without guidance, and with the best guidance of the search."""
+TRAJECTORY_TEXTS = ("curve", "metric")
+TRAJECTORY_NUMBERS = ("step", "samples", "value", "low", "high")
+
+
+def title(baseline: str, *, clips: bool) -> str:
+    """The title of a baseline's row."""
+    return "real training clips" if clips and baseline == BASELINE else TITLES[baseline]
+
+
 def warning(samplers: Iterable[SamplerRow], baseline: SamplerRow) -> str | None:
-    """Which samplers are further than :data:`FAR` times the baseline; None if none is."""
-    far = [one for one in samplers if one.fd_eval > FAR * baseline.fd_eval]
+    """Which samplers are further than :data:`FAR` times the baseline; None if none is.
+
+    Those of ``eval.samplers`` are not considered: with very few steps they are expected to be far.
+    """
+    own = [one for one in samplers if one.series in ("", STUDENTS)]
+    far = [one for one in own if one.fd_eval > FAR * baseline.fd_eval]
     if not far:
         return None
     listed = ", ".join(f"{one.sampler} {one.fd_eval:.3g}" for one in far[:4])

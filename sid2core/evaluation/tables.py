@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +16,27 @@ from sid2core.atomic import write_csv, write_json
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.measuring import Measurement
 from sid2core.evaluation.sampler_spec import SamplerSpec
-from sid2core.evaluation.samplers_table import BASELINE, TITLES, SamplerRow, warning
+from sid2core.evaluation.samplers_table import BASELINE, TITLES, SamplerRow, title, warning
 from sid2core.metrics.captions.extractor import NAME as CAPTIONS
 from sid2core.metrics.clips.prediction import NAME as PIXELS
 from sid2core.metrics.names import count_name
 from sid2core.metrics.scores import Score
 from sid2core.models import cost
+from sid2core.models.uvit import UViTConfig
 
 _log = logging.getLogger(__name__)
+RATIO = "_ratio"
+"""Of a metric's name: a distance over that of the real-data baseline."""
 _METRICS = (
     *("fid_eval", "fid_train", "inception_score", "fd_dinov2_eval", "clip_score"),
     *("fvd_eval", "fvd_train", "fvd_k600_eval", "fvd_k600_published"),
 )
-"""Of further extractors' scores, those among a sampler's metrics; and all of :data:`_WHOLE`."""
+"""Of further extractors' scores, those among a sampler's metrics; ratios and :data:`_WHOLE` too."""
 _WHOLE = (CAPTIONS, PIXELS)
 
 
 def write(
-    folder: Path, specs: Iterable[SamplerSpec | str], measured: Mapping[str, Measurement]
+    folder: Path, specs: Sequence[SamplerSpec | str], measured: Mapping[str, Measurement]
 ) -> None:
     """Write ``samplers.csv``, ``scores.csv`` and ``metrics.json``; warn of samples far from real.
 
@@ -44,9 +47,11 @@ def write(
     """
     rows = dict[str, SamplerRow]()
     scores, metrics = list[dict[str, Any]](), {}
+    real = measured.get(BASELINE)
+    clips = any(_shape(one).is_video for one in specs if not isinstance(one, str))
     for spec in specs:
-        found = measured[spec if isinstance(spec, str) else spec.name]
-        row = sampler_row(spec, found)
+        found = _with_ratios(measured[spec if isinstance(spec, str) else spec.name], real)
+        row = sampler_row(spec, found, clips=clips)
         rows[row.sampler] = row
         scores += score_rows(row.sampler, found.scores)
         metrics[row.sampler] = sampler_metrics(row, found.scores)
@@ -59,12 +64,33 @@ def write(
         _log.warning("%s", far)
 
 
+def _with_ratios(found: Measurement, real: Measurement | None) -> Measurement:
+    """Behind each distance to the eval split, how many times that of the baseline ``real`` it is.
+
+    The real training images are held out from the eval split, as samples are. Distances of
+    different numbers of images have different biases and no ratio.
+    """
+    expected = {} if real is None else {(one.extractor, one.metric): one for one in real.scores}
+    scores = []
+    for one in found.scores:
+        scores.append(one)
+        other = expected.get((one.extractor, one.metric))
+        if other is None or one.low is None or not one.metric.endswith("_eval"):
+            continue
+        if other.samples == one.samples and other.value > 0:
+            metric, value = f"{one.metric}{RATIO}", one.value / other.value
+            scores.append(Score(one.extractor, metric, one.samples, value))
+    return replace(found, scores=scores)
+
+
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a CSV file with one column a key."""
     write_csv(path, pd.DataFrame(list(rows)))
 
 
-def sampler_row(spec: SamplerSpec | str, measured: Measurement) -> SamplerRow:
+def sampler_row(
+    spec: SamplerSpec | str, measured: Measurement, *, clips: bool = False
+) -> SamplerRow:
     """A sampler's row of ``samplers.csv``, or that of a baseline of this name."""
     by_name = {score.metric: score.value for score in reversed(measured.scores)}
     agreement = measured.agreement
@@ -73,29 +99,35 @@ def sampler_row(spec: SamplerSpec | str, measured: Measurement) -> SamplerRow:
         "fd_eval": round(by_name["fd_eval"], 6),
         "fd_train": round(by_name["fd_train"], 6),
         "agreement": math.nan if agreement is None else round(agreement, 6),
+        "fd_eval_ratio": round(by_name.get(f"fd_eval{RATIO}", math.nan), 6),
     }
-    return SamplerRow(**scores, **_described(spec))
+    return SamplerRow(**scores, **_described(spec, clips=clips))
 
 
-def _described(spec: SamplerSpec | str) -> dict[str, Any]:
+def _shape(spec: SamplerSpec) -> UViTConfig:
+    return spec.method.denoiser.network.config
+
+
+def _described(spec: SamplerSpec | str, *, clips: bool) -> dict[str, Any]:
     """The columns that say what a sampler is and what it costs."""
     if isinstance(spec, str):
         names = ("steps", "guidance_weight", "logsnr_min", "logsnr_max")
         costs = ("nfe", "gflops_forward", "gflops_image")
         nothing = dict.fromkeys((*names, *costs), math.nan)
-        return {"sampler": spec, "title": TITLES[spec], **nothing}
+        return {"sampler": spec, "title": title(spec, clips=clips), **nothing}
     method = spec.method
     low, high = method.guidance.interval
     guided = method.guidance.weight != 0.0
     return {
         "sampler": spec.name,
         "title": spec.title,
+        "series": spec.series,
         "steps": method.steps,
         "guidance_weight": method.guidance.weight,
         "logsnr_min": low if guided and math.isfinite(low) else math.nan,
         "logsnr_max": high if guided and math.isfinite(high) else math.nan,
         "nfe": method.nfe,
-        "gflops_forward": cost.forward_gflops(method.denoiser.network.config),
+        "gflops_forward": cost.forward_gflops(_shape(spec)),
         "gflops_image": method.gflops_image,
     }
 
@@ -112,7 +144,7 @@ def sampler_metrics(row: SamplerRow, scores: Sequence[Score]) -> dict[str, float
         **{
             f"{one.metric}_{count_name(one.samples)}": one.value
             for one in scores
-            if one.metric in _METRICS or one.extractor in _WHOLE
+            if one.metric in _METRICS or one.metric.endswith(RATIO) or one.extractor in _WHOLE
         },
     }
     optional = {
@@ -140,7 +172,7 @@ def cost_row(spec: SamplerSpec, seconds: float | None, run: EvaluationRun) -> di
     return {
         "sampler": spec.name,
         "nfe": method.nfe,
-        "gflops_forward": cost.forward_gflops(method.denoiser.network.config),
+        "gflops_forward": cost.forward_gflops(_shape(spec)),
         "tflops_image": method.gflops_image / 1000,
         "seconds_image": None if seconds is None else float(f"{seconds:.4g}"),
         "batch_size": run.batch_size,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sid2core.conditioning import Condition, ConditionError, Given, GivenKind
+from sid2core.data.decode import formats
 from sid2core.data.decode.decoding import Recipe
 from sid2core.data.decode.video import decoding
 from sid2core.data.decode.video.windows import Windows
 from sid2core.data.errors import DataError, Unusable
+from sid2core.data.load import pace
 from sid2core.data.sources.folders import natural
 
 _MOST_PIXELS = 89_478_485
@@ -23,7 +26,12 @@ Clips = NDArray[np.uint8]
 """[n, f, h, w, c]."""
 
 
-def condition_of(given: NDArray[Any] | str | Path, kind: GivenKind, count: int) -> Given:
+def condition_of(
+    given: NDArray[Any] | str | Path,
+    kind: GivenKind,
+    count: int,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+) -> Given:
     """The given frames of ``count`` clips.
 
     Args:
@@ -31,12 +39,13 @@ def condition_of(given: NDArray[Any] | str | Path, kind: GivenKind, count: int) 
             :func:`read`; of a path the first k frames are used.
         kind: their number and shape.
         count: how many clips.
+        settings: the model's ``config.json``.
 
     Raises:
         ConditionError: the frames are of another shape or type, or cannot be read.
     """
     if isinstance(given, str | Path):
-        given = read(Path(given), kind)
+        given = read(Path(given), kind, settings)
     found, expected = np.asarray(given), kind.shape
     if found.dtype != np.uint8 or found.shape not in (expected, (count, *expected)):
         msg = f"given: found {found.dtype} {list(found.shape)}; expected uint8 {list(expected)}"
@@ -45,11 +54,15 @@ def condition_of(given: NDArray[Any] | str | Path, kind: GivenKind, count: int) 
     return Given(np.ascontiguousarray(frames), np.ones(count, bool))
 
 
-def read(path: Path, kind: GivenKind) -> NDArray[np.uint8]:
+def read(
+    path: Path, kind: GivenKind, settings: Mapping[str, Any] = MappingProxyType({})
+) -> NDArray[np.uint8]:
     """The first frames of a clip on disk, [k, h, w, c], cropped and resized as ``adm`` does.
 
     A folder of pictures in natural order of their names, a video (with the extra ``video``), an
-    animation (GIF, WebP, APNG), or an array [f, h, w, c] in a .npy file.
+    animation (GIF, WebP, APNG), or an array [f, h, w, c] in a .npy file. Frames of a video or an
+    animation are chosen by the stride and the rate of the training data, which ``settings``, the
+    model's ``config.json``, records.
 
     Raises:
         ConditionError: there is no such path, it cannot be read, or it has too few frames.
@@ -57,7 +70,9 @@ def read(path: Path, kind: GivenKind) -> NDArray[np.uint8]:
     frames, height, width, channels = kind.shape
     recipe = Recipe(height, width, channels, "adm", "white", "exact", _MOST_PIXELS)
     try:
-        found = _pictures(path, frames, recipe)
+        paced = settings.get(pace.VIDEOS, {})
+        windows = Windows(frames, paced.get("frame_stride", 1), paced.get("frames_per_second"))
+        found = _pictures(path, windows, recipe)
     except (OSError, ValueError, DataError, Unusable) as error:
         msg = f"given: {path} cannot be read ({error}); expected a folder of pictures, a video, "
         raise ConditionError(f"{msg}an animation (GIF, WebP) or a .npy file") from None
@@ -67,9 +82,11 @@ def read(path: Path, kind: GivenKind) -> NDArray[np.uint8]:
     return np.stack(found)
 
 
-def _pictures(path: Path, frames: int, recipe: Recipe) -> list[NDArray[np.uint8]]:
+def _pictures(path: Path, windows: Windows, recipe: Recipe) -> list[NDArray[np.uint8]]:
+    frames = windows.frames
     if path.is_dir():
-        files = sorted((one for one in path.iterdir() if one.is_file()), key=_by_name)[:frames]
+        pictures = [one for one in path.iterdir() if _is_picture(one)]
+        files = sorted(pictures, key=_by_name)[:frames]
         found = []
         for file in files:
             with file.open("rb") as opened:
@@ -78,7 +95,12 @@ def _pictures(path: Path, frames: int, recipe: Recipe) -> list[NDArray[np.uint8]
     if path.suffix == ".npy":
         return [recipe.of_array(frame).image for frame in np.load(path)[:frames]]
     with path.open("rb") as opened:
-        return [*decoding.clips(opened, recipe, Windows(frames))[0].image]
+        return [*decoding.clips(opened, recipe, windows)[0].image]
+
+
+def _is_picture(path: Path) -> bool:
+    """By its name; what an operating system leaves in a folder is hidden or has another ending."""
+    return formats.is_usual(path.name) and not path.name.startswith(".")
 
 
 def _by_name(path: Path) -> Any:

@@ -133,7 +133,9 @@ class Model:
         if kind is not None and given is None:
             msg = f"given: found None; the model continues {kind.shape[0]} frames: give frames "
             raise ConditionError(f"{msg}{list(kind.shape)}, or a path")
-        return None if kind is None or given is None else clips.condition_of(given, kind, count)
+        if kind is None or given is None:
+            return None
+        return clips.condition_of(given, kind, count, self.trained.config)
 
     def _condition(
         self,

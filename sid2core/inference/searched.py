@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sid2core import checksums
+from sid2core.conditioning import ConditionSpec
 from sid2core.config.search import NULL, TRAINED
 from sid2core.diffusion.guidance import Guidance
+from sid2core.diffusion.samplers import Sampler
 from sid2core.inference import averages
-from sid2core.inference.guidance_search import Setting
+from sid2core.inference.guidance_search import Setting, sampler_of
 from sid2core.inference.model import Trained
 from sid2core.inference.negatives import WorseModel
 from sid2core.models import network
@@ -25,6 +28,9 @@ class Searched:
     guidance: Guidance
     worse: WorseModel | None = None
     """The negative of autoguidance."""
+    sampler: Sampler | None = None
+    """None for that of ``sampling``, as the next one."""
+    steps: int | None = None
 
 
 class Models:
@@ -49,6 +55,8 @@ class Models:
             self._average(setting),
             setting.guidance,
             None if setting.weight == 0.0 or setting.negative == NULL else self._other(setting),
+            None if setting.sampler is None else sampler_of(setting.sampler).build(),
+            setting.steps,
         )
 
     def _average(self, setting: Setting) -> Trained:
@@ -66,39 +74,65 @@ class Models:
                 net = model.denoiser.network
                 params = averages.read(model.folder, net, None, int(step))
                 self._worse[name] = WorseModel(model.denoiser, params)
-            elif name == TRAINED and self._trained is not None:
-                self._worse[name] = _read(self._trained.checked(), model)
             else:
-                self._worse[name] = _read(Path(name), model)
+                other = other_model(self._folder(name), model)
+                self._worse[name] = WorseModel(other.denoiser, other.params)
         return self._worse[name]
 
+    def _folder(self, name: str) -> Path:
+        if name == TRAINED and self._trained is not None:
+            return self._trained.checked()
+        return Path(name)
 
-def _read(folder: Path, model: Trained) -> WorseModel:
-    """The model in another folder, if it takes what ``model`` takes."""
+
+def other_model(folder: Path, model: Trained) -> Trained:
+    """The model in another folder, if it takes what ``model`` takes; with its negative prompt.
+
+    Raises:
+        WeightsError: it does not, or the folder has no readable model.
+    """
     other = Trained.load(folder, model.denoiser.network.execution)
-    found, expected = (one.denoiser.network.config for one in (other, model))
-    for name in ("image_shape", "condition"):
-        if getattr(found, name) != getattr(expected, name):
+    for name, found, expected in (
+        ("image_shape", other.shape.image_shape, model.shape.image_shape),
+        ("condition", other.condition, _trained_on(model)),
+    ):
+        if found != expected:
             msg = (
-                f"{folder}: {name} is {getattr(found, name)}, that of the base model "
-                f"{getattr(expected, name)}; a negative takes the same images and conditions"
+                f"{folder}: {name} is {found}, that of the base model {expected}; expected the "
+                "same images and conditions"
             )
             raise WeightsError(msg)
-    return WorseModel(other.denoiser, other.params)
+    return other.with_condition(model.condition)
+
+
+def _trained_on(model: Trained) -> ConditionSpec:
+    """The condition without a negative prompt."""
+    stored = model.config.get("condition")
+    return model.condition if stored is None else ConditionSpec.from_json(stored)
 
 
 def weights_of(settings: list[Setting]) -> dict[str, str]:
-    """The SHA-256 of the weights in each folder that is a negative: they are no dependency of DVC.
+    """The SHA-256 of the weights in each folder that is a negative.
 
     Raises:
         WeightsError: there are no weights in such a folder.
     """
+    negatives = {one.negative for one in settings} - {NULL, TRAINED}
+    folders = {name for name in negatives if not name.startswith("step ")}
+    return hashes_of(folders, "guidance_search.negatives")
+
+
+def hashes_of(folders: Iterable[str], key: str) -> dict[str, str]:
+    """The SHA-256 of the weights in each folder that the user names: DVC does not watch it.
+
+    Raises:
+        WeightsError: there are no weights in such a folder of the parameter ``key``.
+    """
     found = {}
-    for name in {one.negative for one in settings} - {NULL, TRAINED}:
+    for name in sorted(folders):
         path = Path(name) / network.WEIGHTS
-        if not name.startswith("step "):
-            if not path.is_file():
-                msg = f"guidance_search.negatives: {path} does not exist; expected a model's folder"
-                raise WeightsError(msg)
-            found[name] = checksums.sha256(path)
+        if not path.is_file():
+            msg = f"{key}: {path} does not exist; expected a model's folder"
+            raise WeightsError(msg)
+        found[name] = checksums.sha256(path)
     return found

@@ -75,9 +75,8 @@ class Measurement:
 
     def provenance_of(self, images: ImageSet) -> dict[str, Any]:
         """The provenance of the moments of a set, known before any pixel is read."""
-        several = images.real_clips if isinstance(images, Clips) else None
-        of_real = {} if several is None else {"real_clips": several}
-        return {**self.provenance, **image_sets.provenance(images), **of_real}
+        of_clips = images.provenance if isinstance(images, Clips) else {}
+        return {**self.provenance, **image_sets.provenance(images), **of_clips}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ A provenance is a flat mapping of JSON values. These entries must agree:
 ``shape``: of the images, [h, w, c].
 ``crop``: how real images were cropped to that shape.
 ``image_format``: :data:`LOSSLESS`, or the lossy format that the images passed through.
+``frame_stride``, ``frames_per_second``: which frames of video files make a clip; a rate of None is
+the file's own.
 
 ``real_clips``: which clips of each video the real set has, where both sets are real.
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sid2core import atomic, rng
+from sid2core.data.load import pace
 from sid2core.data.load.dataset import Dataset
 from sid2core.metrics.evaluator import place
 from sid2core.metrics.networks import i3d_k600
@@ -139,4 +140,5 @@ def _images(prepare: Artifact, dataset: Dataset) -> dict[str, object]:
         "shape": list(dataset.shape),
         "crop": prepare.manifest["params"]["data"]["crop"],
         "image_format": LOSSLESS,
+        **pace.of_prepared(prepare.metadata),
     }

@@ -9,9 +9,10 @@ from markupsafe import Markup
 
 from sid2core.report import figures, formatting, published
 from sid2core.report.read.inputs import Inputs, Sampler
+from sid2core.report.scores import RATIO
 from sid2core.report.tables import Cell, Row, Table
 
-_COLUMNS = ("NFE", "inference cost", "sampling cost", "sampling time", "FID", "fd eval")
+_COLUMNS = ("NFE", "inference cost", "sampling cost", "sampling time", "FID", "fd eval", RATIO)
 
 
 def view(inputs: Inputs) -> dict[str, Any]:
@@ -46,20 +47,20 @@ def _heading(text: str) -> Row:
 
 def _printed(row: published.Printed) -> Row:
     costs = _unit(row.gflops, "GFLOPs"), _unit(row.tflops, "TFLOPs"), _unit(row.seconds, "s")
-    return _row(row.method, row.nfe, *costs, row.fid, "")
+    return _row(row.method, row.nfe, *costs, row.fid, "", "")
 
 
 def _guided(row: published.Guided) -> Row:
     name = f"SiD2 {row.model}, ImageNet {row.resolution}"
     gflops, fid = f"{row.gflops:.1f} GFLOPs", f"{row.fid:.2f}"
-    return _row(name, published.GUIDED_NFE, gflops, "", "", fid, "")
+    return _row(name, published.GUIDED_NFE, gflops, "", "", fid, "", "")
 
 
 def _own(sampler: Sampler) -> Row:
     """A row of this run: without FID, and without a time, which is not reproducible."""
     costs = formatting.flops(sampler.gflops_forward), formatting.flops(sampler.gflops_image)
-    fd = formatting.significant(sampler.fd_eval)
-    return _row(sampler.title, formatting.count(sampler.nfe), *costs, "", "", fd)
+    fds = [formatting.significant(fd) for fd in (sampler.fd_eval, sampler.fd_eval_ratio)]
+    return _row(sampler.title, formatting.count(sampler.nfe), *costs, "", "", *fds)
 
 
 def _unit(number: str, unit: str) -> str:

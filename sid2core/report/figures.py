@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
-from matplotlib.transforms import Bbox, BboxBase
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from sid2core.evaluation import samplers_table
 from sid2core.evaluation.clips import clip_table
-from sid2core.report import formatting, svg
+from sid2core.report import formatting, labels, svg
 from sid2core.report.published import Forward
 from sid2core.report.read.inputs import Sampler
 from sid2core.report.svg import HEIGHT, INK, MUTED, SERIES, WIDTH
@@ -64,42 +65,94 @@ def curve(
     return svg.render(f"curve-{x}-{y}", labels["title"], draw)
 
 
-def quality_cost(samplers: Sequence[Sampler], baseline: Sampler) -> str:
-    """Distance to the eval split over the cost per image, one mark per sampler."""
-    shown = [s for s in samplers if math.isfinite(s.fd_eval) and s.gflops_image > 0]
-    unit, name = formatting.flops_unit([s.gflops_image for s in shown])
+def quality(
+    samplers: Sequence[Sampler],
+    baseline: Sampler,
+    intervals: Mapping[str, tuple[float, float]],
+) -> str:
+    """Distance to the eval split over the network evaluations of an image.
+
+    Samplers of one series are joined by a line that the legend names; others are named beside their
+    mark. The real-data baseline is a horizontal line.
+
+    Args:
+        samplers: of a row each.
+        baseline: real training images.
+        intervals: of the distances, by the sampler's name, drawn as vertical bars.
+    """
+    shown = [one for one in samplers if math.isfinite(one.fd_eval) and one.nfe > 0]
+    series = {name: [one for one in shown if one.series == name] for name in _several(shown)}
+    single = [one for one in shown if one.series not in series]
+    line = math.isfinite(baseline.fd_eval)
 
     def draw(axes: Axes) -> None:
+        bars = [(one.nfe, *intervals[one.name]) for one in shown if one.name in intervals]
+        axes.vlines([bar[0] for bar in bars], *_ends(bars), color=MUTED, linewidth=1)
+        for number, (name, part) in enumerate(series.items()):
+            part = sorted(part, key=lambda one: one.nfe)
+            costs, values = [one.nfe for one in part], [one.fd_eval for one in part]
+            axes.plot(costs, values, label=name, **_style(number))
         for student, marker, colour in ((False, "o", SERIES[0]), (True, "D", SERIES[1])):
-            part = [s for s in shown if s.student is student]
-            costs = [s.gflops_image / unit for s in part]
-            axes.plot(costs, [s.fd_eval for s in part], marker, color=colour, markersize=7)
-        if shown:
-            svg.log_axis(axes, "x")
-        values = [s.fd_eval for s in shown]
-        if math.isfinite(baseline.fd_eval):
-            values.append(baseline.fd_eval)
+            part = [one for one in single if one.student is student]
+            values = [one.fd_eval for one in part]
+            axes.plot([one.nfe for one in part], values, marker, color=colour, markersize=7)
+        if line:
             axes.axhline(baseline.fd_eval, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        axes.margins(0.18)
-        if _wide(values):
-            svg.log_axis(axes, "y")
-        else:
-            axes.set_ylim(0, 1.15 * max(values, default=1.0))
-        axes.set(xlabel=f"{name} per image", ylabel="fd against eval")
-        _label_points(axes, [(s.gflops_image / unit, s.fd_eval, s.title) for s in shown])
-        if math.isfinite(baseline.fd_eval):
-            axes.annotate(
-                baseline.title,
-                (0.0, baseline.fd_eval),
-                xycoords=("axes fraction", "data"),
-                xytext=(3, 3),
-                textcoords="offset points",
-                color=MUTED,
-                fontsize=9,
-            )
+        values = [one.fd_eval for one in shown] + [end for bar in bars for end in bar[1:]]
+        _axes_of_quality(axes, [*values, baseline.fd_eval] if line else values)
+        if series:
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0, fontsize=9)
+        taken = labels.marks(axes, [(one.nfe, one.fd_eval) for one in shown])
+        ends = [axes.transData.transform([(x, low), (x, high)]) for x, low, high in bars]
+        avoid = [Bbox.from_extents(x - 1, low, x + 1, high) for (x, low), (_, high) in ends]
+        if line:
+            taken += labels.on_line(axes, baseline.fd_eval, baseline.title, taken, avoid)
+            _, level = axes.transData.transform((1.0, baseline.fd_eval))
+            avoid.append(Bbox.from_extents(axes.bbox.x0, level - 1, axes.bbox.x1, level + 1))
+        labels.place(axes, [(one.nfe, one.fd_eval, one.title) for one in single], taken, avoid)
 
-    title = f"fd against eval over {name} per image, for {len(shown)} samplers"
-    return svg.render("quality-cost", title, draw)
+    title = f"fd against eval over network evaluations per image, for {len(shown)} samplers"
+    size = WIDTH, HEIGHT
+    if series:
+        size = 1.6 * WIDTH, 1.4 * HEIGHT + 0.2 * math.ceil(len(series) / 2)
+    return svg.render("quality", title, draw, size)
+
+
+def _several(samplers: Sequence[Sampler]) -> list[str]:
+    """The series that have two samplers or more."""
+    names = [one.series for one in samplers if one.series]
+    return [name for name in dict.fromkeys(names) if names.count(name) > 1]
+
+
+def _ends(bars: Sequence[tuple[float, float, float]]) -> tuple[list[float], list[float]]:
+    return [bar[1] for bar in bars], [bar[2] for bar in bars]
+
+
+def _style(number: int) -> dict[str, Any]:
+    """Colour, dashes and mark of a series."""
+    dashes = ("-", (0, (4, 2)), (0, (1, 1.5)))
+    return {
+        "color": SERIES[number % len(SERIES)],
+        "linestyle": dashes[number // len(SERIES) % len(dashes)],
+        "marker": "os^Dv"[number % 5],
+        "markersize": 5,
+        "linewidth": 1.2,
+    }
+
+
+def _axes_of_quality(axes: Axes, values: Sequence[float]) -> None:
+    """Scales and names of the axes."""
+    axes.margins(0.18)
+    if _wide(values):
+        svg.log_axis(axes, "y")
+    else:
+        axes.set_ylim(0, 1.15 * max(values, default=1.0))
+    if values:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_locator(LogLocator(base=2, numticks=9))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(svg.tick))
+    axes.set(xlabel="network evaluations per image", ylabel="fd against eval")
 
 
 def forward_cost(points: Sequence[Forward], gflops: float) -> str:
@@ -119,7 +172,12 @@ def forward_cost(points: Sequence[Forward], gflops: float) -> str:
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.set(xlabel="GFLOPs per forward pass", ylabel="FID on ImageNet 512")
         marks = [(point.gflops, point.fid, point.method) for point in points]
-        _label_points(axes, marks, gflops if gflops > 0 else None)
+        strip = []
+        if gflops > 0:
+            axes.figure.canvas.draw()
+            middle = axes.transData.transform((gflops, points[0].fid))[0]
+            strip = [Bbox.from_extents(middle - 1, axes.bbox.y0, middle + 1, axes.bbox.y1)]
+        labels.place(axes, marks, avoid=strip)
 
     names = ", ".join(point.method for point in points)
     title = f"FID on ImageNet 512 over GFLOPs per forward pass, of {names}; {own}, without FID"
@@ -209,6 +267,29 @@ def error_over_time(table: pd.DataFrame, titles: Mapping[str, str]) -> str:
     return svg.render("clip-error", title, draw, size)
 
 
+def trajectory(table: pd.DataFrame) -> str:
+    """The distance of the snapshots over the training, with intervals; a line for each guidance.
+
+    Args:
+        table: rows of ``trajectory.csv``.
+    """
+    metric = table["metric"].iloc[0].replace("_", " ")
+
+    def draw(axes: Axes) -> None:
+        for (curve, part), colour in zip(table.groupby("curve", sort=False), SERIES, strict=False):
+            label = str(curve).replace("_", " ")
+            axes.plot(part["step"], part["value"], "o-", color=colour, markersize=5, label=label)
+            axes.vlines(part["step"], part["low"], part["high"], color=colour, linewidth=1.2)
+        if _wide([*table["value"]]):
+            svg.log_axis(axes, "y")
+        axes.set(xlabel="training steps", ylabel=metric)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(FuncFormatter(svg.tick))
+        axes.legend()
+
+    return svg.render("trajectory", f"{metric} of the snapshots over the training", draw)
+
+
 def _smooth(values: pd.Series) -> pd.Series:
     window = max(1, round(SMOOTHING * len(values)))
     return values.rolling(window, center=True, min_periods=1).mean()
@@ -226,49 +307,3 @@ def _extremes(values: np.ndarray) -> np.ndarray:
 def _wide(values: Sequence[float]) -> bool:
     """Whether positive values differ by a factor large enough for a logarithmic axis."""
     return bool(len(values)) and min(values) > 0 and max(values) / min(values) > _LOG_RATIO
-
-
-def _label_points(
-    axes: Axes, points: Sequence[tuple[float, float, str]], line: float | None = None
-) -> None:
-    """Write each point's name beside it, at the first place without marks and other names.
-
-    If there is room, names also avoid a vertical line at ``line``.
-    """
-    axes.figure.canvas.draw()
-    corners = [axes.transData.transform(point[:2]) for point in points]
-    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in corners]
-    strip = []
-    if line is not None:
-        middle = axes.transData.transform((line, points[0][1]))[0]
-        strip = [Bbox.from_extents(middle - 1, axes.bbox.y0, middle + 1, axes.bbox.y1)]
-    for x, y, name in points:
-        extent = _write(axes, (x, y), name, taken + strip) or _write(axes, (x, y), name, taken)
-        if extent is None:
-            label = axes.annotate(
-                name, (x, y), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9
-            )
-            extent = label.get_window_extent()
-        taken.append(extent)
-
-
-def _write(
-    axes: Axes, point: tuple[float, float], name: str, taken: Sequence[BboxBase]
-) -> Bbox | None:
-    """Write a name beside its point and return its box; None if no place is free."""
-    for dx, dy in ((dx, dy) for dy in (0, 9, -9, 18, -18, 27, -27) for dx in (8, -8)):
-        label = axes.annotate(
-            name,
-            point,
-            xytext=(dx, dy),
-            textcoords="offset points",
-            ha="left" if dx > 0 else "right",
-            va="center",
-            fontsize=9,
-        )
-        extent = label.get_window_extent()
-        inside = axes.bbox.contains(*extent.min) and axes.bbox.contains(*extent.max)
-        if inside and not extent.count_overlaps(taken):
-            return extent
-        label.remove()
-    return None

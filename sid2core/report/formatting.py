@@ -113,5 +113,6 @@ def interval(low: float, high: float) -> str:
 
 
 def metric(name: str) -> str:
-    """The text for a metric's name: ``sfid_train`` is sFID train."""
-    return " ".join(_METRICS.get(part, part) for part in name.split("_"))
+    """The text for a metric's name: ``sfid_train`` is sFID train, ``…_ratio`` is … / real."""
+    text = " ".join(_METRICS.get(part, part) for part in name.removesuffix("_ratio").split("_"))
+    return f"{text} / real" if name.endswith("_ratio") else text

@@ -74,7 +74,9 @@ def context(inputs: Inputs) -> dict[str, Any]:
         "table": scores.sampler_table(
             inputs.samplers, [*inputs.others, inputs.baseline], inputs.what
         ),
-        "quality_cost": Markup(figures.quality_cost(inputs.samplers, inputs.baseline)),
+        "quality": Markup(
+            figures.quality(inputs.samplers, inputs.baseline, measured.intervals(inputs.measured))
+        ),
         "measured": _measured(inputs),
         "prepared": prepared.view(inputs.prepared, inputs.what),
         "videos": prepared.videos(inputs.prepare.metadata),
@@ -145,7 +147,7 @@ def _grids(inputs: Inputs) -> dict[str, Any]:
             "alt": _grid_alt(f"samples of {sampler.title}", shown, columns),
             "uri": images.grid_uri(inputs.grids[sampler.name][rows]),
         }
-        for sampler in inputs.samplers
+        for sampler in inputs.shown
     ]
     if by_class:
         held_out = inputs.held_out
@@ -185,7 +187,7 @@ def _grid_alt(what: str, rows: list[str], columns: int) -> str:
 
 
 def _curves(inputs: Inputs) -> dict[str, Any]:
-    frame = inputs.curve
+    frame, trajectory = inputs.curve, inputs.trajectory
     dropped = int((~np.isfinite(frame[["loss", "grad_norm"]])).any(axis=1).sum())
     train = [
         figures.curve(frame, "step", y, {"x": "step", "y": label, "title": f"{label} over steps"})
@@ -205,6 +207,8 @@ def _curves(inputs: Inputs) -> dict[str, Any]:
     return {
         "train": [Markup(svg) for svg in train],
         "distill": [Markup(svg) for svg in distill],
+        "trajectory": None if trajectory is None else Markup(figures.trajectory(trajectory)),
+        "trajectory_samples": None if trajectory is None else int(trajectory["samples"].max()),
         "dropped": dropped,
         "window": formatting.plain(100 * figures.SMOOTHING) + "%",
         "points": len(inputs.curve),
@@ -213,7 +217,7 @@ def _curves(inputs: Inputs) -> dict[str, Any]:
 
 def _memorisation(inputs: Inputs) -> Check | None:
     """The check of the best guided sampler, or of the best one if none is guided."""
-    base = [s for s in inputs.samplers if not s.student]
+    base = [s for s in inputs.shown if not s.student]
     chosen = scores.lowest([s for s in base if s.guidance_weight > 0]) or scores.lowest(base)
     return None if chosen is None else check(inputs, chosen)
 

@@ -10,6 +10,9 @@ from sid2core.report import formatting
 from sid2core.report.read.inputs import Sampler
 from sid2core.report.tables import Cell, Row, Table
 
+RATIO = "fd eval / real"
+"""The heading of distances over that of the real-data baseline."""
+
 
 def lowest(samplers: Sequence[Sampler]) -> Sampler | None:
     """The sampler with the lowest distance to the eval split; None if none has a finite one."""
@@ -40,8 +43,12 @@ def sampler_table(
     if any(math.isfinite(row.agreement) for row in rows):
         column = _column(rows, count, lambda row: 100 * row.agreement, max, suffix="%")
         agreement.append(("class agreement", *column))
+    ratios = []
+    if any(math.isfinite(row.fd_eval_ratio) for row in rows):
+        ratios.append((RATIO, *_column(rows, count, lambda row: row.fd_eval_ratio)))
     columns: list[tuple[str, list[str], set[int]]] = [
         ("fd eval", *_column(rows, count, lambda row: row.fd_eval, min)),
+        *ratios,
         ("fd train", *_column(rows, count, lambda row: row.fd_train, min)),
         *agreement,
         ("samples", [formatting.count(row.samples) for row in rows], set()),

@@ -6,7 +6,6 @@ kind's own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sid2core import atomic, config
+from sid2core.text import json_files
 from sid2core.text.errors import TextError
 from sid2core.text.protocol import TextEncoder, TextEncoderSpec
 
@@ -71,16 +71,9 @@ def load(folder: Path) -> TextEncoder:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return json_files.read(path, "restore it, or run the stage text again")
     except FileNotFoundError:
         msg = (
             f"{path} not found; expected the folder of a text encoder, as the stage text writes it"
         )
         raise TextError(msg) from None
-    except (OSError, ValueError) as error:
-        msg = f"{path} cannot be read ({error}); restore it, or run the stage text again"
-        raise TextError(msg) from error
-    if not isinstance(value, dict):
-        msg = f"{path} is no JSON object; restore it, or run the stage text again"
-        raise TextError(msg)
-    return value

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +15,14 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from sid2core.conditioning import Condition, ConditionSpec, Text, TextKind
+from sid2core.errors import few
 from sid2core.pipeline.artifact import Artifact
 from sid2core.text import folder
 from sid2core.text.errors import TextError
 from sid2core.text.frozen import Embed
 from sid2core.text.protocol import TextEncoder
 
+_log = logging.getLogger(__name__)
 ENCODER = "encoder"
 """In the artifact of the stage ``text``: the folder of the encoder."""
 FOLDER = "text"
@@ -55,7 +59,18 @@ class Prompts:
         return cls(kind, encoder, Embed(encoder, sharding) if encoder.frozen else None)
 
     def text(self, prompts: Sequence[str]) -> Text:
-        """Tokens and mask of some texts, on the host."""
+        """Tokens and mask of some texts, on the host; logs which are cut."""
+        cut = itertools.compress(prompts, self.encoder.tokenize(prompts).truncated)
+        distinct = list(dict.fromkeys(cut))
+        if distinct:
+            most = self.encoder.max_tokens - 1
+            which = few(distinct, 2)
+            _log.warning(
+                "%d prompts are cut after %d tokens (text.max_tokens): %s",
+                len(distinct),
+                most,
+                which,
+            )
         return text_of(self.encoder, self.embed, prompts)
 
     def conditions_of(self, prompts: Sequence[str], spec: ConditionSpec | None = None) -> Condition:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from sid2core.checksums import sha256
 from sid2core.errors import few
 from sid2core.models.text.t5 import T5Config
 from sid2core.pipeline import verified
+from sid2core.text import json_files
 from sid2core.text.errors import TextError
 from sid2core.text.t5_tokenizer import FILES as TOKENIZERS
 
@@ -234,16 +234,9 @@ def _header(path: Path, file: str) -> dict[str, tuple[int, ...]]:
 
 def _json(path: Path, name: str) -> dict[str, Any]:
     try:
-        value = json.loads((path / name).read_text(encoding="utf-8"))
+        return json_files.read(path / name, "download it again")
     except FileNotFoundError:
         raise _missing(path, name) from None
-    except (OSError, ValueError) as error:
-        msg = f"{path / name} cannot be read as JSON ({error}); download it again"
-        raise TextError(msg) from error
-    if not isinstance(value, dict):
-        msg = f"{path / name} is no JSON object; download it again"
-        raise TextError(msg)
-    return value
 
 
 def _missing(path: Path, name: str) -> TextError:

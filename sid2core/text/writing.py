@@ -110,6 +110,12 @@ def write_chunk(
         checksums.seal(path)
 
 
+def full(captions: Captions, work: Path, encoder: TextEncoder) -> int:
+    """How many distinct captions fill ``text.max_tokens``: what is longer is cut."""
+    starts = (np.load(work / names(number)[1]) for number in range(captions.chunks))
+    return sum(int((np.diff(one) == encoder.max_tokens).sum()) for one in starts)
+
+
 def place(captions: Captions, work: Path, target: Path) -> None:
     """Put the encoder and all chunks of the work folder into the artifact's folder ``target``."""
     files = [one for number in range(captions.chunks) for one in names(number)]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+import sid2core
 from sid2core.cli import main
 from sid2core.metrics.networks import i3d, registry
 from sid2core.metrics.networks.own import Architecture, OwnExtractor
@@ -81,4 +82,13 @@ def test_clips_by_the_reference_stages_extractor(capsys):
     code, lines, error = run(capsys, "arrays/first.npz", "frames")
     assert code == 0, error
     assert lines[0].startswith("Fréchet distance (classifier)")
+    assert distance(lines) > 0
+    sid2core.save_samples(FIRST, "played", "mp4")
+    code, _, error = run(capsys, "arrays/first.npz", "played")
+    assert code != 0
+    assert "differ in image_format ('lossless' against 'video')" in error
+    despite = ("--despite", "image_format")
+    code, lines, error = run(capsys, "arrays/first.npz", "played", *despite)
+    assert code == 0, error
+    assert lines[2].startswith("  B: played, clips of 10x24x20x3, video, N 2,")
     assert distance(lines) > 0

@@ -207,3 +207,35 @@ def test_a_window_of_clips_is_the_shape_that_is_checked():
     checks.check(tiny.params(**clips, **model, loader={"clip_frames": 4}))
     with refused(ParamsError, "loader.clip_frames", "clips have 7 frames: set it to null"):
         checks.check(tiny.params(**clips, loader={"clip_frames": 8}))
+
+
+@pytest.mark.parametrize(("frames", "words"), [(12, "have 12 frames"), (None, "are images")])
+def test_extractors_of_clips_need_clips_that_are_long_enough(frames, words):
+    data = tiny.source("shapes", count=9, unseen_pairs=0.0, frames=frames, image_size=16)
+    extractors = {name: {"weights": "i3d.pt"} for name in ("i3d", "i3d_k600")}
+    with refused(ParamsError, "eval.extractors.i3d_k600.weights", words) as caught:
+        checks.check(tiny.params(data=data, eval={"extractors": extractors}))
+    assert ("eval.extractors.i3d.weights" in str(caught.value)) == (frames is None)
+
+
+@pytest.mark.parametrize(
+    ("rates", "unlabelled", "key"),
+    [
+        ({"condition_dropout": 0.0}, True, "train.condition_dropout"),
+        ({"given_dropout": 0.0}, False, "train.given_dropout"),
+        ({"condition_dropout": 0.0, "given_dropout": 0.1}, False, "train.condition_dropout"),
+        ({"condition_dropout": 0.0, "given_dropout": 0.1}, True, None),
+    ],
+)
+def test_guidance_needs_given_frames_that_are_dropped(rates, unlabelled, key):
+    source = tiny.source("moving_digits", count=9, frames=7, image_size=16)
+    data = source | {"given_frames": 2, "unlabelled": unlabelled}
+    sections = {"data": data, "train": rates}
+    if key is None:
+        checks.check(tiny.params(**sections))
+        return
+    with refused(ParamsError, key, "the null condition", "is then never trained"):
+        checks.check(tiny.params(**sections))
+    sections["train"] = rates | {"snapshots": [10]}
+    without = {"guidance": {"weight": 0.0}, "guidance_search": {"negatives": [10]}}
+    checks.check(tiny.params(**sections, **without))

@@ -57,6 +57,12 @@ def test_a_list_in_brackets_becomes_a_block():
     assert changed("a: [1, 2]  # mine\nb: 1\n", a=[1, 2]) == "a:\n  - 1\n  - 2  # mine\nb: 1\n"
 
 
+def test_mappings_in_a_list_become_blocks_and_are_replaced_whole():
+    written = "a:\n  - c:\n      - 1\n    d:\n      e: 2\n# next\nb: 1\n"
+    assert changed("a: null\n# next\nb: 1\n", a=[{"c": [1], "d": {"e": 2}}]) == written
+    assert changed(written, a=None) == "a: null\n# next\nb: 1\n"
+
+
 def test_comments_inside_a_list_stay_while_it_does_and_else_move_to_its_top():
     text = "a:  # head\n  - 1  # one\n  - 2  # two\nb: 1\n"
     assert changed(text, a=[1, 2]) == text

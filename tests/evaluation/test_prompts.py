@@ -4,6 +4,7 @@ import pytest
 
 from sid2core.evaluation import prompts
 from sid2core.evaluation.prompts import Prompt, PromptError, parse, read
+from tests.refusals import refused
 
 FIGURE_18 = "{A strawberry elephant|A corgi wearing a hat} in a {lush forest|busy street}"
 
@@ -91,6 +92,8 @@ def test_a_list_a_product_or_a_file(tmp_path):
 def test_a_file_that_is_missing_empty_or_no_text_is_refused(tmp_path):
     with pytest.raises(PromptError, match=r"^eval.prompts: .*missing.txt cannot be read"):
         read(str(tmp_path / "missing.txt"))
+    with refused(PromptError, "a red circle cannot be read", "for a single prompt: [a red circle]"):
+        read("a red circle")
     path = tmp_path / "prompts.txt"
     path.write_text("# nothing\n", encoding="utf-8")
     with pytest.raises(PromptError, match="found no prompt in"):

@@ -49,8 +49,16 @@ def test_columns_that_do_not_apply_to_real_images_are_empty(tmp_path):
     tables.write(tmp_path, [spec(), BASELINE], {"base": MEASURED, BASELINE: MEASURED})
     text = (tmp_path / "samplers.csv").read_text()
     assert text.splitlines()[2] == (
-        "train_images,real training images,,,,,1000,2.5,1.234568,0.75,,,"
+        "train_images,real training images,,,,,1000,2.5,1.234568,0.75,,,,1.0,"
     )
+
+
+def test_the_baseline_of_clips_is_named_so():
+    found = {clips: tables.sampler_row(BASELINE, MEASURED, clips=clips) for clips in (False, True)}
+    assert [found[clips].title for clips in (False, True)] == [
+        "real training images",
+        "real training clips",
+    ]
 
 
 @pytest.mark.parametrize(("fd", "warned"), [(24.9, False), (25.1, True)])
@@ -79,11 +87,34 @@ def test_metrics_carry_their_sample_count_in_the_name(tmp_path):
     tables.write(tmp_path, [spec(), BASELINE], {"base": MEASURED, BASELINE: MEASURED})
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     scores = {"fd_eval_1k": 2.5, "fd_train_1k": 1.23457, "fid_eval_1k": 30.0, "agreement_1k": 0.75}
+    scores["fd_eval_ratio_1k"] = 1.0
     gflops = 3 * cost.forward_gflops(tiny.Affine().config)
     assert metrics == {
         "base": scores | {"nfe": 3, "gflops_image": round(gflops, 5)},
         BASELINE: scores,
     }
+
+
+def test_each_distance_to_the_eval_split_is_compared_with_that_of_real_images(tmp_path):
+    fid = replace(SCORES[3], low=29.0, high=31.0)
+    samples = Measurement([replace(SCORES[0], value=5.0), *SCORES[1:3], fid], 0.75)
+    fewer = replace(SCORES[2], metric="sfid_eval", low=0.4)
+    samples.scores.append(replace(fewer, samples=500))
+    real = Measurement([*SCORES[:3], replace(fid, value=20.0), fewer], 0.75)
+    tables.write(tmp_path, [spec(), BASELINE], {"base": samples, BASELINE: real})
+    metrics = json.loads((tmp_path / "metrics.json").read_text())["base"]
+    ratios = {name: value for name, value in metrics.items() if "ratio" in name}
+    assert ratios == {"fd_eval_ratio_1k": 2.0, "fid_eval_ratio_1k": 1.5}
+    rows = pd.read_csv(tmp_path / "scores.csv").set_index(["sampler", "metric"]).value
+    assert rows["base", "fid_eval_ratio"] == 1.5
+    assert pd.read_csv(tmp_path / "samplers.csv")["fd_eval_ratio"].tolist() == [2.0, 1.0]
+
+
+def test_samplers_of_few_steps_are_expected_to_be_far(tmp_path, caplog):
+    far = Measurement([replace(SCORES[0], value=99.0), *SCORES[1:]], 0.75)
+    named = replace(spec(), name="few", series="DDIM")
+    tables.write(tmp_path, [named, BASELINE], {"few": far, BASELINE: MEASURED})
+    assert not caplog.records
 
 
 def test_every_score_is_a_row():

@@ -6,11 +6,11 @@ from PIL import Image
 
 import sid2core
 from sid2core.conditioning import Condition, ConditionError, ConditionSpec, Given, GivenKind
+from sid2core.data import encode
+from sid2core.data.load import pace
 from sid2core.inference import clips, public
 from sid2core.inference.public import SampleError
-from sid2core.models import network
-from sid2core.models.network import Network
-from tests.inference.test_public import DIFFUSION
+from tests.inference import continuing
 from tests.models import configs
 from tests.refusals import refused
 
@@ -34,6 +34,8 @@ def _folder(place):
     place.mkdir()
     for name, frame in zip(("9", "10", "11"), FRAMES, strict=True):
         Image.fromarray(frame).save(place / f"{name}.png")
+    for name in (".DS_Store", "._9.png", "Thumbs.db", "0.txt"):
+        (place / name).write_bytes(b"no picture")
 
 
 def _animation(place):
@@ -55,6 +57,23 @@ def test_given_frames_are_the_first_of_a_clip_on_disk(tmp_path, name, write):
     assert (given.frames == FRAMES[:2]).all()
     with refused(ConditionError, f"given: {tmp_path / name}", "3 frame(s)"):
         clips.read(tmp_path / name, GivenKind((5, 4, 4, 3)))
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(None, [0, 2]), (5.0, [0, 4])])
+def test_a_video_is_read_at_the_pace_of_the_training_data(tmp_path, rate, expected):
+    """Of ten frames a second every second one, or every second one of five a second."""
+    levels = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((4, 4, 3), np.uint8)
+    encode.webp(tmp_path / "clip.webp", 10 * levels, 10)
+    settings = {"videos": {"frame_stride": 2, "frames_per_second": rate}}
+    given = clips.read(tmp_path / "clip.webp", KIND, settings)
+    assert (given[:, 0, 0, 0] // 10).tolist() == expected
+
+
+def test_a_model_records_the_pace_of_video_files_alone():
+    decoding = {"crop": "adm", "frame_stride": 2, "frames_per_second": None}
+    found = pace.of_model({"decoding": decoding})
+    assert found == {"videos": {"frame_stride": 2, "frames_per_second": None}}
+    assert pace.of_model({"decoding": {"crop": "adm"}}) == pace.of_model({}) == {}
 
 
 def test_what_is_no_clip_is_refused(tmp_path):
@@ -98,11 +117,8 @@ def test_a_length_that_the_model_cannot_draw_is_refused(given, frames, words):
 
 
 def test_a_model_continues_the_frames_that_it_is_given(tmp_path):
-    spec = ConditionSpec.of_classes(2).with_given(1, (3, 4, 4, 1))
-    block = {"channels": (12,), "blocks": ("transformer",), "encoder_depth": (), "dropout": (0.0,)}
-    net = Network(configs.tiny(image_shape=(2, 4, 4, 1), condition=spec, decoder_depth=(), **block))
-    network.save(tmp_path, net, configs.weights(net), {"diffusion": DIFFUSION})
-    model = sid2core.load_model(tmp_path)
+    videos = {"frame_stride": 2, "frames_per_second": None}
+    model = sid2core.load_model(continuing.saved(tmp_path, videos=videos))
     given = FRAMES[:1, ..., :1]
     found = model.sample(2, given=given, frames=5, steps=1)
     assert found.shape == (2, 5, 4, 4, 1)

@@ -137,7 +137,7 @@ def test_bfloat16_stays_close_and_keeps_float32_where_it_matters():
     [*(pytest.param(*one, marks=pytest.mark.slow) for one in [(8, 1), (1, 8)]), (2, 4)],
 )
 def test_eight_devices_are_one(data, fsdp):
-    config = configs.tiny(channels=(8, 16), head_size=8)
+    config = configs.tiny(channels=(8, 16), head_size=8, encoder_depth=(0,), decoder_depth=(1,))
     network = Network(config)
     weights, inputs = configs.weights(network), configs.inputs(config, batch=8)
 

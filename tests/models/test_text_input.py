@@ -80,7 +80,8 @@ def test_padding_to_twice_the_length_does_not_count(apply):
 def text_input(kind, **options):
     config = configs.tiny(**LEVEL | {"condition": ConditionSpec((kind,))} | options)
     module = TextInput(config, nnx.Rngs(3))
-    return lambda given: module(Text(*map(jnp.asarray, given)))
+    compiled = jax.jit(lambda given: module(given))
+    return lambda given: compiled(Text(*map(jnp.asarray, given)))
 
 
 def test_a_learned_encoder_does_not_look_at_padding():
@@ -149,6 +150,6 @@ def test_gradients_reach_a_learned_encoder():
         tokens, pooled = nnx.merge(graph, weights)(given)
         return jnp.square(tokens.tokens).mean() + jnp.square(pooled).mean()
 
-    gradient = nnx.to_pure_dict(jax.grad(loss)(weights))["encoder"]
+    gradient = nnx.to_pure_dict(jax.jit(jax.grad(loss))(weights))["encoder"]
     assert all(bool(jnp.isfinite(value).all()) for value in jax.tree.leaves(gradient))
     assert bool(gradient["embedding"].any())

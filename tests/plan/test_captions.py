@@ -1,10 +1,13 @@
 """What captions cost is known before there are any."""
 
 import dataclasses
+import json
 
 import pytest
 
+from sid2core.cli import main
 from sid2core.conditioning import ConditionSpec
+from sid2core.config import presets
 from sid2core.models.network import Network
 from sid2core.plan import captions, text
 from sid2core.plan.captions import FrozenText
@@ -42,3 +45,17 @@ def test_a_million_captions_by_hand(cached, kib):
     (where,) = (line for line in text.lines(plan) if "a million different captions" in line)
     assert ("once, in the stage text" in where) is cached
     assert text.as_json(plan)["text"]["bytes_a_caption"] == own.bytes_a_caption
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("preset", "cached"), [("text512", True), ("gpic256", False)])
+def test_the_presets_of_captions_are_planned_before_there_is_any_file_and_fit(
+    capsys, preset, cached
+):
+    assert main.main(["plan", "--preset", preset, "--devices", "64", "--json"]) == 0
+    found, stated = json.loads(capsys.readouterr().out), presets.read(preset).evidence
+    assert found["parameters"] == stated.parameters
+    assert found["gflops"] == pytest.approx(stated.gflops_forward, rel=1e-5)
+    assert found["fits"], found["cures"]
+    assert found["text"]["cached"] is cached
+    assert 0 < found["text"]["caption_seconds"] < 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,7 @@ class World:
     kept: int = 30
     samplers: pd.DataFrame = field(default_factory=lambda: samplers())
     curve: pd.DataFrame = field(default_factory=lambda: curve())
+    trajectory: pd.DataFrame = field(default_factory=lambda: trajectory())
     prompts: Sequence[Prompt] = ()
     given_frames: int = 0
     """Of clips."""
@@ -82,7 +83,7 @@ def images(seed: int, labels: NDArray[np.integer], shape: tuple[int, ...]) -> ND
 
 def samplers() -> pd.DataFrame:
     """Rows of ``samplers.csv``, the real-data baseline last; None is an empty cell."""
-    columns = [*samplers_table.TEXTS, *samplers_table.NUMBERS]
+    names = [one.name for one in fields(samplers_table.SamplerRow)]
     rows = [
         ("base", "Base", 64, 0, None, None, 1000, 3.514, 2.91, 0.953, 64, 0.0281, 1.798),
         ("constant", "Constant guidance", 64, 1, None, None, 1000, 5.208, 4.77, 0.998, 128)
@@ -94,7 +95,11 @@ def samplers() -> pd.DataFrame:
         ("train_images", "Real training images", None, None, None, None, 1000, 1.204, 0, 0.999)
         + (None, None, None),
     ]
-    return pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(
+        rows, columns=[one for one in names if one not in ("fd_eval_ratio", "series")]
+    )
+    series = ["students" if name.startswith("student") else None for name in table.sampler]
+    return table.assign(fd_eval_ratio=table.fd_eval / 1.204, series=series)
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:
@@ -128,6 +133,17 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def trajectory(*steps: int) -> pd.DataFrame:
+    """Rows of ``trajectory.csv``."""
+    columns = [*samplers_table.TRAJECTORY_TEXTS, *samplers_table.TRAJECTORY_NUMBERS]
+    rows = [
+        (curve, "fd_eval", step, 1000, value + 40 / step, value + 0.5, value + 1.5)
+        for step in steps
+        for curve, value in ((samplers_table.PLAIN, 2.0), (samplers_table.GUIDED, 1.0))
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def curve() -> pd.DataFrame:
     """A training curve that falls."""
     step = np.arange(50, 3001, 50)
@@ -154,6 +170,8 @@ def grid() -> pd.DataFrame:
     return frame.assign(
         average="usual",
         negative="unconditional",
+        sampler="ddpm logvar_fraction=0.3",
+        steps=64,
         fd_train=bowl,
         fd_train_low=bowl - 0.2,
         fd_train_high=bowl + 0.2,
@@ -250,6 +268,7 @@ def write(root: Path, world: World | None = None) -> Path:
         "evaluate/samplers": world.samplers,
         "evaluate/scores": scores(world.samplers),
         "evaluate/cost": costs(world.samplers),
+        "evaluate/trajectory": world.trajectory,
         "train/curve": world.curve,
         "guidance_search/grid": search_grid,
         "distill/curve": _distill_curve(),
@@ -319,7 +338,9 @@ def _prepare(artifacts: Path, world: World) -> artifact.Artifact:
 def _evaluate(
     artifacts: Path, world: World, prepare: artifact.Artifact, search: artifact.Artifact
 ) -> None:
-    names = world.samplers.sampler.tolist()[:-1]
+    table = world.samplers[:-1]
+    own = table.series.isna() | (table.series == samplers_table.STUDENTS)
+    names = table.sampler[own].tolist()
     classes = len(world.class_names)
     made = {"prepare": prepare, "guidance_search": search}
     with artifact.create("evaluate", {}, made, root=artifacts) as draft:
@@ -336,6 +357,8 @@ def _evaluate(
             grids[name] = cells.reshape(classes, world.columns, *world.shape)
         np.savez(draft.path("grids.npz"), **grids)
         draft.metadata["samplers"] = names
+        if not own.all():
+            draft.metadata["named"] = table.sampler[~own].tolist()
         if world.prompts:
             rows = np.repeat(np.arange(len(world.prompts)), 3)
             shape = (len(world.prompts), 3, *world.shape)
@@ -413,6 +436,13 @@ def _metrics() -> dict[str, dict[str, object]]:
             "gradient_mib": 4.7446,
         },
     }
+
+
+def with_named(*names: str) -> World:
+    """The usual world with further samplers of one series, of which no samples are kept."""
+    *own, real = samplers().to_dict("records")
+    further = [own[0] | {"sampler": name, "title": name, "series": "DDIM"} for name in names]
+    return replace(World(), samplers=pd.DataFrame([*own, *further, real]))
 
 
 def with_sampler(name: str, **values: object) -> World:

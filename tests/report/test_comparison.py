@@ -22,13 +22,14 @@ UNITS = ("", " GFLOPs", " TFLOPs", " s", "")
 
 def sampler(title: str, nfe: float, fd: float, gflops: float) -> Sampler:
     nan = float("nan")
-    return Sampler(title, title, 8, 0, nan, nan, 10, fd, fd, 1, nfe, gflops, nfe * gflops)
+    costs = nfe, gflops, nfe * gflops
+    return Sampler(title, title, 8, 0, nan, nan, 10, fd, fd, 1, *costs, fd_eval_ratio=2 * fd)
 
 
 def rows(*samplers: Sampler) -> dict[str, list[str]]:
     """Every row of the table in its order; a heading has no cells."""
     table = comparison.table(samplers, "digits")
-    assert table.columns[-2:] == ("FID", "fd eval")
+    assert table.columns[-3:] == ("FID", "fd eval", "fd eval / real")
     return {row.name: [cell.text for cell in row.cells] for row in table.rows}
 
 
@@ -40,7 +41,7 @@ def test_the_published_rows_are_the_printed_ones() -> None:
         texts = [
             "–" if cell == "-" else cell + unit for cell, unit in zip(cells, UNITS, strict=True)
         ]
-        assert found[name] == [*texts, "–"]
+        assert found[name] == [*texts, "–", "–"]
         assert list(found)[number] == name
     assert list(found)[number + 1] == "SiD2 with guidance"
 
@@ -49,7 +50,7 @@ def test_the_published_rows_are_the_printed_ones() -> None:
 @pytest.mark.parametrize("size", [256, 512])
 def test_the_guided_rows_are_those_of_the_presets(model: str, size: int) -> None:
     known = presets.read(f"imagenet{size}-{model}", ROOT / "conf").evidence.published
-    _, gflops, *_, fid, fd = rows()[f"SiD2 {model.replace('-', ' ')}, ImageNet {size}"]
+    _, gflops, *_, fid, fd, _ = rows()[f"SiD2 {model.replace('-', ' ')}, ImageNet {size}"]
     assert (gflops, fid, fd) == (f"{known.gflops_forward} GFLOPs", f"{known.fid:.2f}", "–")
 
 
@@ -57,8 +58,8 @@ def test_this_run_is_last_and_has_no_fid() -> None:
     found = rows(sampler("base", 91, 0.2061, 0.00799), sampler("large", 1024, 3.0, 652.8))
     assert list(found)[-3:] == ["This run, on digits", "base", "large"]
     assert found["This run, on digits"] == []
-    assert found["base"] == ["91", "7.99 MFLOPs", "727 MFLOPs", "–", "–", "0.206"]
-    assert found["large"] == ["1,024", "653 GFLOPs", "668 TFLOPs", "–", "–", "3.00"]
+    assert found["base"] == ["91", "7.99 MFLOPs", "727 MFLOPs", "–", "–", "0.206", "0.412"]
+    assert found["large"] == ["1,024", "653 GFLOPs", "668 TFLOPs", "–", "–", "3.00", "6.00"]
 
 
 def test_figure_16_has_the_known_points() -> None:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -11,6 +12,7 @@ import pytest
 
 from sid2core.report import figures, published
 from sid2core.report.read.inputs import Sampler
+from tests.report import synthetic
 
 NAN = math.nan
 
@@ -20,6 +22,9 @@ def sampler(title: str, fd: float, cost: float, student: bool = False) -> Sample
 
 
 REAL = sampler("Real images", 1.0, NAN)
+STUDENT = sampler("B", 3, 9, True)
+SERIES_OF_TWO = [replace(sampler(f"C{nfe}", 4 / nfe, 1), nfe=nfe, series="DDIM") for nfe in (8, 4)]
+BARS = {"A": (1.5, 2.5), "C4": (0.5, 1.5)}
 LABELS = {"x": "step", "y": "loss", "title": "loss over steps"}
 
 
@@ -32,8 +37,9 @@ def all_figures() -> dict[str, str]:
     frame = pd.DataFrame({"step": np.arange(50), "loss": random.random(50) + 0.1})
     return {
         "curve": figures.curve(frame, "step", "loss", LABELS),
-        "cost": figures.quality_cost([sampler("A", 2, 1), sampler("B", 3, 9, True)], REAL),
+        "quality": figures.quality([*SERIES_OF_TWO, sampler("A", 2, 1), STUDENT], REAL, BARS),
         "distances": figures.distances(random.random(40), random.random(30)),
+        "trajectory": figures.trajectory(synthetic.trajectory(400, 800)),
         "forward": figures.forward_cost(published.figure_16(), 0.008),
     }
 
@@ -70,6 +76,13 @@ def test_the_users_matplotlib_settings_do_not_matter() -> None:
         assert all_figures() == usual
 
 
+def test_the_trajectory_has_a_line_with_intervals_for_each_guidance() -> None:
+    shown = figures.trajectory(synthetic.trajectory(400, 800))
+    assert {"no guidance", "best guidance", "fd eval", "training steps"} <= set(texts(shown))
+    one = figures.trajectory(synthetic.trajectory(400).head(1))
+    assert "best guidance" not in texts(one)
+
+
 def test_a_curve_omits_values_that_are_not_finite() -> None:
     frame = pd.DataFrame({"step": [1, 2, 3, 4], "loss": [1.0, NAN, math.inf, 0.5]})
     finite = figures.curve(frame.iloc[[0, 3]], "step", "loss", LABELS)
@@ -97,13 +110,20 @@ def test_several_students_have_separate_curves() -> None:
 
 @pytest.mark.parametrize("title", [r"$\frac{", "<b>&", 'id="x" #010101 url(#y)', "]]>"])
 def test_a_name_is_shown_as_it_is(title: str) -> None:
-    svg = figures.quality_cost([sampler(title, 2, 1)], REAL)
+    svg = figures.quality([sampler(title, 2, 1)], REAL, {})
     assert title in texts(svg)
 
 
 def test_quality_without_any_measurement() -> None:
-    svg = figures.quality_cost([sampler("A", NAN, 1)], sampler("Real", NAN, NAN))
+    svg = figures.quality([sampler("A", NAN, 1)], sampler("Real", NAN, NAN), {})
     assert "A" not in texts(svg)
+
+
+def test_a_series_is_named_once_and_other_samplers_at_their_marks() -> None:
+    found = texts(figures.quality([*SERIES_OF_TWO, sampler("A", 2, 1), STUDENT], REAL, BARS))
+    assert [found.count(name) for name in ("DDIM", "A", "B", "C4", "C8")] == [1, 1, 1, 0, 0]
+    assert found.count("Real images") == 1, "the line of the real-data baseline"
+    assert {"2", "4", "8"} & set(found), "ticks of a logarithmic axis are powers of two"
 
 
 def test_equal_distances_are_drawn() -> None:

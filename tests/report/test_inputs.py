@@ -14,11 +14,13 @@ import pytest
 
 from sid2core import atomic
 from sid2core.pipeline import artifact
+from sid2core.report import page
 from sid2core.report.read import inputs
 from tests.report import synthetic
 
 REPORTS = {
     "reports/evaluate/samplers.csv": "evaluate",
+    "reports/evaluate/trajectory.csv": "evaluate",
     "reports/train/curve.csv": "train",
     "reports/train/metrics.json": "train",
     "reports/guidance_search/grid.csv": "guidance_search",
@@ -66,6 +68,17 @@ def test_everything_is_read(root: Path) -> None:
     assert found.commands["student"] == "python -m stages.distill ${item}"
     assert found.commands["report"] == "python -m stages.report\necho done"
     assert found.distill["student_8"] == {"fd_train_512": 3.77}
+    assert found.trajectory is None, "there are no snapshots"
+
+
+def test_further_samplers_have_rows_and_no_samples(tmp_path: Path) -> None:
+    found = read(synthetic.write(tmp_path, synthetic.with_named("few_4", "few_8")))
+    own = ["base", "constant", "interval", "student_8"]
+    assert [s.name for s in found.samplers] == [*own, "few_4", "few_8"]
+    assert [s.name for s in found.shown] == own
+    text = page.build(found)
+    assert text.count("few_8") >= 2, "in the tables"
+    assert ">DDIM</text>" in text, "in the chart"
 
 
 def test_samples_are_read(root: Path) -> None:

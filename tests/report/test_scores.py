@@ -58,6 +58,14 @@ def test_data_without_classes_have_no_column_of_agreement() -> None:
     assert "class agreement" in scores.sampler_table([BASE], [REAL]).columns
 
 
+def test_the_distance_over_that_of_real_images_is_shown_where_it_is_known() -> None:
+    assert scores.RATIO not in scores.sampler_table([BASE], [REAL]).columns
+    rows = [replace(one, fd_eval_ratio=one.fd_eval) for one in (BASE, REAL)]
+    table = scores.sampler_table(rows[:1], rows[1:])
+    cells = [dict(zip(table.columns, row.cells, strict=True)) for row in table.rows]
+    assert [row[scores.RATIO].text for row in cells] == ["3.00", "1.00"]
+
+
 def test_equal_scores_are_both_best() -> None:
     table = scores.sampler_table([BASE, replace(BASE, title="Again")], [REAL])
     assert marked(table)["fd eval"] == ["Base", "Again"]

@@ -5,15 +5,9 @@ import shutil
 import pytest
 from filelock import FileLock
 
-from sid2core import config
 from tests import tiny
+from tests.stages import trainings
 from tests.stages.dag import COMPUTED
-
-
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory):
-    """What one stage's process compiled the next one finds, as in a real project."""
-    return tmp_path_factory.mktemp("compiled")
 
 
 @pytest.fixture(scope="session")
@@ -33,12 +27,7 @@ def finished(shared, tmp_path_factory):
 
 def _finish(folder):
     tiny.write(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("SID2_WORK", "SID2_FRESH", "DVC_ROOT"):
-            patch.delenv(name, raising=False)
-        patch.chdir(folder)
-        for stage in COMPUTED:
-            stage.main(config.read())
+    trainings.run(folder, *COMPUTED)
     # Finished work is kept until DVC records it; a repeated run must do it again.
     shutil.rmtree(folder / ".sid2")
 

@@ -1,5 +1,6 @@
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -58,6 +59,7 @@ def test_metrics_are_the_tables_numbers_by_name(table, finished):
         expected = {
             "fd_eval_40": table.loc[name, "fd_eval"],
             "fd_train_40": table.loc[name, "fd_train"],
+            "fd_eval_ratio_40": table.loc[name, "fd_eval_ratio"],
             "agreement_40": table.loc[name, "agreement"],
         }
         if name != "train_images":
@@ -114,20 +116,40 @@ def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_bytes(project, monk
         evaluate.main(config.read())
     assert tiny.snapshot(project, "evaluate") == expected, "the earlier result stays"
     made = count_images(monkeypatch)
-    evaluate.main(config.read())
+    with stopped_after(monkeypatch, 18 - 5 + 2):  # while it measures
+        evaluate.main(config.read())
     assert made == [8, *[16, 16, 8], *[16, 14] * 3]
     assert "resumed: 5 of 18 chunks are of an earlier run" in caplog.text
-    assert tiny.snapshot(project, "evaluate") == expected
-
-
-def test_an_evaluation_stopped_while_it_measures_draws_nothing_again(project, monkeypatch):
-    expected = tiny.snapshot(project, "evaluate")
-    with stopped_after(monkeypatch, 18 + 2):
-        evaluate.main(config.read())
-    made = count_images(monkeypatch)
+    made.clear()
     evaluate.main(config.read())
     assert made == []
     assert tiny.snapshot(project, "evaluate") == expected
+
+
+@pytest.mark.slow
+def test_further_samplers_are_rows_and_a_change_draws_only_new_ones(project, monkeypatch):
+    """The second sampler's guidance costs twice a step; the first one is stopped half-way."""
+    few = {"name": "few", "sampler": "ddim", "steps": 3}
+    tiny.write(project, eval={"samplers": [few]})
+    with stopped_after(monkeypatch, 13):
+        evaluate.main(config.read())
+    evaluate.main(config.read())
+    first = pd.read_csv("reports/evaluate/samplers.csv").set_index("sampler")
+    guided = {"name": "guided", "sampler": "heun", "nfe": 8, "guidance": {"weight": 0.5}}
+    tiny.write(project, eval={"samplers": [few, guided]})
+    made = count_images(monkeypatch)
+    evaluate.main(config.read())
+    assert made == [16, 16, 8]
+    table = pd.read_csv("reports/evaluate/samplers.csv").set_index("sampler")
+    assert list(table.index) == [*SAMPLERS, "few", "guided", "train_images"]
+    assert table.loc[["few", "guided"], "nfe"].tolist() == [3, 6]
+    assert table.loc["few", "fd_eval"] == first.loc["few", "fd_eval"]
+    assert table.loc["guided", "guidance_weight"] == 0.5
+    made_by = artifact.load("evaluate").metadata
+    assert (made_by["samplers"], made_by["named"]) == (SAMPLERS, ["few", "guided"])
+    assert not artifact.load("evaluate").path("few.npz").exists(), "samples are not kept"
+    metrics = json.loads(Path("reports/evaluate/metrics.json").read_text())
+    assert metrics["guided"]["nfe"] == 6
 
 
 @pytest.mark.usefixtures("project")

@@ -22,6 +22,10 @@ from tests.evaluation.samplers import count_images, stopped_after
 CLASSES = ConditionSpec.of_classes(10)
 
 
+def every_setting(params):
+    return settings(params.guidance_search, CLASSES, params.sampling)
+
+
 def table(folder):
     with (folder / "reports/guidance_search/grid.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -29,7 +33,7 @@ def table(folder):
 
 def test_every_setting_is_a_row(finished):
     rows = table(finished)
-    expected = settings(tiny.params().guidance_search, CLASSES)
+    expected = every_setting(tiny.params())
     assert [(float(row["weight"]), row["interval"]) for row in rows] == [
         (one.weight, one.interval) for one in expected
     ]
@@ -48,7 +52,7 @@ def test_who_left_was_worse_and_who_stayed_was_not(finished):
     for row in rows:
         assert (float(row["excess_low"]) <= 0) == (row["kept"] == "True")
     assert verdict["images"] == sum(int(row["samples"]) for row in rows)
-    assert chosen(verdict) in settings(tiny.params().guidance_search, CLASSES)[1:]
+    assert chosen(verdict).guided in every_setting(tiny.params())[1:]
     metrics = json.loads((finished / "reports/guidance_search/metrics.json").read_text())
     best, guided = verdict["best"], verdict["guided"]
     assert metrics["weight"] == best["weight"]
@@ -61,7 +65,7 @@ def test_a_row_is_its_images_judged(finished):
     """The last setting once more, by hand: its images, their distance and its interval."""
     params = config.read()
     reference, train = (artifact.load(name) for name in ("reference", "train"))
-    one, row = settings(params.guidance_search, CLASSES)[-1], table(finished)[-1]
+    one, row = every_setting(params)[-1], table(finished)[-1]
     count = int(row["samples"])
     model, evaluator = Trained.load(train.folder), Evaluator.load(reference)
     sampling = params.sampling
@@ -81,21 +85,26 @@ def test_a_row_is_its_images_judged(finished):
     assert float(row["agreement"]) == pytest.approx(quality.agreement, abs=1e-6)
 
 
-@pytest.mark.parametrize("after", [1, 5, 13])
-def test_a_stopped_search_goes_on_and_ends_with_the_same_bytes(project, monkeypatch, caplog, after):
+def test_a_stopped_search_goes_on_and_ends_with_the_same_bytes(project, monkeypatch, caplog):
     """Five settings of two chunks, each set measured: 10 + 5 files."""
     caplog.set_level(logging.INFO)
     tiny.write(project, sampling={"batch_size": 2}, guidance_search={"strategy": "grid"})
     guidance_search.main(config.read())
     expected = tiny.snapshot(project, "guidance_search")
     shutil.rmtree(".sid2")
-    with stopped_after(monkeypatch, after):
-        guidance_search.main(config.read())
-    assert tiny.snapshot(project, "guidance_search") == expected, "the earlier result stays"
-    made = count_images(monkeypatch)
+    made, done = count_images(monkeypatch), 0
+    for files in (1, 5, 13):
+        made.clear()
+        with stopped_after(monkeypatch, files - done):
+            guidance_search.main(config.read())
+        assert made == ([12] * 10)[done : files + 1], "the last one is not written"
+        assert tiny.snapshot(project, "guidance_search") == expected, "the earlier result stays"
+        done = files
+    made.clear()
     guidance_search.main(config.read())
-    assert made == ([12] * 10)[after:]
-    assert f"resumed: {min(after, 10)} of 10 chunks" in caplog.text
+    assert made == []
+    for chunks in (1, 5, 10):
+        assert f"resumed: {chunks} of 10 chunks" in caplog.text
     assert tiny.snapshot(project, "guidance_search") == expected
 
 

@@ -64,7 +64,7 @@ def tallies(project):
     return list(project.glob(".sid2/prepare/*/*.json"))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_midway_it_goes_on_and_ends_with_the_same_bytes(project, workers):
     expected = undisturbed(project)
     with stage(project, workers=workers) as process:

@@ -29,13 +29,14 @@ def test_without_captions_nothing_is_encoded(project):
     assert dataset.condition.names == ("label",)
 
 
-def test_each_row_has_the_tokens_of_its_caption(tmp_path, monkeypatch):
+def test_each_row_has_the_tokens_of_its_caption(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(captioned.write(tmp_path))
     prepare.main(config.read())
     text.main(config.read())
     made = artifact.load("text")
     assert made.metadata["text"]["distinct"] == 1 + 60 + 4
     assert made.metadata["text"]["stored"] == "int32"
+    assert "of 65 distinct captions have text.max_tokens = 12 tokens or more" in caplog.text
     for split in SPLITS:
         data = Dataset.open(artifact.load("prepare"), split, text=made)
         assert data.condition.names == ("text",)

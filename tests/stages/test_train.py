@@ -2,9 +2,9 @@
 
 import json
 import re
-import shutil
 import signal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -16,9 +16,12 @@ from sid2core.pipeline import artifact
 from tests import tiny
 from tests.processes import checkpoints, finish, signalled, start
 from tests.refusals import CONTINUES
+from tests.stages import trainings
 
-STEPS = 300
+STEPS = 200
 LENGTH = {
+    # One block: every process traces it anew.
+    "model": tiny.ONE_BLOCK,
     "train": {
         "steps": STEPS,
         "snapshots": [25, STEPS],
@@ -41,32 +44,25 @@ RESULTS = [
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, compiled):
-    """A project's root in which both stages have run, and what training logged."""
+    """A project's root in which a process has trained, and what it logged."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    tiny.write(folder, **LENGTH)
-    for stage in ("prepare", "text"):
-        finish(start(stage, folder, compiled))
-    (log,) = finish(start("train", folder, compiled))
-    return folder, log
+    return folder, trainings.undisturbed(folder, compiled, LENGTH)
 
 
 @pytest.fixture
 def prepared(undisturbed, tmp_path):
     """Another root, before training."""
-    folder, _ = undisturbed
-    for stage in ("prepare", "text"):
-        shutil.copytree(folder / "artifacts" / stage, tmp_path / "artifacts" / stage)
-    shutil.copyfile(folder / "params.yaml", tmp_path / "params.yaml")
-    return tmp_path
+    return trainings.before(undisturbed[0], tmp_path, LENGTH)
 
 
-def test_stopped_by_every_signal_it_goes_on_and_ends_with_the_same_bytes(
+def test_stopped_and_killed_it_goes_on_and_ends_with_the_same_bytes(
     undisturbed, prepared, compiled
 ):
+    """Every other signal is a request as SIGTERM is: tests/training/test_signals.py."""
     folder, log = undisturbed
     assert f"train: train starts at step 0 of {STEPS}" in log
     newest = 0
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
+    for number in (signal.SIGTERM, signal.SIGKILL):
         before = newest
         code, log = signalled("train", prepared, compiled, before + 20, number)
         assert f"train {'resumes from' if before else 'starts at'} step {before} of {STEPS}" in log
@@ -115,14 +111,15 @@ def test_the_model_is_the_average_that_was_trained(undisturbed):
     assert model.denoiser.prediction == settings.diffusion.prediction
     draws = np.random.default_rng(0)
     z = jnp.asarray(draws.normal(size=(16, 8, 8, 1)), jnp.float32)
-    x_hat = model.denoiser(model.params, z, jnp.full(16, -9.0), tiny.labels(np.arange(16) % 10))
+    denoised = jax.jit(lambda *given: model.denoiser(*given))
+    x_hat = denoised(model.params, z, jnp.full(16, -9.0), tiny.labels(np.arange(16) % 10))
     # In almost pure noise it has learnt that digits are dark: their mean is about −0.4.
     assert -0.8 < float(x_hat.mean()) < -0.1
 
 
 def test_the_last_snapshot_is_the_end_of_the_training(undisturbed):
     made = undisturbed[0] / "artifacts" / "train"
-    ends = {"model": "00000300", "ema_power_0.1": "00000300.ema_power_0.1"}
+    ends = {"model": f"{STEPS:08}", "ema_power_0.1": f"{STEPS:08}.ema_power_0.1"}
     for end, snapshot in ends.items():
         content = (made / "snapshots" / f"{snapshot}.safetensors").read_bytes()
         assert content == (made / f"{end}.safetensors").read_bytes()

@@ -33,7 +33,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory, compiled):
     """A project's root in which one process with one device has trained."""
-    return trainings.undisturbed(tmp_path_factory.mktemp("alone"), compiled, LENGTH)
+    folder = tmp_path_factory.mktemp("alone")
+    trainings.undisturbed(folder, compiled, LENGTH)
+    return folder
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from stages import prepare, text, train
 from tests import processes, tiny
 from tests.processes import checkpoints, finish
 from tests.refusals import CONTINUES
@@ -34,9 +35,12 @@ WEIGHTS = "artifacts/train/model.safetensors"
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, compiled):
-    """A project's root in which one process with one device has trained."""
-    return trainings.undisturbed(tmp_path_factory.mktemp("alone"), compiled, LENGTH)
+def alone(tmp_path_factory):
+    """A project's root in which one process has trained on one device."""
+    folder = tmp_path_factory.mktemp("alone")
+    tiny.write(folder, **LENGTH)
+    trainings.run(folder, prepare, text, train)
+    return folder
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from tests import tiny
 
 VARIANTS = {
     "bfloat16, rope, parallel, deep": {
-        "model": {
+        "model": tiny.ONE_BLOCK
+        | {
             "compute_dtype": "bfloat16",
             "position": "rope",
             "film": "mlp",

@@ -1,5 +1,6 @@
 """Clips whose first frames are given, from the source to the page and to files."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -21,12 +22,16 @@ FRAMES, GIVEN, SIZE = 5, 2, 16
 
 
 def project(folder, given, stored):
-    """A folder with the parameters of a run on moving digits, of so many stored frames."""
+    """A folder with the parameters of a run on moving digits, of so many stored frames.
+
+    With given frames guidance pushes away from a snapshot, else from the null condition.
+    """
     keys = {"count": 80, "frames": stored, "digits": 1, "classes": "motion", "image_size": SIZE}
     data = tiny.source("moving_digits", **keys) | {"given_frames": given}
     model = tiny.ONE_BLOCK | {"patch_size": 4}
     loader = {"clip_frames": None if stored == FRAMES else FRAMES}
-    tiny.write(folder, data=data, model=model, loader=loader)
+    worse = {"train": {"snapshots": [10]}, "guidance_search": {"negatives": [10]}} if given else {}
+    tiny.write(folder, data=data, model=model, loader=loader, **worse)
     shutil.copy(tiny.ROOT / "dvc.yaml", folder)
     return folder
 
@@ -56,6 +61,10 @@ def test_clips_pass_all_stages(tmp_path, monkeypatch, given, stored):
     assert list(table["sampler"])[:4] == samplers
     baselines = {"copy_last"} if given else set()
     assert baselines <= set(table["sampler"])
+    negative = "step 10" if given else "unconditional"
+    guided = json.loads(artifact.load("guidance_search").path("best.json").read_text())["guided"]
+    assert guided["negative"] == negative
+    assert artifact.load("distill").metadata["teacher"]["negative"] == negative
 
     document = Document(Path("reports/index.html").read_text(encoding="utf-8"))
     words = document.words("clips")
@@ -69,6 +78,8 @@ def test_clips_pass_all_stages(tmp_path, monkeypatch, given, stored):
         assert f"the first {given} of {FRAMES} frames, which are outlined" in words
         assert "copy of the last given frame" in words
         assert "copy of the last given frame" in document.words("samplers")
+        assert "real training clips" in document.words("samplers")
+        assert "away from step 10" in document.words("guidance")
     else:
         assert "no frame is given" in words
 

@@ -1,20 +1,30 @@
 """Training in projects of their own: one undisturbed, and others that are before it."""
 
 import shutil
-import subprocess
-import sys
 
+import pytest
+
+from sid2core import config
+from stages import prepare, text
 from tests import processes, tiny
 
 
 def undisturbed(folder, compiled, sections):
-    """Write a project of these sections, in which one process with one device trains."""
+    """A project of these sections, in which one process with one device trains; returns its log."""
     tiny.write(folder, **sections)
-    for stage in ("prepare", "text"):
-        command = [sys.executable, "-m", f"stages.{stage}"]
-        subprocess.run(command, cwd=folder, env=tiny.environment(), check=True)
-    processes.finish(processes.start("train", folder, compiled))
-    return folder
+    run(folder, prepare, text)
+    (log,) = processes.finish(processes.start("train", folder, compiled))
+    return log
+
+
+def run(folder, *stages):
+    """Run stages in this process, as a user's commands in ``folder``."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SID2_WORK", "SID2_FRESH", "DVC_ROOT"):
+            patch.delenv(name, raising=False)
+        patch.chdir(folder)
+        for stage in stages:
+            stage.main(config.read())
 
 
 def before(trained, folder, sections, **runtime):

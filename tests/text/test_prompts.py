@@ -48,6 +48,15 @@ def test_prompts_are_conditions_beside_the_null_of_other_kinds(model):
     assert (condition.text.tokens[0] != condition.text.tokens[1]).any()
 
 
+def test_prompts_that_are_cut_are_mentioned_once(model, caplog):
+    prompts, longer = model.trained.prompts(), ["zzzzzzz", "zzzzzzzz"]  # with a space before them
+    fits = prompts.text(["zzzzzz", ""])
+    assert fits.mask.sum(1).tolist() == [8, 1]
+    assert not caplog.text
+    assert (prompts.text([*longer, *longer]).tokens == fits.tokens[:1]).all()
+    assert "2 prompts are cut after 7 tokens (text.max_tokens): zzzzzzz, zzzzzzzz" in caplog.text
+
+
 def test_images_are_drawn_for_prompts(model):
     options = {"steps": 1, "seed": 1, "guidance": 2.0}
     red, blue = (model.sample(2, prompt=one, **options) for one in ("a red one", "a blue one"))

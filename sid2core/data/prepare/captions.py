@@ -48,7 +48,7 @@ def agreed(sources: Sequence[Source], data: config.Data) -> bool:
         raise DataError(f"{msg}: add captions (docs/data.md lists the layouts)")
     unlabelled = all(source.class_names == (classes.UNLABELLED,) for source in sources)
     if near and unlabelled and not data.unlabelled:
-        msg = f"{where} has neither classes nor captions{_listed(near)}: rename the files"
+        msg = f"{where} has neither classes nor captions{_listed(near)}: rename or convert them"
         raise DataError(f"{msg}, or set data.captions to none")
     for line in near:
         _log.warning("%s: %s", where, printable(line))

@@ -86,11 +86,13 @@ def parts(data: config.Data, seed: int) -> list[Part]:
     for part in made:
         part.captions = kept
         check_classes(part, Counter(entry.label for entry in part.entries))
-        if kept:
-            bare = [entry.key for entry in part.entries if entry.captioned is False]
-            suggestions = protocol.caption_files_of(part.source).suggestions
-            limit = Missing(data.max_missing_captions, len(part.entries))
-            limit.check(len(bare), sorted(bare), suggestions)
+    if kept:
+        every = [entry for part in made for entry in part.entries]
+        bare = sorted(entry.key for entry in every if entry.captioned is False)
+        suggestions = [
+            line for one in sources for line in protocol.caption_files_of(one).suggestions
+        ]
+        Missing(data.max_missing_captions, len(every)).check(len(bare), bare, suggestions)
     return made
 
 

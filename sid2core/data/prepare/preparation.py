@@ -32,6 +32,8 @@ from sid2core.errors import printable
 from sid2core.pipeline import progress
 
 REJECTS = "rejects.csv"
+_SAMPLE = 64
+"""Files of a shard that stand for all."""
 _log = logging.getLogger(__name__)
 
 
@@ -67,8 +69,8 @@ def write(parts: Sequence[Part], folder: Path, data: config.Data, pool: Workers)
     groups that it keeps at hand, and by 300 bytes an entry.
 
     Raises:
-        DataError: too much had to be set aside, nothing of some class could be used, or the disk
-            is full; what was finished stays in ``folder``.
+        DataError: too much had to be set aside, nothing of a shard or of some class could be used,
+            or the disk is full; what was finished stays in ``folder``.
     """
     atomic.remove_unfinished(folder)
     jobs = [list(_jobs(part, folder.absolute(), data)) for part in parts]
@@ -80,7 +82,8 @@ def write(parts: Sequence[Part], folder: Path, data: config.Data, pool: Workers)
         _log.info("%d of %d shards are there already", len(done), len(every))
     total = sum(len(job.entries) for job in every)
     rejects = [reject for part in parts for reject in part.problems]
-    limit = _Limit(data.max_reject_fraction, total + len(rejects), folder / REJECTS)
+    what = "clips" if len(parts[0].layout.shape) == 4 else "images"
+    limit = _Limit(data.max_reject_fraction, total + len(rejects), folder / REJECTS, what)
     allowed = Missing(data.max_missing_captions if parts[0].captioned else 1.0, total)
     missing = 0
     for job in done:
@@ -91,18 +94,19 @@ def write(parts: Sequence[Part], folder: Path, data: config.Data, pool: Workers)
     allowed.check(missing)
     initial = total - sum(len(job.entries) for job in todo)
     with progress.bar(total, "prepare", "image", initial=initial) as bar:
-        for entries, tally in workers.spread(write_shard, todo, pool):
+        for entries, files, tally in workers.spread(write_shard, todo, pool):
             rejects += tally.rejects
             missing += tally.missing
             limit.check(rejects)
+            limit.check_shard(files, tally)
             allowed.check(missing)
             bar.update(entries)
     for part, made in zip(parts, jobs, strict=True):
         _collect(part, made)
 
 
-def write_shard(job: Job) -> tuple[int, Tally]:
-    """Write one shard and its tally; returns how many entries it took, and the tally.
+def write_shard(job: Job) -> tuple[int, int, Tally]:
+    """Write one shard and its tally; returns how many entries and files it took, and the tally.
 
     Raises:
         DataError: the disk is full.
@@ -120,7 +124,8 @@ def write_shard(job: Job) -> tuple[int, Tally]:
             "there and run again"
         )
         raise DataError(msg) from error
-    return len(job.entries), tally
+    files = {entry.key if entry.video is None else entry.video for entry in job.entries}
+    return len(job.entries), len(files), tally
 
 
 def place(part: Part, folder: Path, target: Path) -> None:
@@ -184,15 +189,28 @@ class _Limit:
     fraction: float
     total: int
     table: Path
+    what: str
+    """Images or clips."""
 
     def check(self, rejects: Sequence[Reject]) -> None:
         """Raises where it is more than that."""
-        if len(rejects) <= self.fraction * self.total:
-            return
+        if len(rejects) > self.fraction * self.total:
+            found = f"{len(rejects)} of {self.total} {self.what} had to be set aside, more than the"
+            allowed = f"share that data.max_reject_fraction {self.fraction:g} allows"
+            cure = "repair or remove them, or raise the limit"
+            raise self._error(f"{found} {allowed}", rejects, cure)
+
+    def check_shard(self, files: int, tally: Tally) -> None:
+        """Raises where nothing of a large shard can be used: then parameters are wrong, not files.
+
+        Files are shuffled, so those of a shard are a sample of all.
+        """
+        if not tally.records and files >= _SAMPLE and self.fraction <= 0.5:
+            found = f"none of {len(tally.rejects)} {self.what} of a shard can be used"
+            cure = "change what data.source asks of them, such as the number of frames, or the path"
+            raise self._error(found, tally.rejects, cure)
+
+    def _error(self, found: str, rejects: Sequence[Reject], cure: str) -> DataError:
         write_rejects(self.table, rejects)
-        msg = (
-            f"{len(rejects)} of {self.total} images had to be set aside, more than the share that "
-            f"data.max_reject_fraction {self.fraction:g} allows: {listing.summary(rejects)}; all "
-            f"of them so far are in {self.table}: repair or remove them, or raise the limit"
-        )
-        raise DataError(msg)
+        listed = f"all of them so far are in {self.table}"
+        return DataError(f"{found}: {listing.summary(rejects)}; {listed}: {cure}")

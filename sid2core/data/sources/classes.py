@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from sid2core import conditioning
+from sid2core.data.decode.video import files
 from sid2core.data.errors import DataError
 from sid2core.data.sources.protocol import Entry, beside, is_text
 from sid2core.data.storage import paths
@@ -26,7 +27,10 @@ _SHOWN = 5
 _SYNSET = re.compile(r"n\d{8}(?=\s|$)")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
-_SOURCES = {".parquet": "parquet", ".tar": "webdataset", ".npz": "arrays", ".npy": "arrays"}
+_SOURCES = {
+    **{".parquet": "parquet", ".tar": "webdataset", ".npz": "arrays", ".npy": "arrays"},
+    **dict.fromkeys(files.EXTENSIONS - files.PICTURES, "videos"),
+}
 _ARCHIVES = "set the path to one of the archives, or unpack them into a folder"
 _BINARY = {-1, 1}
 """The numbers of a binary set such as CelebA; a negative number among others is no label."""

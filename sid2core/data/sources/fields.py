@@ -6,6 +6,7 @@ one class cost a whole training.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
@@ -19,7 +20,7 @@ LABEL_KEY, IMAGE_KEY, UNLABELLED_KEY = (
 )
 CAPTION_KEY, CAPTIONS_KEY = "data.caption_column", "data.captions"
 CAPTIONS = ("caption", "captions", "text", "txt", "prompt")
-"""Usual names of captions, in order of preference."""
+"""Usual names of captions, in order of preference; also in capitals, as LAION's ``TEXT``."""
 _LABEL = re.compile(
     r"(^|[_\-. ])(labels?|class(es)?|class_?name|categor(y|ies)|targets?|species|breed|cls|y)"
     r"($|[_\-. ])",
@@ -60,8 +61,10 @@ class Asked(NamedTuple):
         """The fields of captions among those ``present``: all that are named, else a usual one."""
         if not self.captions:
             return ()
-        found = tuple(name for name in self.caption or CAPTIONS if name in present)
-        return found if self.caption else found[:1]
+        if self.caption:
+            return tuple(name for name in self.caption if name in present)
+        usual = (one for name in CAPTIONS for one in sorted(present) if one.lower() == name)
+        return tuple(itertools.islice(usual, 1))
 
 
 class Fields(NamedTuple):

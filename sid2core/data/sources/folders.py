@@ -19,7 +19,7 @@ from sid2core.config.data import Labelled
 from sid2core.data.decode import formats
 from sid2core.data.decode.decoding import Decoded, Recipe
 from sid2core.data.errors import DataError, Unusable
-from sid2core.data.sources import classes, fields, label_file, numbered, split_names
+from sid2core.data.sources import classes, coco, fields, label_file, numbered, split_names
 from sid2core.data.sources.captions.files import Described, FileCaptions, Found
 from sid2core.data.sources.fields import Asked, Fields
 from sid2core.data.sources.label_file import LabelFile
@@ -36,6 +36,8 @@ SYNSET = r"n\d{8}"
 _log = logging.getLogger(__name__)
 _PACKED = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar")
 _BARE = "it lies in no class folder"
+_PROBED = 8
+"""Class folders that are looked into."""
 
 
 def planted(path: str, parameter: str, layout: str) -> Tree:
@@ -194,6 +196,7 @@ class Folder(Decoded):
                 False if formats.is_usual(item.name) else None
             )
             entries.append(Entry(item.path, label, place, problem=problem, captioned=described))
+        coco.mention((entry.key for entry in entries), self._where)
         cure = self._cure
         if self._labels_used and {entry.problem for entry in entries} == {self._unlabelled()}:
             named = few(self._read_labels().labels, 1) or "nothing"
@@ -201,7 +204,7 @@ class Folder(Decoded):
             cure = f"its labels name {named}, the files are {here}: name each below the path"
         elif alone and not (self.asked.unlabelled or found.captioned):
             split_names.mention_prefixes((entry.key for entry in entries), self._where)
-        return classes.settled(entries, self.class_names, self._where, "<class>/<image>", cure)
+        return classes.settled(entries, self.class_names, self._where, self._layout, cure)
 
     def stamp(self) -> str:
         """Of all names, sizes and times; of an archive, its own."""
@@ -217,6 +220,10 @@ class Folder(Decoded):
         with self.tree.open(entry.key, place) as file:
             content = self.recipe.image(file)
         return replace(content, captions=captions) if captions else content
+
+    @property
+    def _layout(self) -> str:
+        return "<class>/<image>"
 
     @property
     def _cure(self) -> str:
@@ -307,6 +314,11 @@ class Folder(Decoded):
             split_names.check_folders(names, join, self._where, self.parameter, escape=escape)
             if len(folders) > 1:
                 split_names.check_masks(names, join, self._where, self.parameter, escape=escape)
+                nested = {
+                    join(top.name): [one.name for one in self.tree.scan(top) if one.is_folder]
+                    for top in folders[:_PROBED]
+                }
+                split_names.check_inside(nested, self._where, self.parameter, escape=escape)
                 return
             above, inside = folders[0].path, self.tree.scan(folders[0])
 

@@ -10,7 +10,7 @@ import itertools
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from sid2core.data.errors import DataError
 from sid2core.data.sources.protocol import beside
@@ -100,11 +100,35 @@ def check_masks(
         DataError: there are both.
     """
     names = list(names)
-    images = [name for name in names if _IMAGES.fullmatch(name)]
+    images = [name for name in names if _IMAGES.fullmatch(name) or _WHOLE.fullmatch(name)]
     masks = [name for name in names if _MASKS.fullmatch(name)]
     if images and masks:
         msg = f"{where} holds folders ({few(names)}) of images and their masks, which are no "
         raise DataError(f"{msg}classes: set {parameter} to {printable(join(images[0]))}{escape}")
+
+
+def check_inside(
+    inside: Mapping[str, Iterable[str]], where: str, parameter: str, *, escape: str
+) -> None:
+    """Refuse class folders that hold the splits, as MVTec AD has ``bottle/train``, ``bottle/test``.
+
+    Args:
+        inside: the names of the folders in some class folders, by the path of the class folder.
+        where: the parameter and the path, for messages.
+        parameter: the key of the path.
+        escape: another cure, for data of which all images are to be used.
+
+    Raises:
+        DataError: half of the class folders hold folders of several splits.
+    """
+    found = {path: among(names, alone=False) for path, names in inside.items()}
+    split = {path: splits for path, splits in found.items() if splits}
+    if 2 * len(split) > len(inside):
+        path, splits = next(iter(split.items()))
+        names = few(f"{path.rpartition('/')[2]}/{name}" for name in splits.values())
+        msg = f"{where}: class folders hold folders ({names}), which are splits and not classes"
+        cure = f"rename <class>/<split> to <split>/<class>, or set {parameter} to one class folder"
+        raise DataError(f"{msg}: {cure}, such as {printable(path)}{escape}")
 
 
 def mention_prefixes(paths: Iterable[str], where: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from sid2core.data.decode import formats
 from sid2core.data.decode.decoding import Recipe
 from sid2core.data.decode.video import decoding, files
 from sid2core.data.decode.video.windows import Windows
@@ -76,12 +77,14 @@ class Clips:
         read: the parts of video i, each [F, H, W, C]; the cut is made of each.
         cut: which clips of it are measured.
         image_format: as :class:`image_sets.ImageSet` has it.
+        frame_stride: of the frames of video files; None for those of other files.
     """
 
     names: Sequence[str]
     read: Callable[[int], Sequence[NDArray[np.uint8]]]
     cut: Cut
     image_format: str = image_sets.LOSSLESS
+    frame_stride: int | None = None
 
     @functools.cached_property
     def _first(self) -> NDArray[np.uint8]:
@@ -95,6 +98,12 @@ class Clips:
     def shape(self) -> tuple[int, ...]:
         """[f, h, w, c] of each clip."""
         return self._first.shape[1:]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What statistics of clips say beyond those of images."""
+        entries = {"real_clips": self.real_clips, "frame_stride": self.frame_stride}
+        return {name: value for name, value in entries.items() if value is not None}
 
     @property
     def real_clips(self) -> str | None:
@@ -196,11 +205,20 @@ def _in_files(path: str, cut: Cut) -> Clips:
     tree = folders.planted(path, "path", _LAYOUT)
     found = [item for item in walk(tree, ROOT) if not item.is_folder]
     videos = [item for item in found if files.is_usual(item.name) and not _is_frame(item)]
-    return _videos(tree, videos, cut) if videos else _frames(tree, found, cut)
+    if not videos:
+        return _frames(tree, found, cut)
+    if images := [one for one in found if one not in videos and formats.is_usual(one.name)]:
+        msg = (
+            f"{tree.root} holds {len(videos)} video(s) and {len(images)} image(s), such as "
+            f"{images[0].path}; clips of one kind are measured: separate them"
+        )
+        raise MetricsError(msg)
+    return _videos(tree, videos, cut)
 
 
 def _is_frame(item: Item) -> bool:
-    return item.name.lower().endswith((".webp", ".png", ".apng"))
+    """Whether it is an image by name; WebP and APNG that lie in no folder are clips."""
+    return item.name.lower().endswith((".webp", ".apng")) and "/" in item.path
 
 
 def _videos(tree: Tree, items: Sequence[Item], cut: Cut) -> Clips:
@@ -219,7 +237,7 @@ def _videos(tree: Tree, items: Sequence[Item], cut: Cut) -> Clips:
             msg = f"{names[index]} cannot be measured: {error}; repair or remove it"
             raise MetricsError(msg) from error
 
-    return Clips(names, read, cut, cut.image_format("video"))
+    return Clips(names, read, cut, cut.image_format("video"), windows.stride)
 
 
 def _decoded_video(file: BinaryIO, windows: Windows, cut: Cut) -> list[NDArray[np.uint8]]:

@@ -26,7 +26,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding
 
-from sid2core.config.evaluation import Weights
+from sid2core.config.evaluation import ClipWeights, Weights
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks import pretrained
 from sid2core.metrics.networks.batching import Batching
@@ -38,7 +38,7 @@ from sid2core.metrics.networks.weights import Published
 from sid2core.typing import Array, Float
 
 NAME = "i3d"
-MIN_FRAMES = 10
+MIN_FRAMES = ClipWeights.least_frames
 """The last pool needs two positions in time, and a position is 8 frames: 9 is the bare minimum."""
 PUBLISHED = (
     Published(

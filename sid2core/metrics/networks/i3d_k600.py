@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from numpy.typing import NDArray
 
-from sid2core.config.evaluation import Weights
+from sid2core.config.evaluation import K600Weights, Weights
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks import i3d
 from sid2core.metrics.networks.batching import Batching
@@ -31,7 +31,7 @@ from sid2core.metrics.networks.resize import linear
 from sid2core.typing import Array
 
 NAME = "i3d_k600"
-FRAMES, SIDE = 16, 64
+FRAMES, SIDE = K600Weights.least_frames, 64
 WINDOWS, CROPS = 2, 3
 """Windows in time and crops in space of each real video."""
 CLIPS_OF_A_VIDEO = f"{WINDOWS} windows x {CROPS} crops of a video, uniform, different ones once"

@@ -85,11 +85,14 @@ class Inputs:
     """Further baselines, which clips with given frames have."""
     measured: Measured
     grids: Mapping[str, Pixels]
+    """Of the samplers whose samples are kept: those of ``eval.samplers`` have tables only."""
     prompts: Prompts | None
     """The grid of prompts, if there is one."""
     clips: Clips | None
     """Example clips; None for images."""
     curve: pd.DataFrame
+    trajectory: pd.DataFrame | None
+    """The distances of the snapshots; None where there are none."""
     training: Mapping[str, float]
     search: Search
     distill_curve: pd.DataFrame | None
@@ -104,6 +107,11 @@ class Inputs:
     def what(self) -> str:
         """What a sample is: ``image`` or ``clip``."""
         return "image" if len(self.shape) == 3 else "clip"
+
+    @property
+    def shown(self) -> Sequence[Sampler]:
+        """The samplers whose samples are kept."""
+        return [one for one in self.samplers if one.name in self.grids]
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -143,10 +151,11 @@ def read(params: Params, root: Path) -> Inputs:
         baseline=baseline,
         others=others,
         measured=measured.read(reports / "evaluate"),
-        grids=_grids(evaluate, [sampler.name for sampler in samplers], prepare, shape),
+        grids=_grids(evaluate, evaluate.metadata["samplers"], prepare, shape),
         prompts=prompt_files.read(evaluate, shape),
         clips=clip_files.read(evaluate, shape),
         curve=files.table(reports / "train" / "curve.csv", "train", ("step", "loss", "grad_norm")),
+        trajectory=_trajectory(reports / "evaluate" / samplers_table.TRAJECTORY),
         training=files.numbers(
             reports / "train" / "metrics.json",
             "train",
@@ -210,7 +219,7 @@ def _samplers(
     students = {f"student_{steps}" for steps in params.distill.steps}
     rows = [_sampler(row, students) for row in table.to_dict("records")]
     found = [row.name for row in rows]
-    samplers = evaluate.metadata["samplers"]
+    samplers = [*evaluate.metadata["samplers"], *evaluate.metadata.get("named", ())]
     expected = [*samplers, *evaluate.metadata.get("baselines", ()), BASELINE]
     if found != expected:
         raise files.malformed(path, "evaluate", f"rows are {found}, expected {expected}")
@@ -244,6 +253,17 @@ def _grids(
             expected = f"uint8 [{rows}, columns, {', '.join(map(str, shape))}]"
             raise files.malformed(path, "evaluate", f"{found}, expected {expected}")
     return grids
+
+
+def _trajectory(path: Path) -> pd.DataFrame | None:
+    table = files.table(
+        path,
+        "evaluate",
+        samplers_table.TRAJECTORY_NUMBERS,
+        samplers_table.TRAJECTORY_TEXTS,
+        may_be_empty=True,
+    )
+    return None if table.empty else table
 
 
 def _distill(folder: Path) -> tuple[pd.DataFrame | None, dict[str, dict[str, float]]]:

@@ -56,6 +56,16 @@ def read(folder: Path) -> Measured:
     )
 
 
+def intervals(measured: Measured) -> dict[str, tuple[float, float]]:
+    """By sampler the interval of ``fd_eval``, with the bias that the distance has."""
+    lines = measured.scores.to_dict("records")
+    return {
+        line["sampler"]: (line["low"] + line["bias"], line["high"] + line["bias"])
+        for line in lines
+        if line["metric"] == "fd_eval" and math.isfinite(line["low"] + line["bias"])
+    }
+
+
 def view(measured: Measured, titles: Mapping[str, str], what: str = "image") -> dict[str, Any]:
     """The values of the template: one table per extractor, and the table of costs.
 

@@ -8,10 +8,12 @@ import numpy as np
 import psutil
 import pytest
 
+from sid2core.data import encode
 from sid2core.data.decode.decoding import Recipe
 from sid2core.data.decode.video import container as containers
 from sid2core.data.decode.video.container import upright
 from sid2core.data.decode.video.decoding import clips
+from sid2core.data.decode.video.readers import times_of
 from sid2core.data.decode.video.windows import Windows
 from sid2core.data.errors import Unusable
 from tests.data import videos
@@ -58,6 +60,25 @@ def test_animated_pictures_are_videos(form):
     np.testing.assert_array_equal(clip, videos.frames(9)[:8:2])
     assert refusal(content, Windows(10)) == "9 frame(s); 10 at stride 1 need 10"
     assert refusal(content[:20], Windows(2)).startswith(("no frame", "SyntaxError", "OSError"))
+
+
+@pytest.mark.parametrize("form", ["gif", "webp"])
+def test_equal_frames_of_an_animation_count(tmp_path, form):
+    """Encoders store them as one frame that lasts longer; the last one too."""
+    order = [0, 1, 1, 2, 3, 3]
+    encode.ENCODERS[form](tmp_path / "clip", videos.frames(4)[order], 8)
+    (clip,) = decoded((tmp_path / "clip").read_bytes(), Windows(6))
+    assert videos.shown(clip) == order
+
+
+def test_an_animation_has_the_delays_of_its_frames():
+    """0.1, 0.1, 0.3 and 0.1 s; whole multiples alone are equal frames."""
+    content = videos.animation(videos.frames(4), "webp", [100, 100, 300, 100])
+    assert videos.shown(decoded(content, Windows(6))[0]) == [0, 1, 2, 2, 2, 3]
+    assert times_of([33, 34, 67]) == [[0], [33], [67, 100]]
+    assert times_of([30, 40, 250]) == [[0], [30], [70]]
+    assert times_of([1, 10**6]) == [[0], [1]]
+    assert times_of([]) == []
 
 
 def test_a_variable_rate_is_sampled_by_time():
@@ -181,6 +202,15 @@ def test_a_playlist_opens_no_other_file(tmp_path):
         assert len(list(container.decode(video=0))) == 9
     with path.open("rb") as file, refused(Unusable, "no video", "that FFmpeg reads"):
         clips(file, SIZE, FOUR)
+
+
+def test_memory_does_not_grow_with_the_length_of_a_video():
+    """Sixty frames of 0.46 MB as they are decoded; twenty are the first and those referred to."""
+    content = videos.encoded(videos.frames(60, 480, 640), "libx264", preset="ultrafast")
+    process, reader = psutil.Process(), containers.Container(io.BytesIO(content), SIZE)
+    memory = [process.memory_info().rss for _ in reader.frames()]
+    assert len(memory) == 60
+    assert max(memory) - memory[20] < 8 * 2**20
 
 
 def test_memory_is_that_of_one_frame_and_the_clips_however_long_and_many_the_videos(tmp_path):

@@ -113,6 +113,17 @@ def test_missing_captions_stop_before_anything_is_read(tmp_path):
     assert "caption" not in overview.table(parts)
 
 
+def test_the_share_of_missing_captions_is_that_of_both_splits(tmp_path):
+    """Of a small eval split a single image may be half."""
+    members = images(20) | {f"{number:03d}.txt": b"a" for number in range(20)}
+    parts = listed(tmp_path / "a", members, train_fraction=0.7, max_missing_captions=0.1)
+    first = parts[1].entries[0].key
+    del members[first.replace("png", "txt")]
+    parts = listed(tmp_path / "b", members, train_fraction=0.7, max_missing_captions=0.1)
+    held_out = [entry.captioned for entry in parts[1].entries]
+    assert (held_out.count(False), len(held_out) < 10) == (1, True)
+
+
 def test_required_captions_must_be_there(tmp_path):
     with pytest.raises(DataError, match=r"data\.captions is required; metadata\.json1 is not read"):
         listed(tmp_path, images(8) | {"metadata.json1": b"{}"}, captions="required")

@@ -208,6 +208,20 @@ def test_too_many_rejects_stop_the_work_at_once(tmp_path, monkeypatch):
     assert not (tmp_path / "train-00005.parquet").exists()
 
 
+def test_a_shard_of_which_nothing_can_be_used_stops_the_work(tmp_path):
+    """As where more frames are asked for than any video has."""
+    source = Plain(400, broken=frozenset(range(70)))
+    data = SIZES.model_copy(update={"shard_records": 70})
+    with pytest.raises(DataError) as caught:
+        write(tmp_path, source, data)
+    assert str(caught.value).startswith(
+        "none of 70 images of a shard can be used: 70 × broken (such as 00000"
+    )
+    assert not (tmp_path / "train-00001.parquet").exists()
+    many = data.model_copy(update={"shard_records": 63})
+    assert write(tmp_path / "small", source, many).tally.records == 330
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_the_limit_itself_is_allowed(tmp_path, count):
     data = SIZES.model_copy(update={"max_reject_fraction": 0.1})

@@ -107,6 +107,12 @@ def test_parameters_choose_the_fields(tmp_path):
     ]
 
 
+def test_usual_fields_are_found_in_capitals_too():
+    assert Asked().caption_fields(["URL", "TEXT"]) == ("TEXT",)
+    assert Asked().caption_fields(["TEXT", "text", "Caption"]) == ("Caption",)
+    assert Asked(caption=("text",)).caption_fields(["TEXT"]) == ()
+
+
 def test_folders_are_classes_of_captioned_images_only_if_the_parameters_say_so(tmp_path):
     members = {f"{name}/1.png": packs.png() for name in ("cat", "dog")}
     path = folder(tmp_path, members | {"cat/1.txt": b"a", "dog/1.txt": b"b"})
@@ -222,6 +228,7 @@ def test_a_table_without_captions_is_not_one_of_captions(tmp_path):
         ("1.cap", "1 file(s) such as 1.cap are not read; expected .caption"),
         ("1.text", "1 file(s) such as 1.text are not read; expected .txt"),
         ("texts/1.txt", "1 captions lie in other folders than their images; expected"),
+        ("1.png.txt", "1 caption(s) such as 1.png.txt are not those of 1.png; expected 1.txt"),
     ],
 )
 def test_near_misses_of_names_are_suggested(tmp_path, name, suggestion):
@@ -230,6 +237,16 @@ def test_near_misses_of_names_are_suggested(tmp_path, name, suggestion):
     assert not source.captioned
     (line,) = source.caption_files.suggestions
     assert line.startswith(suggestion)
+
+
+def test_captions_of_other_capitals_and_rows_of_other_paths_are_suggested(tmp_path):
+    capitals = opened(folder(tmp_path / "a", {"IMG.png": packs.png(), "img.txt": b"a cat"}))
+    (line,) = capitals.caption_files.suggestions
+    assert line == "1 caption(s) such as img.txt are not those of IMG.png; expected IMG.txt"
+    rows = lines(*({"file_name": f"/data/b/{one}.png", "text": "a cat"} for one in (1, 2)))
+    paths = opened(folder(tmp_path / "b", {"1.png": packs.png(), "metadata.jsonl": rows}))
+    (line,) = paths.caption_files.suggestions
+    assert line.startswith("1 row(s) of tables name images such as /data/b/1.png, which does not")
 
 
 def test_other_files_are_no_near_misses(tmp_path):

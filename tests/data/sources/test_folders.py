@@ -11,7 +11,7 @@ from sid2core.data.errors import DataError, Unusable
 from sid2core.data.sources import folders
 from tests.data import packs, pictures
 from tests.data.layouts import KINDS, found, frames, opened, put
-from tests.refusals import NOT_UTF8, OUTSIDE, SPLITS
+from tests.refusals import NOT_UTF8, OUTSIDE, SPLITS, refused
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -189,6 +189,29 @@ def test_a_folder_of_masks_is_no_class(tmp_path):
         opened(tmp_path).index()
     names = str(packs.write(tmp_path.parent / "names", b"images\nmasks\n"))
     assert opened(tmp_path, class_names=names).class_names == ("images", "masks")
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_class_folders_that_hold_splits_are_refused(tmp_path, kind):
+    """MVTec AD: category/train/good, category/test/broken, category/ground_truth/broken."""
+    members = {
+        f"{name}/{part}/1.png": packs.png()
+        for name in ("bottle", "cable")
+        for part in ("train/good", "test/broken", "test/good", "ground_truth/broken")
+    }
+    path = put(tmp_path / "mvtec", members | {"readme.txt": b"text"}, kind)
+    with refused(DataError, SPLITS, "bottle/train, bottle/test", f"such as {path}/bottle"):
+        opened(path).index()
+    with refused(DataError, SPLITS, f"folder.path to {path}/bottle/train and"):
+        opened(f"{path}/bottle").index()
+    assert found(opened(f"{path}/bottle/test"))["broken/1.png"] == "broken"
+    names = str(packs.write(tmp_path / "names", b"bottle\ncable\n"))
+    assert len(found(opened(path, class_names=names))) == 9
+
+
+def test_a_class_of_which_a_few_hold_splits_is_read(tmp_path):
+    pictures.folder(tmp_path, {"a/train": 1, "a/test": 1, "b": 1, "c": 1})
+    assert opened(tmp_path).class_names == ("a", "b", "c")
 
 
 def test_words_in_the_names_of_unlabelled_images_are_mentioned(tmp_path, caplog):

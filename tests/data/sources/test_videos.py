@@ -63,6 +63,28 @@ def test_archives_flat_files_and_labels(tmp_path, clip, kind):
     assert [source.class_names[entry.label] for entry in source.index()] == ["dog", "cat"]
 
 
+def test_folders_of_another_source_are_named_with_it(tmp_path, clip):
+    videos.write(tmp_path, {"images/a/1.jpg": b"x", "videos/a/1.mkv": clip})
+    with refused(DataError, "holds no <class>/<video>", "of folders of frame images"):
+        opened(tmp_path / "images").index()
+    with refused(DataError, "data.source.folder.path", "set data.source.name to videos"):
+        data = tiny.params(data=tiny.source("folder", path=str(tmp_path / "videos"), **SIZE)).data
+        opening.opened(data)[0].index()
+
+
+def test_names_of_any_script_in_linked_folders(tmp_path, clip):
+    videos.write(tmp_path, {"all/Größe ä/мяч 1 🎈#1.MP4": clip, "all/b/x y.mp4": clip})
+    (tmp_path / "linked").mkdir()
+    for name in ("Größe ä", "b"):
+        (tmp_path / "linked" / name).symlink_to(tmp_path / "all" / name)
+    source = opened(tmp_path / "linked", clips_per_video=2)
+    entries = [entry for entry in source.index() if entry.problem is None]
+    assert [entry.key for entry in entries] == [
+        *("Größe ä/мяч 1 🎈#1.MP4#0", "Größe ä/мяч 1 🎈#1.MP4#1", "b/x y.mp4#0", "b/x y.mp4#1")
+    ]
+    assert videos.shown(source.read(entries[1]).image) == [5, 6, 7]
+
+
 def test_clips_of_a_video_are_in_one_split(tmp_path, clip):
     files = {f"{kind}/{row}.mp4": b"" for kind in "ab" for row in range(40)}
     source = opened(videos.write(tmp_path, files), clips_per_video=3)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import sid2core
 from sid2core.data.load.shards import Layout
 from sid2core.metrics.clips import sets as clip_sets
 from sid2core.metrics.clips.sets import Cut
@@ -32,7 +33,7 @@ def test_arrays_and_folders_of_them(tmp_path):
     np.save(tmp_path / "b.npy", CLIPS[1])
     np.testing.assert_array_equal(read(tmp_path), np.concatenate([CLIPS, CLIPS[1:2]]))
     found = clip_sets.opened(str(tmp_path), Cut(frames=3))
-    assert (len(found), found.shape, found.real_clips) == (6, (3, 6, 8, 3), None)
+    assert (len(found), found.shape, found.provenance) == (6, (3, 6, 8, 3), {})
     np.testing.assert_array_equal(read(tmp_path / "b.npy", Cut(frames=3))[0], CLIPS[1, :3])
 
 
@@ -98,8 +99,28 @@ def test_video_files_by_pyav(tmp_path):
         read(tmp_path / "a")
     found = clip_sets.opened(str(tmp_path / "a"), Cut(frames=3))
     assert (found.shape, found.image_format) == ((3, 8, 12, 3), "video")
+    assert found.provenance == {"frame_stride": 1}
     assert read(tmp_path / "a", Cut(frames=3))[0, :, 0, 0, 0].tolist() == [0, 10, 20]
     found = clip_sets.opened(str(tmp_path / "a"), Cut(protocol=True, size=4))
     assert (len(found), found.shape, found.image_format) == (6, (16, 4, 4, 3), "lossless")
     starts = read(tmp_path / "a", Cut(protocol=True, size=4))[:, 0, 0, 0, 0]
     assert starts.tolist() == [0, 0, 0, 40, 40, 40]
+
+
+def test_animations_in_one_folder_are_clips(tmp_path):
+    """As ``sid2 samples`` writes them; equal frames count."""
+    clips = CLIPS[:, [0, 1, 1, 2, 2]]
+    sid2core.save_samples(clips, tmp_path / "webp", "webp")
+    np.testing.assert_array_equal(read(tmp_path / "webp", Cut(frames=5)), clips)
+    pictures.save(tmp_path / "webp/poster.jpg", CLIPS[0, 0])
+    with refused(MetricsError, f"{tmp_path}/webp", "5 video(s) and 1 image(s), such as poster.jpg"):
+        read(tmp_path / "webp", Cut(frames=5))
+
+
+def test_mp4_files_are_read_as_they_were_written(tmp_path):
+    """H.264 keeps even grey that changes slowly."""
+    levels = np.array([[40, 50, 60], [140, 130, 120]], np.uint8)
+    clips = np.broadcast_to(levels[..., None, None, None], (2, 3, 16, 16, 3))
+    sid2core.save_samples(np.ascontiguousarray(clips), tmp_path / "mp4", "mp4")
+    found = read(tmp_path / "mp4", Cut(frames=3))
+    assert np.abs(found.astype(int) - clips).max() <= 6

@@ -94,7 +94,8 @@ def test_reference_statistics_have_all_windows_and_crops(narrow, tmp_path):
     dataset = dataclasses.replace(stored.dataset(clips, labels, ("a", "b")), clip_frames=17)
     params = {"data": {"crop": "adm"}}
     with artifact.create("prepare", params, root=tmp_path) as draft:
-        draft.metadata |= {"shape": list(clips.shape[1:])}
+        decoding = {"frame_stride": 2, "frames_per_second": None}
+        draft.metadata |= {"shape": list(clips.shape[1:]), "decoding": decoding}
     prepare = artifact.load("prepare", root=tmp_path)
     extractor = FirstPixels(narrow[1].tensors, "", Batching(1))
     with artifact.create("reference", {}, root=tmp_path) as draft:
@@ -111,6 +112,8 @@ def test_reference_statistics_have_all_windows_and_crops(narrow, tmp_path):
     check_comparable(samples, moments.provenance)
     with refused(MetricsError, "differ in real_clips"):
         check_comparable(samples | {"real_clips": "one"}, moments.provenance)
+    with refused(MetricsError, "differ in frame_stride (1 against 2)"):
+        check_comparable(samples | {"frame_stride": 1, "declared": []}, moments.provenance)
 
 
 def test_another_number_of_frames_is_refused(narrow):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from sid2core.data.decode import formats
 from sid2core.data.errors import DataError, Unusable
+from sid2core.data.sources import coco
 from sid2core.data.sources.captions import near, tables, texts
 from sid2core.data.sources.captions.near import SIDECARS
 from sid2core.data.sources.classes import normal
@@ -112,6 +113,9 @@ class FileCaptions:
             *near.of_tables(path for path in others if not path.endswith(SIDECARS)),
             *near.of_extensions(others, images.by_stem),
             *([] if files else near.of_folders(lost, images.names)),
+            *([] if captioned else coco.of_captions(others)),
+            *near.of_sidecars(lost, {_stem(path).lower(): path for path in images.paths}),
+            *near.of_rows(absent, images.paths),
         ]
         if captioned:
             bare = [

@@ -6,7 +6,7 @@ import difflib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from sid2core.data.sources.captions import tables
 
@@ -46,6 +46,39 @@ def of_folders(paths: Iterable[str], names: Collection[str]) -> Iterator[str]:
     count = sum(stem in names for stem in stems)
     if count:
         yield f"{count} captions lie in other folders than their images; expected them side by side"
+
+
+def of_sidecars(paths: Iterable[str], stems: Mapping[str, str]) -> Iterator[str]:
+    """What to say about captions such as ``1.png.txt``, and ``IMG.txt`` beside ``img.png``.
+
+    Args:
+        paths: captions without an image.
+        stems: the path of an image by its own without extension, in small letters.
+    """
+    counts, example = Counter[str](), dict[str, tuple[str, str]]()
+    for path in paths:
+        stem = os.path.splitext(path)[0]
+        for problem, name in (("extension", os.path.splitext(stem)[0]), ("capitals", stem)):
+            image = stems.get(name.lower())
+            if image is not None and (problem == "capitals" or stem == image):
+                counts[problem] += 1
+                example.setdefault(problem, (path, image))
+    for problem, count in counts.items():
+        path, image = example[problem]
+        expected = f"{os.path.splitext(image)[0]}{os.path.splitext(path)[1]}"
+        yield f"{count} caption(s) such as {path} are not those of {image}; expected {expected}"
+
+
+def of_rows(paths: Iterable[str], images: Iterable[str]) -> Iterator[str]:
+    """What to say about rows of tables that name images by other paths, such as absolute ones."""
+    names = {path.rpartition("/")[2]: path for path in images}
+    found = [path for path in paths if path.rpartition("/")[2] in names]
+    if found:
+        image = names[found[0].rpartition("/")[2]]
+        yield (
+            f"{len(found)} row(s) of tables name images such as {found[0]}, which does not exist; "
+            f"expected the path below the table's folder, as of {image}"
+        )
 
 
 def of_images(missing: Sequence[str], images: Sequence[str]) -> Iterator[str]:

@@ -42,9 +42,7 @@ class Reader:
     windows: Windows
 
     @classmethod
-    def of(
-        cls, tree: Tree, settings: config.data.Videos | config.data.Kinetics, data: config.Data
-    ) -> Reader:
+    def of(cls, tree: Tree, settings: config.data.Windows, data: config.Data) -> Reader:
         """As the parameters say.
 
         Raises:

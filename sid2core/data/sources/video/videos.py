@@ -61,8 +61,15 @@ class Videos(Folder):
         return self.clips.read(entry.place)
 
     @property
+    def _layout(self) -> str:
+        return "<class>/<video>"
+
+    @property
     def _cure(self) -> str:
-        return f"set {self.parameter} to where videos are, or data.source.name to another kind"
+        return (
+            f"set {self.parameter} to where videos are; of folders of frame images "
+            "data.source.name is frames"
+        )
 
     def _name_problem(self, item: Item) -> str | None:
         return files.name_problem(item.name)
