@@ -22,7 +22,7 @@ from tests import tiny
 def test_the_log_has_every_row_once_and_what_moves(project):
     loss = {"sigmoid": {"bias": 4.0, "bias_start": -2.0, "bias_steps": 15}}
     rhythm = {"log_every": 7, "checkpoint_every": 10}
-    train.main(tiny.params(diffusion={"loss": loss}, runtime=rhythm))
+    train.main(tiny.params(model=tiny.ONE_BLOCK, diffusion={"loss": loss}, runtime=rhythm))
     curve = pd.read_csv(project / "reports/train/curve.csv")
     steps = tiny.SECTIONS["train"]["steps"]
     assert list(curve["step"]) == [*range(7, steps, 7), steps]
@@ -42,7 +42,9 @@ def test_the_log_has_every_row_once_and_what_moves(project):
 def test_a_run_that_breaks_stops_with_what_to_do_and_leaves_the_earlier_model(project):
     before = (project / "artifacts/train/model.safetensors").read_bytes()
     optimiser = tiny.SECTIONS["train"]["optimiser"] | {"learning_rate": 1e30, "warmup_steps": 0}
-    broken = tiny.params(train={"optimiser": optimiser}, runtime={"max_skipped": 4})
+    broken = tiny.params(
+        model=tiny.ONE_BLOCK, train={"optimiser": optimiser}, runtime={"max_skipped": 4}
+    )
     with pytest.raises(TrainingError) as caught:
         train.main(broken)
     message = str(caught.value)
@@ -75,10 +77,11 @@ def test_after_updates_that_are_not_finite_training_continues_from_exported_weig
     with monkeypatch.context() as patch:
         patch.setattr(base, "compiled", breaks)
         with pytest.raises(TrainingError) as caught:
-            train.main(tiny.params(runtime=rhythm))
+            train.main(tiny.params(model=tiny.ONE_BLOCK, runtime=rhythm))
     found = re.search(r"set train\.init_from to (\S+);", str(caught.value))
     assert found, str(caught.value)
-    train.main(tiny.params(train={"steps": 2, "init_from": found[1]}, runtime=rhythm))
+    more = {"steps": 2, "init_from": found[1]}
+    train.main(tiny.params(model=tiny.ONE_BLOCK, train=more, runtime=rhythm))
     assert artifact.load("train").metadata["init_from"]["image_shape"]
 
 
@@ -155,7 +158,7 @@ def test_metrics_and_curve_are_there_while_it_trains(project, monkeypatch):
             shown.append(log.rows[-1]["step"])
 
     monkeypatch.setattr(train.Log, "flush", seen)
-    train.main(tiny.params())
+    train.main(tiny.params(model=tiny.ONE_BLOCK))
     assert shown == [5, 10, 15, 20, 25, 30, 30]
     metrics = json.loads((train.REPORTS / "metrics.json").read_text())
     assert metrics["steps"] == 30
