@@ -34,8 +34,9 @@ from sid2core.evaluation import race, sample_conditions, sampler_spec
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.race import Runner
 from sid2core.inference import guidance_search
-from sid2core.inference.guidance_search import Score, Setting
+from sid2core.inference.guidance_search import Setting
 from sid2core.inference.model import Trained
+from sid2core.inference.search_table import Score
 from sid2core.inference.searched import Models
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.pipeline import artifact
@@ -60,7 +61,7 @@ def searched(
     models, sampling = Models(model), params.sampling
     runners = [
         Runner(one, sampler_spec.searched(models.of(one), sampling, f"setting-{index:04d}"))
-        for index, one in enumerate(guidance_search.settings(settings, model.condition))
+        for index, one in enumerate(guidance_search.settings(settings, model.condition, sampling))
     ]
     evaluator = Evaluator.load(inputs["reference"], sharding)
     run = EvaluationRun(

@@ -23,6 +23,7 @@ from sid2core.evaluation import (
     sample_sets,
     sampler_spec,
     tables,
+    trajectory,
 )
 from sid2core.evaluation.clips import baselines, examples, predictions
 from sid2core.evaluation.drawing import EvaluationRun
@@ -32,7 +33,7 @@ from sid2core.inference.model import Trained
 from sid2core.inference.searched import Models
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.pipeline import context, stage
-from sid2core.training import cluster, mesh
+from sid2core.training import cluster, mesh, snapshots
 
 REPORTS = Path("reports/evaluate")
 
@@ -48,16 +49,20 @@ def main(params: config.Params) -> None:
     model = Trained.load(train.checked(), execution)
     model = model.with_negative(params.guidance.negative_prompt, sharding)
     models = Models(model, job.inputs["train_negative"])
-    searched = models.of(guidance_search.load(job.inputs["guidance_search"]))
+    found = guidance_search.load(job.inputs["guidance_search"])
+    searched, further = models.of(found.guided), found.further(sampling)
+    winner = None if further is None else models.of(further)
     students = distill.metadata["students"]
     specs = [
-        *sampler_spec.evaluated(model, sampling, params.guidance.weight, searched),
+        *sampler_spec.evaluated(model, sampling, params.guidance.weight, searched, winner),
         *sampler_spec.load_students(distill.checked(), students, sampling, execution),
     ]
     listed = settings.named_samplers
     named = named_samplers.specs(listed, model, searched, sampling, job.inputs["train_negative"])
     weights = named_samplers.weights_of(listed)
     made_by = {**job.made_by, **({"folders": weights} if weights else {})}
+    steps = snapshots.steps(train.manifest["files"])
+    points = trajectory.points(steps, model, searched, found.guided.ema, sampling)
     kinds, count = model.condition, settings.samples
     data = sample_conditions.records(job.inputs, model.shape, sharding)
     dataset = sample_conditions.records(job.inputs, model.shape, sharding, "train")
@@ -73,6 +78,9 @@ def main(params: config.Params) -> None:
         sample_sets.evaluated(spec, condition, count, 0, params.seed, asked, repeat)
         for repeat in range(1, settings.repeats)
         for spec in (*specs, *named)
+    ]
+    over_training = [
+        sample_sets.evaluated(one.spec, condition, count, 0, params.seed, asked) for one in points
     ]
     prompts = prompt_grid.of_model(model, specs, settings, params.seed, sharding)
     grids = [sample_sets.grid(spec, data, settings.grid_columns, params.seed) for spec in specs]
@@ -99,7 +107,8 @@ def main(params: config.Params) -> None:
             settings=settings,
             windows=measuring.real_windows(windows, run),
         )
-        sets: list[drawing.ImageSet] = [*samples, *unseen, *repeats, *shown, *compared]
+        drawn = [*samples, *unseen, *repeats, *over_training]
+        sets: list[drawing.ImageSet] = [*drawn, *shown, *compared]
         measured = drawing.draw_and_measure(sets, run, measure)
         if not cluster.first():
             return
@@ -117,6 +126,7 @@ def main(params: config.Params) -> None:
         scores = predictions.added(measuring.joined(measured), continued, run)
         tables.write(REPORTS, [*specs, *named, *(one.name for one in compared)], scores)
         tables.write_table(REPORTS / "cost.csv", costs)
+        trajectory.write(REPORTS, points, scores, evaluator.primary.extractor.distance)
 
 
 if __name__ == "__main__":

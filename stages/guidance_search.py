@@ -39,7 +39,7 @@ def main(params: config.Params) -> None:
     kinds = model.condition
     data = sample_conditions.records(job.inputs, model.shape, sharding)
     condition = sample_conditions.conditions(kinds, data, settings.samples, params.seed)
-    searched = guidance_search.settings(settings, kinds)
+    searched = guidance_search.settings(settings, kinds, sampling)
     models = Models(model, job.inputs["train_negative"])
     runners = [
         Runner(one, sampler_spec.searched(models.of(one), sampling, f"setting-{index:04d}"))

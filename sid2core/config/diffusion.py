@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from sid2core.config.registry import Choice, FromFields, Registry
 from sid2core.config.section import (
@@ -158,6 +158,14 @@ class Sampler(Choice):
     """The sampler of the base model; targets take no context."""
 
     registry: ClassVar[Registry] = SAMPLERS
+
+
+def _section(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+SamplerEntry = Annotated[Sampler, BeforeValidator(_section)]
+"""A sampler in a list; the name of one without parameters stands for its section."""
 
 
 class DynamicClip(Section):

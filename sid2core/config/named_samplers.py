@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sid2core.config.diffusion import Sampler
+from sid2core.config.diffusion import Sampler, SamplerEntry
 from sid2core.config.search import NULL, USUAL
 from sid2core.config.section import FilePath, Finite, Positive, PositiveFloat, Section
 from sid2core.config.training import Ema
@@ -30,10 +30,6 @@ SEARCHED, NONE = _WORDS = "searched", "none"
 
 def _listed(value: Any) -> Any:
     return value if value is None or isinstance(value, list) else [value]
-
-
-def _section(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
 
 
 class OwnGuidance(Section):
@@ -55,8 +51,7 @@ Weights = Ema | Positive | FilePath
 """An average, a step of ``train.snapshots``, or a folder; :data:`USUAL` is the usual average."""
 GuidanceKind = str | OwnGuidance
 """A guidance, :data:`NONE` or :data:`SEARCHED`."""
-_Kind = Annotated[Sampler, BeforeValidator(_section)]
-_Samplers = Annotated[list[_Kind], Field(min_length=1), BeforeValidator(_listed)]
+_Samplers = Annotated[list[SamplerEntry], Field(min_length=1), BeforeValidator(_listed)]
 _Steps = Annotated[list[Positive], Field(min_length=1), BeforeValidator(_listed)]
 _Least2 = Annotated[int, Field(ge=2, le=1_000_000)]  # guidance evaluates two networks at once
 _Evaluations = Annotated[list[_Least2], Field(min_length=1), BeforeValidator(_listed)]

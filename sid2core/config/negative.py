@@ -27,9 +27,10 @@ def params_of(params: Params) -> Params:
     own = params.train_negative.model_dump()
     model = own.pop("model")
     nothing: dict[str, Any] = dict.fromkeys(_OF_THE_BASE)
+    heads: dict[str, Any] = {} if model["head_size"] is None else {"heads": None}
     return params.model_copy(
         update={
-            "model": _changed(params.model, model, {}, "train_negative.model"),
+            "model": _changed(params.model, model, heads, "train_negative.model"),
             "train": _changed(params.train, own, nothing, "train_negative"),
         }
     )

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from sid2core.config.diffusion import SamplerEntry
 from sid2core.config.section import (
     FilePath,
     Finite,
@@ -32,11 +33,14 @@ class GuidanceSearch(Section):
 
     A negative is ``unconditional``, a step of ``train.snapshots``, ``train_negative`` or the folder
     of another model; an average is one of :func:`sid2core.inference.averages.read`, or ``usual``.
+    ``samplers`` and ``steps`` are null for those of ``sampling``.
     """
 
     strategy: Literal["race", "grid"]
     negatives: Annotated[list[Positive | FilePath], Field(min_length=1)]
     averages: Annotated[list[Literal["usual"] | Ema], Field(min_length=1)]
+    samplers: Annotated[list[SamplerEntry], Field(min_length=1)] | None
+    steps: Annotated[list[Positive], Field(min_length=1)] | None
     weights: Annotated[list[PositiveFloat], Field(min_length=1)]
     intervals: list[Annotated[list[Finite], Field(min_length=2, max_length=2)]]
     samples: Annotated[int, Field(ge=4)]
@@ -51,8 +55,8 @@ class GuidanceSearch(Section):
             if low >= high:
                 msg = f"interval [{low}, {high}] is empty; write [lower, upper] log-SNR"
                 raise ValueError(msg)
-        for name in ("negatives", "averages", "weights", "intervals"):
-            values = [repr(value) for value in getattr(self, name)]
+        for name in ("negatives", "averages", "samplers", "steps", "weights", "intervals"):
+            values = [repr(value) for value in getattr(self, name) or ()]
             if len(set(values)) != len(values):
                 msg = f"{name} repeats an entry: {', '.join(values)}"
                 raise ValueError(msg)

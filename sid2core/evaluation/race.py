@@ -16,10 +16,12 @@ from sid2core.evaluation import drawing
 from sid2core.evaluation.drawing import EvaluationRun, Measured, SampleSet
 from sid2core.evaluation.sampler_spec import SamplerSpec
 from sid2core.inference import racing
-from sid2core.inference.guidance_search import Score, Setting
+from sid2core.inference.guidance_search import Setting
 from sid2core.inference.racing import Standing
+from sid2core.inference.search_table import Score
 from sid2core.metrics import uncertainty
 from sid2core.metrics.evaluator import Accumulator, Evaluator
+from sid2core.metrics.networks.protocol import POOL
 from sid2core.metrics.quality import Quality
 from sid2core.metrics.uncertainty import Expansion
 
@@ -91,7 +93,7 @@ def _measure(accumulator: Accumulator, evaluator: Evaluator) -> Measured:
     """The quality, and the expansion of the distance to the train split."""
     reference = evaluator.primary
     (expansion,) = uncertainty.expansions(
-        accumulator.features(reference, "pool"),
+        accumulator.features(reference, POOL),
         [reference.moments["train"].normal],
         moments=accumulator.moments(reference),
         strata=accumulator.strata(),
@@ -124,6 +126,8 @@ def _score(
     return Score(
         average=setting.average,
         negative=setting.negative,
+        sampler=setting.sampler or "",
+        steps=runner.spec.method.steps,
         weight=setting.weight,
         logsnr_min=setting.logsnr_min,
         logsnr_max=setting.logsnr_max,

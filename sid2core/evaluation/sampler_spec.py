@@ -49,9 +49,11 @@ def guided(
 
 
 def searched(found: Searched, sampling: config.Sampling, name: str, title: str = "") -> SamplerSpec:
-    """The models and the guidance of a setting with the sampler of ``sampling``."""
-    sampler, clip_x = build.sampler(sampling), build.clip_x(sampling)
-    method = found.model.method(sampler, found.guidance, sampling.steps, clip_x=clip_x)
+    """A setting, with the sampler and the steps of ``sampling`` where it has none of its own."""
+    sampler, clip_x = found.sampler or build.sampler(sampling), build.clip_x(sampling)
+    method = found.model.method(
+        sampler, found.guidance, found.steps or sampling.steps, clip_x=clip_x
+    )
     return SamplerSpec(name, title, method, found.model.params, worse=found.worse)
 
 
@@ -74,23 +76,31 @@ def student_name(steps: int) -> str:
 
 
 def evaluated(
-    model: Trained, sampling: config.Sampling, weight: float, found: Searched
+    model: Trained,
+    sampling: config.Sampling,
+    weight: float,
+    found: Searched,
+    winner: Searched | None = None,
 ) -> list[SamplerSpec]:
     """The base model as ``evaluate`` shows it: without, with constant and with searched guidance.
 
-    A model without conditions has no unconditional negative, and no constant guidance.
+    A model without conditions has no unconditional negative, and no constant guidance. The last one
+    is what prompts and clips are shown with.
 
     Args:
         model: the base model.
         sampling: its sampler.
         weight: of the constant guidance.
         found: the best setting with guidance that ``guidance_search`` found.
+        winner: the best setting of all, if it is none of these.
     """
     base = guided(model, sampling, NoGuidance(), "base", "base, no guidance")
     shown = [base]
     if model.denoiser.network.config.condition:
         constant = ConstantGuidance(weight)
         shown.append(guided(model, sampling, constant, "constant", "base, constant guidance"))
+    if winner is not None:
+        shown.append(searched(winner, sampling, "winner", "base, winner of the search"))
     if found.guidance.weight != 0.0:
         title = "base, best guidance of the search"
         shown.append(searched(found, sampling, "searched", title))

@@ -77,6 +77,14 @@ TEXTS = ("sampler", "title", "series")
 NUMBERS = tuple(one.name for one in dataclasses.fields(SamplerRow) if one.name not in TEXTS)
 
 
+TRAJECTORY = "trajectory.csv"
+"""Beside it: the distance of each snapshot of the training to the eval split."""
+PLAIN, GUIDED = "no_guidance", "best_guidance"
+"""Its curves: without guidance, and with the best guidance of the search."""
+TRAJECTORY_TEXTS = ("curve", "metric")
+TRAJECTORY_NUMBERS = ("step", "samples", "value", "low", "high")
+
+
 def title(baseline: str, *, clips: bool) -> str:
     """The title of a baseline's row."""
     return "real training clips" if clips and baseline == BASELINE else TITLES[baseline]

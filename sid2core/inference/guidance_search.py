@@ -1,4 +1,6 @@
-"""What the guidance search compares: average × negative × weight × interval (SiD2 B.4, B.5).
+"""What the guidance search compares (SiD2 B.4, B.5).
+
+A setting is an average, a negative, a weight, an interval, a sampler and its number of steps.
 
 All settings draw the same images (same keys, same conditions). They are compared by the Fréchet
 distance to the *train* split: the eval split stays unseen, so the choice does not bias what
@@ -7,7 +9,6 @@ distance to the *train* split: the eval split stays unseen, so the choice does n
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ from sid2core.diffusion.guidance import (
     IntervalGuidance,
     NoGuidance,
 )
-from sid2core.inference import racing
+from sid2core.inference.search_table import SETTING_NUMBERS, SETTING_TEXTS, Score
 from sid2core.metrics.names import count_name
 from sid2core.pipeline.artifact import Artifact
 
@@ -40,6 +41,8 @@ class Setting:
         logsnr_max: upper end.
         negative: ``unconditional``, ``step 400`` for a snapshot, or the folder of a model.
         average: of the model's weights: ``usual``, or kind and value, such as ``power 0.1``.
+        sampler: with its parameters, as :func:`described`; None for that of ``sampling``.
+        steps: of the sampler; None for those of ``sampling``.
     """
 
     weight: float
@@ -47,6 +50,8 @@ class Setting:
     logsnr_max: float | None = None
     negative: str = NULL
     average: str = USUAL
+    sampler: str | None = None
+    steps: int | None = None
 
     @property
     def guidance(self) -> Guidance:
@@ -76,67 +81,45 @@ class Setting:
         return Ema.model_validate({"kind": kind, "value": float(value)})
 
 
-@dataclass(frozen=True)
-class Score:
-    """A row of ``grid.csv``: a setting, and how it stood in the last round that it took part in.
-
-    Attributes:
-        average: of the model's weights.
-        negative: what guidance pushes away from.
-        weight: of the guidance.
-        logsnr_min: lower end of its interval; None for the whole range.
-        logsnr_max: upper end.
-        interval: the interval in words.
-        fd_train: distance to the train split, as measured.
-        fd_train_low: lower end of the confidence interval without the bias of few samples.
-        fd_train_high: upper end.
-        excess: the distance less that of the best setting of the round, both without their bias.
-        excess_low: lower end of its confidence interval; above 0 the setting left.
-        excess_high: upper end.
-        kept: whether it cannot be distinguished from the best.
-        samples: images that it drew.
-        agreement: share of images in the class that was asked for, as the classifier sees it.
-        nfe: network evaluations an image.
-        distance: the name of the distance, which depends on the feature extractor.
-    """
-
-    average: str
-    negative: str
-    weight: float
-    logsnr_min: float | None
-    logsnr_max: float | None
-    interval: str
-    fd_train: float
-    fd_train_low: float
-    fd_train_high: float
-    excess: float
-    excess_low: float
-    excess_high: float
-    kept: bool
-    samples: int
-    agreement: float | None
-    nfe: int
-    distance: str
-
-    @property
-    def setting(self) -> Setting:
-        """What was drawn."""
-        return setting_of(asdict(self))
+def described(sampler: config.Sampler) -> str:
+    """A sampler in a line, its name and its parameters: ``ddpm logvar_fraction=0.3``."""
+    values = sampler.settings.model_dump().items()
+    # A space within a text would end it.
+    texts = (
+        json.dumps(value, separators=(",", ":")).replace(" ", r"\u0020") for _, value in values
+    )
+    pairs = (f"{key}={text}" for (key, _), text in zip(values, texts, strict=True))
+    return " ".join([sampler.name, *pairs])
 
 
-def settings(found: config.GuidanceSearch, spec: ConditionSpec) -> list[Setting]:
-    """Of each average: weight 0 once, then every weight, interval and negative.
+def sampler_of(text: str) -> config.Sampler:
+    """The sampler that :func:`described` put into words."""
+    name, *pairs = text.split(" ")
+    values = {key: json.loads(value) for key, _, value in (pair.partition("=") for pair in pairs)}
+    return config.Sampler.model_validate({"name": name, name: values})
 
-    A model without conditions (``spec``) has no unconditional negative.
+
+def settings(
+    found: config.GuidanceSearch, spec: ConditionSpec, sampling: config.Sampling
+) -> list[Setting]:
+    """Of each sampler, number of steps and average: weight 0 once, then all kinds of guidance.
+
+    Args:
+        found: the section ``guidance_search``.
+        spec: what the model is conditioned on; without conditions it has no unconditional negative.
+        sampling: whose sampler and steps are taken where ``found`` has none.
     """
     negatives = [_negative(one) for one in found.negatives if spec or one != NULL]
     whole: tuple[float | None, float | None] = (None, None)
     bounds = [whole, *((low, high) for low, high in found.intervals)]
+    samplers = [described(one) for one in found.samplers or [sampling.sampler]]
+    averages = map(_average, found.averages)
     made = []
-    for average in map(_average, found.averages):
-        made.append(Setting(0.0, average=average))
+    for drawn in itertools.product(samplers, found.steps or [sampling.steps], averages):
+        sampler, steps, average = drawn
+        made.append(Setting(0.0, average=average, sampler=sampler, steps=steps))
         made += [
-            Setting(weight, low, high, negative, average)
+            Setting(weight, low, high, negative, average, sampler, steps)
             for negative, (low, high), weight in itertools.product(negatives, bounds, found.weights)
         ]
     return made
@@ -152,7 +135,7 @@ def _average(one: str | Ema) -> str:
 
 def setting_of(row: Mapping[str, Any]) -> Setting:
     """The setting in a row of ``grid.csv`` or ``best.json``."""
-    return Setting(**{one.name: row[one.name] for one in dataclasses.fields(Setting)})
+    return Setting(**{name: row[name] for name in (*SETTING_TEXTS, *SETTING_NUMBERS)})
 
 
 def verdict(scores: Sequence[Score], images: int, confidence: float) -> dict[str, Any]:
@@ -168,8 +151,7 @@ def verdict(scores: Sequence[Score], images: int, confidence: float) -> dict[str
         confidence: at which settings left.
     """
     kept = sorted((one for one in scores if one.kept), key=lambda one: one.excess)
-    names = {str(index): one for index, one in enumerate(kept)}
-    best = names[racing.cheapest([*names], {name: one.nfe for name, one in names.items()})]
+    best = min(kept, key=lambda one: one.nfe)  # of equals the first, which is the nearest
     late = sorted(scores, key=lambda one: (not one.kept, -one.samples, one.excess))
     guided = best if best.weight > 0 else next((one for one in late if one.weight > 0), None)
     return {
@@ -204,11 +186,32 @@ def metrics(verdict: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def chosen(verdict: Mapping[str, Any]) -> Setting:
-    """The setting that a verdict names the best with guidance; without any the best."""
-    return setting_of(verdict["guided"] or verdict["best"])
+@dataclass(frozen=True)
+class Found:
+    """What the search found.
+
+    Attributes:
+        best: the winner, with or without guidance.
+        guided: the best setting with guidance; the winner if there is none.
+    """
+
+    best: Setting
+    guided: Setting
+
+    def further(self, sampling: config.Sampling) -> Setting | None:
+        """The winner, where it is neither ``guided`` nor the base model as ``sampling`` draws."""
+        plain = Setting(0.0, sampler=described(sampling.sampler), steps=sampling.steps)
+        known = [plain, self.guided] if self.guided.weight > 0 else [plain]
+        return None if self.best in known else self.best
 
 
-def load(search: Artifact) -> Setting:
-    """The best setting with guidance, from the artifact that ``guidance_search`` wrote."""
+def chosen(verdict: Mapping[str, Any]) -> Found:
+    """The settings that a verdict names."""
+    best = setting_of(verdict["best"])
+    guided = verdict["guided"]
+    return Found(best, best if guided is None else setting_of(guided))
+
+
+def load(search: Artifact) -> Found:
+    """The same from the artifact that ``guidance_search`` wrote."""
     return chosen(json.loads(search.path("best.json").read_text(encoding="utf-8")))

@@ -8,7 +8,7 @@ alone, so every process comes to the same one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sid2core.metrics.uncertainty import Difference, Expansion, difference
@@ -69,8 +69,3 @@ def standing(
     kept = tuple(name for name in order if name == best or excess[name].low <= 0)
     reach = max(max(-excess[name].low, excess[name].high) for name in kept)
     return Standing(best, excess, kept, len(kept) == 1 or reach <= tolerance)
-
-
-def cheapest(kept: Sequence[str], evaluations: Mapping[str, int]) -> str:
-    """The first of the settings with the fewest network evaluations, best first."""
-    return min(kept, key=lambda name: evaluations[name])

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sid2core import checksums
+from sid2core.conditioning import ConditionSpec
 from sid2core.config.search import NULL, TRAINED
 from sid2core.diffusion.guidance import Guidance
+from sid2core.diffusion.samplers import Sampler
 from sid2core.inference import averages
-from sid2core.inference.guidance_search import Setting
+from sid2core.inference.guidance_search import Setting, sampler_of
 from sid2core.inference.model import Trained
 from sid2core.inference.negatives import WorseModel
 from sid2core.models import network
@@ -26,6 +28,9 @@ class Searched:
     guidance: Guidance
     worse: WorseModel | None = None
     """The negative of autoguidance."""
+    sampler: Sampler | None = None
+    """None for that of ``sampling``, as the next one."""
+    steps: int | None = None
 
 
 class Models:
@@ -50,6 +55,8 @@ class Models:
             self._average(setting),
             setting.guidance,
             None if setting.weight == 0.0 or setting.negative == NULL else self._other(setting),
+            None if setting.sampler is None else sampler_of(setting.sampler).build(),
+            setting.steps,
         )
 
     def _average(self, setting: Setting) -> Trained:
@@ -79,21 +86,29 @@ class Models:
 
 
 def other_model(folder: Path, model: Trained) -> Trained:
-    """The model in another folder, if it takes what ``model`` takes.
+    """The model in another folder, if it takes what ``model`` takes; with its negative prompt.
 
     Raises:
         WeightsError: it does not, or the folder has no readable model.
     """
     other = Trained.load(folder, model.denoiser.network.execution)
-    found, expected = (one.denoiser.network.config for one in (other, model))
-    for name in ("image_shape", "condition"):
-        if getattr(found, name) != getattr(expected, name):
+    for name, found, expected in (
+        ("image_shape", other.shape.image_shape, model.shape.image_shape),
+        ("condition", other.condition, _trained_on(model)),
+    ):
+        if found != expected:
             msg = (
-                f"{folder}: {name} is {getattr(found, name)}, that of the base model "
-                f"{getattr(expected, name)}; expected the same images and conditions"
+                f"{folder}: {name} is {found}, that of the base model {expected}; expected the "
+                "same images and conditions"
             )
             raise WeightsError(msg)
-    return other
+    return other.with_condition(model.condition)
+
+
+def _trained_on(model: Trained) -> ConditionSpec:
+    """The condition without a negative prompt."""
+    stored = model.config.get("condition")
+    return model.condition if stored is None else ConditionSpec.from_json(stored)
 
 
 def weights_of(settings: list[Setting]) -> dict[str, str]:

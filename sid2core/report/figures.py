@@ -267,6 +267,29 @@ def error_over_time(table: pd.DataFrame, titles: Mapping[str, str]) -> str:
     return svg.render("clip-error", title, draw, size)
 
 
+def trajectory(table: pd.DataFrame) -> str:
+    """The distance of the snapshots over the training, with intervals; a line for each guidance.
+
+    Args:
+        table: rows of ``trajectory.csv``.
+    """
+    metric = table["metric"].iloc[0].replace("_", " ")
+
+    def draw(axes: Axes) -> None:
+        for (curve, part), colour in zip(table.groupby("curve", sort=False), SERIES, strict=False):
+            label = str(curve).replace("_", " ")
+            axes.plot(part["step"], part["value"], "o-", color=colour, markersize=5, label=label)
+            axes.vlines(part["step"], part["low"], part["high"], color=colour, linewidth=1.2)
+        if _wide([*table["value"]]):
+            svg.log_axis(axes, "y")
+        axes.set(xlabel="training steps", ylabel=metric)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(FuncFormatter(svg.tick))
+        axes.legend()
+
+    return svg.render("trajectory", f"{metric} of the snapshots over the training", draw)
+
+
 def _smooth(values: pd.Series) -> pd.Series:
     window = max(1, round(SMOOTHING * len(values)))
     return values.rolling(window, center=True, min_periods=1).mean()

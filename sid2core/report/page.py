@@ -187,7 +187,7 @@ def _grid_alt(what: str, rows: list[str], columns: int) -> str:
 
 
 def _curves(inputs: Inputs) -> dict[str, Any]:
-    frame = inputs.curve
+    frame, trajectory = inputs.curve, inputs.trajectory
     dropped = int((~np.isfinite(frame[["loss", "grad_norm"]])).any(axis=1).sum())
     train = [
         figures.curve(frame, "step", y, {"x": "step", "y": label, "title": f"{label} over steps"})
@@ -207,6 +207,8 @@ def _curves(inputs: Inputs) -> dict[str, Any]:
     return {
         "train": [Markup(svg) for svg in train],
         "distill": [Markup(svg) for svg in distill],
+        "trajectory": None if trajectory is None else Markup(figures.trajectory(trajectory)),
+        "trajectory_samples": None if trajectory is None else int(trajectory["samples"].max()),
         "dropped": dropped,
         "window": formatting.plain(100 * figures.SMOOTHING) + "%",
         "points": len(inputs.curve),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from sid2core.report.read.search_files import Search, Setting
 from sid2core.report.svg import INK, MUTED, SERIES, WIDTH
 from sid2core.report.tables import Cell, Row, Table
 
-AXES = ("weight", "interval", "negative", "average")
+AXES = ("weight", "interval", "negative", "average", "sampler", "steps")
 """Of the heat maps, in this order."""
 _ROWS = 24
 """Settings that the race shows, best first."""
@@ -40,8 +40,8 @@ def view(search: Search) -> Mapping[str, Any]:
         "table": table(search),
         "distance": formatting.metric(search.distance),
         "best": search.best,
-        "best_words": words(search.best),
-        "guided_words": None if search.guided is None else words(search.guided),
+        "best_words": words(search.best, search.varied),
+        "guided_words": None if search.guided is None else words(search.guided, search.varied),
         "kept": sum(one.kept for one in search.settings),
         "settings": len(search.settings),
         "images": search.images,
@@ -52,15 +52,19 @@ def view(search: Search) -> Mapping[str, Any]:
     }
 
 
-def words(setting: Setting) -> str:
-    """A setting in words, without what is usual."""
+def words(setting: Setting, varied: Collection[str] = ()) -> str:
+    """A setting in words, without what is usual; sampler and steps where they are ``varied``."""
     if setting.weight == 0:
         text = "no guidance"
     else:
         text = f"weight {formatting.plain(setting.weight)} on {setting.interval}"
         if setting.negative != "unconditional":
             text += f" away from {setting.negative}"
-    return text if setting.average == "usual" else f"{text}, average {setting.average}"
+    if setting.average != "usual":
+        text += f", average {setting.average}"
+    if "sampler" in varied:
+        text += f", {setting.sampler}"
+    return f"{text}, {formatting.count(setting.steps)} steps" if "steps" in varied else text
 
 
 def table(search: Search) -> Table:
@@ -72,7 +76,7 @@ def table(search: Search) -> Table:
     excesses = formatting.column([one.excess for one in ordered])
     rows = [
         Row(
-            words(one),
+            words(one, search.varied),
             (
                 Cell(means[i], one is search.best),
                 Cell(_range(one.fd_train_low, one.fd_train_high)),
@@ -107,7 +111,9 @@ def race(search: Search) -> str:
             axes.plot([one.excess_low, one.excess_high], [row, row], color=colour, linewidth=2)
             axes.plot([one.excess], [row], "o", color=colour, markersize=5)
         axes.axvline(0, color=INK, linewidth=1)
-        labels = [f"{words(one)}  ({formatting.count(one.samples)})" for one in shown]
+        labels = [
+            f"{words(one, search.varied)}  ({formatting.count(one.samples)})" for one in shown
+        ]
         axes.set_yticks(range(len(shown)), labels, fontsize=9.5)
         axes.set(
             ylim=(len(shown) - 0.5, -0.5), xlabel="difference to the best setting of its round"
@@ -144,22 +150,29 @@ def heat_map(search: Search, found: _Map) -> str:
 
     title = f"Difference to the best by {_heading(found.x)} and {_heading(found.y)}; best at "
     size = max(WIDTH, 1.4 + 0.8 * len(found.columns)), max(1.8, 0.8 + 0.55 * len(found.rows))
-    return svg.render(f"guidance-{found.x}-{found.y}", title + words(search.best), draw, size)
+    return svg.render(
+        f"guidance-{found.x}-{found.y}", title + words(search.best, search.varied), draw, size
+    )
 
 
 def _maps(search: Search) -> list[_Map]:
     """Of every two axes with several values; weight 0 has no interval and no negative."""
     made = []
-    for x, y in itertools.combinations(AXES, 2):
+    for x, y in itertools.combinations([axis for axis in AXES if axis in search.varied], 2):
         cells: dict[tuple[Any, Any], Setting] = {}
         for one in search.settings:
             place = getattr(one, x), getattr(one, y)
             if place not in cells or one.excess < cells[place].excess:
                 cells[place] = one
-        columns, rows = ([*dict.fromkeys(place[i] for place in cells)] for i in (0, 1))
-        if len(columns) > 1 and len(rows) > 1:
-            made.append(_Map(x, y, sorted(columns) if x == "weight" else columns, rows, cells))
+        columns = _values(x, (place[0] for place in cells))
+        rows = _values(y, (place[1] for place in cells))
+        made.append(_Map(x, y, columns, rows, cells))
     return made
+
+
+def _values(axis: str, found: Iterable[Any]) -> list[Any]:
+    values = [*dict.fromkeys(found)]
+    return sorted(values) if axis in ("weight", "steps") else values
 
 
 def _ordered(search: Search) -> list[Setting]:

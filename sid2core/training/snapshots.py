@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ FOLDER = "snapshots"
 def name(step: int, average: str | None = None) -> str:
     """The file of a snapshot: of the EMA that later stages use, or of a further average."""
     return f"{step:08d}.safetensors" if average is None else f"{step:08d}.{average}.safetensors"
+
+
+def steps(files: Iterable[str]) -> list[int]:
+    """The steps of the snapshots among the files of ``artifacts/train``, ascending."""
+    found = (re.fullmatch(rf"{FOLDER}/(\d+)\.safetensors", file) for file in files)
+    return sorted(int(one[1]) for one in found if one)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,13 @@ def test_changes_are_of_the_negative_alone():
     assert found.model.blocks == tiny.params().model.blocks
 
 
+def test_the_size_of_heads_takes_the_place_of_their_number():
+    base = {"heads": 2, "head_size": None}
+    assert changed({"steps": 5}, model=base).model.heads == 2
+    found = changed({"steps": 5, "model": {"head_size": 4}}, model=base).model
+    assert (found.heads, found.head_size) == (None, 4)
+
+
 def test_averages_and_the_beginning_are_of_the_base_model_alone():
     kept = {
         "snapshots": [10],

@@ -191,6 +191,7 @@ def test_a_long_value_and_a_long_key_are_shortened():
         ("diffusion.loss.sigmoid.bias", math.nan),
         ("guidance.weight", -1.0),
         ("guidance_search.weights", []),
+        ("guidance_search.samplers", []),
         ("guidance_search.first", 3),
         ("distill.steps", []),
         ("report.title", ""),
@@ -251,6 +252,14 @@ DECAY, WIDE = {"kind": "decay", "value": 0.99}, {"kind": "power", "value": 0.3}
         ("guidance_search.weights", [0.5, 0.5], "guidance_search", "weights repeats an entry"),
         ("guidance_search.negatives", [400, 400], "guidance_search", "negatives repeats an entry"),
         ("guidance_search.intervals", [[5.0, 5.0]], "guidance_search", "[5.0, 5.0] is empty"),
+        ("guidance_search.samplers", ["heun", "heun"], "guidance_search", "samplers repeats an en"),
+        (
+            "guidance_search.samplers",
+            ["hoin"],
+            "guidance_search.samplers.0.name",
+            "nearest is heun",
+        ),
+        ("guidance_search.steps", [8, 8], "guidance_search", "steps repeats an entry: 8, 8"),
         (
             "guidance_search.intervals",
             [[1.0, 5.0], [1.0, 5.0]],

@@ -52,6 +52,7 @@ class World:
     kept: int = 30
     samplers: pd.DataFrame = field(default_factory=lambda: samplers())
     curve: pd.DataFrame = field(default_factory=lambda: curve())
+    trajectory: pd.DataFrame = field(default_factory=lambda: trajectory())
     prompts: Sequence[Prompt] = ()
     given_frames: int = 0
     """Of clips."""
@@ -132,6 +133,17 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def trajectory(*steps: int) -> pd.DataFrame:
+    """Rows of ``trajectory.csv``."""
+    columns = [*samplers_table.TRAJECTORY_TEXTS, *samplers_table.TRAJECTORY_NUMBERS]
+    rows = [
+        (curve, "fd_eval", step, 1000, value + 40 / step, value + 0.5, value + 1.5)
+        for step in steps
+        for curve, value in ((samplers_table.PLAIN, 2.0), (samplers_table.GUIDED, 1.0))
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def curve() -> pd.DataFrame:
     """A training curve that falls."""
     step = np.arange(50, 3001, 50)
@@ -158,6 +170,8 @@ def grid() -> pd.DataFrame:
     return frame.assign(
         average="usual",
         negative="unconditional",
+        sampler="ddpm logvar_fraction=0.3",
+        steps=64,
         fd_train=bowl,
         fd_train_low=bowl - 0.2,
         fd_train_high=bowl + 0.2,
@@ -254,6 +268,7 @@ def write(root: Path, world: World | None = None) -> Path:
         "evaluate/samplers": world.samplers,
         "evaluate/scores": scores(world.samplers),
         "evaluate/cost": costs(world.samplers),
+        "evaluate/trajectory": world.trajectory,
         "train/curve": world.curve,
         "guidance_search/grid": search_grid,
         "distill/curve": _distill_curve(),

@@ -12,6 +12,7 @@ import pytest
 
 from sid2core.report import figures, published
 from sid2core.report.read.inputs import Sampler
+from tests.report import synthetic
 
 NAN = math.nan
 
@@ -38,6 +39,7 @@ def all_figures() -> dict[str, str]:
         "curve": figures.curve(frame, "step", "loss", LABELS),
         "quality": figures.quality([*SERIES_OF_TWO, sampler("A", 2, 1), STUDENT], REAL, BARS),
         "distances": figures.distances(random.random(40), random.random(30)),
+        "trajectory": figures.trajectory(synthetic.trajectory(400, 800)),
         "forward": figures.forward_cost(published.figure_16(), 0.008),
     }
 
@@ -72,6 +74,13 @@ def test_the_users_matplotlib_settings_do_not_matter() -> None:
     usual = all_figures()
     with mpl.rc_context({"font.size": 20, "axes.grid": False, "svg.fonttype": "path"}):
         assert all_figures() == usual
+
+
+def test_the_trajectory_has_a_line_with_intervals_for_each_guidance() -> None:
+    shown = figures.trajectory(synthetic.trajectory(400, 800))
+    assert {"no guidance", "best guidance", "fd eval", "training steps"} <= set(texts(shown))
+    one = figures.trajectory(synthetic.trajectory(400).head(1))
+    assert "best guidance" not in texts(one)
 
 
 def test_a_curve_omits_values_that_are_not_finite() -> None:

@@ -20,6 +20,7 @@ from tests.report import synthetic
 
 REPORTS = {
     "reports/evaluate/samplers.csv": "evaluate",
+    "reports/evaluate/trajectory.csv": "evaluate",
     "reports/train/curve.csv": "train",
     "reports/train/metrics.json": "train",
     "reports/guidance_search/grid.csv": "guidance_search",
@@ -67,6 +68,7 @@ def test_everything_is_read(root: Path) -> None:
     assert found.commands["student"] == "python -m stages.distill ${item}"
     assert found.commands["report"] == "python -m stages.report\necho done"
     assert found.distill["student_8"] == {"fd_train_512": 3.77}
+    assert found.trajectory is None, "there are no snapshots"
 
 
 def test_further_samplers_have_rows_and_no_samples(tmp_path: Path) -> None:

@@ -74,7 +74,8 @@ def build(root: Path) -> str:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthetic.write(tmp_path_factory.mktemp("project"))
+    world = synthetic.World(trajectory=synthetic.trajectory(400, 800))
+    return synthetic.write(tmp_path_factory.mktemp("project"), world)
 
 
 def test_the_sections_are_in_order(document: Document) -> None:
@@ -92,7 +93,7 @@ def test_headings_descend_by_one(document: Document) -> None:
 
 def test_every_figure_is_there(document: Document) -> None:
     where = [section for _, section in document.all("svg")]
-    middle = [*["data"] * 3, *["training"] * 5, *["low-bit"] * 4]
+    middle = [*["data"] * 3, *["training"] * 6, *["low-bit"] * 4]
     assert where == ["samplers", *middle, *["guidance"] * 2, "memorisation", "costs"]
 
 

@@ -16,7 +16,15 @@ NAN = math.nan
 def setting(weight: float, fd: float, low: float = NAN, **changes: object) -> Setting:
     kept, excess = fd < 1.1, fd - 1.0
     made = Setting(
-        *("usual", "unconditional", weight, low, NAN if math.isnan(low) else 5.0),
+        *(
+            "usual",
+            "unconditional",
+            "ddpm logvar_fraction=0.3",
+            32,
+            weight,
+            low,
+            NAN if math.isnan(low) else 5.0,
+        ),
         *(fd, fd - 0.1, fd + 0.1, excess, excess - 0.1, excess + 0.1, 400, 0.9, 64, kept),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
@@ -58,6 +66,15 @@ def test_the_table_begins_with_what_stayed() -> None:
 )
 def test_a_setting_in_words(changes: dict[str, object], words: str) -> None:
     assert search.words(replace(setting(1, 1.0), **changes)) == words  # type: ignore[arg-type]
+
+
+def test_sampler_and_steps_are_in_words_where_they_vary() -> None:
+    rows = (*ROWS, setting(1, 1.01, sampler="heun", steps=8))
+    names = [row.name for row in search.table(found(*rows)).rows]
+    assert "weight 1 on whole range, heun, 8 steps" in names
+    assert "no guidance, ddpm logvar_fraction=0.3, 32 steps" in names
+    drawn = search.view(found(*rows))["heat_maps"]
+    assert len(drawn) == 6, "of every two of weight, interval, sampler and steps"
 
 
 def test_the_race_shows_every_setting_with_its_samples() -> None:

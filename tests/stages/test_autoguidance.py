@@ -21,6 +21,8 @@ def test_a_snapshot_is_a_negative_in_every_stage(project):
         guidance_search={
             "negatives": [10],
             "averages": ["usual", {"kind": "power", "value": 0.1}],
+            "samplers": ["ddim", {"name": "ddpm", "ddpm": {"logvar_fraction": 0.3}}],
+            "steps": [2],
             "weights": [1.0],
             "intervals": [[-3.0, 5.0]],
         },
@@ -31,7 +33,9 @@ def test_a_snapshot_is_a_negative_in_every_stage(project):
     grid = pd.read_csv("reports/guidance_search/grid.csv")
     assert set(grid["average"]) == {"usual", "power 0.1"}
     assert set(grid["negative"]) == {"unconditional", "step 10"}
-    assert len(grid) == 6
+    assert set(grid["sampler"]) == {"ddim", "ddpm logvar_fraction=0.3"}
+    assert set(grid["steps"]) == {2}
+    assert len(grid) == 12
     verdict = json.loads(artifact.load("guidance_search").path("best.json").read_text())
     guided = verdict["guided"]
     assert guided["negative"] == "step 10"
@@ -39,8 +43,14 @@ def test_a_snapshot_is_a_negative_in_every_stage(project):
     assert teacher == {name: guided[name] for name in teacher}
     samplers = pd.read_csv("reports/evaluate/samplers.csv").set_index("sampler")
     assert samplers.loc["searched", "nfe"] == guided["nfe"]
+    assert samplers.loc[["base", "searched"], "steps"].tolist() == [4, 2]
+    over_training = pd.read_csv("reports/evaluate/trajectory.csv")
+    assert over_training["curve"].tolist() == ["no_guidance", "best_guidance"]
+    assert set(over_training["step"]) == {10}
+    assert (over_training["low"] <= over_training["high"]).all()
     page = (project / "reports" / "index.html").read_text(encoding="utf-8")
     assert "away from step 10" in page
+    assert "Quality over the training" in page
 
 
 def test_a_folder_of_a_worse_model_is_a_negative(project):

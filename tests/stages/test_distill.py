@@ -52,7 +52,7 @@ def test_metrics_set_students_beside_the_guided_teacher():
     verdict = json.loads(artifact.load("guidance_search").path("best.json").read_text())
     teacher = Trained.load(artifact.load("train").folder)
     steps = config.read().sampling.steps
-    low, high = chosen(verdict).guidance.interval
+    low, high = chosen(verdict).guided.guidance.interval
     levels = teacher.schedule.logsnr_exact(1 - np.arange(steps) / steps)
     assert found["teacher"]["nfe"] == steps + np.sum((low < levels) & (levels < high))
 

@@ -22,6 +22,10 @@ from tests.evaluation.samplers import count_images, stopped_after
 CLASSES = ConditionSpec.of_classes(10)
 
 
+def every_setting(params):
+    return settings(params.guidance_search, CLASSES, params.sampling)
+
+
 def table(folder):
     with (folder / "reports/guidance_search/grid.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -29,7 +33,7 @@ def table(folder):
 
 def test_every_setting_is_a_row(finished):
     rows = table(finished)
-    expected = settings(tiny.params().guidance_search, CLASSES)
+    expected = every_setting(tiny.params())
     assert [(float(row["weight"]), row["interval"]) for row in rows] == [
         (one.weight, one.interval) for one in expected
     ]
@@ -48,7 +52,7 @@ def test_who_left_was_worse_and_who_stayed_was_not(finished):
     for row in rows:
         assert (float(row["excess_low"]) <= 0) == (row["kept"] == "True")
     assert verdict["images"] == sum(int(row["samples"]) for row in rows)
-    assert chosen(verdict) in settings(tiny.params().guidance_search, CLASSES)[1:]
+    assert chosen(verdict).guided in every_setting(tiny.params())[1:]
     metrics = json.loads((finished / "reports/guidance_search/metrics.json").read_text())
     best, guided = verdict["best"], verdict["guided"]
     assert metrics["weight"] == best["weight"]
@@ -61,7 +65,7 @@ def test_a_row_is_its_images_judged(finished):
     """The last setting once more, by hand: its images, their distance and its interval."""
     params = config.read()
     reference, train = (artifact.load(name) for name in ("reference", "train"))
-    one, row = settings(params.guidance_search, CLASSES)[-1], table(finished)[-1]
+    one, row = every_setting(params)[-1], table(finished)[-1]
     count = int(row["samples"])
     model, evaluator = Trained.load(train.folder), Evaluator.load(reference)
     sampling = params.sampling

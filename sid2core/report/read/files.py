@@ -39,7 +39,12 @@ def commands(path: Path) -> dict[str, str]:
 
 
 def table(
-    path: Path, stage: str, numbers: Sequence[str], texts: Sequence[str] = ()
+    path: Path,
+    stage: str,
+    numbers: Sequence[str],
+    texts: Sequence[str] = (),
+    *,
+    may_be_empty: bool = False,
 ) -> pd.DataFrame:
     """These columns of a CSV file, rows in the order of the file; an empty number is NaN."""
     try:
@@ -51,7 +56,7 @@ def table(
     absent = [name for name in (*texts, *numbers) if name not in raw]
     if absent:
         raise malformed(path, stage, f"no column {absent}; it has {list(raw)}")
-    if raw.empty:
+    if raw.empty and not may_be_empty:
         raise malformed(path, stage, "it has no rows")
     columns: dict[str, Any] = {name: raw[name].astype(object) for name in texts}
     for name in numbers:

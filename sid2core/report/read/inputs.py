@@ -91,6 +91,8 @@ class Inputs:
     clips: Clips | None
     """Example clips; None for images."""
     curve: pd.DataFrame
+    trajectory: pd.DataFrame | None
+    """The distances of the snapshots; None where there are none."""
     training: Mapping[str, float]
     search: Search
     distill_curve: pd.DataFrame | None
@@ -153,6 +155,7 @@ def read(params: Params, root: Path) -> Inputs:
         prompts=prompt_files.read(evaluate, shape),
         clips=clip_files.read(evaluate, shape),
         curve=files.table(reports / "train" / "curve.csv", "train", ("step", "loss", "grad_norm")),
+        trajectory=_trajectory(reports / "evaluate" / samplers_table.TRAJECTORY),
         training=files.numbers(
             reports / "train" / "metrics.json",
             "train",
@@ -250,6 +253,17 @@ def _grids(
             expected = f"uint8 [{rows}, columns, {', '.join(map(str, shape))}]"
             raise files.malformed(path, "evaluate", f"{found}, expected {expected}")
     return grids
+
+
+def _trajectory(path: Path) -> pd.DataFrame | None:
+    table = files.table(
+        path,
+        "evaluate",
+        samplers_table.TRAJECTORY_NUMBERS,
+        samplers_table.TRAJECTORY_TEXTS,
+        may_be_empty=True,
+    )
+    return None if table.empty else table
 
 
 def _distill(folder: Path) -> tuple[pd.DataFrame | None, dict[str, dict[str, float]]]:

@@ -9,15 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from sid2core.inference.search_table import NUMBERS, SETTING_NUMBERS, SETTING_TEXTS
 from sid2core.pipeline.artifact import Artifact
 from sid2core.report import formatting
 from sid2core.report.read import files
-
-_TEXTS = ("average", "negative")
-_NUMBERS = (
-    *("weight", "logsnr_min", "logsnr_max", "fd_train", "fd_train_low", "fd_train_high"),
-    *("excess", "excess_low", "excess_high", "samples", "agreement", "nfe"),
-)
 
 
 @dataclass(frozen=True)
@@ -30,6 +25,8 @@ class Setting:
 
     average: str
     negative: str
+    sampler: str
+    steps: float
     weight: float
     logsnr_min: float
     logsnr_max: float
@@ -70,6 +67,12 @@ class Search:
     confidence: float
     distance: str
 
+    @property
+    def varied(self) -> set[str]:
+        """The axes with several values."""
+        axes = (*SETTING_TEXTS, "steps", "weight", "interval")
+        return {axis for axis in axes if len({getattr(one, axis) for one in self.settings}) > 1}
+
 
 def read(path: Path, search: Artifact) -> Search:
     """The table at ``path``, and ``best.json`` of the artifact.
@@ -77,7 +80,7 @@ def read(path: Path, search: Artifact) -> Search:
     Raises:
         InputError: a file is missing or malformed.
     """
-    table = files.table(path, "guidance_search", _NUMBERS, (*_TEXTS, "kept"))
+    table = files.table(path, "guidance_search", NUMBERS, (*SETTING_TEXTS, "kept"))
     settings = tuple(_setting(row) for row in table.to_dict("records"))
     best_path = search.path("best.json")
     found = files.mapping(best_path, "guidance_search")
@@ -97,8 +100,8 @@ def read(path: Path, search: Artifact) -> Search:
 
 
 def _setting(row: Mapping[Any, Any]) -> Setting:
-    values: dict[str, Any] = {name: float(row[name]) for name in _NUMBERS}
-    values |= {name: str(row[name]) for name in _TEXTS}
+    values: dict[str, Any] = {name: float(row[name]) for name in NUMBERS}
+    values |= {name: str(row[name]) for name in SETTING_TEXTS}
     return Setting(**values, kept=row["kept"] == "True")
 
 
@@ -108,11 +111,11 @@ def _find(settings: Sequence[Setting], row: Mapping[str, Any]) -> Setting:
     Raises:
         ValueError: there is none.
     """
-    expected = [files.number(row[name]) for name in ("weight", "logsnr_min", "logsnr_max")]
+    expected = [files.number(row[name]) for name in SETTING_NUMBERS]
     for setting in settings:
-        found = [setting.weight, setting.logsnr_min, setting.logsnr_max]
-        same = all(getattr(setting, name) == row[name] for name in _TEXTS)
+        found = [getattr(setting, name) for name in SETTING_NUMBERS]
+        same = all(getattr(setting, name) == row[name] for name in SETTING_TEXTS)
         if same and np.allclose(found, expected, equal_nan=True):
             return setting
-    msg = f"no row with weight, logsnr_min, logsnr_max {expected}"
+    msg = f"no row with {', '.join(SETTING_NUMBERS)} {expected}"
     raise ValueError(msg)
