@@ -22,7 +22,7 @@ from tests import tiny
 def test_the_log_has_every_row_once_and_what_moves(project):
     loss = {"sigmoid": {"bias": 4.0, "bias_start": -2.0, "bias_steps": 15}}
     rhythm = {"log_every": 7, "checkpoint_every": 10}
-    train.main(tiny.params(model=tiny.ONE_BLOCK, diffusion={"loss": loss}, runtime=rhythm))
+    train.main(tiny.params(diffusion={"loss": loss}, runtime=rhythm))
     curve = pd.read_csv(project / "reports/train/curve.csv")
     steps = tiny.SECTIONS["train"]["steps"]
     assert list(curve["step"]) == [*range(7, steps, 7), steps]
@@ -158,7 +158,7 @@ def test_metrics_and_curve_are_there_while_it_trains(project, monkeypatch):
             shown.append(log.rows[-1]["step"])
 
     monkeypatch.setattr(train.Log, "flush", seen)
-    train.main(tiny.params(model=tiny.ONE_BLOCK))
+    train.main(tiny.params())
     assert shown == [5, 10, 15, 20, 25, 30, 30]
     metrics = json.loads((train.REPORTS / "metrics.json").read_text())
     assert metrics["steps"] == 30
