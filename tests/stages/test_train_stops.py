@@ -42,7 +42,9 @@ def test_the_log_has_every_row_once_and_what_moves(project):
 def test_a_run_that_breaks_stops_with_what_to_do_and_leaves_the_earlier_model(project):
     before = (project / "artifacts/train/model.safetensors").read_bytes()
     optimiser = tiny.SECTIONS["train"]["optimiser"] | {"learning_rate": 1e30, "warmup_steps": 0}
-    broken = tiny.params(train={"optimiser": optimiser}, runtime={"max_skipped": 4})
+    broken = tiny.params(
+        model=tiny.ONE_BLOCK, train={"optimiser": optimiser}, runtime={"max_skipped": 4}
+    )
     with pytest.raises(TrainingError) as caught:
         train.main(broken)
     message = str(caught.value)
@@ -75,10 +77,11 @@ def test_after_updates_that_are_not_finite_training_continues_from_exported_weig
     with monkeypatch.context() as patch:
         patch.setattr(base, "compiled", breaks)
         with pytest.raises(TrainingError) as caught:
-            train.main(tiny.params(runtime=rhythm))
+            train.main(tiny.params(model=tiny.ONE_BLOCK, runtime=rhythm))
     found = re.search(r"set train\.init_from to (\S+);", str(caught.value))
     assert found, str(caught.value)
-    train.main(tiny.params(train={"steps": 2, "init_from": found[1]}, runtime=rhythm))
+    more = {"steps": 2, "init_from": found[1]}
+    train.main(tiny.params(model=tiny.ONE_BLOCK, train=more, runtime=rhythm))
     assert artifact.load("train").metadata["init_from"]["image_shape"]
 
 
