@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from sid2core.report import animations, figures, images
+from sid2core.report import animations, images
+from sid2core.report.charts import figures
 from sid2core.report.images import Pixels
 from sid2core.report.read.clip_files import Clips
 from sid2core.report.read.inputs import Inputs

@@ -7,7 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sid2core.report import figures, formatting, published
+from sid2core.report import formatting, published
+from sid2core.report.charts import figures
 from sid2core.report.read.inputs import Inputs, Sampler
 from sid2core.report.scores import RATIO
 from sid2core.report.tables import Cell, Row, Table

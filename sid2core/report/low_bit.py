@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sid2core import config
-from sid2core.report import formatting, svg
+from sid2core.report import formatting
+from sid2core.report.charts import svg
+from sid2core.report.charts.svg import SERIES
 from sid2core.report.read.inputs import SUB_BAND, Inputs
-from sid2core.report.svg import SERIES
 
 _DASHES: tuple[Any, ...] = ("solid", (0, (4, 2)), (0, (1, 1.5)))
 

@@ -15,7 +15,6 @@ from sid2core.evaluation import samplers_table
 from sid2core.report import (
     clips,
     comparison,
-    figures,
     formatting,
     images,
     low_bit,
@@ -26,6 +25,7 @@ from sid2core.report import (
     scores,
     search,
 )
+from sid2core.report.charts import figures
 from sid2core.report.memorisation import Check, check
 from sid2core.report.read import measured
 from sid2core.report.read.inputs import Inputs, Sampler

@@ -14,7 +14,8 @@ from matplotlib.ticker import FuncFormatter
 
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.prepare.splits import SPLITS
-from sid2core.report import formatting, images, svg
+from sid2core.report import formatting, images
+from sid2core.report.charts import svg
 from sid2core.report.read.prepared_files import Prepared
 from sid2core.report.tables import Cell, Row, Table
 

@@ -12,9 +12,10 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from sid2core.report import formatting, svg
+from sid2core.report import formatting
+from sid2core.report.charts import svg
+from sid2core.report.charts.svg import INK, MUTED, SERIES, WIDTH
 from sid2core.report.read.search_files import Search, Setting
-from sid2core.report.svg import INK, MUTED, SERIES, WIDTH
 from sid2core.report.tables import Cell, Row, Table
 
 AXES = ("weight", "interval", "negative", "average", "sampler", "steps")

@@ -85,7 +85,7 @@ MODELS = {"train", "train_negative", "guidance_search", "distill", "evaluate"}
         ("sid2core/models/attention.py", {"plan", "text", "reference", *MODELS}),
         ("sid2core/metrics/frechet.py", {"reference", "guidance_search", "distill", "evaluate"}),
         ("sid2core/data/sources/folders.py", {"prepare"}),
-        ("sid2core/report/svg.py", {"report"}),
+        ("sid2core/report/charts/svg.py", {"report"}),
         ("stages/plan.py", {"plan"}),
         ("sid2core/cli/plan.py", set()),
         ("sid2core/config/params.py", set()),

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sid2core.report import figures, published
+from sid2core.report import published
+from sid2core.report.charts import figures
 from sid2core.report.read.inputs import Sampler
 from tests.report import synthetic
 

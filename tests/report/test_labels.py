@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from sid2core.report import labels, svg
+from sid2core.report.charts import labels, svg
 
 
 def axes_of(points: list[tuple[float, float, str]]) -> Axes:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from sid2core.evaluation import samplers_table
 from sid2core.evaluation.clips import clip_table
-from sid2core.report import formatting, labels, svg
+from sid2core.report import formatting
+from sid2core.report.charts import labels, svg
+from sid2core.report.charts.svg import HEIGHT, INK, MUTED, SERIES, WIDTH
 from sid2core.report.published import Forward
 from sid2core.report.read.inputs import Sampler
-from sid2core.report.svg import HEIGHT, INK, MUTED, SERIES, WIDTH
 
 SMOOTHING = 0.08
 """Width of the moving average over a curve, as a fraction of the run."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-from sid2core.report.svg import MUTED
+from sid2core.report.charts.svg import MUTED
 
 _SIZE = 9
 _MARK = 5

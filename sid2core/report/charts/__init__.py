@@ -1,0 +1,1 @@
+"""Charts as SVG: axes, marks, and labels that keep apart."""
