@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 from sid2core.pipeline import launch
 
 if __name__ == "__main__":
     launch.prepare("text")
+
+import logging
 
 from sid2core import config
 from sid2core.pipeline import context, stage
