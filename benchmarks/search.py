@@ -90,7 +90,7 @@ def compared(
         "grid": outcome(grid, all_images, confidence),
     }
     winner = Setting(**found["race"]["winner"])
-    (place,) = (one for one in grid if one.setting == winner)
+    (place,) = (one for one in grid if guidance_search.setting_of(asdict(one)) == winner)
     evaluations = [found[name]["network_evaluations"] for name in ("race", "grid")]
     return found | {
         "share_of_network_evaluations": round(evaluations[0] / evaluations[1], 4),
