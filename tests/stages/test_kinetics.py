@@ -150,6 +150,9 @@ def test_killed_a_stage_ends_with_the_same_bytes(calm, tmp_path, compiled, stage
 @pytest.mark.parametrize("stage", ["train", "guidance_search", "distill", "evaluate"])
 def test_two_processes_do_a_stage_as_one(calm, tmp_path, compiled, stage):
     folder = before(calm, tmp_path / "two", stage)
+    params = YAML(typ="safe").load(folder / "params.yaml")
+    params["runtime"]["mesh"] = {"data": -1, "fsdp": 1}  # all devices of both
+    YAML(typ="safe").dump(params, folder / "params.yaml")
     processes.finish(*processes.start_two(stage, folder, compiled))
     models = {"train": "train", "distill": "distill/student_2"}
     tables = {"guidance_search": "guidance_search/grid.csv", "evaluate": "evaluate/scores.csv"}
