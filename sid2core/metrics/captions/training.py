@@ -167,7 +167,7 @@ def _batches(
     loader, captions = Loader(dataset, settings.batch_size, seed), dataset.column("captions")
     values, unseen = _values(dataset, design), taught(held_out, design.seen)
     count = min(-(-settings.batch_size // _SHARE), len(unseen))
-    further, images = _values(held_out, design)[unseen], held_out.take(unseen)
+    further = _values(held_out, design)
     for step in range(settings.steps):
         rows = loader.indices(step)
         words = _words(seed, step, len(rows) + count)
@@ -179,9 +179,9 @@ def _batches(
         numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         caption = [-1 if text is None else numbers[text] for text in texts]
         tokens = tokenizer.tokenize([text or "" for text in texts])
-        extra = [word % len(unseen) for word in words[len(rows) :]]
+        extra = unseen[[word % len(unseen) for word in words[len(rows) :]]]
         yield Batch(
-            np.concatenate([dataset.take(rows, together=True), images[extra]]),
+            np.concatenate([dataset.take(rows, together=True), held_out.take(extra)]),
             tokens.ids,
             tokens.mask,
             np.array(caption, np.int32),
