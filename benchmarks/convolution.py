@@ -1,4 +1,4 @@
-"""The gradient of a 3×3 convolution's kernel, outside of ``scan`` and inside, jax's and ours.
+"""The gradient of a 3×3 (×3) convolution's kernel, outside of ``scan`` and inside, jax's and ours.
 
     python -m benchmarks.convolution
 
@@ -12,8 +12,9 @@ from benchmarks.common import Contender
 
 STEPS = 4
 SHAPES = {
-    "32 channels, 8x8, batch 64": {"channels": 32, "size": 8, "batch": 64},
-    "64 channels, 32x32, batch 8": {"channels": 64, "size": 32, "batch": 8},
+    "32 channels, 8x8, batch 64": {"channels": 32, "spatial": (8, 8), "batch": 64},
+    "64 channels, 32x32, batch 8": {"channels": 64, "spatial": (32, 32), "batch": 8},
+    "32 channels, 8 frames of 8x8, batch 16": {"channels": 32, "spatial": (8, 8, 8), "batch": 16},
 }
 REFERENCE = "lax, outside"
 

@@ -92,16 +92,20 @@ def sampler(network: UViTConfig, batch: int, steps: int, guided: tuple[int, int]
     return lambda: generator.images(key, np.arange(batch), condition)  # type: ignore[return-value]
 
 
-def convolution(channels: int, size: int, batch: int, steps: int, ours: bool, loop: bool) -> Work:
-    """``steps`` gradient steps of one 3×3 convolution's kernel, each a call or all one ``scan``."""
-    x = jax.random.normal(jax.random.key(0), (batch, size, size, channels))
-    kernel = (
-        jax.random.normal(jax.random.key(1), (3, 3, channels, channels)) / (9 * channels) ** 0.5
-    )
+def convolution(
+    channels: int, spatial: tuple[int, ...], batch: int, steps: int, ours: bool, loop: bool
+) -> Work:
+    """``steps`` gradient steps of one 3×3 (×3) kernel, each a call or all one ``scan``."""
+    x = jax.random.normal(jax.random.key(0), (batch, *spatial, channels))
+    window = (3,) * len(spatial)
+    kernel = jax.random.normal(jax.random.key(1), (*window, channels, channels))
+    kernel /= (3 ** len(spatial) * channels) ** 0.5
     apply: Callable[..., Any] = convolve if ours else jax.lax.conv_general_dilated
+    axes = "DHW"[-len(spatial) :]
+    numbers = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
 
     def loss(kernel: Any) -> Any:
-        y = apply(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        y = apply(x, kernel, (1,) * len(spatial), "SAME", dimension_numbers=numbers)
         return jnp.mean(jnp.square(y))
 
     def step(kernel: Any, _: Any = None) -> tuple[Any, None]:

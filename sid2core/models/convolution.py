@@ -1,8 +1,10 @@
-"""The 3×3 (×3) convolution, with a gradient that stays fast inside loops on CPU.
+"""The 3×3 (×3) convolution, in the forms that are fast on CPU.
 
 XLA rewrites the gradient of a convolution's kernel into a form its CPU backend runs fast, but only
 outside of loops: inside ``scan`` the same gradient is 20 to 40 times slower. Here that gradient is
-written in the fast form to begin with (``benchmarks/convolution.py`` measures both).
+written in the fast form to begin with. Of clips, its convolution along three axes takes several
+times as long as the same products along two axes with the neighbouring frames as channels, which is
+how it is computed here (``benchmarks/convolution.py`` measures both).
 """
 
 from __future__ import annotations
@@ -33,7 +35,21 @@ def convolve(lhs: Array, rhs: Array, window_strides: Sequence[int], padding: Any
     plain &= all(set(one or (1,)) == {1} for one in dilations)
     if jax.default_backend() != "cpu" or not plain or options.get("feature_group_count", 1) != 1:
         return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
-    return _same(lhs, rhs)
+    return _same(lhs, rhs) if lhs.ndim == 4 else _by_frames(lhs, rhs)
+
+
+def _by_frames(x: Array, kernel: Array) -> Array:
+    """The convolution along (frames, height, width), as one along (height, width).
+
+    Each frame's input is the channels of all frames that the kernel covers there.
+    """
+    batch, frames, height, width, _ = x.shape
+    taps, out = kernel.shape[0], kernel.shape[-1]
+    padded = jnp.pad(x, ((0, 0), (taps // 2,) * 2, (0, 0), (0, 0), (0, 0)))
+    covered = jnp.concatenate([padded[:, tap : tap + frames] for tap in range(taps)], axis=-1)
+    flat = jnp.moveaxis(kernel, 0, 2).reshape(*kernel.shape[1:3], -1, out)
+    images = _same(covered.reshape(batch * frames, height, width, -1), flat)
+    return images.reshape(batch, frames, height, width, out)
 
 
 @jax.custom_vjp
