@@ -67,4 +67,4 @@ def test_without_students_there_is_no_section(tmp_path: Path) -> None:
     root = synthetic.write(tmp_path, replace(synthetic.World(), samplers=table))
     found = inputs.read(synthetic.params(), root)
     assert students.view(found, found.class_names, np.arange(10)) is None
-    assert "Teacher and students" not in page.build(found)
+    assert 'id="students"' not in page.build(found)
