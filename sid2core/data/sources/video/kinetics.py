@@ -201,8 +201,8 @@ def _read(path: str, key: str) -> dict[Segment, Row]:
             label = classes.normal(row["label"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             msg = (
-                f"{key} {path}, line {table.line_num}: found {dict(row)}; expected a label, seconds, and "
-                f"a split of {', '.join(_SPLITS)}: correct the line"
+                f"{key} {path}, line {table.line_num}: found {dict(row)}; expected a label, "
+                f"seconds, and a split of {', '.join(_SPLITS)}: correct the line"
             )
             raise DataError(msg) from error
         rows[segment] = Row(label, split)
