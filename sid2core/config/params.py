@@ -155,9 +155,22 @@ class Alternating(Section):
     max_weight: PositiveFloat
 
 
+class ParameterSpace(Alternating):
+    """The same weight, and the preconditioner of the teacher's gradient; Adam's has b2 and eps."""
+
+    preconditioner: Literal["identity", "adam"]
+    adam_b2: Fraction
+    adam_eps: PositiveFloat
+
+
 FORMS = Registry("distill.form")
 FORMS.register(
     "alternating", Alternating, FromFields("sid2core.distillation.alternating:Alternating")
+)
+FORMS.register(
+    "parameter_space",
+    ParameterSpace,
+    FromFields("sid2core.distillation.parameter_space:ParameterSpace"),
 )
 
 

@@ -8,5 +8,6 @@ z_s ~ q(z_s | z_t, x~), its images satisfy E[x~ | z_s] = g_theta(z_s), the teach
 - :mod:`~sid2core.distillation.teacher`: the guided teacher, and how errors are weighted
 - :mod:`~sid2core.distillation.protocol`: what a form is
 - :mod:`~sid2core.distillation.alternating`: the form with an auxiliary network
+- :mod:`~sid2core.distillation.parameter_space`: the form without one
 - :mod:`~sid2core.distillation.trainer`: the training that all forms share
 """

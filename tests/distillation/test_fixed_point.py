@@ -122,7 +122,9 @@ def distilled(steps, iterations=1500):
     teacher = jax.tree.map(jnp.float32, exact)
     ours = np.isin(nodes, grid)
     weight = np.minimum(1 + np.exp(levels), CAP)
-    rate = np.where(ours, 0.1 * steps / CAP, 0.2 * steps * NODES / weight)
+    heavy = np.array([weight[(t - 1 / steps < nodes) & (nodes < t)].mean() for t in nodes[ours]])
+    rate = 0.2 * steps * NODES / weight
+    rate[ours] = 0.5 * steps / heavy
     chain = optax.stateless(
         lambda tree, _: jax.tree.map(lambda one: -jnp.float32(rate) * one, tree)
     )

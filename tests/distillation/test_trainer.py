@@ -32,7 +32,11 @@ NETWORK = perceptron(tiny.params(), (SIZE, SIZE, 1), ConditionSpec.of_classes(CL
 WEIGHTS = NETWORK.init(jax.random.key(0))
 SCHEDULE = CosineInterpolated(SIZE, SIZE)
 
-FORMS = {"alternating": {"weighting": "v", "max_weight": 10.0}}
+WEIGHT = {"weighting": "v", "max_weight": 10.0}
+FORMS = {
+    "alternating": WEIGHT,
+    "parameter_space": WEIGHT | {"preconditioner": "adam", "adam_b2": 0.99, "adam_eps": 1e-5},
+}
 OPTIONS = {
     "default": {},
     "rollout": {"source": "rollout", "times": "grid", "density": "logsnr", "eta": 0.5},
@@ -117,6 +121,7 @@ def stopping(run, at):
     return replace(run, step=step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "option"), CASES)
 def test_stopped_it_goes_on_and_ends_with_the_same_bytes(tmp_path, name, option):
     runtime = tiny.params(runtime={"log_every": 2, "checkpoint_every": 2}).runtime
@@ -143,7 +148,10 @@ def test_eight_devices_distil_as_one(name, option):
     assert distance(found[1], found[0]) < 1e-5
 
 
-@pytest.mark.parametrize(("name", "option"), CASES)
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [CASES[0], *(pytest.param(*one, marks=pytest.mark.slow) for one in CASES[1:])],
+)
 def test_no_row_of_a_batch_changes_its_device(name, option):
     """Nothing is permuted between devices: the guided teacher is evaluated in two calls."""
     where = mesh.layout(config.Mesh(data=8, fsdp=1))
