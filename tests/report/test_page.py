@@ -24,6 +24,7 @@ from tests.report.test_neighbours import brute_force
 
 SECTIONS = [
     "samples",
+    "students",
     "samplers",
     "data",
     "plan",

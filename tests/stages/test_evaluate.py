@@ -12,6 +12,7 @@ from sid2core.config import build
 from sid2core.data.load.dataset import Dataset
 from sid2core.diffusion.guidance import NoGuidance
 from sid2core.evaluation import drawing
+from sid2core.evaluation.samplers_table import MODES
 from sid2core.inference.generator import STUDENT_SAMPLER, Generator
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
@@ -61,6 +62,7 @@ def test_metrics_are_the_tables_numbers_by_name(table, finished):
             "fd_train_40": table.loc[name, "fd_train"],
             "fd_eval_ratio_40": table.loc[name, "fd_eval_ratio"],
             "agreement_40": table.loc[name, "agreement"],
+            **{f"{one}_40": table.loc[name, one] for one in MODES},
         }
         if name != "train_images":
             expected |= {one: table.loc[name, one] for one in ("nfe", "gflops_image")}
