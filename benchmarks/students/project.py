@@ -17,8 +17,10 @@ from sid2core.config.named_samplers import NONE, SEARCHED, NamedSampler
 from sid2core.config.search import USUAL
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Loader
-from sid2core.distillation import moment_matching
-from sid2core.distillation.moment_matching import Teacher
+from sid2core.diffusion.samplers import Posterior
+from sid2core.distillation import trainer
+from sid2core.distillation.states import States
+from sid2core.distillation.teacher import Guided, Teacher
 from sid2core.evaluation import (
     drawing,
     named_samplers,
@@ -168,18 +170,18 @@ class Project:
             condition=self.trained.condition,
             embed=prompts.embed_of(text, layout.batch),
         )
-        matching = settings.form.build(
-            denoiser=teacher.denoiser,
-            schedule=teacher.schedule,
-            guidance=self.found.guidance,
-            steps=steps,
-            **({} if worse is None else {"worse": worse.denoiser}),
+        form = settings.form.build(
+            states=States.of(settings, teacher.denoiser, teacher.schedule, steps),
+            teacher=Guided(
+                teacher.denoiser, self.found.guidance, None if worse is None else worse.denoiser
+            ),
         )
         weights = Teacher(teacher.params, None if worse is None else worse.params)
-        run = moment_matching.distillation_run(settings, matching, weights, loader, seed, layout)
+        run = trainer.distillation_run(settings, form, weights, loader, seed, layout)
         state, _ = loop.fit(run, folder / run.name, runtime)
         student = layout.host(state["ema"])
-        return sampler_spec.student(teacher, student, steps, self.params.sampling)
+        sampler = Posterior(settings.eta)
+        return sampler_spec.student(teacher, student, steps, sampler, self.params.sampling)
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,6 +35,8 @@ from sid2core.report.read.inputs import Inputs, Sampler
 TEMPLATES = Path(__file__).parent / "templates"
 _CAPTION = 80
 """Characters of a caption beside its row."""
+_JUDGES = {"alternating": "auxiliary", "parameter_space": "teacher"}
+"""Whose loss on the student's images says how the student must change, by ``distill.form``."""
 MOST_ROWS = 12
 """Maximum number of classes in the grids, evenly spaced, so that the page stays small."""
 
@@ -214,10 +216,10 @@ def _curves(inputs: Inputs) -> dict[str, Any]:
         figures.curve(frame, "step", y, {"x": "step", "y": label, "title": f"{label} over steps"})
         for y, label in (("loss", "training loss"), ("grad_norm", "gradient norm"))
     ]
-    distill = []
+    distill, form = [], inputs.params.distill.form.name
     if inputs.distill_curve is not None:
         labels = {
-            "loss_auxiliary": "auxiliary loss",
+            "loss_auxiliary": _JUDGES.get(form, "judge") + " loss",
             "loss_student": "student loss",
             "grad_norm_student": "student gradient norm",
         }
@@ -228,6 +230,7 @@ def _curves(inputs: Inputs) -> dict[str, Any]:
     return {
         "train": [Markup(svg) for svg in train],
         "distill": [Markup(svg) for svg in distill],
+        "judge": _JUDGES.get(form, "judge"),
         "trajectory": None if trajectory is None else Markup(figures.trajectory(trajectory)),
         "trajectory_samples": None if trajectory is None else int(trajectory["samples"].max()),
         "dropped": dropped,
