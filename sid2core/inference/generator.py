@@ -54,6 +54,11 @@ class Method:
         return self.plan.nfe
 
     @property
+    def guided(self) -> bool:
+        """Whether guidance acts at any evaluation."""
+        return any(any(run.guided) for run in self.plan.runs)
+
+    @property
     def gflops_image(self) -> float:
         """GFLOPs an image costs (SiD2 supplement B.3)."""
         return self.nfe * cost.forward_gflops(self.denoiser.network.config)
