@@ -57,7 +57,7 @@ def main(params: config.Params) -> None:
             images_per_chunk=settings.first,
             store=Store.of("guidance_search", folder, params.runtime.drawn_gib),
         )
-        scores, images = race.run(runners, condition, settings, run, params.seed)
+        scores, images = race.run(race.distinct(runners), condition, settings, run, params.seed)
         if not cluster.first():
             return
         verdict = guidance_search.verdict(scores, images, settings.confidence)

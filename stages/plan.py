@@ -57,6 +57,11 @@ def main(params: config.Params) -> None:
         metrics["negative_parameters"] = price.negative.parameters
         zettaflops = float(_DIGITS % price.negative.training_zettaflops)
         metrics["negative_training_zettaflops"] = zettaflops
+    if price.distillation is not None:
+        made = price.distillation
+        zettaflops = sum(map(made.zettaflops, made.students))
+        metrics["distillation_zettaflops"] = float(_DIGITS % zettaflops)
+        metrics["distillation_state_mib"] = round(made.state_bytes / text.MIB, 3)
     atomic.write_json(REPORTS / "metrics.json", metrics)
 
 

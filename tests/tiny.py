@@ -47,6 +47,14 @@ ONE_BLOCK = {
 }
 """A section ``model`` for tests that ask only how it is run."""
 
+DISTILLATIONS = {
+    "default": {},
+    "rollout": {"states": "rollout", "times": "grid", "density": "logsnr", "eta": 0.5}
+    | {"dropout": 0.1},
+    "parameter_space": {"form": {"name": "parameter_space"}},
+}
+"""Changes of the section ``distill``, for slow tests of the forms and options."""
+
 
 def raw(**sections):
     """``params.yaml`` as a mapping, tiny; ``sections`` change single keys of it, at any depth."""

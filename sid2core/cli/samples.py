@@ -6,6 +6,7 @@ import argparse
 import difflib
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +78,10 @@ def run(options: argparse.Namespace) -> None:
             name = "--prompt" if options.prompt else "--given"
             msg = f"--layout: its samples are those of eval.prompts; leave out {name}"
             raise SamplesError(msg)
+        for one in options.prompt or ():
+            if Path(one).suffix and os.path.isfile(one):
+                msg = f"--prompt: {one} is a file, expected a text; repeat --prompt for each text"
+                raise SamplesError(f"{msg}, or set eval.prompts to the file for a grid")
         _draw(options)
         return
     evaluate = artifact.load("evaluate")

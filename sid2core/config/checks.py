@@ -1,17 +1,16 @@
 """What sections of ``params.yaml`` must have in common, checked before any work starts.
 
-Only parameters are read, and the files of ``eval.prompts`` and ``eval.captions``; no other file and
-no device. The shape of an example is known for the built-in sources; with a source that leaves it
-open, what depends on it is not checked.
+Only parameters are read, the files of ``eval.prompts`` and ``eval.captions``, and what other models
+draw that are named; no other file and no device. The shape of an example is known for the built-in
+sources; with a source that leaves it open, what depends on it is not checked.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
-from sid2core.config import negative
+from sid2core.config import negative, other_models
 from sid2core.config.data import Shape, clip_shape
 from sid2core.config.diffusion import Cosine, CosineInterpolated, Power
 from sid2core.config.named_samplers import OwnGuidance
@@ -32,12 +31,16 @@ def check(params: Params, origin: str = "params.yaml") -> None:
         ParamsError: lists every problem with its key, the expected value and the cure.
     """
     found = [*_of_any_data(params)]
-    shape = params.data.shape
+    shape, drawn = params.data.shape, None
     if shape is not None:
         try:
-            found += [*_of_shape(params, clip_shape(shape, params.loader.clip_frames))]
+            shape = clip_shape(shape, params.loader.clip_frames)
+            found += [*_of_shape(params, shape)]
+            given = params.data.given_frames
+            drawn = (shape[0] - given, *shape[1:]) if given and len(shape) == 4 else shape
         except ParamsError as error:
             found.append(str(error))
+    found += other_models.check(params, drawn)
     if found:
         lines = [f"  {line}" for line in found]
         msg = "\n".join([f"{origin} has {len(lines)} problem(s):", *lines])
@@ -52,6 +55,7 @@ def _of_any_data(params: Params) -> Iterator[str]:
             f"shard_records, {data.shard_records}: lower it, or raise shard_records"
         )
     yield from _searched(params)
+    yield from _budget(params)
     yield from _named(params)
     yield from _devices("train", params.train, params)
     yield from _devices("distill", params.distill, params)
@@ -64,29 +68,39 @@ def _searched(params: Params) -> Iterator[str]:
     """Snapshots, averages and models that the search reads are made by the trainings."""
     search = params.guidance_search
     for index, one in enumerate(search.negatives):
-        yield from _made(params, f"guidance_search.negatives.{index}", one)
+        key = f"guidance_search.negatives.{index}"
+        yield from _made(params, key, one)
+        if one == params.train.steps and search.averages == [USUAL]:
+            yield (
+                f"{key}: found step {one}, the last one of the training, which is the model itself;"
+                " expected an earlier one: guidance away from it has no effect"
+            )
     for index, average in enumerate(search.averages):
         yield from _made(params, f"guidance_search.averages.{index}", average)
 
 
 def _named(params: Params) -> Iterator[str]:
-    """The same of ``eval.samplers``, and that the folders that it names are there."""
+    """The same of ``eval.samplers``."""
     for index, entry in enumerate(params.eval.samplers or []):
         key = f"eval.samplers.{index}"
-        models = {f"{key}.weights": entry.weights}
+        yield from _made(params, f"{key}.weights", entry.weights)
         for place, guidance in enumerate(entry.guidance):
             if isinstance(guidance, OwnGuidance):
-                models[f"{key}.guidance.{place}.negative"] = guidance.negative
-        for name, model in models.items():
-            yield from _made(params, name, model)
-            known = (USUAL,) if name.endswith("weights") else (NULL, TRAINED)
-            if isinstance(model, str) and model not in known and not _folder(model):
-                yield f"{name}: found {model!r}, which is no folder; expected that of a model"
+                yield from _made(params, f"{key}.guidance.{place}.negative", guidance.negative)
 
 
-def _folder(path: str) -> bool:
-    """Whether it exists, or is made by an earlier stage."""
-    return Path(path).is_dir() or Path(path).parts[0] == "artifacts"
+def _budget(params: Params) -> Iterator[str]:
+    """The first round is within the budget: a search cannot do with less."""
+    search, data = params.guidance_search, params.data
+    maybe = data.unlabelled and data.captions != "required" and not data.given_frames
+    key = "samples" if search.strategy == "grid" else "first"
+    first, count = min(search.samples, getattr(search, key)), search.count(unconditional=maybe)
+    if search.budget is not None and first * count > search.budget:
+        yield (
+            f"guidance_search.budget: found {search.budget}; expected at least {first * count}, "
+            f"{first} images of each of {count} settings: raise it, lower guidance_search.{key}, "
+            "or list fewer settings"
+        )
 
 
 def _made(params: Params, key: str, model: int | str | Ema) -> Iterator[str]:

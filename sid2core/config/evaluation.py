@@ -96,7 +96,7 @@ class Eval(Section):
     labels: Literal["balanced", "drawn"]
     extractors: Extractors
     primary_extractor: str | None
-    reference_stats: str | None
+    reference_stats: FilePath | None
     infinity: bool
     captions: FilePath | None
     prediction: Prediction

@@ -61,3 +61,9 @@ class GuidanceSearch(Section):
                 msg = f"{name} repeats an entry: {', '.join(values)}"
                 raise ValueError(msg)
         return self
+
+    def count(self, *, unconditional: bool) -> int:
+        """How many settings there are; ``unconditional`` data have no null condition."""
+        drawn = len(self.samplers or [None]) * len(self.steps or [None]) * len(self.averages)
+        negatives = [one for one in self.negatives if not (unconditional and one == NULL)]
+        return drawn * (1 + len(negatives) * (1 + len(self.intervals)) * len(self.weights))

@@ -60,8 +60,12 @@ def specs(
             _log.warning("eval.samplers: %s is left out: %s", row.name, missing)
             continue
         method = _method(row, searched, sampling)
+        if searched.guidance.weight > 0 and not method.guided:
+            reason = f"none of its {method.steps} steps lies in the interval of guidance"
+            _log.warning("eval.samplers: %s is left out: %s", row.name, reason)
+            continue
         series = _series(row, several=len({one.entry for one in rows}) > 1)
-        title = f"{series}, {method.steps} steps"
+        title = f"{series}, {method.steps} step{'s' * (method.steps > 1)}"
         params, worse = searched.model.params, searched.worse
         made.append(SamplerSpec(row.name, title, method, params, worse=worse, series=series))
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,6 +26,8 @@ from sid2core.metrics.networks.protocol import POOL
 from sid2core.metrics.quality import Quality
 from sid2core.metrics.uncertainty import Expansion
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, eq=False)
 class Runner:
@@ -32,6 +35,26 @@ class Runner:
 
     setting: Setting
     spec: SamplerSpec
+
+
+def distinct(runners: Sequence[Runner]) -> list[Runner]:
+    """Without settings that draw what an earlier one draws, which is logged.
+
+    Those are intervals that contain the same evaluations, or none: without guidance.
+    """
+    found = dict[tuple[Any, ...], Runner]()
+    for one in runners:
+        setting, method = one.setting, one.spec.method
+        acts = (setting.weight, setting.negative) if method.guided else None
+        drawn = acts, setting.average, setting.sampler, setting.steps, *method.plan.runs
+        first = found.setdefault(drawn, one)
+        if first is not one:
+            _log.warning(
+                "weight %g on %s is left out: with %d steps it is the same as weight %g on %s",
+                *(setting.weight, setting.interval, method.steps),
+                *(first.setting.weight, first.setting.interval),
+            )
+    return [*found.values()]
 
 
 def run(

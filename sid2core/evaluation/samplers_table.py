@@ -54,6 +54,9 @@ class SamplerRow:
         fd_eval_ratio: ``fd_eval`` over that of the real-data baseline, of as many images.
         series: what samplers have in common that differ in their steps only; empty for one of its
             own.
+        precision: share of samples among real images, of the data set's own extractor's features.
+        recall: share of real images among samples: low where modes are missing.
+        coverage: share of real images that have a sample in their neighbourhood.
     """
 
     sampler: str
@@ -71,8 +74,13 @@ class SamplerRow:
     gflops_image: float
     fd_eval_ratio: float = math.nan
     series: str = ""
+    precision: float = math.nan
+    recall: float = math.nan
+    coverage: float = math.nan
 
 
+MODES = ("precision", "recall", "coverage")
+"""The columns that show lost modes, which class agreement does not."""
 TEXTS = ("sampler", "title", "series")
 NUMBERS = tuple(one.name for one in dataclasses.fields(SamplerRow) if one.name not in TEXTS)
 

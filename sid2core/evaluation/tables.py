@@ -16,7 +16,14 @@ from sid2core.atomic import write_csv, write_json
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.measuring import Measurement
 from sid2core.evaluation.sampler_spec import SamplerSpec
-from sid2core.evaluation.samplers_table import BASELINE, TITLES, SamplerRow, title, warning
+from sid2core.evaluation.samplers_table import (
+    BASELINE,
+    MODES,
+    TITLES,
+    SamplerRow,
+    title,
+    warning,
+)
 from sid2core.metrics.captions.extractor import NAME as CAPTIONS
 from sid2core.metrics.clips.prediction import NAME as PIXELS
 from sid2core.metrics.names import count_name
@@ -100,6 +107,7 @@ def sampler_row(
         "fd_train": round(by_name["fd_train"], 6),
         "agreement": math.nan if agreement is None else round(agreement, 6),
         "fd_eval_ratio": round(by_name.get(f"fd_eval{RATIO}", math.nan), 6),
+        **{name: round(by_name.get(name, math.nan), 6) for name in MODES},
     }
     return SamplerRow(**scores, **_described(spec, clips=clips))
 
@@ -149,6 +157,7 @@ def sampler_metrics(row: SamplerRow, scores: Sequence[Score]) -> dict[str, float
     }
     optional = {
         f"agreement_{count}": row.agreement,
+        **{f"{name}_{count}": getattr(row, name) for name in MODES},
         "nfe": row.nfe,
         "gflops_image": row.gflops_image,
     }

@@ -30,6 +30,9 @@ from sid2core.inference.search_table import SETTING_NUMBERS, SETTING_TEXTS, Scor
 from sid2core.metrics.names import count_name
 from sid2core.pipeline.artifact import Artifact
 
+_NAMED = (*SETTING_TEXTS, *SETTING_NUMBERS, "nfe")
+"""Of the best setting, and of the best one with guidance, in the metrics."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -170,9 +173,7 @@ def metrics(verdict: Mapping[str, Any]) -> dict[str, Any]:
     best, guided = (verdict[name] for name in ("best", "guided"))
     name = f"{verdict['distance']}_train_{count_name(best['samples'])}"
     found = {
-        "weight": best["weight"],
-        "logsnr_min": best["logsnr_min"],
-        "logsnr_max": best["logsnr_max"],
+        **{column: best[column] for column in _NAMED},
         name: round(best["fd_train"], 5),
         f"{name}_low": round(best["fd_train_low"], 5),
         f"{name}_high": round(best["fd_train_high"], 5),
@@ -181,7 +182,7 @@ def metrics(verdict: Mapping[str, Any]) -> dict[str, Any]:
     }
     if guided is not None:
         name = f"{verdict['distance']}_train_{count_name(guided['samples'])}"
-        found["guided_weight"] = guided["weight"]
+        found |= {f"guided_{column}": guided[column] for column in _NAMED}
         found[f"{name}_guided"] = round(guided["fd_train"], 5)
     return found
 

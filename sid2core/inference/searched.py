@@ -99,7 +99,7 @@ def other_model(folder: Path, model: Trained) -> Trained:
         if found != expected:
             msg = (
                 f"{folder}: {name} is {found}, that of the base model {expected}; expected the "
-                "same images and conditions"
+                "same images and conditions: name a model that was trained on the same data"
             )
             raise WeightsError(msg)
     return other.with_condition(model.condition)

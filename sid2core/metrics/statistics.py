@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sid2core import atomic
+from sid2core import atomic, stand_ins
 from sid2core.metrics import frechet
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.provenance import check_comparable, check_expected, declared
@@ -225,6 +225,7 @@ def _write(path: Path, provenance: Mapping[str, Any], **arrays: ArrayLike) -> No
 def _opened(path: Path, names: Collection[str], cure: str) -> Iterator[np.lib.npyio.NpzFile]:
     """The npz at ``path`` with these entries; errors in the body name the cure."""
     expected = f"expected an npz with {', '.join(names)}: {cure}"
+    stand_ins.check_file(path, MetricsError, expected)
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             missing = [name for name in names if name not in file.files]

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 
-from sid2core import atomic
+from sid2core import atomic, stand_ins
 from sid2core.conditioning import Condition, ConditionError, ConditionSpec
 from sid2core.models.architecture import UViTConfig
 from sid2core.models.dropout import DropoutKey
@@ -139,6 +139,8 @@ def load(
         cure = "; run `dvc repro` to make it" if _in_project(folder) else ""
         msg = f"folder {folder.absolute()} {found} (current folder {Path.cwd()}){cure}"
         raise WeightsError(msg)
+    for name in (CONFIG, weights):
+        stand_ins.check_file(folder / name, WeightsError)
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if config["format"] > FORMAT:

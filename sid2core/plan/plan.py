@@ -13,9 +13,10 @@ from sid2core.config import build, negative
 from sid2core.models import cost
 from sid2core.models.execution import Execution, Remat
 from sid2core.models.network import Network
-from sid2core.plan import captions, counting, memory
+from sid2core.plan import captions, counting, distillation, memory
 from sid2core.plan.captions import FrozenText
 from sid2core.plan.counting import Level, Term
+from sid2core.plan.distillation import Distillation, Model, Student
 from sid2core.plan.hardware import Hardware
 from sid2core.plan.memory import Activations
 
@@ -67,6 +68,8 @@ class Price:
     """The frozen text encoder, if there is one."""
     negative: Negative | None = None
     """The model that is trained to be a negative, if there is one."""
+    distillation: Distillation | None = None
+    """None for a form whose cost is not known."""
 
     @property
     def training_zettaflops(self) -> float:
@@ -98,6 +101,8 @@ class Plan:
     remat: Remat
     utilisation: float
     fits: tuple[Fit, ...]
+    distill_fits: tuple[Fit, ...] = ()
+    """The same for distillation; empty where its cost is not known."""
 
     @property
     def days(self) -> float:
@@ -111,10 +116,35 @@ class Plan:
         return None if negative is None else self._days(negative.training_zettaflops)
 
     def _days(self, zettaflops: float) -> float:
-        chosen = next(one for one in self.price.activations if one.remat is self.remat)
-        share = (chosen.forwards - 1 + 3) / 3
-        products = zettaflops * ZETTA * share
-        return products / (self.devices * self.hardware.flops * self.utilisation) / 86_400
+        return self._elapsed(zettaflops * (self._recomputed + 3) / 3)
+
+    def _elapsed(self, zettaflops: float) -> float:
+        """Days, for FLOPs with recomputation."""
+        rate = self.devices * self.hardware.flops * self.utilisation
+        return zettaflops * ZETTA / rate / 86_400
+
+    @property
+    def _recomputed(self) -> int:
+        """Forward passes that each backward pass repeats."""
+        return next(one for one in self.price.activations if one.remat is self.remat).forwards - 1
+
+    def student_days(self, student: Student) -> float:
+        """Expected time of the training of a student of ``price.distillation``."""
+        made = self.price.distillation
+        assert made is not None, "its student was given"
+        return self._elapsed(made.zettaflops(student, self._recomputed))
+
+    @property
+    def distill_local(self) -> int:
+        """Examples per device that distillation computes at once."""
+        made = self.price.distillation
+        assert made is not None, "who asks has seen its cost"
+        return math.ceil(made.batch / made.accumulation / self.devices)
+
+    @property
+    def distill_chosen(self) -> Fit:
+        """As :attr:`chosen`, of distillation."""
+        return _chosen(self.distill_fits, self.remat)
 
     @property
     def caption_seconds(self) -> float | None:
@@ -132,7 +162,7 @@ class Plan:
     @property
     def chosen(self) -> Fit:
         """The choice of ``runtime.remat``, with the state replicated on every device."""
-        return next(one for one in self.fits if one.remat is self.remat and not one.sharded)
+        return _chosen(self.fits, self.remat)
 
     @property
     def fitting(self) -> bool:
@@ -157,6 +187,7 @@ def price(
     """
     network = Network(build.network(params.model, shape, condition), _execution(params, attention))
     shapes, xla = network.shapes(), counting.xla_gflops(network.config)
+    found = _negative(params, shape, condition)
     return Price(
         shape=tuple(shape),
         given_frames=network.config.given_frames,
@@ -173,7 +204,14 @@ def price(
         drawn=params.sampling.batch_size,
         examples=params.train.steps * params.train.batch_size,
         text=captions.frozen(params.text, condition.text),
-        negative=_negative(params, shape, condition),
+        negative=found,
+        distillation=distillation.price(
+            params.distill,
+            params.guidance_search.negatives,
+            Model(cost.forward_gflops(network.config), memory.gradient_bytes(shapes)),
+            None if found is None else Model(found.gflops, memory.FLOAT32 * found.parameters),
+            conditional=bool(condition),
+        ),
     )
 
 
@@ -200,8 +238,17 @@ def on_hardware(
 ) -> Plan:
     """The cost on given hardware: time, and what fits."""
     ways = [(one, sharded) for sharded in (False, True) for one in price.activations]
-    fits = [_fit(price, one, hardware, devices, batch, sharded) for one, sharded in ways]
-    return Plan(price, hardware, devices, batch, remat, utilisation, tuple(fits))
+    base = price.state_bytes + price.gradient_bytes
+
+    def fits(state: int, batch: int) -> tuple[Fit, ...]:
+        return tuple(_fit(state, one, hardware, devices, batch, sharded) for one, sharded in ways)
+
+    made, distilled = price.distillation, tuple[Fit, ...]()
+    if made is not None:
+        at_once = math.ceil(made.batch / made.accumulation)
+        distilled = fits(made.state_bytes + price.gradient_bytes, at_once)
+    found = fits(base, batch)
+    return Plan(price, hardware, devices, batch, remat, utilisation, found, distilled)
 
 
 def _execution(params: config.Params, attention: str | None) -> Execution:
@@ -210,18 +257,22 @@ def _execution(params: config.Params, attention: str | None) -> Execution:
 
 
 def _fit(
-    price: Price,
+    state: int,
     activations: Activations,
     hardware: Hardware,
     devices: int,
     batch: int,
     sharded: bool,
 ) -> Fit:
-    share = devices if sharded else 1
-    fixed = math.ceil((price.state_bytes + price.gradient_bytes) / share)
+    """One way, for ``state`` bytes of state and gradient."""
+    fixed = math.ceil(state / (devices if sharded else 1))
     most = max(0, int((USABLE * hardware.memory - fixed) // activations.total))
     needed = fixed + math.ceil(batch / devices) * activations.total
     return Fit(activations.remat, sharded, most, needed)
+
+
+def _chosen(fits: Sequence[Fit], remat: Remat) -> Fit:
+    return next(one for one in fits if one.remat is remat and not one.sharded)
 
 
 def cures(plan: Plan) -> list[str]:
@@ -229,19 +280,32 @@ def cures(plan: Plan) -> list[str]:
 
     Each change is sufficient by itself.
     """
-    if plan.fitting:
+    return _cures(plan, plan.fits, plan.local, "train.batch_size")
+
+
+def distill_cures(plan: Plan) -> list[str]:
+    """The same for distillation."""
+    if plan.price.distillation is None:
+        return []
+    name = "what is computed at once (distill.batch_size / distill.accumulation)"
+    return _cures(plan, plan.distill_fits, plan.distill_local, name)
+
+
+def _cures(plan: Plan, fits: Sequence[Fit], local: int, batch: str) -> list[str]:
+    chosen = _chosen(fits, plan.remat)
+    if chosen.most >= local:
         return []
     found = []
-    for fit in _cheapest_first(plan.fits):
-        if fit.most >= plan.local:
+    for fit in _cheapest_first(fits):
+        if fit.most >= local:
             changes = [f"runtime.remat={fit.remat.value}"] * (fit.remat is not plan.remat)
             changes += [f"runtime.mesh.data=1 and runtime.mesh.fsdp={plan.devices}"] * fit.sharded
             found.append(" and ".join(changes))
-    most = max(plan.fits, key=lambda fit: fit.most)
-    for fit in (plan.chosen, most):
-        if 0 < fit.most < plan.local:
+    most = max(fits, key=lambda fit: fit.most)
+    for fit in (chosen, most):
+        if 0 < fit.most < local:
             found.append(
-                f"lower train.batch_size to {fit.most * plan.devices} "
+                f"lower {batch} to {fit.most * plan.devices} "
                 f"({fit.most} per device; remat {fit.remat.value}{', FSDP' * fit.sharded})"
             )
     if not found:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sid2core.plan.hardware import GIB
-from sid2core.plan.plan import Plan, cures
+from sid2core.plan.plan import Fit, Plan, cures, distill_cures
 
 MIB = 2**20
 
@@ -43,6 +43,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "cures": cures(plan),
         "text": _text_json(plan),
         "negative": _negative_json(plan),
+        "distillation": _distillation_json(plan),
     }
 
 
@@ -141,12 +142,67 @@ def _negative_lines(plan: Plan) -> list[str]:
     ]
 
 
-def _verdict(plan: Plan) -> list[str]:
-    need, have = plan.chosen.bytes / GIB, plan.hardware.memory / GIB
-    fits = "fits" if plan.fitting else "does not fit"
+def _distillation_json(plan: Plan) -> dict[str, Any] | None:
+    made = plan.price.distillation
+    if made is None:
+        return None
+    students = [
+        {
+            "steps": one.steps,
+            "forwards_iteration": made.forwards(one.passes),
+            "training_zettaflops": made.zettaflops(one),
+            "days": plan.student_days(one),
+        }
+        for one in made.students
+    ]
+    return asdict(made) | {
+        "students": students,
+        "bytes_a_device": plan.distill_chosen.bytes,
+        "fits": not distill_cures(plan),
+        "ways": [asdict(one) for one in plan.distill_fits],
+        "cures": distill_cures(plan),
+    }
+
+
+def _distillation_lines(plan: Plan) -> list[str]:
+    """What each student costs, and whether it fits."""
+    made = plan.price.distillation
+    if made is None:
+        return []
+    at_once, parts = plan.distill_local, made.accumulation
     return [
-        f"  a batch of {plan.batch} ({plan.local} per device) with remat {plan.remat.value} needs "
-        f"{need:.1f} of {have:.0f} GiB per device: it {fits}",
+        "",
+        f"distillation, {made.form}: {made.iterations:,} iterations of two batches of {made.batch} "
+        f"for each student",
+        *_table(
+            ("  student", "forwards per iteration and example", "zettaFLOPs", "time"),
+            [
+                (
+                    f"  {one.steps} {'step' if one.steps == 1 else 'steps'}",
+                    f"{made.forwards(one.passes):.4g}",
+                    f"{made.zettaflops(one):.4g}",
+                    _time(plan.student_days(one)),
+                )
+                for one in made.students
+            ],
+        ),
+        f"  state of all networks {made.state_bytes / GIB:.3f} GiB; {at_once} examples at once on "
+        f"each device{f' (accumulation {parts})' if parts > 1 else ''}: remat {plan.remat.value} "
+        f"{_needs(plan, plan.distill_chosen, fits=not distill_cures(plan))}",
+        *(f"  - {cure}" for cure in distill_cures(plan)),
+    ]
+
+
+def _needs(plan: Plan, fit: Fit, *, fits: bool) -> str:
+    need, have = fit.bytes / GIB, plan.hardware.memory / GIB
+    verdict = "fits" if fits else "does not fit"
+    return f"needs {need:.1f} of {have:.0f} GiB per device: it {verdict}"
+
+
+def _verdict(plan: Plan) -> list[str]:
+    return [
+        f"  a batch of {plan.batch} ({plan.local} per device) with remat {plan.remat.value} "
+        f"{_needs(plan, plan.chosen, fits=plan.fitting)}",
         *(f"  - {cure}" for cure in cures(plan)),
         *_table(
             ("  remat", "state", "most examples per device"),
@@ -160,6 +216,7 @@ def _verdict(plan: Plan) -> list[str]:
             ],
         ),
         f"  at {100 * plan.utilisation:.0f} % utilisation training takes {_time(plan.days)}",
+        *_distillation_lines(plan),
     ]
 
 

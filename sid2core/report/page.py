@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from sid2core.conditioning import ConditionSpec
 from sid2core.evaluation import samplers_table
@@ -24,6 +25,7 @@ from sid2core.report import (
     provenance,
     scores,
     search,
+    students,
 )
 from sid2core.report.charts import figures
 from sid2core.report.memorisation import Check, check
@@ -33,6 +35,8 @@ from sid2core.report.read.inputs import Inputs, Sampler
 TEMPLATES = Path(__file__).parent / "templates"
 _CAPTION = 80
 """Characters of a caption beside its row."""
+_JUDGES = {"alternating": "auxiliary", "parameter_space": "teacher"}
+"""Whose loss on the student's images says how the student must change, by ``distill.form``."""
 MOST_ROWS = 12
 """Maximum number of classes in the grids, evenly spaced, so that the page stays small."""
 
@@ -56,7 +60,7 @@ def build(inputs: Inputs) -> str:
 def context(inputs: Inputs) -> dict[str, Any]:
     """The values of the template, by section of the page."""
     best = scores.lowest([s for s in inputs.samplers if not s.student])
-    found = _memorisation(inputs)
+    found, names = _memorisation(inputs), _conditions(inputs)
     return {
         "css": Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         "title": inputs.params.report.title,
@@ -68,7 +72,8 @@ def context(inputs: Inputs) -> dict[str, Any]:
         "baseline": inputs.baseline,
         "training": inputs.training,
         "extractor": scores.accuracies(inputs.reference),
-        "grids": _grids(inputs),
+        "grids": _grids(inputs, names),
+        "side_by_side": students.view(inputs, names, _rows(names)),
         "prompts": prompts.view(inputs),
         "clips": clips.view(inputs),
         "table": scores.sampler_table(
@@ -115,26 +120,44 @@ def _data(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _grids(inputs: Inputs) -> dict[str, Any]:
+def _by_class(inputs: Inputs) -> bool:
+    """Whether the rows of grids are classes."""
+    spec = ConditionSpec.of_manifest(inputs.prepare.metadata)
+    classes = len(spec.names) <= 1 and spec.rows == len(inputs.class_names)
+    return inputs.evaluate.metadata.get("grid") is None and classes
+
+
+def _conditions(inputs: Inputs) -> list[str]:
+    """The names of the rows of grids."""
+    spec, what = ConditionSpec.of_manifest(inputs.prepare.metadata), inputs.what
+    stored = inputs.evaluate.metadata.get("grid")
+    if _by_class(inputs):
+        return [*inputs.class_names]
+    if stored is None:
+        return [f"{what} {row}" for row in range(spec.rows)]
+    if "captions" in stored:
+        return [
+            one if len(one) <= _CAPTION else f"{one[:_CAPTION]} …" for one in stored["captions"]
+        ]
+    return [f"{what} {row}" for row in stored["records"]]
+
+
+def _rows(names: Sequence[str]) -> NDArray[np.int64]:
+    """The rows that are shown."""
+    places = np.linspace(0, len(names) - 1, min(MOST_ROWS, len(names)))
+    return np.unique(places.astype(np.int64))
+
+
+def _grids(inputs: Inputs, names: Sequence[str]) -> dict[str, Any]:
     """One grid per sampler and one of real images, all with the same rows.
 
     A row is a class, or a record of the eval split whose caption or first frames the samples have.
     Where samples are conditioned on something else, row i has the condition of the training image
     i. The real image is shown beside it.
     """
-    spec, what = ConditionSpec.of_manifest(inputs.prepare.metadata), inputs.what
+    what, by_class = inputs.what, _by_class(inputs)
     stored = inputs.evaluate.metadata.get("grid")
-    by_class = stored is None and len(spec.names) <= 1 and spec.rows == len(inputs.class_names)
-    names = [f"{what} {row}" for row in range(spec.rows)]
-    if stored is not None:
-        names = [f"{what} {row}" for row in stored["records"]]
-        if "captions" in stored:
-            names = [
-                one if len(one) <= _CAPTION else f"{one[:_CAPTION]} …" for one in stored["captions"]
-            ]
-    elif by_class:
-        names = [*inputs.class_names]
-    rows = np.unique(np.linspace(0, len(names) - 1, min(MOST_ROWS, len(names))).astype(int))
+    rows = _rows(names)
     shown = [names[row] for row in rows]
     columns = next(iter(inputs.grids.values())).shape[1]
     height, width = inputs.shape[-3:-1]
@@ -193,10 +216,10 @@ def _curves(inputs: Inputs) -> dict[str, Any]:
         figures.curve(frame, "step", y, {"x": "step", "y": label, "title": f"{label} over steps"})
         for y, label in (("loss", "training loss"), ("grad_norm", "gradient norm"))
     ]
-    distill = []
+    distill, form = [], inputs.params.distill.form.name
     if inputs.distill_curve is not None:
         labels = {
-            "loss_auxiliary": "auxiliary loss",
+            "loss_auxiliary": _JUDGES.get(form, "judge") + " loss",
             "loss_student": "student loss",
             "grad_norm_student": "student gradient norm",
         }
@@ -207,6 +230,7 @@ def _curves(inputs: Inputs) -> dict[str, Any]:
     return {
         "train": [Markup(svg) for svg in train],
         "distill": [Markup(svg) for svg in distill],
+        "judge": _JUDGES.get(form, "judge"),
         "trajectory": None if trajectory is None else Markup(figures.trajectory(trajectory)),
         "trajectory_samples": None if trajectory is None else int(trajectory["samples"].max()),
         "dropped": dropped,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
+from sid2core.evaluation.samplers_table import MODES
 from sid2core.report import formatting
 from sid2core.report.read.inputs import Sampler
 from sid2core.report.tables import Cell, Row, Table
@@ -43,6 +45,11 @@ def sampler_table(
     if any(math.isfinite(row.agreement) for row in rows):
         column = _column(rows, count, lambda row: 100 * row.agreement, max, suffix="%")
         agreement.append(("class agreement", *column))
+    modes = [
+        (name, *_column(rows, count, partial(_score, name=name), max))
+        for name in MODES
+        if any(math.isfinite(_score(row, name)) for row in rows)
+    ]
     ratios = []
     if any(math.isfinite(row.fd_eval_ratio) for row in rows):
         ratios.append((RATIO, *_column(rows, count, lambda row: row.fd_eval_ratio)))
@@ -51,6 +58,7 @@ def sampler_table(
         *ratios,
         ("fd train", *_column(rows, count, lambda row: row.fd_train, min)),
         *agreement,
+        *modes,
         ("samples", [formatting.count(row.samples) for row in rows], set()),
         ("steps", [formatting.count(row.steps) for row in rows], set()),
         ("guidance weight", [_weight(row) for row in rows], set()),
@@ -71,6 +79,10 @@ def sampler_table(
             for i, row in enumerate(rows)
         ),
     )
+
+
+def _score(row: Sampler, name: str) -> float:
+    return float(getattr(row, name))
 
 
 def _column(

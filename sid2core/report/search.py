@@ -22,6 +22,12 @@ AXES = ("weight", "interval", "negative", "average", "sampler", "steps")
 """Of the heat maps, in this order."""
 _ROWS = 24
 """Settings that the race shows, best first."""
+_MOST = 28
+"""Characters of a name."""
+_WRAPPED = 10
+"""Characters of a label that fit above a column of the usual width."""
+_CHARACTER = 0.075
+"""Inches that a character of a label takes at most, on average."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ def words(setting: Setting, varied: Collection[str] = ()) -> str:
     else:
         text = f"weight {formatting.plain(setting.weight)} on {setting.interval}"
         if setting.negative != "unconditional":
-            text += f" away from {setting.negative}"
+            text += f" away from {_short(setting.negative)}"
     if setting.average != "usual":
         text += f", average {setting.average}"
     if "sampler" in varied:
@@ -105,6 +111,8 @@ def table(search: Search) -> Table:
 def race(search: Search) -> str:
     """The difference to the best setting with its interval, one line a setting."""
     shown = _ordered(search)[:_ROWS]
+    labels = [f"{words(one, search.varied)}  ({formatting.count(one.samples)})" for one in shown]
+    width = max(1.6 * WIDTH, 3 + _CHARACTER * max(map(len, labels)))
 
     def draw(axes: Axes) -> None:
         for row, one in enumerate(shown):
@@ -112,9 +120,6 @@ def race(search: Search) -> str:
             axes.plot([one.excess_low, one.excess_high], [row, row], color=colour, linewidth=2)
             axes.plot([one.excess], [row], "o", color=colour, markersize=5)
         axes.axvline(0, color=INK, linewidth=1)
-        labels = [
-            f"{words(one, search.varied)}  ({formatting.count(one.samples)})" for one in shown
-        ]
         axes.set_yticks(range(len(shown)), labels, fontsize=9.5)
         axes.set(
             ylim=(len(shown) - 0.5, -0.5), xlabel="difference to the best setting of its round"
@@ -126,7 +131,7 @@ def race(search: Search) -> str:
         f"The race of {len(search.settings)} settings: difference to the best with its interval; "
         f"{kept} cannot be distinguished from the best"
     )
-    return svg.render("race", title, draw, (1.6 * WIDTH, max(1.6, 0.9 + 0.24 * len(shown))))
+    return svg.render("race", title, draw, (width, max(1.6, 0.9 + 0.24 * len(shown))))
 
 
 def heat_map(search: Search, found: _Map) -> str:
@@ -142,15 +147,17 @@ def heat_map(search: Search, found: _Map) -> str:
             axes.add_patch(Rectangle(corner, 1, 1, color=SERIES[0], alpha=strength, linewidth=0))
             _cell(axes, one, corner, search)
         axes.set(xlim=(-0.5, len(found.columns) - 0.5), ylim=(len(found.rows) - 0.5, -0.5))
-        axes.set_xticks(range(len(found.columns)), [_label(one) for one in found.columns])
-        axes.set_yticks(range(len(found.rows)), [_label(one) for one in found.rows])
+        axes.set_xticks(range(len(found.columns)), map(_label, found.columns))
+        axes.set_yticks(range(len(found.rows)), map(_label, found.rows))
         axes.set(xlabel=_heading(found.x), ylabel=_heading(found.y))
         axes.grid(visible=False)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
 
     title = f"Difference to the best by {_heading(found.x)} and {_heading(found.y)}; best at "
-    size = max(WIDTH, 1.4 + 0.8 * len(found.columns)), max(1.8, 0.8 + 0.55 * len(found.rows))
+    width, beside = (_CHARACTER * _longest(values) for values in (found.columns, found.rows))
+    width = 0.6 + beside + max(0.8, width + 0.2) * len(found.columns)
+    size = max(WIDTH, width), max(1.8, 0.8 + 0.55 * len(found.rows))
     return svg.render(
         f"guidance-{found.x}-{found.y}", title + words(search.best, search.varied), draw, size
     )
@@ -167,6 +174,9 @@ def _maps(search: Search) -> list[_Map]:
                 cells[place] = one
         columns = _values(x, (place[0] for place in cells))
         rows = _values(y, (place[1] for place in cells))
+        if _longest(columns) > max(_WRAPPED, _longest(rows)):
+            x, y, columns, rows = y, x, rows, columns
+            cells = {place[::-1]: one for place, one in cells.items()}
         made.append(_Map(x, y, columns, rows, cells))
     return made
 
@@ -200,7 +210,19 @@ def _percent(text: str) -> str:
 
 
 def _label(value: Any) -> str:
-    return formatting.plain(value) if isinstance(value, float) else str(value)
+    """A value at an axis, one line for each of its words."""
+    text = formatting.plain(value) if isinstance(value, float) else _short(str(value))
+    return text if text.startswith("(") else text.replace(" ", "\n")
+
+
+def _short(text: str) -> str:
+    """A long name, such as a folder's, cut at its beginning."""
+    return text if len(text) <= _MOST else f"\u2026{text[1 - _MOST :]}"
+
+
+def _longest(values: Iterable[Any]) -> int:
+    """Characters of the longest line among labels."""
+    return max(len(line) for value in values for line in _label(value).split("\n"))
 
 
 def _heading(axis: str) -> str:

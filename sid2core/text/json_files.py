@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sid2core import stand_ins
 from sid2core.text.errors import TextError
 
 
@@ -16,6 +17,7 @@ def read(path: Path, cure: str) -> dict[str, Any]:
         FileNotFoundError: there is no file.
         TextError: it cannot be read, or is no object.
     """
+    stand_ins.check_file(path, TextError)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -11,6 +11,7 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
+from sid2core import stand_ins
 from sid2core.checksums import sha256
 from sid2core.errors import few
 from sid2core.models.text.t5 import T5Config
@@ -21,6 +22,8 @@ from sid2core.text.t5_tokenizer import FILES as TOKENIZERS
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _KINDS = {"gated-gelu": True, "relu": False}
+_TYPES = ("F32", "F16", "BF16")
+"""Types of weights, as safetensors names them."""
 _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight")
 """Either name is that of the embedding."""
 _FIELDS = {
@@ -211,22 +214,33 @@ def _check_shapes(path: Path, config: T5Config, places: Mapping[str, tuple[str, 
     for file in sorted({file for file, _ in places.values()}):
         header = _header(path, file)
         for name, (owner, stored) in places.items():
-            if owner == file and header.get(stored) != expected[name]:
+            if owner != file:
+                continue
+            shape, kind = header.get(stored, ("missing", ""))
+            if shape != expected[name]:
                 msg = (
-                    f"{path / file}: {stored} is {header.get(stored, 'missing')}, expected "
-                    f"{expected[name]} by {CONFIG}; use the files of one published model"
+                    f"{path / file}: {stored} is {shape}, expected {expected[name]} by {CONFIG}; "
+                    "use the files of one published model"
+                )
+                raise TextError(msg)
+            if kind not in _TYPES:
+                msg = (
+                    f"{path / file}: {stored} is of type {kind}, expected {', '.join(_TYPES)}; "
+                    "quantised weights are not read: use the published files"
                 )
                 raise TextError(msg)
 
 
-def _header(path: Path, file: str) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of a file."""
+def _header(path: Path, file: str) -> dict[str, tuple[tuple[int, ...], str]]:
+    """The shape and the type of every tensor of a file."""
     if Path(file).name != file or not (path / file).is_file():
         raise _missing(path, file)
+    stand_ins.check_file(path / file, TextError)
     try:
         with safetensors.safe_open(path / file, "np") as opened:
             names = opened.keys()
-            return {name: tuple(opened.get_slice(name).get_shape()) for name in names}
+            slices = {name: opened.get_slice(name) for name in names}
+            return {name: (tuple(one.get_shape()), one.get_dtype()) for name, one in slices.items()}
     except (OSError, safetensors.SafetensorError) as error:
         msg = f"{path / file} cannot be read as safetensors ({error}); download it again"
         raise TextError(msg) from error

@@ -13,6 +13,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from sid2core import stand_ins
 from sid2core.text.errors import TextError
 from sid2core.text.tokens import END, PAD
 
@@ -34,6 +35,7 @@ def read(path: Path, vocabulary: int) -> Tokenizer:
         TextError: the file cannot be read, has more tokens than rows, or ids of padding and end
             that are not T5's.
     """
+    stand_ins.check_file(path, TextError)
     try:
         tokenizer = Tokenizer.from_file(str(path)) if path.suffix == ".json" else _converted(path)
     except ModuleNotFoundError as error:

@@ -199,3 +199,11 @@ def test_a_clip_that_cannot_be_continued_is_an_error(capsys, arguments, words):
     assert code != 0
     assert any(words in line for line in errors)
     assert not Path("a.npz").exists()
+
+
+def test_a_file_is_no_prompt(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.txt").write_text("a red circle", encoding="utf-8")
+    code, _, errors = run(capsys, "--prompt", "prompts.txt", "--out", "a.npz")
+    assert code != 0
+    assert any("--prompt: prompts.txt is a file, expected a text" in line for line in errors)

@@ -107,6 +107,22 @@ def test_a_preset_that_cannot_work_with_other_keys_changes_nothing(tmp_path):
             "not 4: set it to auto, or change train_negative.model.head_size",
         ),
         (
+            {"guidance_search": {"negatives": [20, 30]}, "train": {"snapshots": [20, 30]}},
+            "guidance_search.negatives.1",
+            "step 30, the last one of the training",
+        ),
+        (
+            {"guidance_search": {"budget": 59}},
+            "guidance_search.budget",
+            "expected at least 60, 12 images of each of 5 settings: raise it, lower "
+            "guidance_search.first",
+        ),
+        (
+            {"guidance_search": {"budget": 100, "strategy": "grid"}},
+            "guidance_search.budget",
+            "expected at least 120, 24 images of each of 5 settings",
+        ),
+        (
             {"guidance_search": {"averages": ["usual", {"kind": "power", "value": 0.1}]}},
             "guidance_search.averages.1",
             "found power 0.1; expected one of train.emas",

@@ -55,24 +55,24 @@ def test_as_many_steps_as_fit_into_the_network_evaluations(sampler, guidance, st
 
 @pytest.mark.parametrize("sampler", ["ddim", "heun"])
 def test_with_an_interval_the_most_steps_that_fit_are_taken(sampler):
-    for most in range(2, 20):
+    for most in range(5, 20):  # below, only the first step fits, which lies outside the interval
         (one,) = made(sampler=sampler, nfe=most, guidance="searched")
         more = [replace(one.method, steps=steps).nfe for steps in range(one.method.steps + 1, 30)]
         assert one.method.nfe <= most < min(more)
 
 
 def test_a_row_has_its_own_sampler_and_the_guidance_it_names():
-    own = {"weight": 2.0, "interval": [-1.0, 1.0]}
-    plain, searched, other = made(sampler="heun", guidance=["none", "searched", own])
+    own = {"weight": 2.0, "interval": [-2.0, 2.0]}
+    plain, searched, other = made(sampler="heun", nfe=5, guidance=["none", "searched", own])
     assert [one.method.sampler for one in (plain, searched, other)] == [Heun()] * 3
     assert plain.method.guidance == NoGuidance()
     assert searched.method.guidance == GUIDANCE
-    assert other.method.guidance == IntervalGuidance(2.0, -1.0, 1.0)
+    assert other.method.guidance == IntervalGuidance(2.0, -2.0, 2.0)
     assert searched.params is MODEL.params
     assert [one.series for one in (plain, searched, other)] == [
         *("Heun", "Heun, guidance of the search", "Heun, guidance 2")
     ]
-    assert plain.title == "Heun, 2 steps"
+    assert plain.title == "Heun, 3 steps"
     (steps,) = made(nfe=None, steps=5)
     assert (steps.method.steps, steps.method.sampler) == (5, DDIM())
 
@@ -98,6 +98,13 @@ def test_rows_without_a_negative_are_left_out_and_logged(caplog):
     (one,) = made(NoGuidance(), guidance=["none", "searched"])
     assert one.name == "few"
     assert "few_searched is left out: the search found no guidance" in caplog.text
+
+
+def test_rows_whose_guidance_acts_at_no_step_are_left_out_and_logged(caplog):
+    narrow = {"weight": 1.0, "interval": [2.0, 5.0]}
+    (one,) = made(nfe=None, steps=[2, 9], guidance=narrow)
+    assert one.name == "few_9"
+    assert "few_2 is left out: none of its 2 steps lies in the interval" in caplog.text
 
 
 def test_a_folder_without_weights_is_refused():

@@ -49,7 +49,7 @@ def test_columns_that_do_not_apply_to_real_images_are_empty(tmp_path):
     tables.write(tmp_path, [spec(), BASELINE], {"base": MEASURED, BASELINE: MEASURED})
     text = (tmp_path / "samplers.csv").read_text()
     assert text.splitlines()[2] == (
-        "train_images,real training images,,,,,1000,2.5,1.234568,0.75,,,,1.0,"
+        "train_images,real training images,,,,,1000,2.5,1.234568,0.75,,,,1.0,,0.5,,"
     )
 
 
@@ -87,7 +87,7 @@ def test_metrics_carry_their_sample_count_in_the_name(tmp_path):
     tables.write(tmp_path, [spec(), BASELINE], {"base": MEASURED, BASELINE: MEASURED})
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     scores = {"fd_eval_1k": 2.5, "fd_train_1k": 1.23457, "fid_eval_1k": 30.0, "agreement_1k": 0.75}
-    scores["fd_eval_ratio_1k"] = 1.0
+    scores |= {"fd_eval_ratio_1k": 1.0, "precision_1k": 0.5}
     gflops = 3 * cost.forward_gflops(tiny.Affine().config)
     assert metrics == {
         "base": scores | {"nfe": 3, "gflops_image": round(gflops, 5)},

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -80,6 +81,15 @@ def test_negatives_and_averages_multiply_them():
     ]
     assert found == expected
     assert [one.ema for one in expected[::4]] == [None, Ema(kind="power", value=0.1)]
+
+
+@pytest.mark.parametrize("spec", [CLASSES, ConditionSpec()])
+@pytest.mark.parametrize(
+    "changes", [{}, {"negatives": ["unconditional", 4], "steps": [2, 8], "intervals": []}]
+)
+def test_settings_are_counted_before_the_training(spec, changes):
+    search = tiny.params(guidance_search=changes).guidance_search
+    assert search.count(unconditional=not spec) == len(settings(spec, **changes))
 
 
 def test_without_conditions_only_a_worse_model_is_a_negative():
@@ -203,12 +213,28 @@ def test_one_setting_has_no_guidance():
     assert found["guided"] is None
     assert guidance_search.chosen(found).guided == Setting(0.0, **SAMPLER)
     assert guidance_search.metrics(found) == {
+        "average": "usual",
+        "negative": "unconditional",
+        **SAMPLER,
         "weight": 0.0,
         "logsnr_min": None,
         "logsnr_max": None,
+        "nfe": 8,
         "fd_train_100": 2.0,
         "fd_train_100_low": 1.9,
         "fd_train_100_high": 2.1,
         "kept": 1,
         "images": 1000,
     }
+
+
+def test_metrics_name_the_complete_settings():
+    """Whoever compares runs sees which average, negative, sampler and steps changed."""
+    best = Setting(0.0, average="power 0.1", sampler="heun", steps=8)
+    guided = Setting(2.0, 0.0, 5.0, "step 400", "usual", "addim eta=0.1", 16)
+    found = guidance_search.metrics(
+        verdict(score(best, 1.0, nfe=15), score(guided, 1.2, kept=False, nfe=30))
+    )
+    for setting, prefix, nfe in ((best, "", 15), (guided, "guided_", 30)):
+        expected = asdict(setting) | {"nfe": nfe}
+        assert {name: found[f"{prefix}{name}"] for name in expected} == expected

@@ -18,6 +18,7 @@ from sid2core.data.prepare.overview import contact_sheet
 from sid2core.evaluation import prompts, samplers_table
 from sid2core.evaluation.clips import clip_table
 from sid2core.evaluation.prompts import Prompt
+from sid2core.evaluation.samplers_table import MODES
 from sid2core.pipeline import artifact
 from tests.data import made
 
@@ -96,10 +97,11 @@ def samplers() -> pd.DataFrame:
         + (None, None, None),
     ]
     table = pd.DataFrame(
-        rows, columns=[one for one in names if one not in ("fd_eval_ratio", "series")]
+        rows, columns=[one for one in names if one not in ("fd_eval_ratio", "series", *MODES)]
     )
     series = ["students" if name.startswith("student") else None for name in table.sampler]
-    return table.assign(fd_eval_ratio=table.fd_eval / 1.204, series=series)
+    modes = {name: 0.9 - 0.1 * np.arange(len(table)) for name in MODES}
+    return table.assign(fd_eval_ratio=table.fd_eval / 1.204, series=series, **modes)
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from tests.report.test_neighbours import brute_force
 
 SECTIONS = [
     "samples",
+    "students",
     "samplers",
     "data",
     "plan",
@@ -379,3 +380,15 @@ def test_no_guided_sampler(tmp_path: Path) -> None:
     document = Document(build(root))
     assert "samples of Base and" in document.words("memorisation")
     assert len(uris(document, "samples")) == 2
+
+
+def test_a_form_without_an_auxiliary_network_says_what_judges_the_student(tmp_path: Path) -> None:
+    found = inputs.read(synthetic.params(), synthetic.write(tmp_path))
+    assert "Student and auxiliary model" in Document(page.build(found)).words("training")
+    distill = found.params.distill
+    form = distill.form.model_copy(update={"name": "parameter_space"})
+    distill = distill.model_copy(update={"form": form})
+    params = found.params.model_copy(update={"distill": distill})
+    words = Document(page.build(replace(found, params=params))).words("training")
+    assert "The teacher is not changed" in words
+    assert "auxiliary" not in words

@@ -66,6 +66,15 @@ def test_the_distance_over_that_of_real_images_is_shown_where_it_is_known() -> N
     assert [row[scores.RATIO].text for row in cells] == ["3.00", "1.00"]
 
 
+def test_lost_modes_are_shown_beside_the_agreement() -> None:
+    assert "recall" not in scores.sampler_table([BASE], [REAL]).columns
+    rows = [replace(BASE, precision=0.9, recall=0.2, coverage=0.4), replace(GUIDED, recall=0.7)]
+    table = scores.sampler_table(rows, [replace(REAL, recall=0.97)])
+    place = table.columns.index("class agreement")
+    assert table.columns[place + 1 : place + 4] == ("precision", "recall", "coverage")
+    assert marked(table)["recall"] == ["Guided"]
+
+
 def test_equal_scores_are_both_best() -> None:
     table = scores.sampler_table([BASE, replace(BASE, title="Again")], [REAL])
     assert marked(table)["fd eval"] == ["Base", "Again"]

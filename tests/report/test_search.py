@@ -1,12 +1,16 @@
 """The guidance search on the page: the race, heat maps and the table."""
 
+import itertools
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from matplotlib.axes import Axes
 
 from sid2core.report import search
+from sid2core.report.charts import svg
 from sid2core.report.read.search_files import Search, Setting
 from tests.report.test_figures import texts
 
@@ -107,3 +111,49 @@ def test_one_setting_has_neither_race_nor_map() -> None:
 def test_a_setting_without_a_score_is_drawn() -> None:
     rows = (setting(0, 1.0), setting(1, NAN), setting(2, NAN, -3.0))
     assert "\u2013" in texts(search.view(found(*rows))["heat_maps"][0])
+
+
+def _many() -> Search:
+    """Settings over all axes, with the longest names that occur."""
+    folder = "/data/models/negatives/small-model-2026-01-02/artifacts/train"
+    rows = [
+        setting(1, 1.0 + number / 100, sampler=sampler, steps=steps, negative=name, average=average)
+        for number, (sampler, steps, name, average) in enumerate(
+            itertools.product(
+                ("ddpm logvar_fraction=0.3", "addim eta=0.1", "dpm_solver", "heun"),
+                (4.0, 32.0),
+                ("unconditional", "train_negative", "step 400000", folder),
+                ("usual", "power 0.1"),
+            )
+        )
+    ]
+    return found(setting(0, 1.0), *rows)
+
+
+def test_long_names_lie_inside_the_figures_and_on_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    render, checked = svg.render, list[str]()
+
+    def watched(name: str, title: str, draw: Callable[[Axes], None], size: tuple[float, float]):
+        def then_measured(axes: Axes) -> None:
+            draw(axes)
+            figure = axes.figure
+            figure.canvas.draw()
+            inside = figure.bbox.padded(1)
+            for axis in (axes.xaxis, axes.yaxis):
+                low, high = sorted(axis.get_view_interval())
+                shown = [
+                    label
+                    for place, label in zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
+                    if low <= place <= high
+                ]
+                boxes = [one.get_window_extent() for one in shown]
+                assert all(box.x0 >= inside.x0 and box.x1 <= inside.x1 for box in boxes), name
+                assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes)), name
+            checked.append(name)
+
+        return render(name, title, then_measured, size)
+
+    monkeypatch.setattr(search.svg, "render", watched)
+    search.view(_many())
+    assert len(checked) == 1 + 10, "the race, and a map for every two of five axes"
+    assert "guidance-steps-sampler" in checked, "the long names are beside the rows"

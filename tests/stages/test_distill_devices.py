@@ -11,7 +11,8 @@ from tests import processes, tiny
 
 
 @pytest.mark.slow
-def test_two_processes_distil_as_one(project, tmp_path):
+@pytest.mark.parametrize("options", tiny.DISTILLATIONS.values(), ids=tiny.DISTILLATIONS)
+def test_two_processes_distil_as_one(project, tmp_path, options):
     """With the state divided, in parts; both score, one writes."""
     found = []
     for name, mesh, start in (
@@ -23,7 +24,7 @@ def test_two_processes_distil_as_one(project, tmp_path):
         shutil.rmtree(folder / "artifacts" / "distill")
         # As in test_train_devices.py.
         optimiser = tiny.SECTIONS["distill"]["optimiser"] | {"adam_eps": 1e-5}
-        distill = {"accumulation": 2, "optimiser": optimiser}
+        distill = {"accumulation": 2, "optimiser": optimiser} | options
         tiny.write(folder, distill=distill, runtime={"mesh": mesh})
         logs = processes.finish(*start("distill", folder, tmp_path / "compiled"))
         assert not [log for log in logs[1:] if "distill:" in log or "student_2:" in log]

@@ -12,10 +12,13 @@ ITERATIONS = 120
 
 
 @pytest.mark.slow
-def test_killed_and_stopped_it_goes_on_and_ends_with_the_same_bytes(project, tmp_path, compiled):
+@pytest.mark.parametrize("options", tiny.DISTILLATIONS.values(), ids=tiny.DISTILLATIONS)
+def test_killed_and_stopped_it_goes_on_and_ends_with_the_same_bytes(
+    project, tmp_path, compiled, options
+):
     # Checkpoints fall between rows of the log.
     rhythm = {"log_every": 7, "checkpoint_every": 4}
-    tiny.write(project, distill={"iterations": ITERATIONS}, runtime=rhythm)
+    tiny.write(project, distill={"iterations": ITERATIONS} | options, runtime=rhythm)
     for place in ("artifacts", "reports"):
         shutil.rmtree(project / place / "distill")
     calm = tmp_path / "calm"

@@ -14,6 +14,7 @@ from sid2core.text import folder, t5_files
 from sid2core.text.errors import TextError
 from sid2core.text.t5 import T5Spec
 from tests import tiny
+from tests.refusals import refused
 from tests.text import tiny_t5
 
 TEXTS = ["", "a red circle on the cat", "strawberry " * 5000]
@@ -151,7 +152,7 @@ def test_an_index_that_does_not_fit_is_refused(tmp_path):
     with pytest.raises(TextError, match="has no weight_map"):
         t5_files.find(path)
     index.write_text(before)
-    (path / "model-00002-of-00002.safetensors").write_bytes(b"<html>")
+    (path / "model-00002-of-00002.safetensors").write_bytes(b"nothing")
     with pytest.raises(TextError, match="cannot be read as safetensors"):
         t5_files.find(path)
 
@@ -188,3 +189,10 @@ def test_the_cost_needs_no_weights(copy):
     assert (cost.parameters, cost.weight_bytes, cost.bytes_a_token) == (count, 2 * count, 48)
     products = 16 * (4 * 24 * 30 + 3 * 24 * 40) + 2 * 16**2 * 30
     assert cost.gflops == pytest.approx(2 * products / 1e9)
+
+
+def test_quantised_weights_are_refused(copy):
+    weights = {name: one.astype(np.int8) for name, one in tiny_t5.weights().items()}
+    safetensors.numpy.save_file(weights, copy / "model.safetensors")
+    with refused(TextError, copy / "model.safetensors", "is of type I8, expected F32, F16, BF16"):
+        t5_files.find(copy)

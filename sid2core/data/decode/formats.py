@@ -18,8 +18,8 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from sid2core import stand_ins
 from sid2core.data.errors import Unusable
-from sid2core.data.storage import stand_ins
 
 EXTENSIONS = frozenset(
     f".{name}"

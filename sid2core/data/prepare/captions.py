@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from sid2core import config
 from sid2core.data.errors import DataError
-from sid2core.data.sources import classes, protocol
+from sid2core.data.sources import protocol
 from sid2core.data.sources.protocol import Source
 from sid2core.errors import few, printable
 
@@ -46,7 +46,7 @@ def agreed(sources: Sequence[Source], data: config.Data) -> bool:
     if data.captions == "required":
         msg = f"{where}: there are no captions, and data.captions is required{_listed(near)}"
         raise DataError(f"{msg}: add captions (docs/data.md lists the layouts)")
-    unlabelled = all(source.class_names == (classes.UNLABELLED,) for source in sources)
+    unlabelled = all(len(source.class_names) == 1 for source in sources)
     if near and unlabelled and not data.unlabelled:
         msg = f"{where} has neither classes nor captions{_listed(near)}: rename or convert them"
         raise DataError(f"{msg}, or set data.captions to none")

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
+from sid2core import stand_ins
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.sources import classes, parquet_schema
 from sid2core.data.sources.captions import texts
@@ -22,7 +23,7 @@ from sid2core.data.sources.fields import Asked, Fields
 from sid2core.data.sources.many_files import ManyFiles
 from sid2core.data.sources.parquet_schema import Columns, Labels
 from sid2core.data.sources.protocol import GROUPS_AT_HAND, Content, Entry, beside
-from sid2core.data.storage import paths, stand_ins
+from sid2core.data.storage import paths
 from sid2core.data.storage.globbing import File
 from sid2core.errors import printable
 
@@ -284,7 +285,7 @@ def _opened(path: str) -> Iterator[pq.ParquetFile]:
             found.schema_arrow  # noqa: B018 (it is made on access, which may fail)
         except Exception as error:
             reason = _damage(error, path)
-            stand_ins.check(file, path)
+            stand_ins.check(file, path, DataError)
             raise DataError(f"{path} is no Parquet file, or {reason}: fetch it anew") from error
         with found:
             yield found

@@ -20,9 +20,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
 
+from sid2core import stand_ins
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.storage import paths as places
-from sid2core.data.storage import stand_ins, tars
+from sid2core.data.storage import tars
 from sid2core.data.storage.tars import Member
 from sid2core.data.storage.trees import Item, hidden
 from sid2core.errors import few
@@ -284,7 +285,7 @@ def zip_of(file: BinaryIO, path: str) -> zipfile.ZipFile:
         raise
     except Exception as error:  # what zipfile raises of damaged tables is nearly anything
         places.check_parts(file, path)
-        stand_ins.check(file, path)
+        stand_ins.check(file, path, DataError)
         msg = f"{path} cannot be read as a zip archive ({error}): fetch or pack it anew"
         raise DataError(msg) from error
 

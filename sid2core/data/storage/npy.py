@@ -18,8 +18,9 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sid2core import stand_ins
 from sid2core.data.errors import DataError
-from sid2core.data.storage import archives, paths, stand_ins
+from sid2core.data.storage import archives, paths
 
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -84,7 +85,7 @@ def _located(path: str, names: tuple[str, ...], mark: str) -> Stored | None:
 
 def _plain(file: BinaryIO, path: str, mark: str) -> Stored:
     size = file.seek(0, os.SEEK_END)
-    stand_ins.check(file, path)
+    stand_ins.check(file, path, DataError)
     file.seek(0)
     if paths.is_address(path):
         return _copied(file, size, path)

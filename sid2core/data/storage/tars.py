@@ -9,8 +9,8 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from sid2core import stand_ins
 from sid2core.data.errors import DataError
-from sid2core.data.storage import stand_ins
 
 _BLOCK = 512
 _HEADER = 2**20

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer
 
-from sid2core import atomic
+from sid2core import atomic, stand_ins
 from sid2core.config.evaluation import Weights
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks import pretrained, weights
@@ -179,6 +179,8 @@ def load(folder: Path | str, *, batching: Batching | None = None) -> CLIP:
             f"folder with {CONFIG}, {TOKENIZER} and {' or '.join(WEIGHT_FILES)} of {PUBLISHED}"
         )
         raise MetricsError(msg)
+    for name in (CONFIG, TOKENIZER, there[0]):
+        stand_ins.check_file(place / name, MetricsError, f"expected that of {PUBLISHED}")
     path = place / there[0]
     return _made(place / CONFIG, place / TOKENIZER, path, batching)
 

@@ -17,7 +17,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from sid2core import atomic
+from sid2core import atomic, stand_ins
 from sid2core.metrics.errors import MetricsError
 from sid2core.metrics.networks import torchfile
 from sid2core.metrics.networks.torchfile import FLOATS, Tensors, UnreadableError
@@ -100,6 +100,7 @@ def _check_there(path: Path, published: Published) -> None:
     if not path.is_file():
         msg = f"{path} not found; {published.needed(path)}"
         raise MetricsError(msg)
+    stand_ins.check_file(path, MetricsError, published.needed(path))
 
 
 def digest(tensors: Mapping[str, NDArray[Any]]) -> str:
@@ -156,15 +157,17 @@ def read(path: Path) -> Tensors:
 
 
 def _reader(file: BinaryIO) -> Callable[[BinaryIO], Tensors]:
-    head = file.read(16)
+    head = file.read(stand_ins.START)
     file.seek(0)
+    if other := stand_ins.recognised(head):
+        raise UnreadableError(f"it is {other}")
     if torchfile.recognises(head):
         return torchfile.read
     if head[8:9] == b"{":
         return lambda file: safetensors.numpy.load(file.read())
     msg = (
-        f"it begins with {head!r}, neither a file of torch.save nor safetensors; "
-        "it may be a saved web page, or an incomplete download"
+        f"it begins with {head[:16]!r}, neither a file of torch.save nor safetensors; "
+        "it may be an incomplete download"
     )
     raise UnreadableError(msg)
 

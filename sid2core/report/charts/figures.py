@@ -73,8 +73,8 @@ def quality(
 ) -> str:
     """Distance to the eval split over the network evaluations of an image.
 
-    Samplers of one series are joined by a line that the legend names; others are named beside their
-    mark. The real-data baseline is a horizontal line.
+    Samplers of one series are joined by a line that the legend names, that of students is thick;
+    others are named beside their mark. The real-data baseline is a horizontal line.
 
     Args:
         samplers: of a row each.
@@ -92,7 +92,8 @@ def quality(
         for number, (name, part) in enumerate(series.items()):
             part = sorted(part, key=lambda one: one.nfe)
             costs, values = [one.nfe for one in part], [one.fd_eval for one in part]
-            axes.plot(costs, values, label=name, **_style(number))
+            own = part[0].student
+            axes.plot(costs, values, label=name, **(_STUDENTS if own else _style(number)))
         for student, marker, colour in ((False, "o", SERIES[0]), (True, "D", SERIES[1])):
             part = [one for one in single if one.student is student]
             values = [one.fd_eval for one in part]
@@ -139,6 +140,10 @@ def _style(number: int) -> dict[str, Any]:
         "markersize": 5,
         "linewidth": 1.2,
     }
+
+
+_STUDENTS = {"color": INK, "marker": "D", "markersize": 6, "linewidth": 2.2, "zorder": 3}
+"""The students' line, which must be found among those of many samplers."""
 
 
 def _axes_of_quality(axes: Axes, values: Sequence[float]) -> None:

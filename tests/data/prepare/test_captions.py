@@ -124,6 +124,12 @@ def test_the_share_of_missing_captions_is_that_of_both_splits(tmp_path):
     assert (held_out.count(False), len(held_out) < 10) == (1, True)
 
 
+def test_one_folder_beside_a_table_of_another_name_is_no_class(tmp_path):
+    members = {f"Images/{name}": content for name, content in images(8).items()}
+    with pytest.raises(DataError, match=r"neither classes nor captions; captions\.txt is not read"):
+        listed(tmp_path, members | {"captions.txt": b"image,caption\n000.png,a\n"})
+
+
 def test_required_captions_must_be_there(tmp_path):
     with pytest.raises(DataError, match=r"data\.captions is required; metadata\.json1 is not read"):
         listed(tmp_path, images(8) | {"metadata.json1": b"{}"}, captions="required")

@@ -182,6 +182,7 @@ def table(content, name="metadata.csv", **asked):
         'file_name, text\r\n1.png, "a, \\"b\\"\nc"\r\n\r\n',
         '"text","file_name"\n"a, ""b""\nc","1.png"',
         'id,file_name,text\n7,1.png,"a, ""b""\nc"\n',
+        'File_Name;Text\n1.png;"a, ""b""\nc"\n',
     ],
 )
 def test_quotation_marks_in_tables(content):
@@ -225,6 +226,9 @@ def test_a_table_without_captions_is_not_one_of_captions(tmp_path):
         ("metadata.json", "metadata.json is not read; expected metadata.jsonl"),
         ("Metadata.JSONL", "Metadata.JSONL is not read; expected metadata.jsonl"),
         ("metadta.csv", "metadta.csv is not read; expected metadata.csv"),
+        ("captions.jsonl", "captions.jsonl is not read; expected metadata.jsonl or metadata.csv"),
+        ("captions.txt", "captions.txt is not read; expected metadata.jsonl or metadata.csv"),
+        ("metadata.parquet", "metadata.parquet is not read; expected metadata.jsonl or"),
         ("1.cap", "1 file(s) such as 1.cap are not read; expected .caption"),
         ("1.text", "1 file(s) such as 1.text are not read; expected .txt"),
         ("texts/1.txt", "1 captions lie in other folders than their images; expected"),
@@ -247,6 +251,39 @@ def test_captions_of_other_capitals_and_rows_of_other_paths_are_suggested(tmp_pa
     paths = opened(folder(tmp_path / "b", {"1.png": packs.png(), "metadata.jsonl": rows}))
     (line,) = paths.caption_files.suggestions
     assert line.startswith("1 row(s) of tables name images such as /data/b/1.png, which does not")
+
+
+def test_rows_of_other_extensions(tmp_path):
+    """Another case is the same; another format is suggested."""
+    rows = lines(*({"file_name": f"{one}", "text": "a cat"} for one in ("1.JPG", "2.PNG", "3.jpg")))
+    members = {"1.jpg": packs.png(), "2.jpg": packs.png(), "3.png": packs.png()}
+    source = opened(folder(tmp_path, members | {"metadata.jsonl": rows}))
+    assert captions(source) == {"1.jpg": ("a cat",), "2.jpg": (), "3.png": ()}
+    (line,) = source.caption_files.suggestions
+    assert line == "2 row(s) of tables name images such as 2.PNG; expected 2.jpg"
+
+
+def test_json_beside_images(tmp_path):
+    """Beside captioned images it is not an image and not a reject; else its captions are named."""
+    path = folder(tmp_path, {"1.png": packs.png(), "1.json": b'{"caption": "a cat"}'})
+    (line,) = opened(path).caption_files.suggestions
+    assert line.startswith("1 .json files such as 1.json hold captions that are not read")
+    packs.write(path / "1.txt", b"a cat")
+    packs.write(path / "info.json", b"{}")
+    assert captions(opened(path)) == {
+        "1.png": ("a cat",),
+        "info.json": "not an image by its name: .json",
+    }
+
+
+def test_a_pointer_of_git_lfs_is_no_caption(tmp_path):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+    path = folder(tmp_path, {"1.png": packs.png(), "1.txt": pointer})
+    with pytest.raises(Unusable, match=r"its \.txt is a Git LFS pointer.*git lfs pull"):
+        opened(path).read(opened(path).index()[0])
+    packs.write(path / "metadata.jsonl", pointer)
+    with pytest.raises(DataError, match=r"metadata\.jsonl is a Git LFS pointer.*git lfs pull"):
+        _ = opened(path).captioned
 
 
 def test_other_files_are_no_near_misses(tmp_path):

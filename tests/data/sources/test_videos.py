@@ -208,12 +208,26 @@ def test_kinetics_in_two_folders_with_two_csv_files(tmp_path, clip):
     assert counts["eval"]["videos_of_other_splits"] == 1
 
 
+def test_a_csv_file_may_have_spaces_and_lines_of_windows(tmp_path, clip):
+    videos.write(tmp_path, {"-_b-bbbbbbb_000000_000010.mp4": clip})
+    rows = [
+        "label, youtube_id, time_start, time_end, split",
+        '"ride, run", -_b-bbbbbbb , 0, 10, val',
+    ]
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(rows).encode())
+    source = opened(tmp_path, "kinetics", csv=str(tmp_path / "a.csv"))
+    assert source.class_names == ("ride, run",)
+    assert problems(source) == {}
+    assert source.counts["missing_videos"] == 0
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a,b\n1,2\n", "has no column label, youtube_id, time_start, time_end, split"),
         (f"{HEAD}\nrun,aaaaaaaaaaa,x,11,train\n", "line 2"),
         (f"{HEAD}\nrun,aaaaaaaaaaa,1,11,dev\n", "a split of train, val"),
+        ("youtube_id,time_start,time_end,split,label\naaaaaaaaaaa,1,11,train\n", "a label"),
     ],
 )
 def test_a_csv_file_that_is_none_of_kinetics_is_refused(tmp_path, clip, text, message):

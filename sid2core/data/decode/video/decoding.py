@@ -23,13 +23,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from sid2core import stand_ins
 from sid2core.data.decode.decoding import Recipe
 from sid2core.data.decode.video import files
 from sid2core.data.decode.video.readers import Animation, Frame, Reader
 from sid2core.data.decode.video.windows import Windows
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.sources.protocol import Content
-from sid2core.data.storage import stand_ins
 
 _PASSES = 3
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import logging
 import os
 import re
@@ -108,22 +109,33 @@ class FileCaptions:
             for image in matches:
                 described[image] = (*described.get(image, ()), *row.captions)
         captioned = bool(rows or files)
+        own = {path for some in files.values() for path, _ in some}
         others = [item.path for item in items if item.path not in images.paths]
         suggestions = [
-            *near.of_tables(path for path in others if not path.endswith(SIDECARS)),
+            *near.of_tables(path for path in others if path not in own),
             *near.of_extensions(others, images.by_stem),
             *([] if files else near.of_folders(lost, images.names)),
             *([] if captioned else coco.of_captions(others)),
             *near.of_sidecars(lost, {_stem(path).lower(): path for path in images.paths}),
             *near.of_rows(absent, images.paths),
+            *near.of_other_extensions(absent, images.by_stem),
         ]
         if captioned:
             bare = [
                 _stem(path) for path in images.paths if not (path in files or path in described)
             ]
-            suggestions += near.of_images([_stem(path) for path in (*lost, *absent)], bare)
-        used = {path for some in files.values() for path, _ in some}
-        used |= {*read, *unread}
+            unlike = [_stem(one) for one in (*lost, *absent) if _stem(one) not in images.by_stem]
+            suggestions += near.of_images(unlike, bare)
+        used = {*own, *read, *unread}
+        json_files = [one for one in items if images.has_json(one)]
+        if captioned and json_files:
+            used |= {one.path for one in json_files}
+            _log.info("%s: %d .json files beside images are not read", self.where, len(json_files))
+        elif json_files and self._has_caption(json_files[0]):
+            suggestions.append(
+                f"{len(json_files)} .json files such as {json_files[0].path} hold captions "
+                f"that are not read; expected {tables.NAMES[0]} or .txt files"
+            )
         without = (*(lost if captioned else ()), *absent)
         report = CaptionFiles(len(without), without[:_PROBED], tuple(suggestions))
         unused = (one for table in every.values() for one in table.unused)
@@ -173,6 +185,14 @@ class FileCaptions:
             _log.info("%s: %d text files beside images are not read", self.where, len(unread))
         return found, lost, unread
 
+    def _has_caption(self, item: Item) -> bool:
+        """Whether a JSON file beside an image has a usual key of captions."""
+        try:
+            found = json.loads(self._content(item.path, item.place, texts.LIMIT))
+        except (Unusable, ValueError, RecursionError):
+            return False
+        return isinstance(found, dict) and bool(Asked().caption_fields(found))
+
     def _check_boxes(self, files: Sequence[tuple[str, Any]]) -> None:
         try:
             contents = [self._content(path, place, texts.LIMIT) for path, place in files]
@@ -192,6 +212,9 @@ class FileCaptions:
         except Unusable as error:
             msg = f"{where} cannot be read: {error}"
             raise DataError(msg) from None
+        if len(content) > _TABLE:
+            msg = f"{where} has more than {_TABLE} bytes: write a table in each of several folders"
+            raise DataError(msg)
         return tables.read(content, item.path, where, self.asked)
 
     def _columns(self, named: Iterable[Item]) -> tuple[str, ...]:
@@ -241,10 +264,16 @@ class _Images:
         """The last parts of the paths, without extensions."""
         return frozenset(stem.rpartition("/")[2] for stem in self.by_stem)
 
+    def has_json(self, item: Item) -> bool:
+        """Whether a file is JSON about an image, such as img2dataset writes beside each."""
+        stem, extension = os.path.splitext(item.path)
+        return extension.lower() == ".json" and normal(stem) in self.by_stem
+
     def of(self, path: str) -> tuple[str, ...]:
-        """The images that a row of a table names, with the extension or without."""
+        """The images that a row of a table names, with the extension, in any case, or without."""
         same = self.by_stem.get(_stem(path), ())
         exact = tuple(one for one in same if normal(one) == path)
+        exact = exact or tuple(one for one in same if normal(one).lower() == path.lower())
         return exact or (same if not formats.is_usual(path) else ()) or self.by_stem.get(path, ())
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import difflib
 import itertools
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from sid2core.data.sources.captions import tables
 
 SIDECARS = (".txt", ".caption")
+_TABLE = re.compile(
+    r"(metadata|meta_(cap|lat|clean)|captions?|prompts?)\.(jsonl?|csv|tsv|parquet|txt)", re.I
+)
+"""Names of files that probably have captions of many images."""
 _SHOWN = 5
 _MANY = 10_000
 """Names that are compared at most."""
@@ -18,12 +23,14 @@ _CLOSE_TABLE, _CLOSE_EXTENSION, _CLOSE_NAME = 0.8, 0.6, 0.8
 
 
 def of_tables(paths: Iterable[str]) -> Iterator[str]:
-    """What to say about files such as ``metadata.json1``; ``paths`` are of files without use."""
+    """What to say about ``metadata.json1`` and ``captions.jsonl``; ``paths`` are without use."""
     for path in itertools.islice(paths, _MANY):
         name = path.rpartition("/")[2]
         found = difflib.get_close_matches(name.lower(), tables.NAMES, 1, _CLOSE_TABLE)
         if found and name not in tables.NAMES:
             yield f"{path} is not read; expected {found[0]}"
+        elif not found and _TABLE.fullmatch(name):
+            yield f"{path} is not read; expected {' or '.join(tables.NAMES)} of file_name and text"
 
 
 def of_extensions(paths: Iterable[str], stems: Collection[str]) -> Iterator[str]:
@@ -79,6 +86,19 @@ def of_rows(paths: Iterable[str], images: Iterable[str]) -> Iterator[str]:
             f"{len(found)} row(s) of tables name images such as {found[0]}, which does not exist; "
             f"expected the path below the table's folder, as of {image}"
         )
+
+
+def of_other_extensions(paths: Iterable[str], stems: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """What to say about rows of tables whose images have another extension.
+
+    Args:
+        paths: rows that name no image.
+        stems: the paths of images by their own without extension.
+    """
+    found = [path for path in paths if os.path.splitext(path)[0] in stems]
+    if found:
+        image = stems[os.path.splitext(found[0])[0]][0]
+        yield f"{len(found)} row(s) of tables name images such as {found[0]}; expected {image}"
 
 
 def of_images(missing: Sequence[str], images: Sequence[str]) -> Iterator[str]:

@@ -43,7 +43,9 @@ class Table(NamedTuple):
     @property
     def unused(self) -> tuple[str, ...]:
         """The columns of neither captions nor paths."""
-        return tuple(one for one in self.present if one not in (*self.columns, *_FILES))
+        return tuple(
+            one for one in self.present if one not in self.columns and one.lower() not in _FILES
+        )
 
 
 def read(content: bytes, path: str, where: str, asked: Asked) -> Table:
@@ -72,15 +74,19 @@ def read(content: bytes, path: str, where: str, asked: Asked) -> Table:
     if not columns:
         return Table(present, (), ())
     rows = rows or _cells(text, where)
-    name = (
-        asked.image if asked.image in present else next((n for n in _FILES if n in present), None)
-    )
+    name = asked.image if asked.image in present else _files_column(present)
     if name is None:
         msg = f"{where} has columns {few(present)}; expected file_name, the image's path below the "
         raise DataError(f"{msg}table's folder: rename the column, or set {CAPTIONS_KEY} to none")
     above = posixpath.dirname(path)
     found = (_row(number, row, name, columns, where) for number, row in rows)
     return Table(present, columns, [row._replace(path=_below(above, row.path)) for row in found])
+
+
+def _files_column(present: Sequence[str]) -> str | None:
+    """The column of the images' paths by its usual names, also in capitals."""
+    found = (one for name in _FILES for one in present if one.lower() == name)
+    return next(found, None)
 
 
 def _row(number: int, row: Mapping[str, Any], name: str, columns: Sequence[str], where: str) -> Row:
@@ -156,7 +162,7 @@ def _delimiter(text: str) -> str:
     header = text.lstrip().partition("\n")[0]
     for delimiter in _DELIMITERS:
         cells = header.replace('"', "").split(delimiter)
-        if len(cells) > 1 and any(cell.strip() in _FILES for cell in cells):
+        if len(cells) > 1 and any(cell.strip().lower() in _FILES for cell in cells):
             return delimiter
     return ","
 

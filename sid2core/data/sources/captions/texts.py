@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from typing import Any
 
+from sid2core import stand_ins
 from sid2core.data.errors import Unusable
 
 LIMIT = 2**20
@@ -27,8 +28,10 @@ def decoded(content: bytes) -> str:
     refused.
 
     Raises:
-        Unusable: it is in another encoding, or no text.
+        Unusable: it is in another encoding, no text, or a Git LFS pointer.
     """
+    if stand_ins.is_pointer(content):
+        raise Unusable(stand_ins.POINTER)
     mark = next((one for one in _MARKS if content.startswith(one)), b"")
     encoding = _MARKS.get(mark) or _unmarked(content)
     try:

@@ -187,7 +187,7 @@ def _read(path: str, key: str) -> dict[Segment, Row]:
         DataError: it is missing, lacks a column, or a row has no such values.
     """
     lines = paths.text(path, key).splitlines()
-    table = csv.DictReader(lines)
+    table = csv.DictReader(lines, skipinitialspace=True)
     lacking = [name for name in _COLUMNS if name not in (table.fieldnames or ())]
     if lacking:
         msg = f"{key} {path} has no column {', '.join(lacking)}; expected {','.join(_COLUMNS)}"
@@ -197,11 +197,13 @@ def _read(path: str, key: str) -> dict[Segment, Row]:
         try:
             times = int(float(row["time_start"])), int(float(row["time_end"]))
             split = _SPLITS[row["split"].strip().lower()]
+            segment = Segment(row["youtube_id"].strip(), *times)
+            label = classes.normal(row["label"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             msg = (
-                f"{key} {path}, line {table.line_num}: found {dict(row)}; expected seconds, and a "
-                f"split of {', '.join(_SPLITS)}: correct the line"
+                f"{key} {path}, line {table.line_num}: found {dict(row)}; expected a label, "
+                f"seconds, and a split of {', '.join(_SPLITS)}: correct the line"
             )
             raise DataError(msg) from error
-        rows[Segment(row["youtube_id"], *times)] = Row(classes.normal(row["label"]), split)
+        rows[segment] = Row(label, split)
     return rows

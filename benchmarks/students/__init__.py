@@ -1,0 +1,1 @@
+"""Parts of :mod:`benchmarks.distillation`: what trains and measures, and the table."""
