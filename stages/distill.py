@@ -17,8 +17,11 @@ from sid2core.config import build
 from sid2core.data.load import pace
 from sid2core.data.load.dataset import Dataset
 from sid2core.data.load.loader import Loader
-from sid2core.distillation import moment_matching
-from sid2core.distillation.moment_matching import Teacher
+from sid2core.diffusion import samplers
+from sid2core.distillation import trainer
+from sid2core.distillation.states import States
+from sid2core.distillation.teacher import Guided, Teacher
+from sid2core.distillation.trainer import Student
 from sid2core.evaluation import measuring, sample_conditions, sample_sets, sampler_spec
 from sid2core.evaluation.drawing import EvaluationRun
 from sid2core.evaluation.store import Store
@@ -46,8 +49,8 @@ def main(params: config.Params) -> None:
     dataset = Dataset.open(prepare, "train", params.runtime.cache_mib, text, clip_frames=frames)
     local = mesh.local(params.runtime.mesh).batch
     setting = guidance_search.load(job.inputs["guidance_search"]).guided
-    guided = trained.with_negative(params.guidance.negative_prompt, local)
-    found = Models(guided, job.inputs["train_negative"]).of(setting)
+    pushed = trained.with_negative(params.guidance.negative_prompt, local)
+    found = Models(pushed, job.inputs["train_negative"]).of(setting)
     teacher, worse = found.model, found.worse
     kinds = trained.condition
     layout = mesh.layout(params.runtime.mesh)
@@ -74,38 +77,40 @@ def main(params: config.Params) -> None:
         spec = sampler_spec.searched(found, sampling, "teacher")
         samples = sample_sets.distilled(spec, condition, count, params.seed)
         metrics = {spec.name: measuring.distillation_metrics(samples, scoring)}
-        students, curves, speeds = {}, [], []
-        for steps in settings.steps:
-            matching = settings.form.build(
-                denoiser=teacher.denoiser,
-                schedule=teacher.schedule,
-                guidance=found.guidance,
-                steps=steps,
-                **({} if worse is None else {"worse": worse.denoiser}),
-            )
-            weights = Teacher(teacher.params, None if worse is None else worse.params)
-            run = moment_matching.distillation_run(
-                settings, matching, weights, loader, params.seed, layout
+        guided = Guided(teacher.denoiser, found.guidance, None if worse is None else worse.denoiser)
+        weights = Teacher(teacher.params, None if worse is None else worse.params)
+        sampler = samplers.Posterior(settings.eta)
+        students, curves, speeds = dict[int, Student](), [], []
+        order = sorted(settings.steps, reverse=True) if settings.from_student else settings.steps
+        for steps in order:
+            states = States.of(settings, teacher.denoiser, teacher.schedule, steps)
+            form = settings.form.build(states=states, teacher=guided)
+            start = students.get(2 * steps) if settings.from_student else None
+            run = trainer.distillation_run(
+                settings, form, weights, loader, params.seed, layout, start
             )
             state, log = loop.fit(run, folder / run.name, params.runtime)
-            spec = sampler_spec.student(teacher, layout.host(state["ema"]), steps, sampling)
+            made = Student(*layout.host((state["ema"], form.kept(state))))
+            spec = sampler_spec.student(teacher, made.params, steps, sampler, sampling)
             samples = sample_sets.distilled(spec, condition, count, params.seed)
             metrics[spec.name] = measuring.distillation_metrics(samples, scoring)
-            students[steps] = spec
+            students[steps] = made
             curves.append(pd.DataFrame(log.rows).assign(student=spec.name))
             speeds.append(pd.DataFrame(log.speed).assign(student=spec.name))
         if not cluster.first():
             return
         with job.create() as draft:
-            for steps, spec in students.items():
+            for steps, made in students.items():
                 extra = {"diffusion": teacher.config["diffusion"], "student_steps": steps}
-                extra |= pace.of_model(prepare.metadata)
-                place = draft.folder / spec.name
-                network.save(place, trained.denoiser.network, spec.params, extra)
+                extra |= {"student_eta": settings.eta} | pace.of_model(prepare.metadata)
+                place = draft.folder / sampler_spec.student_name(steps)
+                network.save(place, trained.denoiser.network, made.params, extra)
+                for name, arrays in made.kept.items():
+                    network.save_weights(place / f"{name}.safetensors", arrays)
                 if kinds.text is not None:
                     prompts.copy(train.checked(prompts.FOLDER), place)
             draft.metadata |= {
-                "students": [spec.name for spec in students.values()],
+                "students": [sampler_spec.student_name(steps) for steps in settings.steps],
                 "teacher": asdict(setting),
             }
         names = {"step": "iteration", "loss": "loss_auxiliary"}

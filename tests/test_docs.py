@@ -124,8 +124,6 @@ import sys
 import plugins.my_kinds
 assert "jax" not in sys.modules, "plugins must not import JAX"
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -133,7 +131,6 @@ from flax import nnx
 
 from sid2core import conditioning, config
 from sid2core.config.params import Form
-from sid2core.diffusion.guidance import NoGuidance
 from sid2core.diffusion.samplers import Sampler, Step
 from sid2core.diffusion.losses import TrainingLoss
 from sid2core.metrics.networks.protocol import POOL
@@ -167,11 +164,7 @@ features = quadrants.features(np.full((3, 8, 8, 1), 255, np.uint8))
 assert features[POOL].tolist() == [[1.0] * 4] * 3
 
 form = {"name": "unweighted"}
-unconditional = SimpleNamespace(condition=conditioning.ConditionSpec())
-denoiser = SimpleNamespace(network=SimpleNamespace(config=unconditional))
-matching = Form.model_validate(form).build(
-    denoiser=denoiser, schedule=None, guidance=NoGuidance(), steps=4
-)
+matching = Form.model_validate(form).build(states=None, teacher=None)
 assert matching.max_weight == 1.0
 
 kind = conditioning.KINDS["brightness"].of_data({})

@@ -146,23 +146,25 @@ class Guidance(Section):
 
 
 class Alternating(Section):
-    """The cap of the weight min(1 + SNR, max_weight) on the error in x."""
+    """The weight on the error in x, min(w0, max_weight).
 
+    ``weighting`` makes it an error in v (w0 = 1 + SNR), in eps (SNR) or in x (1).
+    """
+
+    weighting: Literal["v", "eps", "x"]
     max_weight: PositiveFloat
 
 
 FORMS = Registry("distill.form")
 FORMS.register(
-    "alternating",
-    Alternating,
-    FromFields("sid2core.distillation.moment_matching:MomentMatching"),
+    "alternating", Alternating, FromFields("sid2core.distillation.alternating:Alternating")
 )
 
 
 class Form(Choice):
-    """A form of moment matching: a pair of objectives, of the student and of its helper.
+    """A form of moment matching: a pair of objectives, of the student and of what judges it.
 
-    Targets take ``denoiser``, ``schedule``, ``guidance`` and ``steps``.
+    Targets take ``states`` and ``teacher`` (:mod:`sid2core.distillation`).
     """
 
     registry: ClassVar[Registry] = FORMS
@@ -173,6 +175,12 @@ class Distill(Section):
 
     form: Form
     steps: Annotated[list[Positive], Field(min_length=1)]
+    from_student: bool
+    states: Literal["data", "rollout"]
+    times: Literal["continuous", "grid"]
+    density: Literal["t", "logsnr"]
+    eta: Annotated[float, Field(ge=0, le=1)]
+    dropout: Fraction | None
     iterations: Positive
     batch_size: Positive
     accumulation: Positive

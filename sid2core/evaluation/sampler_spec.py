@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from sid2core import config
 from sid2core.config import build
 from sid2core.diffusion.guidance import ConstantGuidance, Guidance, NoGuidance
+from sid2core.diffusion.samplers import Posterior
 from sid2core.evaluation.samplers_table import STUDENTS
-from sid2core.inference.generator import STUDENT_SAMPLER, Method
+from sid2core.inference.generator import Method
 from sid2core.inference.model import Trained
 from sid2core.inference.negatives import WorseModel
 from sid2core.inference.searched import Searched
@@ -57,9 +58,14 @@ def searched(found: Searched, sampling: config.Sampling, name: str, title: str =
     return SamplerSpec(name, title, method, found.model.params, worse=found.worse)
 
 
-def student(model: Trained, params: Weights, steps: int, sampling: config.Sampling) -> SamplerSpec:
-    """A student distilled from ``model``: weights for ``steps`` steps without guidance."""
-    method = model.method(STUDENT_SAMPLER, NoGuidance(), steps, clip_x=build.clip_x(sampling))
+def student(
+    model: Trained, params: Weights, steps: int, sampler: Posterior, sampling: config.Sampling
+) -> SamplerSpec:
+    """A student distilled from ``model``: weights for ``steps`` steps without guidance.
+
+    ``sampler`` is the step that it was trained for.
+    """
+    method = model.method(sampler, NoGuidance(), steps, clip_x=build.clip_x(sampling))
     return SamplerSpec(
         student_name(steps),
         f"student of {steps} steps",
@@ -116,4 +122,7 @@ def load_students(
         WeightsError: a folder holds no readable model.
     """
     models = [Trained.load(folder / name, execution) for name in names]
-    return [student(one, one.params, one.config["student_steps"], sampling) for one in models]
+    return [
+        student(one, one.params, one.config["student_steps"], one.student_sampler, sampling)
+        for one in models
+    ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sid2core.conditioning import Condition
 from sid2core.diffusion import parametrisation
+from sid2core.models.dropout import DropoutKey
 from sid2core.models.network import Network
 from sid2core.typing import Array, LogSnr, Samples
 
@@ -19,8 +20,16 @@ class Denoiser:
     prediction: parametrisation.Prediction
 
     def __call__(
-        self, params: Mapping[str, Array], z: Samples, logsnr: LogSnr, condition: Condition
+        self,
+        params: Mapping[str, Array],
+        z: Samples,
+        logsnr: LogSnr,
+        condition: Condition,
+        dropout_key: DropoutKey | None = None,
     ) -> Samples:
-        """The network's estimate of the clean examples [b, …]; not clipped."""
-        output = self.network.apply(params, z, logsnr, condition)
+        """The network's estimate of the clean examples [b, …]; not clipped.
+
+        Without ``dropout_key`` nothing is dropped.
+        """
+        output = self.network.apply(params, z, logsnr, condition, dropout_key)
         return parametrisation.x_from(self.prediction, z, output, logsnr)

@@ -28,11 +28,7 @@ from sid2core.models import cost
 from sid2core.models.network import Parameters
 from sid2core.typing import Array, LogSnr, Samples
 
-__all__ = ["STUDENT_SAMPLER", "Denoiser", "Generator", "Method", "WorseModel"]
-
-STUDENT_SAMPLER = samplers.DDPM(logvar_fraction=0.0)
-"""A distilled student's step: a draw from q(z_s | z_t, x_hat), the lower variance bound
-(arXiv 2406.04103); what it was trained for."""
+__all__ = ["Denoiser", "Generator", "Method", "WorseModel"]
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,16 @@ class Trained:
         """What the model is conditioned on."""
         return self.shape.condition
 
+    @property
+    def student_steps(self) -> int | None:
+        """The number of steps of a distilled student; None for a base model."""
+        return self.config.get("student_steps")
+
+    @property
+    def student_sampler(self) -> samplers.Posterior:
+        """The step that a distilled student was trained for; older folders say no eta: it was 1."""
+        return samplers.Posterior(self.config.get("student_eta", 1.0))
+
     def prompts(self, sharding: NamedSharding | None = None) -> Prompts:
         """What turns prompts into conditions.
 

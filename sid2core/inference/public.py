@@ -22,7 +22,7 @@ from sid2core.diffusion.guidance import ConstantGuidance, Guidance, NoGuidance
 from sid2core.diffusion.samplers import DDPM, Sampler
 from sid2core.errors import Sid2Error
 from sid2core.inference import averages, clips
-from sid2core.inference.generator import STUDENT_SAMPLER, Generator
+from sid2core.inference.generator import Generator
 from sid2core.inference.model import Trained
 from sid2core.models import network
 from sid2core.models.architecture import UViTConfig
@@ -57,7 +57,7 @@ class Model:
     @property
     def student_steps(self) -> int | None:
         """The number of steps of a distilled student; None for a base model."""
-        return self.trained.config.get("student_steps")
+        return self.trained.student_steps
 
     def sample(
         self,
@@ -112,7 +112,7 @@ class Model:
         condition = condition._replace(given=self._given(given, count))
         _check_frames(frames, self.trained.denoiser.network.config)
         method = self.trained.with_negative(negative).method(
-            _sampler(sampler, student),
+            self._sampler(sampler),
             _guidance(guidance),
             _step_count(steps, student),
             clip_x=StaticClip(),
@@ -124,6 +124,13 @@ class Model:
             return generator.images(rng.key(seed, stream), np.arange(count), condition)
 
         return draw(0, condition) if frames is None else clips.continued(draw, condition, frames)
+
+    def _sampler(self, sampler: str | Sampler | None) -> Sampler:
+        if isinstance(sampler, str):
+            return _sampler(sampler)
+        if sampler is None:
+            return DDPM() if self.student_steps is None else self.trained.student_sampler
+        return sampler
 
     def _given(self, given: NDArray[Any] | str | Path | None, count: int) -> Given | None:
         kind = self.condition.given
@@ -248,11 +255,7 @@ def _step_count(steps: int | None, student: int | None) -> int:
     return steps
 
 
-def _sampler(sampler: str | Sampler | None, student: int | None) -> Sampler:
-    if sampler is None:
-        return DDPM() if student is None else STUDENT_SAMPLER
-    if not isinstance(sampler, str):
-        return sampler
+def _sampler(sampler: str) -> Sampler:
     if sampler not in SAMPLERS:
         raise SampleError(f"sampler: {SAMPLERS.unknown(sampler)}")
     kind = SAMPLERS[sampler]

@@ -176,6 +176,8 @@ def test_a_long_value_and_a_long_key_are_shortened():
         ("train.steps", 0),
         ("train.steps", 2**31),
         ("distill.iterations", 2**31),
+        ("distill.eta", 1.5),
+        ("distill.dropout", 1.0),
         ("runtime.keep_checkpoints", 1),
         ("train.ema_decay", 1.0),
         ("train.ema_decay", -0.1),

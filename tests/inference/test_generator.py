@@ -10,10 +10,9 @@ from sid2core.conditioning import Condition
 from sid2core.diffusion.clipping import StaticClip
 from sid2core.diffusion.guidance import ConstantGuidance, IntervalGuidance, NoGuidance
 from sid2core.diffusion.parametrisation import Prediction
-from sid2core.diffusion.samplers import DDIM, DDPM, DPMSolver, Heun, Step
+from sid2core.diffusion.samplers import DDIM, DDPM, DPMSolver, Heun, Posterior, Step
 from sid2core.diffusion.schedule import CosineInterpolated
 from sid2core.inference.generator import (
-    STUDENT_SAMPLER,
     Denoiser,
     Generator,
     Method,
@@ -155,7 +154,7 @@ def test_a_student_steps_by_the_posterior():
     level_t, level_s = jnp.array([-1.0]), jnp.array([1.5])
     noise = jnp.ones((1, 1, 1, 1))
     zero = jnp.zeros_like(noise)
-    z_s, _ = STUDENT_SAMPLER.step(zero, zero, (), Step(level_t, level_s, noise))
+    z_s, _ = Posterior().step(zero, zero, (), Step(level_t, level_s, noise))
     spread = float(z_s[0, 0, 0, 0])
     expected = (1 - math.exp(-2.5)) / (1 + math.exp(1.5))
     assert spread**2 == pytest.approx(expected, rel=1e-4)

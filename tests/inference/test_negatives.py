@@ -10,7 +10,7 @@ from sid2core.diffusion.guidance import AutoGuidance, ConstantGuidance, Negative
 from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.samplers import DDPM
 from sid2core.diffusion.schedule import CosineInterpolated
-from sid2core.distillation.moment_matching import MomentMatching
+from sid2core.distillation.teacher import Guided
 from sid2core.inference import negatives
 from sid2core.inference.denoiser import Denoiser
 from sid2core.inference.generator import Generator, Method
@@ -67,7 +67,7 @@ def test_an_unconditional_model_has_no_null_condition():
 
 def test_a_teacher_needs_its_negative_too():
     with pytest.raises(NegativeError, match="a worse model"):
-        MomentMatching(DENOISER, SCHEDULE, AutoGuidance(1.0), 4, 10.0)
+        Guided(DENOISER, AutoGuidance(1.0))
 
 
 def test_the_condition_of_an_unconditional_sample_is_empty():

@@ -14,6 +14,7 @@ from sid2core.conditioning import ConditionError, ConditionSpec
 from sid2core.config import SAMPLERS
 from sid2core.config.registry import FromFields, Kind
 from sid2core.diffusion.guidance import ConstantGuidance
+from sid2core.diffusion.samplers import Posterior
 from sid2core.inference.public import SampleError
 from sid2core.models import network
 from sid2core.models.fit import WeightsError
@@ -90,6 +91,11 @@ def test_a_student_has_its_own_steps_and_sampler(tmp_path):
     student = sid2core.load_model(saved(tmp_path, ConditionSpec.of_classes(3), student_steps=2))
     images = student.sample(2, label=0)
     assert (student.sample(2, label=0, steps=2) == images).all()
+    assert (student.sample(2, label=0, sampler=Posterior(1.0)) == images).all()
+    other = {"student_steps": 2, "student_eta": 0.5}
+    half = sid2core.load_model(saved(tmp_path / "half", ConditionSpec.of_classes(3), **other))
+    assert half.trained.student_sampler == Posterior(0.5)
+    assert (half.sample(2, label=0) == student.sample(2, label=0, sampler=Posterior(0.5))).all()
     with pytest.raises(SampleError, match="guidance"):
         student.sample(2, guidance=1.0)
 

@@ -80,7 +80,7 @@ MODELS = {"train", "train_negative", "guidance_search", "distill", "evaluate"}
 @pytest.mark.parametrize(
     ("path", "stages"),
     [
-        ("sid2core/distillation/moment_matching.py", {"distill"}),
+        ("sid2core/distillation/alternating.py", {"distill"}),
         ("sid2core/training/ema.py", MODELS),
         ("sid2core/models/attention.py", {"plan", "text", "reference", *MODELS}),
         ("sid2core/metrics/frechet.py", {"reference", "guidance_search", "distill", "evaluate"}),

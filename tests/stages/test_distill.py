@@ -30,7 +30,11 @@ def test_a_student_is_a_model_of_its_own_with_its_number_of_steps(finished):
     assert made.metadata["students"] == ["student_2"]
     student = Trained.load(made.folder / "student_2")
     teacher = Trained.load(finished / "artifacts" / "train")
-    assert student.config["student_steps"] == 2
+    assert (student.config["student_steps"], student.config["student_eta"]) == (2, 1.0)
+    auxiliary = Trained.load(made.folder / "student_2", weights="auxiliary.safetensors")
+    assert set(auxiliary.params) == set(student.params)
+    assert any((auxiliary.params[one] != student.params[one]).any() for one in student.params)
+    assert [one.parent.name for one in made.folder.glob("**/config.json")] == ["student_2"]
     assert student.denoiser == teacher.denoiser
     assert student.schedule == teacher.schedule
     changed = [

@@ -11,9 +11,10 @@ from sid2core.conditioning import Condition
 from sid2core.config import build
 from sid2core.data.load.dataset import Dataset
 from sid2core.diffusion.guidance import NoGuidance
+from sid2core.diffusion.samplers import Posterior
 from sid2core.evaluation import drawing
 from sid2core.evaluation.samplers_table import MODES
-from sid2core.inference.generator import STUDENT_SAMPLER, Generator
+from sid2core.inference.generator import Generator
 from sid2core.inference.model import Trained
 from sid2core.metrics.evaluator import Evaluator
 from sid2core.pipeline import artifact
@@ -87,7 +88,7 @@ def test_a_row_is_its_images_judged(table):
     """The student once more, by hand, all its images at once."""
     params, evaluator = config.read(), Evaluator.load(artifact.load("reference"))
     student = Trained.load(artifact.load("distill").folder / "student_2")
-    method = student.method(STUDENT_SAMPLER, NoGuidance(), 2, clip_x=build.clip_x(params.sampling))
+    method = student.method(Posterior(), NoGuidance(), 2, clip_x=build.clip_x(params.sampling))
     condition = Condition(label=np.arange(40, dtype=np.int32) % 10)
     generator = Generator(method, student.params, params.sampling.batch_size)
     images = generator.images(rng.key(params.seed, "evaluate"), np.arange(40), condition)

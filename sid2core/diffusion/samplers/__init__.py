@@ -11,6 +11,7 @@ from sid2core.diffusion.samplers.dpm_solver import DPMSolver
 from sid2core.diffusion.samplers.heun import Heun
 from sid2core.diffusion.samplers.loop import sample, sample_guided
 from sid2core.diffusion.samplers.plan import Run, SamplingPlan
+from sid2core.diffusion.samplers.posterior import Posterior
 from sid2core.diffusion.samplers.protocol import Denoise, Keys, Sampler, State, Step
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Denoise",
     "Heun",
     "Keys",
+    "Posterior",
     "Run",
     "Sampler",
     "SamplingPlan",

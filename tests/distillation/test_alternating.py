@@ -1,6 +1,5 @@
 """On data whose posterior mean is known, with networks that are formulas."""
 
-from dataclasses import dataclass, field
 from functools import partial
 
 import jax
@@ -9,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from sid2core.conditioning import ConditionSpec
 from sid2core.data.load.loader import Batch, Loader
 from sid2core.diffusion.guidance import (
     AutoGuidance,
@@ -17,55 +15,12 @@ from sid2core.diffusion.guidance import (
     IntervalGuidance,
     NoGuidance,
 )
-from sid2core.diffusion.parametrisation import Prediction
-from sid2core.diffusion.schedule import CosineInterpolated
-from sid2core.distillation import moment_matching
-from sid2core.distillation.moment_matching import MomentMatching, Step, Teacher
-from sid2core.inference.generator import Denoiser
-from sid2core.models.network import Network
+from sid2core.distillation import trainer
+from sid2core.distillation.states import Step
+from sid2core.distillation.teacher import Teacher
 from tests import tiny
 from tests.data import stored
-
-SCHEDULE = CosineInterpolated(8, 8)
-CLASSES = 3
-CAP = 10.0
-
-
-@dataclass(frozen=True)
-class Shape:
-    condition: ConditionSpec = ConditionSpec.of_classes(CLASSES)
-
-
-@dataclass(frozen=True)
-class Gaussian(Network):
-    """The exact denoiser of data N(mean[label], variance) at every pixel.
-
-    x_hat = m + v alpha / (v alpha² + sigma²) (z − alpha m). Variance 0 gives the mean alone.
-    """
-
-    config: Shape = Shape()
-    asked: list = field(default_factory=list, compare=False)
-
-    def apply(self, params, z, logsnr, condition, dropout_key=None):
-        assert dropout_key is None, "distillation has no dropout"
-        labels = condition.label
-        self.asked.append((z, logsnr, labels))
-        alpha2 = jax.nn.sigmoid(logsnr)[:, None, None, None]
-        mean, variance = params["mean"][labels][:, None, None, None], params["variance"]
-        gain = variance * jnp.sqrt(alpha2) / (variance * alpha2 + 1 - alpha2)
-        return mean + gain * (z - jnp.sqrt(alpha2) * mean)
-
-
-def matching(guidance=None, steps=4, cap=CAP, worse=False):
-    denoiser = Denoiser(Gaussian(), Prediction.X)
-    other = denoiser if worse else None
-    return MomentMatching(denoiser, SCHEDULE, guidance or NoGuidance(), steps, cap, other)
-
-
-def params(*means, variance=0.0):
-    """One mean a class, the last for no class."""
-    values = [*means] if len(means) > 1 else [means[0]] * (CLASSES + 1)
-    return {"mean": jnp.array(values, jnp.float32), "variance": jnp.float32(variance)}
+from tests.distillation.gaussian import CAP, CLASSES, SCHEDULE, matching, params
 
 
 def data(count=1024, seed=0):
@@ -77,8 +32,17 @@ def data(count=1024, seed=0):
 def drawn(matching, student, key=0):
     """A step, and z_t with its log-SNR as the student was asked."""
     x, condition = data()
-    step = matching.draw(student, x, condition, jax.random.key(key))
-    return step, x, matching.denoiser.network.asked[-1]
+    step = draw(matching, student, x, condition, jax.random.key(key))
+    return step, x, asked(matching)[-1]
+
+
+def draw(matching, student, x, condition, key):
+    states = matching.states
+    return states.stepped(student, x, condition, states.drawn(x.shape, key))
+
+
+def asked(matching):
+    return matching.states.denoiser.network.asked
 
 
 def weights(step, cap=CAP):
@@ -221,10 +185,10 @@ def test_the_students_gradient_is_the_difference_of_the_means():
     x, condition = data()
 
     def loss(student):
-        step = made.draw(student, x, condition, jax.random.key(0))
+        step = draw(made, student, x, condition, jax.random.key(0))
         return made.student_loss(params(0.4), Teacher(params(-0.1)), step)
 
-    step = made.draw(params(0.9), x, condition, jax.random.key(0))
+    step = draw(made, params(0.9), x, condition, jax.random.key(0))
     slope = float(jax.grad(loss)(params(0.9))["mean"].sum())
     assert slope == pytest.approx(float(np.mean(weights(step))) * 0.5, rel=1e-4)
 
@@ -235,23 +199,23 @@ def test_nothing_flows_back_through_z_s():
     x, condition = data()
 
     def full(student):
-        step = made.draw(student, x, condition, jax.random.key(0))
+        step = draw(made, student, x, condition, jax.random.key(0))
         return made.student_loss(AUXILIARY, WEIGHTS, step)
 
-    fixed = made.draw(STUDENT, x, condition, jax.random.key(0))
-    z_t, logsnr_t, _ = made.denoiser.network.asked[-1]
+    fixed = draw(made, STUDENT, x, condition, jax.random.key(0))
+    z_t, logsnr_t, _ = asked(made)[-1]
     direction = x_hat(AUXILIARY, fixed.z_s, fixed.logsnr_s, condition.label) - teacher_mean(
         fixed, 0.0
     )
     scaled = jnp.asarray(weights(fixed) * direction, jnp.float32)
 
     def alone(student):
-        return jnp.mean(made.denoiser(student, z_t, logsnr_t, condition) * scaled)
+        return jnp.mean(made.states.denoiser(student, z_t, logsnr_t, condition) * scaled)
 
     found, expected = jax.grad(full)(STUDENT), jax.grad(alone)(STUDENT)
     np.testing.assert_allclose(found["mean"], expected["mean"], rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(found["variance"], expected["variance"], rtol=1e-3, atol=1e-5)
-    moved = jax.jacfwd(lambda s: made.draw(s, x, condition, jax.random.key(0)).z_s)(STUDENT)
+    moved = jax.jacfwd(lambda s: draw(made, s, x, condition, jax.random.key(0)).z_s)(STUDENT)
     assert all((value == 0).all() for value in moved.values())
 
 
@@ -263,6 +227,8 @@ def test_the_students_loss_moves_neither_teacher_nor_auxiliary():
         assert all((value == 0).all() for value in jax.tree.leaves(gradient)), name
 
 
+MADE = matching()
+
 SGD = optax.multi_transform(
     {"moves": optax.sgd(0.05), "stays": optax.set_to_zero()},
     {"mean": "moves", "variance": "stays"},
@@ -271,7 +237,7 @@ SGD = optax.multi_transform(
 
 
 def stepper(made, chain=SGD, decay=0.9):
-    return jax.jit(partial(moment_matching.update, matching=made, chain=chain, ema_decay=decay))
+    return jax.jit(partial(trainer.update, form=made, chain=chain, ema_decay=decay))
 
 
 def batches(seed=0, count=32):
@@ -289,22 +255,22 @@ def test_an_update_is_one_step_of_the_auxiliary_then_one_of_the_student():
     """Constant networks, plain gradient descent: every number by hand."""
     made = matching()
     theta, start = 0.5, -0.4
-    state = moment_matching.initial_state(params(start), SGD)
-    new, scalars = moment_matching.update(
+    state = trainer.initial_state(MADE, params(start), SGD)
+    new, scalars = trainer.update(
         state,
         Teacher(params(theta)),
         jax.tree.map(jnp.asarray, batches()),
         jax.random.key(0),
-        matching=made,
+        form=made,
         chain=SGD,
         ema_decay=0.9,
     )
     # In order: the student at z_t, the auxiliary and the teacher at z_s; then again.
-    asked = made.denoiser.network.asked
+    seen = asked(made)
     share_a, share_s = (
         np.array([np.sum(weight[labels == one]) for one in range(CLASSES + 1)]) / len(labels)
         for weight, labels in (
-            (np.minimum(1 + np.exp(np.float64(asked[place][1])), CAP), np.asarray(asked[place][2]))
+            (np.minimum(1 + np.exp(np.float64(seen[place][1])), CAP), np.asarray(seen[place][2]))
             for place in (1, 4)
         )
     )
@@ -327,7 +293,7 @@ def test_the_student_learns_the_means_of_the_guided_teacher():
     """m = (1 + g) m_class − g m_none: what the teacher needs two evaluations for, in one."""
     made = matching(ConstantGuidance(0.5))
     teacher = params(-0.6, 0.1, 0.7, 0.2)
-    state, step = moment_matching.initial_state(teacher, SGD), stepper(made)
+    state, step = trainer.initial_state(MADE, teacher, SGD), stepper(made)
     for index in range(300):
         state, scalars = step(state, Teacher(teacher), batches(index), jax.random.key(1))
     guided = 1.5 * np.array([-0.6, 0.1, 0.7]) - 0.5 * 0.2
@@ -339,7 +305,7 @@ def test_the_student_learns_the_means_of_the_guided_teacher():
 
 def test_an_update_is_a_function_of_its_arguments():
     step = stepper(matching(ConstantGuidance(1.0)))
-    state = moment_matching.initial_state(STUDENT, SGD)
+    state = trainer.initial_state(MADE, STUDENT, SGD)
 
     def after(key, seed, state=state):
         return step(state, WEIGHTS, batches(seed), jax.random.key(key))[0]["student"]["mean"]
@@ -351,7 +317,7 @@ def test_an_update_is_a_function_of_its_arguments():
 
 
 def test_all_three_start_as_the_teacher_in_buffers_of_their_own():
-    state = moment_matching.initial_state(TEACHER, SGD)
+    state = trainer.initial_state(MADE, TEACHER, SGD)
     for name in ("student", "ema", "auxiliary"):
         assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), state[name], TEACHER))
     pointers = {
@@ -369,7 +335,7 @@ def test_a_run_leaves_the_teacher_as_it_was():
     loader, teacher = Loader(dataset, settings.batch_size, 0), params(-0.6, 0.1, 0.7, 0.2)
     before = np.array(teacher["mean"])
     made = matching(ConstantGuidance(1.0), steps=2)
-    run = moment_matching.distillation_run(settings, made, Teacher(teacher), loader, seed=0)
+    run = trainer.distillation_run(settings, made, Teacher(teacher), loader, seed=0)
     assert (run.name, run.steps) == ("student_2", settings.iterations)
     assert run.images_per_step == 2 * settings.batch_size
     state = run.init()
@@ -399,9 +365,7 @@ def test_an_iteration_that_is_not_finite_is_skipped(broken):
     images, condition = batches(count=20)[0]
     loader = Loader(stored.dataset(images, condition.label, "abc"), settings.batch_size, 0)
     made = matching(ConstantGuidance(1.0), steps=2)
-    run = moment_matching.distillation_run(
-        settings, made, Teacher(params(0.1, 0.1, 0.1, 0.1)), loader, 0
-    )
+    run = trainer.distillation_run(settings, made, Teacher(params(0.1, 0.1, 0.1, 0.1)), loader, 0)
     state = run.init()
     state[broken] = params(0.1, jnp.nan, 0.1, 0.1)
     before = jax.tree.map(np.array, state)
@@ -418,35 +382,9 @@ def test_an_iteration_takes_two_batches_that_no_other_takes(start):
     images, condition = batches(count=20)[0]
     loader = Loader(stored.dataset(images, condition.label, "abc"), settings.batch_size, 0)
     made = matching(ConstantGuidance(1.0), steps=2)
-    run = moment_matching.distillation_run(
-        settings, made, Teacher(params(0.1, 0.1, 0.1, 0.1)), loader, 0
-    )
+    run = trainer.distillation_run(settings, made, Teacher(params(0.1, 0.1, 0.1, 0.1)), loader, 0)
     pairs = list(run.batches(start))
     assert len(pairs) == settings.iterations - start
     for index, pair in enumerate(pairs, start):
         for which, batch in enumerate(pair):
             assert (batch.examples == loader.batch(2 * index + which).examples).all()
-
-
-def test_a_batch_in_parts_is_the_batch():
-    """Draws included: update by update, up to rounding."""
-    made = matching(ConstantGuidance(1.0))
-    states = []
-    for parts in (1, 4):
-        step = jax.jit(
-            partial(
-                moment_matching.update,
-                matching=made,
-                chain=SGD,
-                ema_decay=0.9,
-                parts=parts,
-            )
-        )
-        state = moment_matching.initial_state(STUDENT, SGD)
-        for index in range(3):
-            state, _ = step(state, WEIGHTS, batches(index), jax.random.key(1))
-        states.append(state)
-    for name in ("student", "auxiliary", "ema"):
-        whole, part = (np.asarray(state[name]["mean"]) for state in states)
-        np.testing.assert_allclose(part, whole, rtol=1e-5, atol=1e-6)
-        assert np.abs(whole - np.asarray(STUDENT["mean"])).max() > 1e-3, "it has moved"
