@@ -2,7 +2,6 @@
 
 import jax
 import numpy as np
-import optax
 import pytest
 
 from sid2core import config
@@ -17,6 +16,7 @@ from sid2core.inference.denoiser import Denoiser
 from sid2core.models.network import Network
 from sid2core.plan import distillation, memory
 from sid2core.plan.distillation import Model
+from sid2core.training import optimiser
 from tests import tiny
 from tests.models import configs
 
@@ -41,7 +41,7 @@ def iteration(form):
         states=States(denoiser, CosineInterpolated(8, 8), 4),
         teacher=Guided(denoiser, ConstantGuidance(1.0)),
     )
-    chain, weights = optax.adam(1e-3), NETWORK.shapes()
+    chain, weights = optimiser.build(settings(form).optimiser, 10), NETWORK.shapes()
     state = jax.eval_shape(lambda one: trainer.initial_state(made, one, chain), weights)
     images = jax.ShapeDtypeStruct((2, *CONFIG.image_shape), np.uint8)
     batch = Batch(images, jax.eval_shape(lambda: CONFIG.condition.null(2)))
@@ -62,7 +62,7 @@ def bytes_of(tree):
 def test_the_state_is_what_an_iteration_takes(form):
     """But for counters."""
     _, (state, weights, _, _) = iteration(form)
-    assert 0 < bytes_of((state, weights)) - expected(form) <= 4 * 4
+    assert 0 < bytes_of((state, weights)) - expected(form) <= 5 * 4
 
 
 @pytest.mark.slow
