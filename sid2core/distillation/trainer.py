@@ -80,10 +80,11 @@ def initial_state(
     start: Student | None = None,
 ) -> dict[str, Any]:
     """Step 0: the student, its EMA and what the form keeps start from the teacher, or ``start``."""
-    student, kept = Student(teacher, {}) if start is None else start
+    first = Student(teacher, {}) if start is None else start
+    student, kept = jax.tree.map(jnp.copy, first)
     return {
         "step": jnp.zeros((), jnp.int32),
-        "student": jax.tree.map(jnp.copy, student),
+        "student": student,
         "ema": jax.tree.map(jnp.copy, student),
         "optimiser_student": chain.init(student),
     } | form.initial(teacher, kept, chain)

@@ -78,7 +78,7 @@ def rows(steps):
 
 
 def coefficients(t):
-    lam = SCHEDULE.logsnr_exact(np.asarray(t, np.float64))
+    lam = SCHEDULE.logsnr_exact(np.atleast_1d(np.float64(t)))
     return np.sqrt(1 / (1 + np.exp(-lam))), np.sqrt(1 / (1 + np.exp(lam))), lam
 
 
@@ -108,7 +108,7 @@ def images(slopes, offsets):
         total = keep + pull * slopes[i - 1]
         mean = total * mean + pull * offsets[i - 1]
         variance = total**2 * variance + spread**2
-    return slopes[0] * mean + offsets[0], slopes[0] ** 2 * variance
+    return tuple(np.ravel((slopes[0] * mean + offsets[0], slopes[0] ** 2 * variance)))
 
 
 def distilled(steps, iterations=1500):

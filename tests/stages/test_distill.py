@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from sid2core import config
+from sid2core.distillation import trainer
 from sid2core.inference.guidance_search import chosen
 from sid2core.inference.model import Trained
 from sid2core.models import network
@@ -131,3 +132,24 @@ def test_stopped_in_writing_it_scores_nothing_again(project, monkeypatch):
     distill.main(config.read())
     assert made == []
     assert tiny.snapshot(project, "distill") == expected
+
+
+@pytest.mark.slow
+def test_a_student_starts_from_the_one_with_twice_its_steps(project, monkeypatch):
+    starts, run_of = {}, trainer.distillation_run
+
+    def seen(settings, form, teacher, loader, seed, layout, start):
+        starts[form.states.steps] = start
+        return run_of(settings, form, teacher, loader, seed, layout, start)
+
+    monkeypatch.setattr(trainer, "distillation_run", seen)
+    tiny.write(project, distill={"steps": [1, 2, 8], "from_student": True, "iterations": 2})
+    distill.main(config.read())
+    made = artifact.load("distill")
+    assert made.metadata["students"] == ["student_1", "student_2", "student_8"]
+    assert [*starts] == [8, 2, 1]
+    assert starts[8] is starts[2] is None, "there is no student of 16 or 4 steps"
+    student = Trained.load(made.folder / "student_2")
+    for name, value in student.params.items():
+        np.testing.assert_array_equal(starts[1].params[name], value)
+    assert set(starts[1].kept) == {"auxiliary"}
