@@ -27,14 +27,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sid2core.pipeline import launch
 
 if __name__ == "__main__":
-    launch.start_again()
+    launch.prepare("benchmark")  # keeps compiled programs: seeds share them
 
 import jax
 
@@ -43,6 +44,7 @@ from benchmarks.students import table
 from benchmarks.students.project import SAMPLERS, TEACHER, Measuring, Project, Scores
 from sid2core import atomic, config
 from sid2core.config import yaml_edit, yaml_read
+from sid2core.distillation.trainer import Student
 from sid2core.pipeline import artifact, places
 
 AXES = {"form": "distill.form.name", "states": "distill.states", "times": "distill.times"}
@@ -147,14 +149,50 @@ def main() -> None:
     for seed in range(options.seeds):
         measuring = Measuring(project, seed, options.samples, work / f"seed-{seed}")
         others = _others(measuring, options, result)
-        for one, steps in itertools.product(chosen, options.steps):
-            row = {"kind": "student", "steps": steps, "seed": seed, "setting": flat(one)}
-            if not result.has(row):
-                folder = work / f"seed-{seed}" / _short(row)
-                result.add(row | _trained(measuring, one, steps, folder, others))
-                shutil.rmtree(folder)
-                table.write(options.results, options.document)
+        for one in chosen:
+            chain = _Chain(project, one, seed, sorted(options.steps, reverse=True), work)
+            for steps in chain.steps:
+                row = {"kind": "student", "steps": steps, "seed": seed, "setting": flat(one)}
+                if not result.has(row):
+                    result.add(row | _trained(measuring, chain, steps, others))
+                    table.write(options.results, options.document)
+            chain.clean()
     table.write(options.results, options.document)
+
+
+@dataclass(frozen=True, eq=False)
+class _Chain:
+    """The students of one setting, the one with the most steps first.
+
+    With ``distill.from_student`` one starts from that with twice the steps. So all are kept until
+    the last is trained; those that an earlier command has measured are trained again if needed.
+    """
+
+    project: Project
+    settings: config.Distill
+    seed: int
+    steps: Sequence[int]
+    work: Path
+    made: dict[int, Student] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Of checkpoints and samples."""
+        return self.work / f"seed-{self.seed}-{_short(flat(self.settings))}"
+
+    def student(self, steps: int) -> Student:
+        """The student of so many steps, trained once."""
+        if steps not in self.made:
+            twice = self.settings.from_student and 2 * steps in self.steps
+            start = self.student(2 * steps) if twice else None
+            self.made[steps] = self.project.student(
+                self.settings, steps, self.seed, self.folder, start
+            )
+        return self.made[steps]
+
+    def clean(self) -> None:
+        """Delete what is only needed to continue."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def flat(section: config.Distill) -> dict[str, Any]:
@@ -183,16 +221,16 @@ def _others(
 
 def _trained(
     measuring: Measuring,
-    one: config.Distill,
+    chain: _Chain,
     steps: int,
-    folder: Path,
     others: Mapping[str, tuple[int, Scores]],
 ) -> dict[str, Any]:
     """A student's row: its scores, and how much nearer or further it is than others."""
     since = time.monotonic()
-    spec = measuring.project.distilled(one, steps, measuring.seed, folder)
+    student = chain.student(steps)
     seconds = time.monotonic() - since
-    scores = measuring.scores(spec, folder / "samples")
+    spec = measuring.project.sampler(chain.settings, student, steps)
+    scores = measuring.scores(spec, chain.folder / "samples")
     _, teacher = others[TEACHER]
     return {
         "nfe": spec.method.nfe,

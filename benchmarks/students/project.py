@@ -21,6 +21,7 @@ from sid2core.diffusion.samplers import Posterior
 from sid2core.distillation import trainer
 from sid2core.distillation.states import States
 from sid2core.distillation.teacher import Guided, Teacher
+from sid2core.distillation.trainer import Student
 from sid2core.evaluation import (
     drawing,
     named_samplers,
@@ -147,10 +148,29 @@ class Project:
                         print(f"left out: {error}", flush=True)
         return made
 
-    def distilled(
-        self, settings: config.Distill, steps: int, seed: int, folder: Path
-    ) -> SamplerSpec:
-        """A student, trained by the functions of the stage ``distill``."""
+    def sampler(self, settings: config.Distill, student: Student, steps: int) -> SamplerSpec:
+        """What draws from a student."""
+        step = Posterior(settings.eta)
+        model, sampling = self.found.model, self.params.sampling
+        return sampler_spec.student(model, student.params, steps, step, sampling)
+
+    def student(
+        self,
+        settings: config.Distill,
+        steps: int,
+        seed: int,
+        folder: Path,
+        start: Student | None = None,
+    ) -> Student:
+        """Trained by the functions of the stage ``distill``; continued after a kill.
+
+        Args:
+            settings: the section ``distill``.
+            steps: that it takes.
+            seed: of its data and its noise.
+            folder: of its checkpoints.
+            start: the student that it starts from; None for the teacher.
+        """
         runtime, text = self.params.runtime, self.inputs["text"]
         teacher, worse, layout = self.found.model, self.found.worse, mesh.layout(runtime.mesh)
         dataset = Dataset.open(
@@ -170,18 +190,15 @@ class Project:
             condition=self.trained.condition,
             embed=prompts.embed_of(text, layout.batch),
         )
+        negative = None if worse is None else worse.denoiser
         form = settings.form.build(
             states=States.of(settings, teacher.denoiser, teacher.schedule, steps),
-            teacher=Guided(
-                teacher.denoiser, self.found.guidance, None if worse is None else worse.denoiser
-            ),
+            teacher=Guided(teacher.denoiser, self.found.guidance, negative),
         )
         weights = Teacher(teacher.params, None if worse is None else worse.params)
-        run = trainer.distillation_run(settings, form, weights, loader, seed, layout)
+        run = trainer.distillation_run(settings, form, weights, loader, seed, layout, start)
         state, _ = loop.fit(run, folder / run.name, runtime)
-        student = layout.host(state["ema"])
-        sampler = Posterior(settings.eta)
-        return sampler_spec.student(teacher, student, steps, sampler, self.params.sampling)
+        return Student(*layout.host((state["ema"], form.kept(state))))
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ The teacher is counted with its costliest guidance: which one it will be is know
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sid2core import config
 from sid2core.config.search import NULL, TRAINED
@@ -17,17 +17,17 @@ _ZETTA, _GIGA = 1e21, 1e9
 
 @dataclass(frozen=True)
 class Passes:
-    """Evaluations of networks for one example of each batch of an iteration.
+    """Evaluations for one example of each batch of an iteration.
 
     Attributes:
-        plain: of student and auxiliary, without a backward pass.
-        trained: of student and auxiliary, with one.
-        teacher: of the teacher with its guidance.
+        plain: of networks as large as the base model, without a backward pass.
+        trained: of these, with one.
+        negative: of the teacher's negative.
     """
 
     plain: int
     trained: int
-    teacher: int
+    negative: int
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,26 @@ class Form:
 
     Attributes:
         copies: sets of weights and moments that an iteration changes.
-        passes: what an iteration computes.
+        gradients: sets of gradients at once.
+        passes: what an iteration computes, with states from data.
     """
 
     copies: int
+    gradients: int
     passes: Passes
 
 
 FORMS: Mapping[str, Form] = {
     # Student, its average, auxiliary, two moments of each that is trained. The auxiliary's update
-    # evaluates the student, the student's update the auxiliary; each evaluates the teacher.
-    "alternating": Form(7, Passes(plain=2, trained=2, teacher=2)),
+    # evaluates student and teacher, the student's update auxiliary and teacher.
+    "alternating": Form(7, 1, Passes(plain=4, trained=2, negative=2)),
+    # Student, its average, its two moments. The teacher's gradient evaluates the student and
+    # differentiates the teacher; the student's update takes the tangent of the teacher, two passes.
+    "parameter_space": Form(4, 2, Passes(plain=3, trained=2, negative=1)),
 }
 """By the name of ``distill.form``; other forms, such as those of plugins, have no price."""
+_OF_ADAM = 2
+"""Further moments of the form ``parameter_space`` with Adam as its preconditioner."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +93,10 @@ class Distillation:
         iterations: of each student.
         batch: examples of a batch; an iteration takes two.
         accumulation: parts of a batch that are computed one after the other.
-        model: student and auxiliary.
-        teacher_gflops: of an evaluation of the teacher with its guidance.
-        state_bytes: student, its average, auxiliary, moments, teacher, and a worse model.
+        model: the base model; a student is as large.
+        negative_gflops: of an evaluation of the teacher's negative; 0 without guidance.
+        state_bytes: all networks and moments, the teacher's and those of a worse model too.
+        gradient_bytes: of all gradients at once.
         students: one for each entry of ``distill.steps``.
     """
 
@@ -97,14 +105,15 @@ class Distillation:
     batch: int
     accumulation: int
     model: Model
-    teacher_gflops: float
+    negative_gflops: float
     state_bytes: int
+    gradient_bytes: int
     students: tuple[Student, ...]
 
     def forwards(self, passes: Passes) -> float:
         """An iteration in forward passes of the base model; a backward pass is two."""
         own = passes.plain + cost.FORWARDS_PER_TRAINING_STEP * passes.trained
-        return own + passes.teacher * self.teacher_gflops / self.model.gflops
+        return own + passes.negative * self.negative_gflops / self.model.gflops
 
     def zettaflops(self, student: Student, recomputed: int = 0) -> float:
         """Of the whole training of a student.
@@ -137,6 +146,8 @@ def price(
     form = FORMS.get(settings.form.name)
     if form is None:
         return None
+    adam = getattr(settings.form.settings, "preconditioner", None) == "adam"
+    copies = form.copies + _OF_ADAM * adam
     usable = [
         _negative(one, model, trained_negative) for one in negatives if conditional or one != NULL
     ]
@@ -146,11 +157,20 @@ def price(
         batch=settings.batch_size,
         accumulation=settings.accumulation,
         model=model,
-        teacher_gflops=model.gflops + max((one.gflops for one in usable), default=0.0),
-        state_bytes=(form.copies + 1) * model.weight_bytes
+        negative_gflops=max((one.gflops for one in usable), default=0.0),
+        state_bytes=(copies + 1) * model.weight_bytes
         + max((one.weight_bytes for one in usable), default=0),
-        students=tuple(Student(steps, form.passes) for steps in settings.steps),
+        gradient_bytes=form.gradients * model.weight_bytes,
+        students=tuple(Student(one, _passes(form, settings, one)) for one in settings.steps),
     )
+
+
+def _passes(form: Form, settings: config.Distill, steps: int) -> Passes:
+    """With states from roll-outs, each batch first takes the student's steps down to its times."""
+    if settings.states == "data":
+        return form.passes
+    rolled_out = steps - 1 if settings.times == "grid" else steps
+    return replace(form.passes, plain=form.passes.plain + 2 * rolled_out)
 
 
 def _negative(one: int | str, model: Model, trained: Model | None) -> Model:

@@ -246,7 +246,7 @@ def on_hardware(
     made, distilled = price.distillation, tuple[Fit, ...]()
     if made is not None:
         at_once = math.ceil(made.batch / made.accumulation)
-        distilled = fits(made.state_bytes + price.gradient_bytes, at_once)
+        distilled = fits(made.state_bytes + made.gradient_bytes, at_once)
     found = fits(base, batch)
     return Plan(price, hardware, devices, batch, remat, utilisation, found, distilled)
 

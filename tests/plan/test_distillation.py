@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,18 +24,18 @@ def priced(negatives=("unconditional",), conditional=True, trained=None, **chang
 
 
 @pytest.mark.parametrize(
-    ("negatives", "conditional", "teacher", "worse"),
+    ("negatives", "conditional", "gflops", "worse"),
     [
-        (["unconditional"], True, 200, 0),
-        (["unconditional"], False, 100, 0),
-        ([400], False, 200, 4 * 10**9),
-        (["train_negative"], True, 125, 10**9),
-        (["unconditional", "train_negative"], True, 200, 10**9),
+        (["unconditional"], True, 100, 0),
+        (["unconditional"], False, 0, 0),
+        ([400], False, 100, 4 * 10**9),
+        (["train_negative"], True, 25, 10**9),
+        (["unconditional", "train_negative"], True, 100, 10**9),
     ],
 )
-def test_the_teacher_is_counted_with_its_costliest_guidance(negatives, conditional, teacher, worse):
+def test_the_teacher_is_counted_with_its_costliest_guidance(negatives, conditional, gflops, worse):
     found = priced(negatives, conditional, SMALL)
-    assert found.teacher_gflops == teacher
+    assert found.negative_gflops == gflops
     assert found.state_bytes == 8 * 4 * 10**9 + worse
 
 
@@ -46,6 +47,26 @@ def test_an_iteration_of_the_alternating_form():
         assert found.forwards(one.passes) == 12
         assert found.zettaflops(one) == pytest.approx(12 * 100e9 * 64 * 1000 / 1e21)
         assert found.zettaflops(one, 2) == pytest.approx(16 * 100e9 * 64 * 1000 / 1e21)
+
+
+@pytest.mark.parametrize(("times", "expected"), [("grid", [18, 12]), ("continuous", [20, 14])])
+def test_a_roll_out_adds_forward_passes_of_both_batches(times, expected):
+    """4 steps: 3 forwards to a time on the grid, else 4; 1 step: 0 or 1."""
+    found = priced(states="rollout", times=times)
+    assert [found.forwards(one.passes) for one in found.students] == expected
+
+
+@pytest.mark.parametrize(("preconditioner", "copies"), [("adam", 7), ("identity", 5)])
+def test_an_iteration_in_parameter_space(preconditioner, copies):
+    """Gradient: student 1, teacher 3, its negative 1. Student: student 3, tangent of teacher 2."""
+    form = SimpleNamespace(
+        name="parameter_space", settings=SimpleNamespace(preconditioner=preconditioner)
+    )
+    settings = tiny.params(distill=STEPS).distill.model_copy(update={"form": form})
+    found = distillation.price(settings, ["unconditional"], BASE, None, conditional=True)
+    assert [found.forwards(one.passes) for one in found.students] == [10, 10]
+    assert found.state_bytes == copies * BASE.weight_bytes
+    assert found.gradient_bytes == 2 * BASE.weight_bytes
 
 
 def test_time_and_what_fits():
@@ -79,5 +100,5 @@ def test_the_price_is_that_of_the_parameters():
     found = plan.price(tiny.params(distill=STEPS), (8, 8, 1), ConditionSpec.of_classes(10))
     made = found.distillation
     assert made.model == Model(found.gflops, found.gradient_bytes)
-    assert made.teacher_gflops == 2 * found.gflops
+    assert made.negative_gflops == found.gflops
     assert (made.iterations, made.batch, made.accumulation) == (1000, 64, 1)
