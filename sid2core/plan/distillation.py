@@ -54,8 +54,8 @@ FORMS: Mapping[str, Form] = {
     "parameter_space": Form(4, 2, Passes(plain=3, trained=2, negative=1)),
 }
 """By the name of ``distill.form``; other forms, such as those of plugins, have no price."""
-_OF_ADAM = 2
-"""Further moments of the form ``parameter_space`` with Adam as its preconditioner."""
+_OF_ADAM = 1
+"""The second moments of the form ``parameter_space`` with Adam as its preconditioner."""
 
 
 @dataclass(frozen=True)
