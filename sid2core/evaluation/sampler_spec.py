@@ -68,7 +68,7 @@ def student(
     method = model.method(sampler, NoGuidance(), steps, clip_x=build.clip_x(sampling))
     return SamplerSpec(
         student_name(steps),
-        f"student of {steps} steps",
+        f"student of {steps} {'step' if steps == 1 else 'steps'}",
         method,
         params,
         student=True,

@@ -60,6 +60,11 @@ def count(value: float) -> str:
     return fixed(value, 0)
 
 
+def steps(value: float) -> str:
+    """A number of steps in words: ``1 step``, ``1,000 steps``."""
+    return f"{count(value)} {'step' if value == 1 else 'steps'}"
+
+
 def plain(value: float) -> str:
     """A parameter as in ``params.yaml``: 0.5, 1, −3."""
     if math.isnan(value):

@@ -52,7 +52,16 @@ def build(inputs: Inputs) -> str:
     )
     environment.globals |= {
         name: getattr(formatting, name)
-        for name in ("count", "significant", "percent", "flops", "memory", "fixed", "plain")
+        for name in (
+            "count",
+            "steps",
+            "significant",
+            "percent",
+            "flops",
+            "memory",
+            "fixed",
+            "plain",
+        )
     }
     return environment.get_template("page.html.j2").render(context(inputs))
 
@@ -201,7 +210,7 @@ def _grids(inputs: Inputs, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _grid_note(sampler: Sampler) -> str:
-    parts = [f"{formatting.count(sampler.steps)} steps", scores.guidance_of(sampler)]
+    parts = [formatting.steps(sampler.steps), scores.guidance_of(sampler)]
     return ", ".join([*parts, f"fd eval {formatting.significant(sampler.fd_eval)}"])
 
 

@@ -53,6 +53,6 @@ def _options(prompt: Prompt) -> Iterator[str]:
     if prompt.seed:
         yield f"first seed {prompt.seed}"
     if prompt.steps is not None:
-        yield f"{prompt.steps} steps"
+        yield formatting.steps(prompt.steps)
     if prompt.guidance is not None:
         yield f"guidance {formatting.plain(prompt.guidance)}"

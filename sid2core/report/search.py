@@ -71,7 +71,7 @@ def words(setting: Setting, varied: Collection[str] = ()) -> str:
         text += f", average {setting.average}"
     if "sampler" in varied:
         text += f", {setting.sampler}"
-    return f"{text}, {formatting.count(setting.steps)} steps" if "steps" in varied else text
+    return f"{text}, {formatting.steps(setting.steps)}" if "steps" in varied else text
 
 
 def table(search: Search) -> Table:
