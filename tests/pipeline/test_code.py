@@ -117,7 +117,7 @@ def test_the_page_changes_with_its_templates(project, before):
 
 def test_a_pinned_version_changes_the_stages_that_import_the_package(project, before):
     edit(project / "constraints.txt", "optax==", "optax==9.")
-    assert changed(project, before) == {"reference", *MODELS}
+    assert changed(project, before) == {"reference", "plan", *MODELS}
 
 
 def test_every_package_that_a_stage_imports_is_pinned():
@@ -141,7 +141,7 @@ def test_the_row_of_a_registry_belongs_to_the_stages_that_track_its_parameter(pr
     (project / "sid2core/config/forms.py").write_text(REGISTRY)
     (project / "sid2core/mine.py").write_text("class Mine:\n    value = 1\n")
     (project / "sid2core/other.py").write_text("class Other:\n    value = 1\n")
-    models = {*MODELS, "analysis"}
+    models = {*MODELS, "analysis", "plan"}
     assert changed(project, before) == models
     first = digests(project)
     edit(project / "sid2core/mine.py", "1", "2")
