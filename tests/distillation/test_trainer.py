@@ -1,6 +1,5 @@
 """Every form and option: in parts, divided over devices, and resumed."""
 
-from dataclasses import replace
 from functools import partial
 
 import jax
@@ -25,6 +24,7 @@ from sid2core.training import loop, mesh
 from sid2core.training.mesh import ONE_DEVICE
 from tests import tiny
 from tests.data import stored
+from tests.stopping import Stopped, stopping
 from tests.training.perceptron import perceptron
 
 SIZE, CLASSES, BATCH = 8, 10, 16
@@ -106,19 +106,6 @@ def run_on(where, name, option, accumulation=1):
     loader = Loader(stored.dataset(pixels, labels, "0123456789"), BATCH, 0, sharding=where.batch)
     teacher = Teacher(WEIGHTS)
     return trainer.distillation_run(settings, form_of(name, option), teacher, loader, 0, where)
-
-
-class Stopped(BaseException):
-    """What no handler in the loop may catch."""
-
-
-def stopping(run, at):
-    def step(state, batch, index):
-        if index == at:
-            raise Stopped
-        return run.step(state, batch, index)
-
-    return replace(run, step=step)
 
 
 @pytest.mark.slow

@@ -16,10 +16,7 @@ from sid2core.training import log
 from stages import distill
 from tests import tiny
 from tests.evaluation.samplers import count_images, stopped_after
-
-
-class Stopped(BaseException):
-    """What no handler may catch."""
+from tests.stopping import Stopped
 
 
 def metrics(folder):

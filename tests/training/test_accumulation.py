@@ -1,7 +1,5 @@
 """Gradient accumulation: a batch in parts is the batch."""
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +11,7 @@ from sid2core.data.load.loader import Loader
 from sid2core.training import accumulation, loop
 from tests import tiny
 from tests.data import stored
+from tests.stopping import Stopped, stopping
 from tests.training.perceptron import perceptron
 
 
@@ -101,23 +100,14 @@ def test_the_network_depends_on_its_dropout_key(dataset):
     assert float(jnp.abs(one - two).max()) > 1e-2
 
 
-class Stopped(BaseException):
-    """What no handler in the loop may catch."""
-
-
 def test_a_run_in_parts_with_averages_and_a_moving_bias_resumes_to_the_last_bit(dataset, tmp_path):
     emas = [{"kind": "power", "value": 0.1}, {"kind": "decay", "value": 0.5}]
     _, run = run_of(dataset, 4, steps=9, emas=emas)
     runtime = tiny.params(runtime={"log_every": 2, "checkpoint_every": 4}).runtime
     expected, _ = loop.fit(run, tmp_path / "undisturbed", runtime)
 
-    def step(state, batch, index):
-        if index == 7:
-            raise Stopped
-        return run.step(state, batch, index)
-
     with pytest.raises(Stopped):
-        loop.fit(replace(run, step=step), tmp_path / "stopped", runtime)
+        loop.fit(stopping(run, 7), tmp_path / "stopped", runtime)
     resumed, _ = loop.fit(run, tmp_path / "stopped", runtime)
     assert set(resumed["emas"]) == {"ema_power_0.1", "ema_decay_0.5"}
     assert jax.tree.structure(resumed) == jax.tree.structure(expected)

@@ -1,7 +1,5 @@
 """One process with eight devices: the same training as on one, each with its part."""
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +14,7 @@ from sid2core.training import base, loop, mesh
 from sid2core.training.mesh import ONE_DEVICE
 from tests import tiny
 from tests.data import stored
+from tests.stopping import Stopped, stopping
 from tests.training.perceptron import perceptron
 
 MESHES = [*(pytest.param(*one, marks=pytest.mark.slow) for one in [(8, 1), (1, 8)]), (2, 4)]
@@ -101,19 +100,6 @@ def alone(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     state, log = loop.fit(run_on(ONE_DEVICE, dataset), folder, runtime())
     return state, log, folder
-
-
-class Stopped(BaseException):
-    """What no handler in the loop may catch."""
-
-
-def stopping(run, at):
-    def step(state, batch, index):
-        if index == at:
-            raise Stopped
-        return run.step(state, batch, index)
-
-    return replace(run, step=step)
 
 
 @pytest.mark.parametrize(("data", "fsdp"), MESHES)
