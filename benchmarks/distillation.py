@@ -51,7 +51,7 @@ AXES = {"form": "distill.form.name", "states": "distill.states", "times": "disti
 AXES |= {"eta": "distill.eta"}
 """The options that are combined, and their keys."""
 _OTHERS = ("steps", "score_samples")
-"""Of the section, what is no option of a student."""
+"""Keys of ``distill`` that do not change how a student of given steps is trained."""
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "results" / "distillation.md"
 
 

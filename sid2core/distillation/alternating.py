@@ -17,34 +17,23 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sid2core.distillation.objectives import Objectives
 from sid2core.distillation.protocol import Half, Judged, State
-from sid2core.distillation.states import States, Step
-from sid2core.distillation.teacher import Guided, Teacher, WeightKind, weighted_mean
+from sid2core.distillation.states import Step
+from sid2core.distillation.teacher import Teacher
 from sid2core.models.network import Parameters
-from sid2core.typing import Samples, Scalar
+from sid2core.typing import Scalar
 
 
 @dataclass(frozen=True)
-class Alternating:
-    """The two objectives; the teacher's parameters are fixed inputs.
-
-    Attributes:
-        states: where they are evaluated.
-        teacher: g_theta.
-        max_weight: the cap of w(s).
-        weighting: what w(s) makes of an error in x (:func:`weighted_mean`).
-    """
-
-    states: States
-    teacher: Guided
-    max_weight: float
-    weighting: WeightKind = "v"
+class Alternating(Objectives):
+    """The objectives of the auxiliary network and of the student."""
 
     def auxiliary_loss(self, auxiliary: Parameters, teacher: Teacher, step: Step) -> Scalar:
         """w(s) ( ‖x~ − g_phi‖² + ‖g_theta − g_phi‖² ), a mean over pixels and examples."""
         mean = self.teacher.plain(auxiliary, step)
         target = self.teacher(teacher, step)
-        return self._mean(jnp.square(step.x_tilde - mean) + jnp.square(target - mean), step)
+        return self.mean(jnp.square(step.x_tilde - mean) + jnp.square(target - mean), step)
 
     def student_loss(self, critic: Parameters, teacher: Teacher, step: Step) -> Scalar:
         """w(s) x~ᵀ stopgrad(g_phi − g_theta), a mean over pixels and examples.
@@ -53,7 +42,7 @@ class Alternating:
         """
         mean = self.teacher.plain(critic, step)
         direction = jax.lax.stop_gradient(mean - self.teacher(teacher, step))
-        return self._mean(step.x_tilde * direction, step)
+        return self.mean(step.x_tilde * direction, step)
 
     def initial(
         self,
@@ -91,6 +80,3 @@ class Alternating:
     def kept(self, state: State) -> dict[str, Parameters]:
         """The auxiliary network: later fine-tuning can be anchored to it."""
         return {"auxiliary": state["auxiliary"]}
-
-    def _mean(self, values: Samples, step: Step) -> Scalar:
-        return weighted_mean(values, step.logsnr_s, self.weighting, self.max_weight)

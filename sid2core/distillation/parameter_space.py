@@ -23,32 +23,25 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sid2core.distillation.objectives import Objectives
 from sid2core.distillation.protocol import Half, Judged, State
-from sid2core.distillation.states import States, Step
-from sid2core.distillation.teacher import Guided, Teacher, WeightKind, weighted_mean
+from sid2core.distillation.states import Step
+from sid2core.distillation.teacher import Teacher
 from sid2core.models.network import Parameters
 from sid2core.typing import Samples, Scalar
 
 
 @dataclass(frozen=True)
-class ParameterSpace:
-    """The two objectives; the teacher's parameters are fixed inputs.
+class ParameterSpace(Objectives):
+    """The objectives of the teacher's parameters and of the student.
 
     Attributes:
-        states: where they are evaluated.
-        teacher: g_theta.
-        max_weight: the cap of w(s).
-        weighting: what w(s) makes of an error in x (:func:`weighted_mean`).
         preconditioner: P is the ``identity``, or 1 / (sqrt(v) + eps) with Adam's running mean v of
             squared gradients (``adam``), its start corrected.
         adam_b2: the decay of v.
         adam_eps: the floor of the square root.
     """
 
-    states: States
-    teacher: Guided
-    max_weight: float
-    weighting: WeightKind = "v"
     preconditioner: Literal["identity", "adam"] = "adam"
     adam_b2: float = 0.99
     adam_eps: float = 1e-12
@@ -70,7 +63,7 @@ class ParameterSpace:
         """
         x_cond = self.teacher.plain(params, step)
         push = jax.lax.stop_gradient(self.teacher.pushed(x_cond, teacher, step) - x_cond)
-        return self._mean(jnp.square(x_cond + push - step.x_tilde), step)
+        return self.mean(jnp.square(x_cond + push - step.x_tilde), step)
 
     def student_loss(self, critic: Parameters, teacher: Teacher, step: Step) -> Scalar:
         """w(s) x~ᵀ stopgrad(J nu), a mean over pixels and examples; the critic is nu."""
@@ -79,7 +72,7 @@ class ParameterSpace:
             return self.teacher.plain(params, step)
 
         _, change = jax.jvp(estimate, (teacher.params,), (critic,))
-        return self._mean(step.x_tilde * jax.lax.stop_gradient(change), step)
+        return self.mean(step.x_tilde * jax.lax.stop_gradient(change), step)
 
     def initial(
         self,
@@ -110,6 +103,3 @@ class ParameterSpace:
     def kept(self, state: State) -> dict[str, Parameters]:
         """No network but the student."""
         return {}
-
-    def _mean(self, values: Samples, step: Step) -> Scalar:
-        return weighted_mean(values, step.logsnr_s, self.weighting, self.max_weight)

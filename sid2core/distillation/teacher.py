@@ -1,22 +1,17 @@
-"""The guided teacher of moment matching, and the weight of its errors."""
+"""The guided teacher of moment matching."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import jax.numpy as jnp
-
-from sid2core.diffusion import parametrisation
 from sid2core.diffusion.guidance import Guidance, guided_x
 from sid2core.distillation.states import Step
 from sid2core.inference import negatives
 from sid2core.inference.denoiser import Denoiser
 from sid2core.inference.negatives import WorseModel
 from sid2core.models.network import Parameters
-from sid2core.typing import LogSnr, Samples, Scalar
-
-WeightKind = Literal["v", "eps", "x"]
+from sid2core.typing import Samples
 
 
 class Teacher(NamedTuple):
@@ -71,14 +66,3 @@ class Guided:
             null = self.denoiser.network.config.condition.null(len(z))
             x_neg = self.denoiser(teacher.params, z, logsnr, null)
         return guided_x(self.guidance, x_cond, x_neg, logsnr)
-
-
-def weighted_mean(values: Samples, logsnr: LogSnr, weighting: WeightKind, most: float) -> Scalar:
-    """``mean of w(s) values`` over pixels and examples, with ``w = min(w0(SNR), most)``.
-
-    w0 makes an error in x one in ``v`` (1 + SNR), in ``eps`` (SNR) or leaves it one in ``x`` (1).
-    The cap keeps the nearly clean images from outweighing all others.
-    """
-    snr = jnp.exp(logsnr)
-    weight = jnp.minimum({"v": 1.0 + snr, "eps": snr, "x": jnp.ones_like(snr)}[weighting], most)
-    return jnp.mean(parametrisation.per_example(weight, values) * values)

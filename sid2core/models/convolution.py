@@ -2,9 +2,9 @@
 
 XLA rewrites the gradient of a convolution's kernel into a form its CPU backend runs fast, but only
 outside of loops: inside ``scan`` the same gradient is 20 to 40 times slower. Here that gradient is
-written in the fast form to begin with. Of clips, its convolution along three axes takes several
-times as long as the same products along two axes with the neighbouring frames as channels, which is
-how it is computed here (``benchmarks/convolution.py`` measures both).
+written in the fast form to begin with. Of clips, its gradient along three axes takes more than
+twice as long as the same products along two axes with the neighbouring frames as channels, which is
+how both are computed here (``python -m benchmarks.convolution`` measures them).
 """
 
 from __future__ import annotations

@@ -359,13 +359,19 @@ def test_a_run_leaves_the_teacher_as_it_was():
     assert (run.init()["student"]["mean"] == before).all()
 
 
-@pytest.mark.parametrize("broken", ["auxiliary", "student"])
-def test_an_iteration_that_is_not_finite_is_skipped(broken):
+def tiny_run():
+    """A run on 20 images, and its loader."""
     settings = tiny.params().distill
     images, condition = batches(count=20)[0]
     loader = Loader(stored.dataset(images, condition.label, "abc"), settings.batch_size, 0)
     made = matching(ConstantGuidance(1.0), steps=2)
-    run = trainer.distillation_run(settings, made, Teacher(params(0.1, 0.1, 0.1, 0.1)), loader, 0)
+    teacher = Teacher(params(0.1, 0.1, 0.1, 0.1))
+    return trainer.distillation_run(settings, made, teacher, loader, 0), loader
+
+
+@pytest.mark.parametrize("broken", ["auxiliary", "student"])
+def test_an_iteration_that_is_not_finite_is_skipped(broken):
+    run, _ = tiny_run()
     state = run.init()
     state[broken] = params(0.1, jnp.nan, 0.1, 0.1)
     before = jax.tree.map(np.array, state)
@@ -378,13 +384,9 @@ def test_an_iteration_that_is_not_finite_is_skipped(broken):
 
 @pytest.mark.parametrize("start", [0, 3])
 def test_an_iteration_takes_two_batches_that_no_other_takes(start):
-    settings = tiny.params().distill
-    images, condition = batches(count=20)[0]
-    loader = Loader(stored.dataset(images, condition.label, "abc"), settings.batch_size, 0)
-    made = matching(ConstantGuidance(1.0), steps=2)
-    run = trainer.distillation_run(settings, made, Teacher(params(0.1, 0.1, 0.1, 0.1)), loader, 0)
+    run, loader = tiny_run()
     pairs = list(run.batches(start))
-    assert len(pairs) == settings.iterations - start
+    assert len(pairs) == run.steps - start
     for index, pair in enumerate(pairs, start):
         for which, batch in enumerate(pair):
             assert (batch.examples == loader.batch(2 * index + which).examples).all()

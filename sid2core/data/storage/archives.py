@@ -15,6 +15,7 @@ import stat
 import struct
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -102,7 +103,7 @@ def split(name: str) -> tuple[list[str], str | None]:
 
 
 @dataclass(frozen=True)
-class _Archive:
+class _Archive(ABC):
     """An archive, or the folder ``below`` in it, with which ``root`` then ends."""
 
     root: str
@@ -124,8 +125,9 @@ class _Archive:
         """As :meth:`sid2core.data.storage.trees.Tree.stamp`: of the archive itself."""
         return places.digest([places.mark(self.archive)])
 
+    @abstractmethod
     def _list(self) -> list[Item]:
-        raise NotImplementedError
+        """All top-level items of the archive."""
 
     def _top(self) -> list[Item]:
         found = self._list()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from sid2core.config import negative, other_models
+from sid2core.config import negative
+from sid2core.config.checks import other_models
 from sid2core.config.data import Shape, clip_shape
 from sid2core.config.diffusion import Cosine, CosineInterpolated, Power
 from sid2core.config.named_samplers import OwnGuidance
