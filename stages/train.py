@@ -17,7 +17,6 @@ from typing import Any
 from clu import parameter_overview
 
 from sid2core import atomic, config
-from sid2core.conditioning import Condition
 from sid2core.config import build
 from sid2core.data.load import pace
 from sid2core.data.load.dataset import Dataset
@@ -31,6 +30,7 @@ from sid2core.text import prompts
 from sid2core.training import base, cluster, ema, initialisation, loop, mesh, snapshots
 from sid2core.training import samples as preview
 from sid2core.training.log import Log
+from sid2core.training.sample_prompts import SampleConditions
 from sid2core.training.samples import Samples
 from sid2core.training.snapshots import Snapshots
 
@@ -87,6 +87,9 @@ def train(name: str, params: config.Params, reports: Path) -> None:
         run, export=partial(_export, net, layout, {"diffusion": job.made_by["diffusion"]})
     )
 
+    shown = _shown(shape, job, params)
+    shown.read()
+
     def show(log: Log) -> None:
         _report(net, log, params.train.batch_size, reports)
 
@@ -95,7 +98,7 @@ def train(name: str, params: config.Params, reports: Path) -> None:
     ) as folder:
         samples = Samples(
             preview.method(objective, params.sampling),
-            _shown(shape, job, params),
+            shown,
             params.seed,
             layout,
             folder / "samples",
@@ -124,10 +127,16 @@ def train(name: str, params: config.Params, reports: Path) -> None:
         show(log)
 
 
-def _shown(shape: UViTConfig, job: Context, params: config.Params) -> Condition:
+def _shown(shape: UViTConfig, job: Context, params: config.Params) -> SampleConditions:
     """The conditions of the samples that are drawn while it trains."""
-    data = sample_conditions.records(job.inputs, shape, mesh.local(params.runtime.mesh).batch)
-    return sample_conditions.conditions(shape.condition, data, preview.COUNT, params.seed)
+    text, spec, path = job.inputs["text"], shape.condition, params.runtime.sample_prompts
+    sharding = mesh.local(params.runtime.mesh).batch
+    data = sample_conditions.records(job.inputs, shape, sharding)
+    usual = sample_conditions.conditions(spec, data, preview.COUNT, params.seed)
+    encoder = None
+    if path is not None and spec.text is not None:
+        encoder = prompts.of_artifact(text, spec.text, sharding)
+    return SampleConditions(usual, preview.COUNT, spec, path, encoder)
 
 
 def _export(

@@ -21,6 +21,7 @@ from sid2core.config.registry import Choice, FromFields, Registry
 from sid2core.config.search import GuidanceSearch
 from sid2core.config.section import (
     Bits,
+    FilePath,
     Finite,
     Fraction,
     NonNegative,
@@ -260,6 +261,7 @@ class Runtime(Section):
     keep_hours: PositiveFloat | None
     max_skipped: Positive
     sample_every: NonNegative
+    sample_prompts: Annotated[FilePath, Field(min_length=1)] | None
     remat: Literal["none", "blocks", "full"]
     scan_blocks: Positive
     attention: Literal["auto", "xla", "recomputed", "cudnn"]

@@ -1,10 +1,16 @@
-"""Progress of long work: a bar with rate and time left on a terminal, sparse lines in a log."""
+"""Progress of long work: a bar with rate and time left on a terminal, sparse lines in a log.
+
+Each bar of a stage is also reported to ``sid2 watch`` (:mod:`sid2core.pipeline.running`).
+"""
 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from tqdm import tqdm
+
+from sid2core.pipeline import running
 
 _LOG_SECONDS = 15.0
 _LOG_SHARE = 0.01
@@ -20,8 +26,10 @@ def bar(total: int, description: str, unit: str, initial: int = 0, *, shown: boo
     """
     # An explicit False would overrule the environment.
     silent = {} if shown else {"disable": True}
+    report = running.Report(description, unit, total, initial) if shown else None
     if sys.stderr.isatty():
-        return tqdm(
+        return _Bar(
+            report,
             total=total,
             desc=description,
             unit=unit,
@@ -30,6 +38,7 @@ def bar(total: int, description: str, unit: str, initial: int = 0, *, shown: boo
             **silent,
         )
     return _Lines(
+        report,
         total=total,
         desc=description,
         unit=unit,
@@ -42,8 +51,28 @@ def bar(total: int, description: str, unit: str, initial: int = 0, *, shown: boo
     )
 
 
-class _Lines(tqdm):
-    """tqdm that ends each report with a newline, for files and pipes."""
+class _Bar(tqdm):
+    """tqdm that tells a report of its progress, also where it prints nothing."""
+
+    def __init__(self, report: running.Report | None, **settings: Any):
+        self._report = report
+        super().__init__(**settings)
+
+    def update(self, n: float = 1) -> bool | None:
+        """Advance by ``n`` units."""
+        if self._report is not None:
+            self._report.add(n)
+        return super().update(n)
+
+    def set_postfix(self, *args: Any, **values: Any) -> None:
+        """Show values behind the bar."""
+        if self._report is not None:
+            self._report.show({key: one for key, one in values.items() if key != "refresh"})
+        super().set_postfix(*args, **values)
+
+
+class _Lines(_Bar):
+    """The same, with a newline after each report, for files and pipes."""
 
     def display(self, *args, **kwargs):  # noqa: ANN002, ANN003, ANN201 (tqdm's own signature)
         """Print, and wait the longer for the next line the longer this takes."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from sid2core import config, console
 from sid2core.errors import Sid2Error, message, of_system
-from sid2core.pipeline import workdir
+from sid2core.pipeline import running, workdir
 
 
 def run(name: str, main: Callable[[Any], None], read: Callable[[], Any] = config.read) -> None:
@@ -28,7 +28,8 @@ def run(name: str, main: Callable[[Any], None], read: Callable[[], Any] = config
         logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
         workdir.prune()
-        main(read())
+        with running.stage(name):
+            main(read())
     except Sid2Error as error:
         sys.exit(f"{name}: {message(error)}")
     except OSError as error:

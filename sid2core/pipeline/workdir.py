@@ -163,7 +163,7 @@ def _begin(
 ) -> None:
     """Check whose work lies in the folder, and note that it is this code's from now on."""
     program = code.running(stage)
-    mark, about = place / _FINISHED, _about(place)
+    mark, about = place / _FINISHED, made_for(place)
     if os.environ.get("SID2_FRESH") == "1" or (mark.exists() and _is_done_with(mark)):
         shutil.rmtree(place, ignore_errors=True)
     elif place.is_dir() and any(not path.name.startswith(_ABOUT) for path in place.iterdir()):
@@ -196,8 +196,8 @@ def _begin(
     _log.info("work folder %s", place)
 
 
-def _about(place: Path) -> Any:
-    """What a work folder was made for; None if no whole file says it."""
+def made_for(place: Path) -> Any:
+    """What a work folder was made for, with its ``params``; None if no whole file says it."""
     return checksums.read_json(place / _ABOUT) or checksums.read_json(place / _COPY)
 
 
@@ -205,7 +205,7 @@ def _remove_superseded(place: Path) -> None:
     """Remove the folders of the same work that other code left, unless a process uses them."""
 
     def work(path: Path) -> Any:
-        about = _about(path) or {}
+        about = made_for(path) or {}
         params = {key: value for key, value in about.get("params", {}).items() if key != _CODE}
         return params, about.get("inputs")
 

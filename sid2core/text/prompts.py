@@ -84,6 +84,16 @@ class Prompts:
         return kind_of(self.encoder, np.asarray(tokens[0][mask[0]]))
 
 
+def of_artifact(text: Artifact, kind: TextKind, sharding: NamedSharding | None = None) -> Prompts:
+    """What turns prompts into conditions during training, from the artifact of the stage ``text``.
+
+    Raises:
+        TextError: the encoder is damaged.
+    """
+    encoder = folder.load(text.checked(ENCODER))
+    return Prompts(kind, encoder, Embed(encoder, sharding) if encoder.frozen else None)
+
+
 def text_of(encoder: TextEncoder, embed: Embed | None, texts: Sequence[str]) -> Text:
     """Tokens and mask of texts, on the host: ids, or with ``embed`` vectors."""
     found = encoder.tokenize(texts)

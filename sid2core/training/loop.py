@@ -30,7 +30,7 @@ from jax.experimental import multihost_utils
 
 from sid2core import config
 from sid2core.pipeline import progress
-from sid2core.training import cluster, peak_flops, signals
+from sid2core.training import cluster, events, peak_flops, signals
 from sid2core.training.checkpoints import Checkpoints
 from sid2core.training.failures import (
     Stopped,
@@ -126,6 +126,7 @@ def fit(
         with (
             closing(run.batches(start)) as batches,
             progress.bar(run.steps, run.name, "step", initial=start, shown=cluster.first()) as bar,
+            events.opened(folder, log, active=cluster.first()) as write_events,
         ):
             for index in range(start, run.steps):
                 batch = watch.next(batches, state)
@@ -145,6 +146,7 @@ def fit(
                     bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
                     if watch.shows() and cluster.first():
                         show(log)
+                        write_events()
                 if runtime.sample_every and done % runtime.sample_every == 0:
                     with watch.paused(state):
                         look(done, state)

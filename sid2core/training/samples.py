@@ -1,10 +1,10 @@
-"""Images of the model in training, with the same noise and conditions each time."""
+"""Images of the model in training, with the same noise each time."""
 
 from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class Samples:
 
     Attributes:
         method: how images are drawn.
-        condition: of the :data:`COUNT` images.
+        conditions: those of the :data:`COUNT` images, asked for each time.
         seed: of the noise.
         layout: where the weights are.
         kept: a folder that survives a kill, as the checkpoints do.
@@ -42,7 +42,7 @@ class Samples:
     """
 
     method: Method
-    condition: Condition
+    conditions: Callable[[], Condition]
     seed: int
     layout: Layout
     kept: Path
@@ -64,7 +64,7 @@ class Samples:
             return
         count = ROWS if self.method.denoiser.network.config.is_video else COUNT
         stream = rng.key(self.seed, "train/samples")
-        condition = conditioning.taken(self.condition, slice(count))
+        condition = conditioning.taken(self.conditions(), slice(count))
         generator = Generator(self.method, weights, count)
         images = generator.images(stream, np.arange(count), condition)
         content = png(images)

@@ -42,7 +42,7 @@ def drawn(tmp_path):
     method = samples.method(tiny.objective(params, net), params.sampling)
     condition = spec.asked(samples.COUNT)
     made = Samples(
-        method, condition, params.seed, ONE_DEVICE, tmp_path / "kept", tmp_path / "shown"
+        method, lambda: condition, params.seed, ONE_DEVICE, tmp_path / "kept", tmp_path / "shown"
     )
     return made, {"ema": jax.jit(net.init)(jax.random.key(0))}
 

@@ -21,6 +21,7 @@ RUNTIME = config.Runtime(
     keep_hours=None,
     max_skipped=3,
     sample_every=0,
+    sample_prompts=None,
     remat="none",
     scan_blocks=8,
     attention="auto",
