@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sid2core import config
 from sid2core.config import presets
 from sid2core.errors import Sid2Error
+from sid2core.plan.hardware import SHEETS
 
 if TYPE_CHECKING:
     from sid2core.conditioning import ConditionSpec
@@ -28,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--devices", metavar="N", type=positive, default=1, help="number of devices"
     )
     parser.add_argument("--batch", metavar="B", type=positive, help="default: train.batch_size")
-    parser.add_argument("--hardware", choices=("h100", "h200", "cpu"), default="h200")
+    parser.add_argument("--hardware", choices=(*SHEETS, "cpu"), default="h200")
     parser.add_argument("--utilisation", metavar="U", type=_share, default=0.4)
     parser.add_argument("--shape", metavar="HxWxC", type=_shape, help="of one example (or FxHxWxC)")
     parser.add_argument("--classes", metavar="N", type=_whole, help="number of classes; 0 for none")
@@ -52,12 +53,10 @@ def run(options: argparse.Namespace) -> None:
     from sid2core.models.execution import Remat
     from sid2core.plan import hardware, plan, text
 
-    device = hardware.HARDWARE[options.hardware]()
-    # Attention on a GPU is cuDNN's, which keeps as much as the recomputed one.
-    attention = None if options.hardware == "cpu" else "recomputed"
+    attention = hardware.attention(options.hardware)
     made = plan.on_hardware(
         plan.price(params, shape, _condition(params, shape, classes, captions), attention),
-        device,
+        hardware.hardware(options.hardware),
         options.devices,
         options.batch or params.train.batch_size,
         Remat(params.runtime.remat),

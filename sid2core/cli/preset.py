@@ -13,6 +13,7 @@ from typing import Any
 from sid2core import config
 from sid2core.cli.plan import positive
 from sid2core.config import presets, yaml_edit
+from sid2core.plan.hardware import SHEETS
 
 SUMMARY = "Set params.yaml to a preset of conf/, or to one made for your data; or list the presets."
 _DEFAULT_SECONDS = 1800.0
@@ -32,9 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         help="for the whole pipeline: 30m, 2h, 1d (default 30m)",
     )
-    own.add_argument(
-        "--device", choices=("h100", "h200"), help="plan for it instead of this machine"
-    )
+    own.add_argument("--device", choices=tuple(SHEETS), help="plan for it instead of this machine")
     own.add_argument("--size", metavar="N", type=positive, help="side of the images in pixels")
     own.add_argument(
         "--name", dest="called", metavar="NAME", help="of the preset (default: after the path)"

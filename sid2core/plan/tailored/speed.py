@@ -47,7 +47,7 @@ class Machine:
 
 def device(name: str) -> Machine:
     """A device by its data sheet, at 30 % of its peak rate."""
-    one = hardware.HARDWARE[name]()
+    one = hardware.hardware(name)
     source = f"{UTILISATION:.0%} of the peak rate: {one.source}"
     return Machine(name, UTILISATION * one.flops, one.memory, "bfloat16", _cores(), source)
 
