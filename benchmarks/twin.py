@@ -1,4 +1,4 @@
-"""PyTorch's side of the benchmarks: the same training and sampling, around the tests' twin."""
+"""PyTorch's side of the benchmarks: the same training and sampling, around the exported module."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from benchmarks.common import Work
 from sid2core import config
+from sid2core.exporting.files.model import ResidualUViT
 from sid2core.models.architecture import UViTConfig
-from tests.models.torch_twin import ResidualUViT
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 if hasattr(os, "sched_getaffinity"):

@@ -8,8 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 
-from tests.models import configs, oracle  # noqa: E402
-from tests.models.torch_twin import (  # noqa: E402
+from sid2core.exporting import names  # noqa: E402
+from sid2core.exporting.files.model import (  # noqa: E402
     Down,
     GroupNorm,
     PatchIn,
@@ -18,10 +18,10 @@ from tests.models.torch_twin import (  # noqa: E402
     ResidualUViT,
     TransformerBlock,
     Up,
-    from_flax,
     rotary_angles,
     rotate,
 )
+from tests.models import configs, oracle  # noqa: E402
 from tests.models.twin_cases import (  # noqa: E402
     CONFIGS,
     TEXT,
@@ -267,7 +267,7 @@ def test_video_res_block_in_numpy():
 
     def conv(h, half):
         kernel = p[f"conv_{half}.weight"].transpose(2, 3, 4, 1, 0)
-        loaded = from_flax(block.conv_in, "kernel", torch.from_numpy(kernel))
+        _, loaded = names.to_torch("conv_in/kernel", kernel)
         np.testing.assert_array_equal(loaded, p[f"conv_{half}.weight"])
         return convolved(h, kernel, p[f"conv_{half}.bias"])
 

@@ -4,8 +4,9 @@ import numpy as np
 import torch
 
 from sid2core.conditioning import ConditionSpec
+from sid2core.exporting import names
+from sid2core.exporting.files.model import ResidualUViT
 from tests.models import configs
-from tests.models.torch_twin import ResidualUViT
 
 THREE_LEVELS = {
     "image_shape": (16, 8, 3),
@@ -95,7 +96,8 @@ def as_torch(array):
 
 def twin_of(config, weights):
     twin = ResidualUViT(config).eval()
-    twin.load_flat(weights)
+    arrays = names.all_to_torch(weights)
+    twin.load_state_dict({name: as_torch(value) for name, value in arrays.items()})
     return twin
 
 

@@ -1,23 +1,25 @@
-"""The Residual U-ViT in PyTorch, written from its formulas and not from ``sid2core``.
+"""The Residual U-ViT of SiD2 (Simpler Diffusion) in one file that needs only PyTorch.
 
-Parity tests compare outputs, benchmarks compare speed. Between levels activations are contiguous
-``[batch, *grid, channels]``: a Transformer level sees them as tokens and a ResBlock level as
-channels-last images, both without a copy.
+:meth:`ResidualUViT.from_pretrained` reads ``config.json`` and the weights beside this file. Between
+levels activations are contiguous ``[batch, *grid, channels]``: a Transformer level sees them as
+tokens and a ResBlock level as channels-last images, both without a copy.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import math
-from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPSILON = 1e-6
+CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 
 
 class FiLM(nn.Module):
@@ -28,6 +30,7 @@ class FiLM(nn.Module):
         self.linear = nn.Linear(emb_channels, 2 * channels)
 
     def forward(self, x: Tensor, emb: Tensor, channel_axis: int) -> Tensor:
+        """Modulate ``x`` by ``emb`` ``[b, e]``."""
         shape = [len(x)] + [1] * (x.ndim - 1)
         shape[channel_axis] = -1
         scale, shift = (part.reshape(shape) for part in self.linear(emb).chunk(2, dim=-1))
@@ -54,6 +57,7 @@ class GroupNorm(nn.Module):
         return grouped.mean(-1, keepdim=True).expand_as(grouped).flatten(-2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x`` in float32 (float64 stays)."""
         h = x.movedim(1, -1).flatten(1, -2).to(torch.promote_types(x.dtype, torch.float32))
         h = h - self._of_groups(h.mean(1, keepdim=True))
         variance = self._of_groups(h.square().mean(1, keepdim=True))
@@ -66,10 +70,8 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, emb_channels: int, dropout: float, axes: int):
         super().__init__()
-        conv, layout = {
-            2: (nn.Conv2d, torch.channels_last),
-            3: (nn.Conv3d, torch.channels_last_3d),
-        }[axes]
+        conv: Any = nn.Conv2d if axes == 2 else nn.Conv3d
+        layout = torch.channels_last if axes == 2 else torch.channels_last_3d
         self.norm_in = GroupNorm(channels)
         self.conv_in = conv(channels, channels, 3, padding=1).to(memory_format=layout)
         self.norm_out = GroupNorm(channels)
@@ -78,6 +80,7 @@ class ResBlock(nn.Module):
         self.conv_out = conv(channels, channels, 3, padding=1).to(memory_format=layout)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """Apply the block."""
         h = self.conv_in(F.silu(self.norm_in(x)))
         h = F.silu(self.film(self.norm_out(h), emb, 1))
         return x + self.conv_out(self.dropout(h))
@@ -119,7 +122,7 @@ class TransformerBlock(nn.Module):
         self.norm_q = nn.RMSNorm(self.head_size, eps=EPSILON)
         self.norm_k = nn.RMSNorm(self.head_size, eps=EPSILON)
         if config.condition.text is not None:
-            self.text = nn.Linear(config.text_channels, 2 * channels)
+            self.text = nn.Linear(config.text_channels or config.emb_channels, 2 * channels)
         self.attention_out = nn.Linear(channels, channels)
         if config.film in ("both", "mlp"):
             self.film_mlp = FiLM(config.emb_channels, channels)
@@ -166,6 +169,7 @@ class TransformerBlock(nn.Module):
         text: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
+        """Apply the block."""
         if self.order == "parallel":
             h = self._norm(x)
             return x + self._attention(h, emb, rotation, text, mask) + self._mlp(h, emb)
@@ -176,27 +180,15 @@ class TransformerBlock(nn.Module):
         return x + self._mlp(self._norm(x), emb)
 
 
-class ResLevel(nn.Module):
+class Level(nn.Module):
+    """A run of equal blocks at one resolution, on ``[b, *grid, c]``."""
+
     def __init__(self, config: Any, index: int, depth: int, grid: tuple[int, ...]):
         super().__init__()
         channels, dropout = config.channels[index], config.dropout[index]
-        self.blocks = nn.ModuleList(
-            ResBlock(channels, config.emb_channels, dropout, len(grid)) for _ in range(depth)
-        )
-
-    def forward(self, x: Tensor, emb: Tensor, text: Tensor | None, mask: Tensor | None) -> Tensor:
-        x = x.movedim(-1, 1)
-        for block in self.blocks:
-            x = block(x, emb)
-        return x.movedim(1, -1)
-
-
-class TransformerLevel(nn.Module):
-    def __init__(self, config: Any, index: int, depth: int, grid: tuple[int, ...]):
-        super().__init__()
-        channels, dropout = config.channels[index], config.dropout[index]
-        self.grid, self.rope = grid, config.position == "rope"
-        if depth and not self.rope:
+        self.grid, self.transformer = grid, config.blocks[index] == "transformer"
+        self.rope = self.transformer and config.position == "rope"
+        if self.transformer and depth and not self.rope:
             self.position = nn.Parameter(0.02 * torch.randn(*grid, channels))
         if self.rope:
             head_size = config.head_size or channels // config.heads
@@ -204,12 +196,21 @@ class TransformerLevel(nn.Module):
             self.register_buffer("cos", angles.cos().float(), persistent=False)
             self.register_buffer("sin", angles.sin().float(), persistent=False)
         self.blocks = nn.ModuleList(
-            TransformerBlock(config, channels, dropout) for _ in range(depth)
+            TransformerBlock(config, channels, dropout)
+            if self.transformer
+            else ResBlock(channels, config.emb_channels, dropout, len(grid))
+            for _ in range(depth)
         )
 
     def forward(self, x: Tensor, emb: Tensor, text: Tensor | None, mask: Tensor | None) -> Tensor:
+        """Apply the blocks in order."""
         if not len(self.blocks):
             return x
+        if not self.transformer:
+            x = x.movedim(-1, 1)
+            for block in self.blocks:
+                x = block(x, emb)
+            return x.movedim(1, -1)
         if not self.rope:
             x = x + self.position.to(x.dtype)
         x = x.flatten(1, -2)
@@ -221,18 +222,16 @@ class TransformerLevel(nn.Module):
         return x.unflatten(1, self.grid)
 
 
-def level(config: Any, index: int, depth: int, grid: tuple[int, ...]) -> nn.Module:
-    kind = {"res": ResLevel, "transformer": TransformerLevel}[config.blocks[index]]
-    return kind(config, index, depth, grid)
-
-
 class Down(nn.Module):
+    """Mean over 2×2 (and over frames that go), then a projection to the next level's width."""
+
     def __init__(self, fine: int, coarse: int, frames: int):
         super().__init__()
         self.frames = frames
         self.project = nn.Linear(fine, coarse)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[b, (f,) h, w, c]`` to ``[b, (f,) h/2, w/2, c_out]``."""
         lead = x.shape[:-3]
         x = F.avg_pool2d(x.flatten(0, -4).movedim(-1, 1), 2).movedim(1, -1).unflatten(0, lead)
         if self.frames > 1:
@@ -241,6 +240,8 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
+    """A projection without bias to the finer level's width, then nearest ×2."""
+
     def __init__(self, coarse: int, fine: int, strides: tuple[int, ...]):
         super().__init__()
         self.strides = strides
@@ -264,6 +265,7 @@ class PatchIn(nn.Linear):
         self.size = size
 
     def forward(self, z: Tensor) -> Tensor:
+        """``[b, (f,) h, w, c]`` to ``[b, (f,) h/p, w/p, c_out]``."""
         *lead, height, width, colours = z.shape
         size = self.size
         z = z.reshape(*lead, height // size, size, width // size, size, colours)
@@ -280,6 +282,7 @@ class PatchOut(nn.Module):
         self.bias = nn.Parameter(torch.zeros(colours))
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[b, (f,) h, w, c]`` to ``[b, (f,) p h, p w, colours]``."""
         *lead, height, width, _ = x.shape
         size = self.size
         x = F.linear(x, self.weight, self.bias.repeat(size * size))
@@ -288,35 +291,87 @@ class PatchOut(nn.Module):
 
 
 class Conditioning(nn.Module):
-    def __init__(self, num_classes: int, channels: int):
+    """MLP(features(log-SNR)) + a vector of the class, if there are classes."""
+
+    frequencies: Tensor
+
+    def __init__(self, num_classes: int | None, channels: int):
         super().__init__()
         frequencies = torch.linspace(0, math.log(100), channels // 2, dtype=torch.float64).exp()
         self.register_buffer("frequencies", frequencies.float(), persistent=False)
         self.linear_in = nn.Linear(channels, channels)
         self.linear_out = nn.Linear(channels, channels)
-        self.classes = nn.Embedding(num_classes + 1, channels)
+        if num_classes is not None:
+            self.classes = nn.Embedding(num_classes + 1, channels)
 
-    def forward(self, logsnr: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logsnr: Tensor, labels: Tensor | None) -> Tensor:
+        """The vector ``[b, e]`` of noise level and class."""
         angles = (logsnr / 20)[:, None] * self.frequencies
         features = torch.cat([angles.sin(), angles.cos()], dim=-1)
-        return self.linear_out(F.silu(self.linear_in(features))) + self.classes(labels)
+        h = self.linear_out(F.silu(self.linear_in(features)))
+        return h if labels is None else h + self.classes(labels)
+
+
+class TextBlock(nn.Module):
+    """h + attention(norm(h)), then h + mlp(norm(h)), on ``[b, n, c]``."""
+
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(channels, eps=EPSILON)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.attention_out = nn.Linear(channels, channels)
+        self.norm_mlp = nn.LayerNorm(channels, eps=EPSILON)
+        self.mlp_in = nn.Linear(channels, 4 * channels)
+        self.mlp_out = nn.Linear(4 * channels, channels)
+
+    def forward(self, h: Tensor, mask: Tensor | None) -> Tensor:
+        """Apply the block; tokens look at those of the mask."""
+        qkv = self.qkv(self.norm_attention(h)).unflatten(-1, (3, self.heads, -1))
+        q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))
+        allowed = None if mask is None else mask[:, None, None, :]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
+        h = h + self.attention_out(out.transpose(1, 2).flatten(2))
+        return h + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(h)), approximate="tanh"))
+
+
+class TextEncoder(nn.Module):
+    """norm(blocks(embedding[id] + position)): ids ``[b, n]`` to vectors ``[b, n, c]``."""
+
+    def __init__(self, kind: Any):
+        super().__init__()
+        self.embedding = nn.Parameter(0.02 * torch.randn(kind.vocabulary, kind.channels))
+        self.position = nn.Parameter(0.02 * torch.randn(kind.tokens, kind.channels))
+        self.blocks = nn.ModuleList(TextBlock(kind.channels, kind.heads) for _ in range(kind.depth))
+        self.norm = nn.LayerNorm(kind.channels, eps=EPSILON)
+
+    def forward(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        """The vectors; zero where the mask is false."""
+        h = F.embedding(ids, self.embedding) + self.position[: ids.shape[1]]
+        for block in self.blocks:
+            h = block(h, mask)
+        h = self.norm(h)
+        return h if mask is None else torch.where(mask[..., None], h, 0.0)
 
 
 class TextInput(nn.Module):
-    """What blocks look at, and the mean as a part of the embedding."""
+    """From a caption's tokens to what blocks look at, and the mean as a part of the embedding."""
 
     def __init__(self, config: Any):
         super().__init__()
-        kind, width, emb = config.condition.text, config.text_channels, config.emb_channels
+        kind, emb = config.condition.text, config.emb_channels
+        width = config.text_channels or emb
+        self.encoder = TextEncoder(kind) if kind.dtype == "int32" else None
         self.linear = nn.Linear(kind.channels, width)
         if config.text_positions:
             self.positions = nn.Parameter(0.02 * torch.randn(kind.tokens, width))
         if config.text_pooled:
-            hidden = {"linear_in": nn.Linear(width, emb), "linear_out": nn.Linear(emb, emb)}
-            self.pooled = nn.ModuleDict(hidden)
+            linear = {"linear_in": nn.Linear(width, emb), "linear_out": nn.Linear(emb, emb)}
+            self.pooled = nn.ModuleDict(linear)
 
     def forward(self, text: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | float]:
-        h = self.linear(text)
+        """Vectors ``[b, n, width]``, and their mean as an embedding ``[b, e]`` (or 0.0)."""
+        h = self.linear(text if self.encoder is None else self.encoder(text, mask))
         there = torch.ones(h.shape[:2], device=h.device) if mask is None else mask.float()
         mean = (h.float() * there[..., None]).sum(1) / there.sum(1, keepdim=True)
         pooled: Tensor | float = 0.0
@@ -326,122 +381,99 @@ class TextInput(nn.Module):
         return (h + self.positions.to(h.dtype) if hasattr(self, "positions") else h), pooled
 
 
-def _as_is(value: Tensor) -> Tensor:
-    return value
+def after(given: Tensor, there: Tensor, z: Tensor) -> Tensor:
+    """Clips ``[b, k + f, h, w, c + 1]``: the given frames in [-1, 1], then z, and the mask.
 
-
-def _conv(kernel: Tensor) -> Tensor:
-    return kernel.movedim((-1, -2), (0, 1))
-
-
-def _patch_in(kernel: Tensor) -> Tensor:
-    return kernel.flatten(0, -2).T
-
-
-def _patch_out(kernel: Tensor) -> Tensor:
-    """Flax runs the transposed convolution's kernel backwards along rows and columns."""
-    return kernel.flip(-4, -3).transpose(-2, -1).flatten(0, -2)
-
-
-_FROM_FLAX = {
-    nn.Linear: {"kernel": ("weight", torch.t), "bias": ("bias", _as_is)},
-    nn.Conv2d: {"kernel": ("weight", _conv), "bias": ("bias", _as_is)},
-    nn.Conv3d: {"kernel": ("weight", _conv), "bias": ("bias", _as_is)},
-    GroupNorm: {"scale": ("weight", _as_is), "bias": ("bias", _as_is)},
-    nn.RMSNorm: {"scale": ("weight", _as_is)},
-    nn.Embedding: {"embedding": ("weight", _as_is)},
-    PatchIn: {"kernel": ("weight", _patch_in), "bias": ("bias", _as_is)},
-    PatchOut: {"kernel": ("weight", _patch_out), "bias": ("bias", _as_is)},
-    TransformerLevel: {"position": ("position", _as_is)},
-    TextInput: {"positions": ("positions", _as_is)},
-}
-"""Type of module → our name of a weight → name in the module, and how to lay it out."""
-
-
-def from_flax(module: nn.Module, name: str, value: Tensor) -> Tensor:
-    """One weight of ``module`` in torch's layout."""
-    return _FROM_FLAX[type(module)][name][1](value)
+    Given frames that are not there are 0, as is their mask.
+    """
+    present = there.to(z.dtype).reshape(-1, 1, 1, 1, 1)
+    frames = (given.to(z.dtype) / 127.5 - 1.0) * present
+    clip = torch.cat([frames, z], dim=1)
+    mask = torch.cat([present.expand_as(frames[..., :1]), torch.zeros_like(z[..., :1])], dim=1)
+    return torch.cat([clip, mask], dim=-1)
 
 
 class ResidualUViT(nn.Module):
     """Takes and gives channels-last images ``[b, (f,) h, w, c]``; see :meth:`forward`.
 
-    ``train()`` turns dropout on, ``eval()`` off. With ``compute_dtype`` "bfloat16" the parameters
-    stay float32 and the forward pass runs under autocast.
+    With ``compute_dtype`` "bfloat16" parameters stay float32, and ``forward`` runs under autocast.
     """
 
     def __init__(self, config: Any):
         super().__init__()
+        self.config, condition = config, config.condition
+        self.given_frames = 0 if condition.given is None else condition.given.shape[0]
         *frames, height, width, colours = config.image_shape
+        frames = [self.given_frames + count for count in frames]
         size, channels, last = config.patch_size, config.channels, len(config.channels) - 1
         strides = [(*([s] if frames else []), 2, 2) for s in config.temporal_strides[:last]]
         grids = [(*frames, height // size, width // size)]
         for stride in strides:
             grids.append(tuple(n // s for n, s in zip(grids[-1], stride, strict=True)))
-        self.text = None if config.condition.text is None else TextInput(config)
+        self.text = None if condition.text is None else TextInput(config)
         self.compute_dtype = getattr(torch, config.compute_dtype)
 
-        self.conditioning = Conditioning(config.condition.label.classes, config.emb_channels)
-        self.patch_in = PatchIn(size, colours, channels[0])
+        classes = None if condition.label is None else condition.label.classes
+        self.conditioning = Conditioning(classes, config.emb_channels)
+        self.patch_in = PatchIn(size, colours + (self.given_frames > 0), channels[0])
         self.encoder = nn.ModuleList(
-            level(config, i, config.encoder_depth[i], grids[i]) for i in range(last)
+            Level(config, i, config.encoder_depth[i], grids[i]) for i in range(last)
         )
         self.down = nn.ModuleList(
             Down(channels[i], channels[i + 1], strides[i][0] if frames else 1) for i in range(last)
         )
-        self.middle = level(config, last, config.mid_depth, grids[last])
+        self.middle = Level(config, last, config.mid_depth, grids[last])
         self.up = nn.ModuleList(Up(channels[i + 1], channels[i], strides[i]) for i in range(last))
         self.decoder = nn.ModuleList(
-            level(config, i, config.decoder_depth[i], grids[i]) for i in range(last)
+            Level(config, i, config.decoder_depth[i], grids[i]) for i in range(last)
         )
         self.norm_out = GroupNorm(channels[0])
         self.patch_out = PatchOut(size, channels[0], colours)
 
-    def _weights(self) -> Iterator[tuple[str, nn.Parameter, Any]]:
-        for path, module in self.named_modules():
-            for name, (attribute, layout) in _FROM_FLAX.get(type(module), {}).items():
-                parameter = getattr(module, attribute, None)
-                if parameter is not None:
-                    yield f"{path}.{name}".replace(".", "/"), parameter, layout
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **_: Any) -> ResidualUViT:
+        """The trained network of a folder, ready to draw; in float32 whatever the options are."""
+        from safetensors.torch import load_file
 
-    @torch.no_grad()
-    def load_flat(self, weights: Mapping[str, np.ndarray | Tensor]) -> None:
-        """Copy every weight from its flat name, in flax's layout.
+        stored = json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))
+        kinds = {"label": None, "text": None, "given": None}
+        kinds |= {name: SimpleNamespace(**one) for name, one in stored["condition"].items()}
+        fields = stored["network"] | {"compute_dtype": "float32"}
+        model = cls(SimpleNamespace(**fields, condition=SimpleNamespace(**kinds)))
+        model.sampling = stored["sampling"]
+        model.load_state_dict(load_file(Path(folder) / WEIGHTS))
+        return model.eval()
 
-        Raises:
-            KeyError: a weight is missing, or one is left over.
-            ValueError: a weight has another shape.
-        """
-        mine = {name: (parameter, layout) for name, parameter, layout in self._weights()}
-        missing, left_over = sorted(mine.keys() - weights), sorted(weights.keys() - mine)
-        if missing or left_over:
-            raise KeyError(f"missing: {missing}; left over: {left_over}")
-        for name, (parameter, layout) in mine.items():
-            value = weights[name]
-            if not isinstance(value, Tensor):
-                value = torch.from_numpy(np.array(value))
-            arranged = layout(value)
-            if arranged.shape != parameter.shape:
-                fitting, found = tuple(parameter.shape), tuple(value.shape)
-                raise ValueError(f"{name} {found} does not fit the twin's {fitting}")
-            parameter.copy_(arranged)
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.norm_out.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return self.norm_out.weight.dtype
 
     def forward(
         self,
         z: Tensor,
         logsnr: Tensor,
-        labels: Tensor,
+        labels: Tensor | None = None,
         text: Tensor | None = None,
         text_mask: Tensor | None = None,
+        given: Tensor | None = None,
+        there: Tensor | None = None,
     ) -> Tensor:
-        """The network's output for noisy images.
+        """The network's output for noisy examples, of z's shape.
 
         Args:
             z: ``[b, h, w, c]``, or ``[b, f, h, w, c]`` for video.
             logsnr: ``[b]``.
             labels: ``[b]``; the number of classes is the null class.
-            text: vectors of the encoder, ``[b, n, d]``, if the configuration has them.
+            text: ids of the learned encoder ``[b, n]``, or vectors of a frozen one ``[b, n, d]``.
             text_mask: ``[b, n]``, true where there is a token; without it, everywhere.
+            given: the frames before z, raw values 0 to 255, ``[b, k, h, w, c]``.
+            there: ``[b]``, whether an example has them.
         """
         if (text is None) != (self.text is None):
             raise ValueError(f"{self.text=}, but text is {type(text).__name__}")
@@ -452,7 +484,8 @@ class ResidualUViT(nn.Module):
             if self.text is not None and text is not None:
                 text, pooled = self.text(text, text_mask)
             emb = F.silu(emb + pooled)
-            h, skips = self.patch_in(z), []
+            x = z if given is None or there is None else after(given, there, z)
+            h, skips = self.patch_in(x), []
             for blocks, down in zip(self.encoder, self.down, strict=True):
                 pos = blocks(h, emb, text, text_mask)
                 h = down(pos)
@@ -462,4 +495,6 @@ class ResidualUViT(nn.Module):
                 pos, neg = skips.pop()
                 h = blocks(up(h - neg, pos), emb, text, text_mask)
             h = F.silu(self.norm_out(h.movedim(-1, 1))).movedim(1, -1)
+            if self.given_frames:
+                h = h[:, self.given_frames :]
             return self.patch_out(h).to(z.dtype)
