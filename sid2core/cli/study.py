@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sid2core import config
 from sid2core.cli import plan as plan_command
+from sid2core.config import presets
 from sid2core.plan.hardware import SHEETS
 from sid2core.studies import experiments, runs, study
 from sid2core.studies.runs import Run
@@ -112,21 +113,23 @@ def _price(every: Sequence[Run], options: argparse.Namespace) -> None:
     print(f"{len(todo)} of {len(every)} runs are missing")
     if not todo:
         return
-    cost = pricing.price(todo, done, _described)
+    preset = presets.read(options.preset).evidence if options.preset else None
+
+    def described(params: config.Params) -> tuple[tuple[int, ...], ConditionSpec]:
+        """The shape of an example, and the condition; the data of a preset need not be there."""
+        classes, captions = (preset.classes, preset.captions) if preset else (None, None)
+        shape = plan_command.shape_of(params.data, params.loader.clip_frames)
+        return shape, plan_command.condition_of(params, shape, classes, captions)
+
+    cost = pricing.price(todo, done, described)
     if options.device:
         machine = speed.device(options.device)
     else:
-        shape, condition = _described(todo[0].params)
+        shape, condition = described(todo[0].params)
         machine = speed.here(speed.proxy(condition, shape[-1]))
     # On one processor or GPU, jobs share what it computes.
     jobs = options.jobs if options.device else 1
     print("\n".join(pricing.lines(cost, machine.rate, machine.name, jobs)))
-
-
-def _described(params: config.Params) -> tuple[tuple[int, ...], ConditionSpec]:
-    """The shape of an example, and the condition."""
-    shape = plan_command.shape_of(params.data, params.loader.clip_frames)
-    return shape, plan_command.condition_of(params, shape, None, None)
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -34,8 +34,7 @@ class Experiment:
 
     def text(self, path: str) -> str | None:
         """A file of its commit; None where it has none."""
-        prefix = git(self.root, "rev-parse", "--show-prefix").strip()
-        done = _git(self.root, "show", f"{self.commit}:{prefix}{path}")
+        done = _git(self.root, "show", f"{self.commit}:./{path}")
         return done.stdout if done.returncode == 0 else None
 
 

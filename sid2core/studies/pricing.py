@@ -1,4 +1,4 @@
-"""What a study's missing runs cost, before they start."""
+"""What a study's missing runs cost, before they start, by the formulas of ``sid2 plan``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from sid2core import config
 from sid2core.conditioning import ConditionSpec
-from sid2core.plan import plan
-from sid2core.plan.plan import Price
+from sid2core.config import build
+from sid2core.models import cost
+from sid2core.plan import distillation
+from sid2core.report import formatting
 from sid2core.studies.runs import Run
 
 _PASSES = {"base": 1, "constant": 2, "searched": 2}
@@ -52,51 +54,50 @@ def price(
         describe: the shape of an example and its condition, by the parameters.
     """
     made = {digest for run in done for digest in run.stages.values()}
-    sums = dict.fromkeys(("train", "guidance_search", "distill", "evaluate"), 0.0)
+    sums = dict.fromkeys(_COSTS, 0.0)
     trainings = 0
-    prices: dict[str, Price] = {}
     for run in runs:
-        for stage in sums.keys() & run.stages.keys():
-            if run.stages[stage] not in made:
-                made.add(run.stages[stage])
-                one = prices.setdefault(run.variant, _price(run, describe))
-                sums[stage] += _COSTS[stage](run.params, one)
-                trainings += stage == "train"
+        todo = [stage for stage in _COSTS if run.stages.get(stage, "") not in {"", *made}]
+        if not todo:
+            continue
+        shape, condition = describe(run.params)
+        forward = 1e9 * cost.forward_gflops(build.network(run.params.model, shape, condition))
+        for stage in todo:
+            made.add(run.stages[stage])
+            sums[stage] += _COSTS[stage](run.params, forward)
+        trainings += "train" in todo
     return Cost(trainings, *sums.values())
 
 
-def _price(run: Run, describe: Callable[..., tuple[tuple[int, ...], ConditionSpec]]) -> Price:
-    shape, condition = describe(run.params)
-    return plan.price(run.params, shape, condition, "xla")
+def _training(params: config.Params, forward: float) -> float:
+    examples = params.train.steps * params.train.batch_size
+    return cost.FORWARDS_PER_TRAINING_STEP * forward * examples
 
 
-def _training(params: config.Params, one: Price) -> float:
-    return 3e9 * one.gflops * params.train.steps * params.train.batch_size
-
-
-def _search(params: config.Params, one: Price) -> float:
+def _search(params: config.Params, forward: float) -> float:
     """Every setting with all its samples; a race draws fewer."""
     search, steps = params.guidance_search, params.sampling.steps
     settings = 1 + len(search.weights) * (1 + len(search.intervals)) * len(search.negatives)
-    return 2e9 * one.gflops * settings * search.samples * steps
+    return 2 * forward * settings * search.samples * steps
 
 
-def _distillation(params: config.Params, one: Price) -> float:
-    made = one.distillation
-    if made is None:
-        return 0.0
-    return sum(made.zettaflops(student, 0) for student in made.students) * 1e21 / 2
+def _distillation(params: config.Params, forward: float) -> float:
+    """The students; nothing for a form whose cost is not known."""
+    negatives = params.guidance_search.negatives
+    model = distillation.Model(forward / 1e9, 0)
+    made = distillation.price(params.distill, negatives, model, model, conditional=True)
+    return 0.0 if made is None else sum(1e21 * made.zettaflops(one) for one in made.students)
 
 
-def _drawing(params: config.Params, one: Price) -> float:
+def _drawing(params: config.Params, forward: float) -> float:
     """The base model's samplers, the students, and each snapshot without and with guidance."""
     steps = params.sampling.steps
     evaluations = sum(_PASSES.values()) * steps + sum(params.distill.steps)
     evaluations += 3 * steps * len(params.train.snapshots or ())
-    return 1e9 * one.gflops * evaluations * params.eval.samples
+    return forward * evaluations * params.eval.samples
 
 
-_COSTS: Mapping[str, Callable[[config.Params, Price], float]] = {
+_COSTS: Mapping[str, Callable[[config.Params, float], float]] = {
     "train": _training,
     "guidance_search": _search,
     "distill": _distillation,
@@ -106,8 +107,6 @@ _COSTS: Mapping[str, Callable[[config.Params, Price], float]] = {
 
 def lines(cost: Cost, rate: float, machine: str, jobs: int) -> Iterator[str]:
     """The cost in FLOPs, and the time at a rate of multiply-adds a second."""
-    from sid2core.report import formatting
-
     for name, value in (
         (f"training ({cost.trainings} times)", cost.training),
         ("guidance search, at most", cost.search),

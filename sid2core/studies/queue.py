@@ -88,11 +88,13 @@ class Queue:
         from dvc.repo.experiments.queue.remove import remove_tasks
 
         chosen = set(names)
-        lost = [one for one in self._queue.iter_active() if one.name in chosen]
-        lost = [one for one in lost if not self._alive(one)]
+        for entry in list(self._queue.iter_active()):
+            if entry.name in chosen and not self._alive(entry):
+                self._forget(entry)
         waiting = [one for one in self._queue.iter_queued() if one.name in chosen]
         failed = [one for one, _ in self._queue.iter_failed() if one.name in chosen]
-        remove_tasks(self._queue, [*waiting, *failed, *lost])
+        if found := [*waiting, *failed]:
+            remove_tasks(self._queue, found)
 
     def start(self, jobs: int) -> None:
         """Start workers until there are ``jobs``."""
@@ -111,6 +113,12 @@ class Queue:
             return True
         since = self._silent.setdefault(entry.stash_rev, time.monotonic())
         return self.workers() > 0 and time.monotonic() - since < _SILENT_SECONDS
+
+    def _forget(self, entry: Any) -> None:
+        """Remove the message of a task whose worker died; it has no result to remove."""
+        for message, other in list(self._queue._iter_processed()):
+            if other == entry and message.delivery_tag:
+                self._queue.celery.purge(message.delivery_tag)
 
     def _end_of_log(self, revision: str) -> str:
         process = self._queue.proc.get(revision)

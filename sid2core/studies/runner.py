@@ -5,25 +5,50 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from sid2core import config
 from sid2core.config import yaml_edit
-from sid2core.pipeline import places
+from sid2core.pipeline import places, running
 from sid2core.studies import planning
 from sid2core.studies.errors import StudyError
 from sid2core.studies.planning import State
-from sid2core.studies.queue import Queue
 from sid2core.studies.runs import Run
 
 POLL_SECONDS = 5.0
 _START_SECONDS = 60.0
 """Time between two attempts to start workers."""
 _SAY_SECONDS = 60.0
+_REFUSED = 10
+"""How often in a row DVC may refuse to queue a run."""
+
+
+@runtime_checkable
+class Tasks(Protocol):
+    """A queue of runs; :class:`sid2core.studies.queue.Queue` is DVC's."""
+
+    def state(self) -> State | None:
+        """What is finished, waiting and active; None where it cannot be read just now."""
+
+    def failed(self, names: Iterable[str]) -> dict[str, str]:
+        """The failed ones of these → why."""
+
+    def put(self, run: Run, params: Mapping[str, Any]) -> None:
+        """Add a run that changes these parameters."""
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove what is left of these."""
+
+    def start(self, jobs: int) -> None:
+        """Start workers until there are ``jobs``."""
+
+    def workers(self) -> int:
+        """How many workers live."""
 
 
 @dataclass
@@ -34,11 +59,12 @@ class _Progress:
     began: dict[str, float] = field(default_factory=dict)
     durations: list[float] = field(default_factory=list)
     started: float = -math.inf
+    refused: int = 0
     said: tuple[float, str] = (-math.inf, "")
 
 
 def run(
-    name: str, runs: Sequence[Run], jobs: int, queue: Queue, say: Callable[[str], None] = print
+    name: str, runs: Sequence[Run], jobs: int, queue: Tasks, say: Callable[[str], None] = print
 ) -> None:
     """Queue and watch the runs until all are finished; nothing is started if they are.
 
@@ -65,7 +91,7 @@ def run(
         raise StudyError(msg) from None
 
 
-def _watch(runs: Sequence[Run], jobs: int, queue: Queue, say: Callable[[str], None]) -> None:
+def _watch(runs: Sequence[Run], jobs: int, queue: Tasks, say: Callable[[str], None]) -> None:
     progress = _Progress()
     own = {run.name for run in runs}
     while True:
@@ -83,7 +109,7 @@ def _watch(runs: Sequence[Run], jobs: int, queue: Queue, say: Callable[[str], No
 def _queue(
     runs: Sequence[Run],
     state: State,
-    queue: Queue,
+    queue: Tasks,
     progress: _Progress,
     say: Callable[[str], None],
 ) -> None:
@@ -101,11 +127,19 @@ def _queue(
             say(f"{run.name} is no longer in DVC's queue; it is queued again")
         queue.remove([run.name])
         params = yaml_edit.load(config.PARAMS_FILE.read_text(encoding="utf-8"))
-        queue.put(run, params)
+        try:
+            queue.put(run, params)
+        except StudyError as error:  # perhaps a worker has DVC's lock just now
+            progress.refused += 1
+            if progress.refused >= _REFUSED:
+                raise
+            say(f"{run.name}: {error}; trying again")
+            return
+        progress.refused = 0
         progress.attempts[run.name] += 1
 
 
-def _start(own: set[str], jobs: int, queue: Queue, progress: _Progress) -> None:
+def _start(own: set[str], jobs: int, queue: Tasks, progress: _Progress) -> None:
     """Start workers where some are missing."""
     state = queue.state()
     if state is None or not own & state.waiting:
@@ -135,17 +169,20 @@ def _say(
 ) -> None:
     """One line where something changed, else once a minute."""
     done = sum(run.name in state.finished for run in runs)
-    active = [
-        f"{run.variant} s{run.seed} ({state.active[run.name] or 'starting'})"
-        for run in runs
-        if run.name in state.active
-    ]
+    active = [run for run in runs if run.name in state.active]
     text = f"{done} of {len(runs)} runs are finished"
-    text += f"; running: {', '.join(active)}" if active else ""
+    now = text + "".join(f"{run.name} {state.active[run.name]}" for run in active)
     before, said = progress.said
-    if text == said and time.monotonic() - before < _SAY_SECONDS:
+    if now == said and time.monotonic() - before < _SAY_SECONDS:
         return
-    progress.said = time.monotonic(), text
+    progress.said = time.monotonic(), now
+    shares = {one.experiment: one.done / max(one.total, 1) for one in running.listed()}
+    stages = [
+        f"{run.variant} s{run.seed} ({state.active[run.name] or 'between stages'}"
+        f"{f' {shares[run.name]:.0%}' if run.name in shares else ''})"
+        for run in active
+    ]
+    text += f"; running: {', '.join(stages)}" if stages else ""
     left = planning.seconds_left(progress.durations, len(runs) - done, jobs)
     if left:
         text += f"; about {tqdm.format_interval(math.ceil(left))} left"

@@ -42,8 +42,7 @@ def folder(tmp_path):
 
 
 def finish(folder, runs, make=files):
-    for run in runs:
-        studies.experiment(folder, run.name, make(run))
+    studies.store(folder, {run.name: make(run) for run in runs})
     return experiments.finished(folder)
 
 
@@ -57,7 +56,7 @@ def test_finished_experiments_are_those_of_git_without_those_of_the_queue(folder
     head = studies.repository(folder)
     studies.git(folder, "update-ref", "refs/exps/celery/stash", head)
     studies.git(folder, "update-ref", "refs/exps/exec/EXEC_HEAD", head)
-    studies.experiment(folder, "a-b-s0", {"x": "1"})
+    studies.store(folder, {"a-b-s0": {"x": "1"}})
     found = experiments.finished(folder)
     assert list(found) == ["a-b-s0"]
     assert found["a-b-s0"].baseline == head
@@ -139,7 +138,7 @@ def test_the_report_has_every_seed_interval_command_and_commit(folder, measure):
     for part in ("supported at this scale", "sid2 study run two", head[:12], "0, 1, 2", "95 %"):
         assert part in text
     for link in re.findall(r"!\[.*\]\((.*)\)", text):
-        assert (path.parent / link).read_text(encoding="utf-8").startswith("<svg class=")
+        assert (path.parent / link).read_text(encoding="utf-8").startswith("<svg xmlns=")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(page.TEMPLATES),
         autoescape=True,
