@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +89,11 @@ def run(options: argparse.Namespace) -> None:
         host = f"[{options.host}]" if ":" in options.host else options.host
         query = "" if token is None else f"?token={token}"
         print(f"{', '.join(served)}: http://{host}:{port}/{query}", flush=True)
-        server.server(made).run(sockets=[listening])
+        with contextlib.suppress(KeyboardInterrupt):
+            server.server(made).run(sockets=[listening])
+    # A thread that compiles cannot be interrupted, and would abort at the interpreter's end.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _token(environment: Mapping[str, str]) -> str:

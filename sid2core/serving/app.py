@@ -21,7 +21,7 @@ from starlette.routing import Route
 from sid2core import report
 from sid2core.errors import Sid2Error, message
 from sid2core.serving import guard
-from sid2core.serving.guard import App, Receive, Refused, Scope, Send
+from sid2core.serving.guard import Receive, Refused, Scope, Send
 from sid2core.serving.jobs import Full, Job, Work, Worker
 
 _PAGE = Path(__file__).parent / "page"
@@ -60,7 +60,7 @@ def application(
     *,
     host: str = guard.LOOPBACK[1],
     token: str | None = None,
-) -> App:
+) -> guard.Guard:
     """The application.
 
     Args:
@@ -132,6 +132,8 @@ class _Stream(Response):
             event = ""
             while event not in ("done", "error") and not gone.done():
                 state = await self._job.next(_LOOK_SECONDS)
+                if scope[guard.ENDED]():
+                    state = {"event": "error", "message": "the server ends"}
                 if state is None:
                     ahead = self._worker.ahead(self._job)
                     if not ahead:

@@ -33,6 +33,8 @@ SECONDS = 10.0
 """A client that takes longer to send a request is refused."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 COOKIE = "sid2_token"
+ENDED = "sid2core.ended"
+"""In a scope: a function that says whether the server ends."""
 _HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -63,6 +65,8 @@ class Guard:
 
     def __init__(self, app: App, host: str = LOOPBACK[1], token: str | None = None):
         self._app, self._token = app, token
+        self.ended = False
+        """Whether the server ends, so that streams must end too."""
         self._anywhere = not is_loopback(host)
         names = {host, socket.gethostname(), socket.getfqdn()} if self._anywhere else set()
         self._names = {name.lower() for name in {*LOOPBACK, *names}}
@@ -84,6 +88,7 @@ class Guard:
             answer = PlainTextResponse(f"{refusal}\n", refusal.status)
             await answer(scope, receive, send)
             return
+        scope[ENDED] = lambda: self.ended
         await self._app(scope, _replayed(body, receive), send)
 
     def _check(self, scope: Scope, headers: Headers) -> None:

@@ -75,7 +75,7 @@ class Job:
         Raises:
             Cancelled: nobody waits for it.
         """
-        if self.cancelled:
+        if self.cancelled or self.loop.is_closed():
             raise Cancelled
         self.loop.call_soon_threadsafe(self._replace, state)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -10,7 +11,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sid2core.errors import Sid2Error
 from sid2core.serving import guard
-from sid2core.serving.guard import App
+from sid2core.serving.guard import Guard
 
 CONNECTIONS = 256
 _HEADER_BYTES = 16 * 1024
@@ -39,6 +40,19 @@ class _Impatient(H11Protocol):
             self.transport.close()
 
 
+class _Server(uvicorn.Server):
+    """A server that ends its streams when it is asked to end."""
+
+    def __init__(self, config: uvicorn.Config, app: Guard):
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came."""
+        self._app.ended = True
+        super().handle_exit(sig, frame)
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens; port 0 is any free one.
 
@@ -53,7 +67,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise ServeError(msg) from None
 
 
-def server(app: App) -> uvicorn.Server:
+def server(app: Guard) -> uvicorn.Server:
     """The server, not yet started: ``server(app).run(sockets=[listen(host, port)])``."""
     config = uvicorn.Config(
         app,
@@ -68,4 +82,4 @@ def server(app: App) -> uvicorn.Server:
         h11_max_incomplete_event_size=_HEADER_BYTES,
         timeout_graceful_shutdown=2,
     )
-    return uvicorn.Server(config)
+    return _Server(config, app)

@@ -218,7 +218,7 @@ def test_a_drawing_ends_when_its_client_has_gone(model):
         job = Job(model.work({"steps": 9}), asyncio.get_running_loop())
         worker = Worker("base")
         worker.submit(job)
-        await app._Stream(job, worker)({}, receive, send)
+        await app._Stream(job, worker)({guard.ENDED: lambda: False}, receive, send)
         assert job.cancelled
         model.go.set()
         while worker.ahead(job) or threading_busy(worker):

@@ -1,6 +1,7 @@
 import asyncio
 import http.client
 import json
+import signal
 import socket
 import threading
 import time
@@ -109,6 +110,22 @@ def test_slow_and_malformed_clients_are_left(monkeypatch, sent, status):
         while part := client.recv(4096):
             answer += part
     assert answer.startswith(b"HTTP/1.1 " + status)
+
+
+def test_a_server_that_ends_says_so_to_those_who_wait():
+    model = Formula()
+    model.go.clear()
+    made = server.server(app.application({"base": model}, START))
+    with server.listen("127.0.0.1", 0) as listening, ThreadPoolExecutor(1) as pool:
+        thread = threading.Thread(target=made.run, kwargs={"sockets": [listening]})
+        thread.start()
+        waiting = pool.submit(post, listening.getsockname(), model="base")
+        until(lambda: model.begun)
+        made.handle_exit(signal.SIGINT, None)
+        status, text = waiting.result(30)
+        thread.join(30)
+        model.go.set()
+    assert (status, json.loads(text.splitlines()[-1])["message"]) == (200, "the server ends")
 
 
 def test_a_port_in_use_is_reported():
