@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import secrets
 import sys
@@ -60,11 +61,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Load the models, print the address, serve until Ctrl-C."""
-    try:
-        from sid2core.serving import app, guard, server
-    except ModuleNotFoundError as error:
-        msg = f"{error.name} is not installed: pip install -c constraints.txt -e '.[serve]'"
-        raise ServeError(msg) from None
+    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        msg = f"{', '.join(missing)} not installed: pip install -c constraints.txt -e '.[serve]'"
+        raise ServeError(msg)
     from sid2core.pipeline import launch, places
 
     launch.start_again()
@@ -72,6 +72,7 @@ def run(options: argparse.Namespace) -> None:
         compiled = str((places.work() / "compiled").absolute())
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", compiled)
 
+    from sid2core.serving import app, guard, server
     from sid2core.serving.asked import Limits
     from sid2core.serving.models import Served
 

@@ -68,8 +68,8 @@ class Guard:
         self.ended = False
         """Whether the server ends, so that streams must end too."""
         self._anywhere = not is_loopback(host)
-        names = {host, socket.gethostname(), socket.getfqdn()} if self._anywhere else set()
-        self._names = {name.lower() for name in {*LOOPBACK, *names}}
+        machine = {socket.gethostname(), socket.getfqdn()} if self._anywhere else set()
+        self._names = {name.lower() for name in {*LOOPBACK, host, *machine} if name}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -1,12 +1,10 @@
-import sys
-
 from sid2core.cli import main, serve
 from sid2core.cli.serve import ServeError
 from tests.refusals import refused
 
 
 def test_without_the_extra_the_cure_is_named(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "sid2core.serving.app", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main.main(["serve"]) == 1
     assert ".[serve]" in capsys.readouterr().err
 
