@@ -123,7 +123,11 @@ def _read(metric: Metric, experiment: Experiment) -> tuple[list[int], list[float
     if metric.trajectory is None:
         value = number(json.loads(text), metric.key)
         return [], [] if value is None else [value]
-    rows = [row for row in csv.DictReader(io.StringIO(text)) if row["curve"] == metric.trajectory]
+    rows = [
+        row
+        for row in csv.DictReader(io.StringIO(text))
+        if row["curve"] == metric.trajectory and row["value"]
+    ]
     return [int(row["step"]) for row in rows], [float(row["value"]) for row in rows]
 
 
