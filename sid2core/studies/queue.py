@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -160,19 +161,33 @@ def dvc(arguments: Sequence[str]) -> None:
     Raises:
         StudyError: it fails.
     """
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
-        env=os.environ | {"PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        reason = (lines or done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        msg = f"dvc {' '.join(arguments[:2])} failed: {reason}"
+    code, text = executed([sys.executable, "-m", "dvc", *arguments])
+    if code:
+        lines = text.strip().splitlines() or ["no reason given"]
+        reason = [line for line in lines if line.startswith("ERROR")] or lines
+        msg = f"dvc {' '.join(arguments[:2])} failed: {reason[-1]}"
         raise StudyError(msg)
+
+
+def executed(line: Sequence[str]) -> tuple[int, str]:
+    """Run a command to its end, in a session of its own; returns its exit code and its output.
+
+    What it leaves running in the background, such as workers, is not waited for, although it has
+    the same output; and Ctrl-C does not reach it.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        done = subprocess.run(
+            line,
+            env=os.environ | {"PATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            check=False,
+        )
+        output.seek(0)
+        return done.returncode, output.read()
 
 
 def _without(active: Mapping[str, str], finished: frozenset[str]) -> dict[str, str]:
