@@ -22,8 +22,9 @@ from sid2core.studies.planning import State
 from sid2core.studies.runs import Run
 
 POLL_SECONDS = 5.0
-_START_SECONDS = 60.0
-"""Time between two attempts to start workers."""
+START_SECONDS = (20.0, 60.0)
+"""Time between two attempts to start workers, where none lives and where some do: a worker that has
+just been started is not known yet, and would be started twice."""
 _SAY_SECONDS = 60.0
 _REFUSED = 10
 """How often in a row DVC may refuse to queue a run."""
@@ -148,8 +149,7 @@ def _start(own: set[str], jobs: int, queue: Tasks, progress: _Progress) -> None:
     if state is None or not own & state.waiting:
         return
     alive = queue.workers()
-    due = time.monotonic() - progress.started >= _START_SECONDS
-    if alive == 0 or (alive < jobs and due):
+    if alive < jobs and time.monotonic() - progress.started >= START_SECONDS[alive > 0]:
         queue.start(jobs)
         progress.started = time.monotonic()
 

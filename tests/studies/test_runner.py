@@ -54,6 +54,7 @@ class Queue:
 def run(tmp_path, monkeypatch):
     monkeypatch.setenv("SID2_WORK", str(tmp_path))
     monkeypatch.setattr(runner, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "START_SECONDS", (0.0, 0.0))
     runs = studies.all_runs()
 
     def make(queue):
