@@ -14,6 +14,10 @@ from tests.inference.drawing import saved
 from tests.refusals import refused
 
 
+GUIDED = {"count": 2, "label": [0], "steps": 3, "guidance": 1.5}
+"""Drawings of equal shape share compiled programs."""
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     spec = ConditionSpec.of_classes(3, ("cat", "dog", "house"))
@@ -49,8 +53,8 @@ def test_what_a_request_cannot_say_is_refused(text, words):
 
 
 def test_a_request_draws_what_sample_draws(model):
-    request = Request.of(count=3, label=["dog"], steps=3, guidance=1.5, seed=2)
-    expected = model.sample(3, label="dog", steps=3, guidance=1.5, seed=2)
+    request = Request.of(**{**GUIDED, "label": ["dog"]}, seed=2)
+    expected = model.sample(2, label="dog", steps=3, guidance=1.5, seed=2)
     np.testing.assert_array_equal(model.draw(request), expected)
     full = model.completed(request)
     assert full.label == [1]
@@ -63,7 +67,7 @@ def test_a_request_draws_what_sample_draws(model):
 
 def test_each_prediction_is_shown_and_the_last_is_the_image(model):
     seen = []
-    request = Request.of(count=2, label=[0], steps=3, guidance=1.5)
+    request = Request.of(**GUIDED)
     images = model.draw(request, lambda *step: seen.append(step))
     assert [one[:2] for one in seen] == [(1, 3), (2, 3), (3, 3)]
     last = np.clip(np.round(127.5 * np.asarray(seen[-1][2]) + 127.5), 0, 255)
@@ -77,7 +81,7 @@ def test_an_error_of_on_step_ends_the_drawing(model):
         raise InterruptedError(step)
 
     with pytest.raises(InterruptedError, match="1"):
-        model.draw(Request.of(steps=3), cancel)
+        model.draw(Request.of(**GUIDED), cancel)
 
 
 def test_what_the_model_cannot_draw_is_refused(model, tmp_path):
@@ -102,11 +106,9 @@ def test_known_pixels_are_kept_and_the_start_is_the_picture(model, tmp_path):
     mask[:, :4] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     init, cut = str(tmp_path / "init.png"), str(tmp_path / "mask.png")
-    drawn = model.draw(Request.of(label=[0], steps=3, init=init, mask=cut, repeats=2))
+    drawn = model.draw(Request.of(**GUIDED, init=init, mask=cut, repeats=2))
     np.testing.assert_array_equal(drawn[0][:, 4:], picture[:, 4:])
     assert (drawn[0][:, :4] != picture[:, :4]).any()
-    near, far = (
-        model.draw(Request.of(label=[0], steps=3, init=init, strength=one)) for one in (0.01, 1.0)
-    )
+    near, far = (model.draw(Request.of(**GUIDED, init=init, strength=one)) for one in (0.01, 1.0))
     distances = [np.abs(one[0].astype(int) - picture).mean() for one in (near, far)]
     assert distances[0] < distances[1]
