@@ -37,6 +37,12 @@ class Experiment:
         done = _git(self.root, "show", f"{self.commit}:./{path}")
         return done.stdout if done.returncode == 0 else None
 
+    def commit_of_program(self) -> str:
+        """The commit that it began from, and whether its program had uncommitted changes."""
+        paths = ("sid2core", "stages", "plugins", "dvc.yaml")
+        done = _git(self.root, "diff", "--quiet", self.baseline, self.commit, "--", *paths)
+        return self.baseline[:12] + (" with uncommitted changes" if done.returncode else "")
+
 
 def finished(root: Path = Path()) -> dict[str, Experiment]:
     """All finished experiments by name; of equal names the newest.

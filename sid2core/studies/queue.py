@@ -39,6 +39,7 @@ class Queue:
     def __init__(self) -> None:
         from dvc.exceptions import DvcException  # slow to import
         from dvc.repo import Repo
+        from kombu.exceptions import KombuError
 
         try:
             self._queue = Repo().experiments.celery_queue
@@ -46,6 +47,8 @@ class Queue:
             msg = f"{Path.cwd()} is not a DVC repository ({error}); run from the project's root"
             raise StudyError(msg) from None
         self._silent: dict[str, float] = {}
+        self._failed: dict[str, str] = {}
+        self._half_written = (ValueError, KombuError, FileNotFoundError)
 
     def state(self) -> State | None:
         """What is finished, waiting and active; None where a file was being written just now."""
@@ -53,20 +56,17 @@ class Queue:
         try:
             waiting = frozenset(one.name for one in self._queue.iter_queued() if one.name)
             entries = list(self._queue.iter_active())
-        except ValueError:  # half of a message
+            self._failed = {one.name: one.stash_rev for one, _ in self._queue.iter_failed()}
+        except self._half_written:
             return None
         stages = {one.experiment: one.stage for one in running.listed()}
         active = {one.name: stages.get(one.name, "") for one in entries if self._alive(one)}
         return State(finished, waiting - finished, _without(active, finished))
 
     def failed(self, names: Iterable[str]) -> dict[str, str]:
-        """Those of ``names`` that the queue lists as failed → the end of what they printed."""
-        found: dict[str, str] = {}
-        chosen = set(names)
-        for entry, _ in self._queue.iter_failed():
-            if entry.name in chosen:
-                found[entry.name] = self._end_of_log(entry.stash_rev)
-        return found
+        """Those of ``names`` that had failed at the last look → the end of what they printed."""
+        known = [name for name in names if name in self._failed]
+        return {name: self._end_of_log(self._failed[name]) for name in known}
 
     def put(self, run: Run, params: Mapping[str, Any]) -> None:
         """Add a run, as ``dvc exp run --queue`` does.

@@ -68,7 +68,7 @@ def collect(
         discussion=study.discussion,
         preset=preset or study.preset,
         command=f"sid2 study run {name}{option} && sid2 study report {name}{option}",
-        commits=sorted({one.baseline for one in used}),
+        commits=sorted({one.commit_of_program() for one in used}),
         programs=len({_programs(one, runs[0].stages) for one in used}),
         hardware=hardware.name(),
         seeds=list(study.seeds),

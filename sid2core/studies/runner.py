@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections import Counter
@@ -26,6 +27,8 @@ _START_SECONDS = 60.0
 _SAY_SECONDS = 60.0
 _REFUSED = 10
 """How often in a row DVC may refuse to queue a run."""
+
+_print = functools.partial(print, flush=True)
 
 
 @runtime_checkable
@@ -64,7 +67,7 @@ class _Progress:
 
 
 def run(
-    name: str, runs: Sequence[Run], jobs: int, queue: Tasks, say: Callable[[str], None] = print
+    name: str, runs: Sequence[Run], jobs: int, queue: Tasks, say: Callable[[str], None] = _print
 ) -> None:
     """Queue and watch the runs until all are finished; nothing is started if they are.
 

@@ -82,11 +82,14 @@ def all_of(name: str, study: Study, preset: str | None = None, root: Path = Path
     layers = [*([] if preset else [study.small_scale]), study.params]
     runs = []
     for variant, values in study.combinations().items():
+        raw = study_file.resolved(base, [*layers, values])
+        params = _checked(raw, f"{study_file.FOLDER}/{name}.yaml, variant {variant}")
+        dumped = params.model_dump()
         for seed in study.seeds:
-            raw = study_file.resolved(base, [*layers, values]) | {"seed": seed}
-            params = _checked(raw, f"{study_file.FOLDER}/{name}.yaml, variant {variant}")
-            stages = _digests(before, declared, params.model_dump())
-            runs.append(Run(name, variant, seed, raw, params, stages, before, study.target))
+            own = {"seed": seed}
+            stages = _digests(before, declared, dumped | own)
+            one = params.model_copy(update=own)
+            runs.append(Run(name, variant, seed, raw | own, one, stages, before, study.target))
     _check_distinct(runs)
     return runs
 

@@ -84,7 +84,7 @@ def _lines(result: StudyResult, figures: list[str]) -> Iterator[str]:
     yield "  and noise, so differences are paired; intervals are Student's, 95 %, with "
     yield f"  {len(result.seeds) - 1} degrees of freedom"
     yield f"- preset: `{result.preset}`; hardware: {result.hardware}"
-    yield f"- commit: {', '.join(f'`{one[:12]}`' for one in result.commits)}"
+    yield f"- commit: {', '.join(result.commits)}"
     if result.programs > 1:
         yield f"- the experiments ran {result.programs} versions of the program, so differences may"
         yield "  be due to these; `sid2 study clean` and `run` make all of them again"

@@ -1,6 +1,7 @@
 """A small study, and made-up experiments as DVC keeps them."""
 
 import copy
+import functools
 import json
 import subprocess
 
@@ -32,8 +33,14 @@ def study(**changes):
     return Study.model_validate(raw(**changes))
 
 
-def all_runs(name="two", **changes):
-    return runs.all_of(name, study(**changes), root=tiny.ROOT)
+def all_runs(**changes):
+    """All runs of the study; reading the preset takes most of the time, so it is done once."""
+    return list(_all_runs(json.dumps(changes)))
+
+
+@functools.cache
+def _all_runs(changes):
+    return runs.all_of("two", study(**json.loads(changes)), root=tiny.ROOT)
 
 
 def git(folder, *arguments, text=None):

@@ -62,6 +62,14 @@ def test_students_share_the_training():
     assert not {"distill", "evaluate"} & shared
 
 
+def test_the_weights_of_the_search_share_the_training():
+    weights = {f"w{one}": {"guidance_search.weights": [float(one)]} for one in (1, 2)}
+    runs = studies.all_runs(variants=weights, claims=[{"words": "w", "order": ["w1", "w2"]}])
+    shared = {name for name in runs[0].stages if runs[0].stages[name] == runs[3].stages[name]}
+    assert "train" in shared
+    assert "guidance_search" not in shared
+
+
 def test_the_first_runs_are_one_of_each_seed():
     """The variants of a seed share its data and its extractor, which one of them makes."""
     assert labels(planning.startable(studies.all_runs(), state())) == [

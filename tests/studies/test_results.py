@@ -116,6 +116,14 @@ def test_other_programs_are_counted(folder, lock):
     assert collect(folder, make).programs == (1 if lock == "one" else 2)
 
 
+def test_uncommitted_changes_of_the_program_are_named(folder):
+    head = studies.git(folder, "rev-parse", "HEAD")[:12]
+    assert collect(folder).commits == [head]
+    studies.store(folder, {"a": {"sid2core/losses.py": "changed"}})
+    changed = experiments.finished(folder)["a"]
+    assert changed.commit_of_program() == f"{head} with uncommitted changes"
+
+
 def test_numbers_are_found_with_or_without_their_count():
     values = {"base": {"fd_eval_1k": 0.5, "fd_eval_ratio_1k": 2.0, "nfe": 32, "bad": None}}
     assert results.number(values, "base.fd_eval") == 0.5

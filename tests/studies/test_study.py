@@ -112,10 +112,9 @@ def test_a_measure_that_the_target_does_not_write_is_refused():
 @pytest.mark.parametrize("name", study.names(FOLDER))
 def test_the_studies_that_are_there(name):
     one = study.read(name, FOLDER)
-    every = runs.all_of(name, one, root=tiny.ROOT)
-    assert len(every) == len(one.combinations()) * len(one.seeds)
-    assert len(one.seeds) == 3
-    assert runs.all_of(name, one, "imagenet64", tiny.ROOT)[0].params.data.image_size == 64
+    for preset in (None, "imagenet64"):
+        every = runs.all_of(name, one, preset, tiny.ROOT)
+        assert len(every) == 3 * len(one.combinations())
 
 
 def test_the_schema_accepts_what_it_dumps():
