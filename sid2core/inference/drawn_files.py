@@ -21,7 +21,8 @@ from sid2core.data import encode
 from sid2core.inference.request import Request, RequestError
 from sid2core.metrics import sample_files
 
-_KEY = "sid2"
+_KEY, _PARQUET_KEY = "sid2", b"sid2.drawn"
+"""Parquet's ``sid2`` is the layout of the records."""
 _SINGLE = (".png", ".gif", ".webp", ".mp4")
 
 Layout = Mapping[str, Any]
@@ -235,7 +236,7 @@ def _mark_parquet(path: Path, about: str) -> None:
     with atomic.unfinished(path) as marked:
         source = pq.ParquetFile(path)
         kept = source.schema_arrow.metadata or {}
-        schema = source.schema_arrow.with_metadata({**kept, _KEY.encode(): about.encode()})
+        schema = source.schema_arrow.with_metadata({**kept, _PARQUET_KEY: about.encode()})
         with pq.ParquetWriter(marked, schema, write_page_checksum=True) as writer:
             for group in range(source.num_row_groups):
                 writer.write_table(source.read_row_group(group).cast(schema))
@@ -266,7 +267,7 @@ def _of_npz(path: Path) -> str:
 def _of_parquet(path: Path) -> str:
     import pyarrow.parquet as pq
 
-    return (pq.read_schema(path).metadata or {})[_KEY.encode()].decode()
+    return (pq.read_schema(path).metadata or {})[_PARQUET_KEY].decode()
 
 
 _READERS: Mapping[str, Callable[[Path], str | None]] = {
