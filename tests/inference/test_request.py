@@ -13,7 +13,6 @@ from sid2core.inference.request import Request, RequestError
 from tests.inference.drawing import saved
 from tests.refusals import refused
 
-
 GUIDED = {"count": 2, "label": [0], "steps": 3, "guidance": 1.5}
 """Drawings of equal shape share compiled programs."""
 
