@@ -41,12 +41,14 @@ def document(element: str) -> str:
     """A file of its own from an element: with a name space and the colours of a light page."""
     view = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', element)
     assert view is not None, "svg.render writes one"
-    colours = "".join(f"{name}:{value};" for name, value in _LIGHT.items())
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{view[1]}pt" height="{view[2]}pt" '
-    opened = element.replace("<svg ", head, 1)
-    end = opened.index(">") + 1
-    style = f'<style>svg{{{colours}}}</style><rect width="100%" height="100%" fill="#fdfcf9"/>'
-    return f"{opened[:end]}{style}{opened[end:]}\n"
+    for name, colour in _LIGHT.items():
+        element = element.replace(f"var({name})", colour)
+    content = element[element.index(">") + 1 :]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{view[1]}" height="{view[2]}" '
+        f'viewBox="0 0 {view[1]} {view[2]}">'
+        f'<rect width="100%" height="100%" fill="#fdfcf9"/>{content}\n'
+    )
 
 
 def _over_steps(axes: Axes, measured: Measured, variants: list[str]) -> None:
