@@ -80,9 +80,9 @@ def _lines(result: StudyResult, figures: list[str]) -> Iterator[str]:
     yield from ("", "## How it was run", "", result.scale, "")
     yield from ("```sh", result.command, "```", "")
     seeds = ", ".join(map(str, result.seeds))
-    yield f"- seeds: {seeds} ({len(result.seeds)}); variants of one seed have the same data, order "
-    yield "  and noise, so differences are paired; intervals are Student's, 95 %, with "
-    yield f"  {len(result.seeds) - 1} degrees of freedom"
+    yield f"- seeds: {seeds} ({len(result.seeds)}); variants of one seed have the same data, order"
+    yield "  and noise, so differences are paired; intervals are Student's, 95 %,"
+    yield f"  degrees of freedom: {len(result.seeds) - 1}"
     yield f"- preset: `{result.preset}`; hardware: {result.hardware}"
     yield f"- commit: {', '.join(result.commits)}"
     if result.programs > 1:
