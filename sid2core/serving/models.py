@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 
 from sid2core.conditioning import Condition, Given
 from sid2core.config import SAMPLERS
-from sid2core.config.registry import FromFields, imported
 from sid2core.diffusion.clipping import StaticClip
 from sid2core.diffusion.guidance import (
     ConstantGuidance,
@@ -24,8 +22,10 @@ from sid2core.diffusion.guidance import (
     NoGuidance,
 )
 from sid2core.diffusion.samplers import Sampler
+from sid2core.inference import requested
 from sid2core.inference.generator import Method
 from sid2core.inference.public import Model
+from sid2core.inference.request import RequestError
 from sid2core.serving import asked, pictures, stepwise
 from sid2core.serving.asked import Asked, AskedError, Limits
 from sid2core.serving.jobs import Pace, Update, Work
@@ -172,7 +172,7 @@ def _guidance(wanted: Asked) -> Guidance:
 
 def samplers() -> list[str]:
     """The samplers whose parameters all have defaults."""
-    return [name for name in SAMPLERS if not _needed(name)]
+    return [name for name in SAMPLERS if _sampler(name) is not None]
 
 
 def sampler_named(name: str) -> Sampler:
@@ -181,20 +181,15 @@ def sampler_named(name: str) -> Sampler:
     Raises:
         AskedError: there is none of this name.
     """
-    if name not in SAMPLERS or _needed(name):
+    found = _sampler(name)
+    if found is None:
         msg = f"sampler: found {ascii(name[:80])}; expected one of {', '.join(samplers())}."
         raise AskedError(msg)
-    kind = SAMPLERS[name]
-    if isinstance(kind.target, FromFields):
-        return cast(Sampler, imported(kind.target.target)())
-    return cast(Sampler, kind.resolve()(kind.schema()))
+    return found
 
 
-def _needed(name: str) -> Sequence[str]:
-    """The parameters of a sampler that have no defaults."""
-    kind = SAMPLERS[name]
-    if isinstance(kind.target, FromFields):
-        parameters = inspect.signature(imported(kind.target.target)).parameters.values()
-        return [one.name for one in parameters if one.default is one.empty]
-    fields = kind.schema.model_fields
-    return [key for key, field in fields.items() if field.is_required()]
+def _sampler(name: str) -> Sampler | None:
+    try:
+        return cast(Sampler, requested.sampler_named(name).build())
+    except RequestError:
+        return None

@@ -20,11 +20,11 @@ from sid2core import conditioning, rng
 from sid2core.conditioning import Condition
 from sid2core.data.load.pixels import to_uint8
 from sid2core.diffusion.clipping import ClipX
-from sid2core.diffusion.samplers import Sampler, loop
+from sid2core.diffusion.samplers import Sampler, stepping
 from sid2core.inference.denoiser import Denoiser
 from sid2core.inference.generator import Method
 from sid2core.models.network import Parameters
-from sid2core.typing import Array, LogSnr, Samples
+from sid2core.typing import Array
 
 
 def drawn(
@@ -54,23 +54,22 @@ def drawn(
     keys = rng.keys(rng.key(seed, "sample"), place)
     shape = method.denoiser.network.config.image_shape
     plan, weight = method.plan, np.float32(method.guidance.weight)
-    logsnr = jnp.asarray(plan.logsnr, jnp.float32)
-    carry = _start(plan.sampler, shape, keys)
+    logsnr = np.asarray(plan.logsnr, np.float32)
+    state = _start(plan.sampler, shape, keys)
     given = conditioning.taken(condition, slice(count))
     for run in plan.runs:
         for index in range(run.start, run.stop):
-            at = (jnp.asarray(index, jnp.int32), logsnr[index], logsnr[index + 1])
-            carry, pixels = _step(
+            at = np.int32(index), logsnr[index], logsnr[index + 1]
+            state, pixels = _step(
                 *(method.denoiser, plan.sampler, method.clip_x, run.guided),
-                *(params, weight, keys, condition, negative, carry, at),
+                *(params, weight, keys, condition, negative, state, at),
             )
             yield conditioning.whole(np.asarray(pixels)[:count], given)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _start(sampler: Sampler, shape: tuple[int, ...], keys: Array) -> loop.Carry:
-    z = loop._start(keys, shape, None)
-    return z, sampler.init(z), jnp.zeros_like(z)
+def _start(sampler: Sampler, shape: tuple[int, ...], keys: Array) -> stepping.Drawn:
+    return stepping.first(keys, sampler, shape, None, jnp.zeros(len(keys)))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -84,19 +83,14 @@ def _step(
     keys: Array,
     condition: Condition,
     negative: Condition,
-    carry: loop.Carry,
-    at: tuple[Array, Array, Array],
-) -> tuple[loop.Carry, Array]:
+    state: stepping.Drawn,
+    at: tuple[Any, Any, Any],
+) -> tuple[stepping.Drawn, Array]:
     def of(condition: Condition) -> Any:
-        def predicted(z: Samples, logsnr: LogSnr) -> Samples:
-            return denoiser(params, z, logsnr, condition)
+        return lambda z, logsnr: denoiser(params, z, logsnr, condition)
 
-        return predicted
-
-    models = [
-        loop._predict(of(condition), of(negative) if acts else None, weight, clip_x)
-        for acts in guided
-    ]
-    shape = denoiser.network.config.image_shape
-    carry, _ = loop._body(models, sampler, keys, shape)(carry, at)
-    return carry, to_uint8(carry[-1])
+    index, start, end = at
+    levels = jnp.broadcast_to(start, keys.shape), jnp.broadcast_to(end, keys.shape)
+    settings = {"sampler": sampler, "guided": guided, "weight": weight, "clip_x": clip_x}
+    state = stepping.advance(state, keys, index, levels, of(condition), of(negative), **settings)
+    return state, to_uint8(state.x_hat)
