@@ -36,8 +36,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--negative", metavar="TEXT", help="a text that guidance pushes away from")
     add("--given", metavar="CLIP", nargs="+", help="clips whose first frames are continued")
     add("--frames", metavar="N", type=int, help="of a clip; default: as trained")
-    add("--count", metavar="N", type=int, default=1, help="of each class, text or clip")
-    add("--seed", metavar="S", type=int, default=0, help="of the noise")
+    add("--count", metavar="N", type=int, help="of each class, text or clip; default 1")
+    add("--seed", metavar="S", type=int, help="of the noise; default 0")
     how = parser.add_argument_group("how")
     add = how.add_argument
     add("--student", metavar="K", type=int, help="the student of K steps: artifacts/distill")
@@ -63,6 +63,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 _HOW = (
     *("model", "label", "prompt", "prompts", "negative", "given", "frames", "student", "ema"),
     *("sampler", "steps", "guidance", "interval", "init", "strength", "mask"),
+    *("count", "seed"),
 )
 
 
@@ -75,6 +76,8 @@ def run(options: argparse.Namespace) -> None:
         requests, layout = _requests(options), _layout(options)
     else:
         used = [name for name in _HOW if getattr(options, name) is not None]
+        if options.grid:
+            used.append("grid")
         if used:
             msg = f"--like: the file says how to draw; leave out {', '.join(used)}"
             raise SampleCommandError(msg.replace("label", "class"))
@@ -145,7 +148,7 @@ def _requests(options: argparse.Namespace) -> list[Request]:
     if options.sampler is not None:
         values["sampler"] = requested.sampler_named(options.sampler)
     labels = [_label(one) for one in options.label or ()]
-    count = options.count
+    count = 1 if options.count is None else options.count
     if labels:
         values["label"] = [one for one in labels for _ in range(count)]
     texts, clips = _texts(options), options.given

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -122,7 +123,7 @@ class Model:
             _step_count(steps, student),
             clip_x=StaticClip(),
         )
-        generator = Generator(method, self.trained.params, min(count, _BATCH))
+        generator = Generator(method, self.trained.params, _batch(count))
         return _windows(generator.images, count, seed, condition, frames)
 
     def completed(self, request: Request) -> Request:
@@ -186,7 +187,7 @@ class Model:
             request.steps or _STEPS,
             clip_x=StaticClip() if clip_x is None else clip_x.build(),
         )
-        params, batch = found.model.params, min(count, _BATCH)
+        params, batch = found.model.params, _batch(count)
         if on_step is None and edit is None:
             generator = Generator(method, params, batch, worse=found.worse)
             return _windows(generator.images, count, request.seed, condition, request.frames)
@@ -258,6 +259,11 @@ def _windows(
         return images(rng.key(seed, stream), np.arange(count), condition)
 
     return draw(0, condition) if frames is None else clips.continued(draw, condition, frames)
+
+
+def _batch(count: int) -> int:
+    """How many are drawn at once: batches of equal size, so that few places stay empty."""
+    return math.ceil(count / math.ceil(count / _BATCH))
 
 
 def _one(values: list[Any] | None) -> Any:
