@@ -50,7 +50,7 @@ from sid2core.pipeline import artifact, places
 AXES = {"form": "distill.form.name", "states": "distill.states", "times": "distill.times"}
 AXES |= {"eta": "distill.eta"}
 """The options that are combined, and their keys."""
-_OTHERS = ("steps", "score_samples")
+_OTHERS = ("steps", "score_samples", "teacher")
 """Keys of ``distill`` that do not change how a student of given steps is trained."""
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "results" / "distillation.md"
 

@@ -22,7 +22,7 @@ from sid2core.diffusion.parametrisation import Prediction
 from sid2core.diffusion.schedule import step_times
 from sid2core.inference.generator import Denoiser, Generator, Method
 from sid2core.models.architecture import UViTConfig
-from sid2core.models.convolution import convolve
+from sid2core.models.cpu_forms import convolve
 from sid2core.models.network import Network, Parameters
 from sid2core.training import skip_nonfinite
 from sid2core.training.base import base_run, objective_of

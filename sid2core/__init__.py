@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sid2core.inference.public import Model, load_model
+    from sid2core.inference.request import Request
     from sid2core.metrics.sample_files import save_samples
 
-__all__ = ["Model", "__version__", "load_model", "save_samples"]
+__all__ = ["Model", "Request", "__version__", "load_model", "save_samples"]
 
 __version__: str
 
@@ -35,6 +36,10 @@ def __getattr__(name: str) -> Any:
         from sid2core.metrics import sample_files
 
         return sample_files.save_samples
+    if name == "Request":
+        from sid2core.inference import request
+
+        return request.Request
     from sid2core.inference import public
 
     return getattr(public, name)

@@ -48,7 +48,7 @@ def main(params: config.Params) -> None:
     frames = trained.shape.frames
     dataset = Dataset.open(prepare, "train", params.runtime.cache_mib, text, clip_frames=frames)
     local = mesh.local(params.runtime.mesh).batch
-    setting = guidance_search.load(job.inputs["guidance_search"]).guided
+    setting = guidance_search.load(job.inputs["guidance_search"]).teacher(settings.teacher)
     pushed = trained.with_negative(params.guidance.negative_prompt, local)
     found = Models(pushed, job.inputs["train_negative"]).of(setting)
     teacher, worse = found.model, found.worse

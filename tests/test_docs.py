@@ -18,7 +18,7 @@ TEXTS = {name: (ROOT / name).read_text("utf-8") for name in NAMES}
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 IMAGE = re.compile(r'!\[[^\]]*\]\(([^)\s]+)\)|src="([^"]+)"')
-FOLDERS = ("benchmarks", "conf", "docs", "sid2core", "stages", "tests", "tools")
+FOLDERS = ("benchmarks", "conf", "docs", "experiments", "sid2core", "stages", "tests", "tools")
 PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w./*-]*\w(?:/|\b)")
 KEY = re.compile(r"--set-param\s+['\"]?([a-z_0-9.]+)=")
 SECTIONS = "data loader reference diffusion model train sampling guidance distill eval runtime"

@@ -87,7 +87,7 @@ class Project:
         params: its parameters.
         inputs: its artifacts by stage.
         trained: its base model.
-        found: the teacher: the best setting of the search that has guidance.
+        found: the teacher, the setting of the search that ``distill.teacher`` names.
         evaluator: measures samples.
     """
 
@@ -108,7 +108,8 @@ class Project:
         sharding = mesh.local(params.runtime.mesh).batch
         trained = Trained.load(inputs["train"].checked(), build.execution(params.runtime))
         guided = trained.with_negative(params.guidance.negative_prompt, sharding)
-        setting = guidance_search.load(inputs["guidance_search"]).guided
+        search = guidance_search.load(inputs["guidance_search"])
+        setting = search.teacher(params.distill.teacher)
         found = Models(guided, inputs["train_negative"]).of(setting)
         return cls(params, inputs, trained, found, Evaluator.load(inputs["reference"], sharding))
 

@@ -44,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Compute the plan and print it."""
     params, evidence = _params(options.preset)
-    shape = options.shape or _shape_of(params.data, params.loader.clip_frames)
+    shape = options.shape or shape_of(params.data, params.loader.clip_frames)
     classes, captions = options.classes, options.captions
     if evidence is not None:
         classes = evidence.classes if classes is None else classes
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
 
     attention = hardware.attention(options.hardware)
     made = plan.on_hardware(
-        plan.price(params, shape, _condition(params, shape, classes, captions), attention),
+        plan.price(params, shape, condition_of(params, shape, classes, captions), attention),
         hardware.hardware(options.hardware),
         options.devices,
         options.batch or params.train.batch_size,
@@ -73,12 +73,12 @@ def _params(preset: str | None) -> tuple[config.Params, presets.Evidence | None]
     return presets.change(read).params, read.evidence
 
 
-def _shape_of(data: config.Data, clip_frames: int | None) -> tuple[int, ...]:
+def shape_of(data: config.Data, clip_frames: int | None) -> tuple[int, ...]:
     """The shape of one example: as ``data`` says, or the source's own."""
     return config.clip_shape(data.shape or _source(data).shape, clip_frames)
 
 
-def _condition(
+def condition_of(
     params: config.Params, shape: tuple[int, ...], classes: int | None, captions: bool | None
 ) -> ConditionSpec:
     """So many classes (0 is none), else those of the source; captions, and given frames."""

@@ -1,4 +1,4 @@
-"""``sid2 samples``: export the samples that ``evaluate`` kept, or draw some of prompts or clips."""
+"""``sid2 samples``: export the samples that ``evaluate`` kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import difflib
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +16,7 @@ if TYPE_CHECKING:  # slow to import
     from sid2core.metrics.sample_files import Chunk
     from sid2core.pipeline.artifact import Artifact
 
-SUMMARY = "Export samples that evaluation kept, or draw some: of prompts, or continuing a clip."
-_MODEL = "of the model; default: artifacts/train"
+SUMMARY = "Export samples that evaluation kept (`sid2 sample` draws new ones)."
 _BYTES = 2**24  # approximate size of the images in memory at once
 
 
@@ -31,12 +29,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("sampler", metavar="SAMPLER", nargs="?", help="the sampler's name")
     what.add_argument("--list", action="store_true", help="a table of all samplers")
-    what.add_argument("--prompt", metavar="TEXT", action="append", help="draw samples of a text")
-    what.add_argument(
-        "--given",
-        metavar="CLIP",
-        help="draw continuations of its first frames: a folder of pictures, GIF, video or npy",
-    )
     parser.add_argument(
         "--out", metavar="PATH", type=Path, help="a file for npz or parquet, else a folder"
     )
@@ -55,14 +47,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="the samples of eval.prompts, as a folder of GenEval or DPG-Bench",
     )
     parser.add_argument("--force", action="store_true", help="replace what is at PATH")
-    drawn = parser.add_argument_group("with --prompt, which may be repeated, or --given")
-    drawn.add_argument("--model", metavar="FOLDER", default="artifacts/train", help=_MODEL)
-    drawn.add_argument("--count", metavar="N", type=int, default=8, help="samples of each")
-    drawn.add_argument("--frames", metavar="N", type=int, help="of a clip; default: as trained")
-    drawn.add_argument("--negative", metavar="TEXT", help="what guidance pushes away from")
-    drawn.add_argument("--guidance", metavar="G", type=float, help="its weight; default: none")
-    drawn.add_argument("--steps", metavar="N", type=int, help="of the sampler")
-    drawn.add_argument("--seed", metavar="N", type=int, default=0, help="of the noise")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -70,20 +54,8 @@ def run(options: argparse.Namespace) -> None:
     from sid2core.pipeline import artifact
 
     if options.out is None and not options.list:
-        what = options.sampler or options.given or ", ".join(options.prompt)
-        msg = f"no output path for the samples of {what}; give --out PATH"
+        msg = f"no output path for the samples of {options.sampler}; give --out PATH"
         raise SamplesError(msg)
-    if options.prompt or options.given:
-        if options.layout is not None:
-            name = "--prompt" if options.prompt else "--given"
-            msg = f"--layout: its samples are those of eval.prompts; leave out {name}"
-            raise SamplesError(msg)
-        for one in options.prompt or ():
-            if Path(one).suffix and os.path.isfile(one):
-                msg = f"--prompt: {one} is a file, expected a text; repeat --prompt for each text"
-                raise SamplesError(f"{msg}, or set eval.prompts to the file for a grid")
-        _draw(options)
-        return
     evaluate = artifact.load("evaluate")
     if options.list:
         print("\n".join(_table(evaluate)))
@@ -91,38 +63,6 @@ def run(options: argparse.Namespace) -> None:
         _lay_out(evaluate, options)
     else:
         _export(evaluate, options)
-
-
-def _draw(options: argparse.Namespace) -> None:
-    """Draw ``count`` samples of each prompt, or of a clip; sample i has the seed's noise i."""
-    import numpy as np
-
-    from sid2core.inference.public import load_model
-    from sid2core.metrics import sample_files
-
-    sample_files.form_of(options.out, options.format)
-    model = load_model(options.model)
-    parts = [
-        model.sample(
-            options.count,
-            prompt=prompt,
-            given=options.given,
-            frames=options.frames,
-            negative=options.negative,
-            seed=options.seed,
-            guidance=options.guidance,
-            steps=options.steps,
-        )
-        for prompt in options.prompt or [None]
-    ]
-    images = np.concatenate(parts)
-    labels = np.repeat(np.arange(len(parts), dtype=np.int32), options.count)
-    names = tuple(f"{i}: {text}" for i, text in enumerate(options.prompt or [options.given]))
-    chunks = [(images, labels)]
-    samples = sample_files.Samples(len(images), images.shape[1:], names, chunks, options.rate)
-    form = sample_files.write(options.out, samples, options.format, force=options.force)
-    of = f"{len(parts)} prompt(s)" if options.prompt else options.given
-    print(f"{options.out}: {len(images):,} samples of {of} as {form}")
 
 
 def _table(evaluate: Artifact) -> Iterator[str]:

@@ -160,12 +160,19 @@ class Sampler(Choice):
     registry: ClassVar[Registry] = SAMPLERS
 
 
+_OWN = {"ddpm": {"logvar_fraction": 0.3}, "addim": {"eta": 0.1}}
+"""What samplers in lists have where nothing else is said: the defaults of their classes."""
+
+
 def _section(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
+    entry = {"name": value} if isinstance(value, str) else value
+    name = entry.get("name") if isinstance(entry, Mapping) else None
+    own = {name: _OWN[name]} if isinstance(name, str) and name in _OWN else {}
+    return own | entry if own else entry
 
 
 SamplerEntry = Annotated[Sampler, BeforeValidator(_section)]
-"""A sampler in a list; the name of one without parameters stands for its section."""
+"""A sampler in a list; its name alone stands for its section with its own defaults."""
 
 
 class DynamicClip(Section):

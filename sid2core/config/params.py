@@ -188,6 +188,7 @@ class Distill(Section):
     """Moment matching (arXiv 2406.04103), one student for each entry of ``steps``."""
 
     form: Form
+    teacher: Literal["guided", "best"]
     steps: Annotated[list[Positive], Field(min_length=1)]
     from_student: bool
     states: Literal["data", "rollout"]

@@ -46,6 +46,7 @@ class Published(config.Section):
 
     fid: config.PositiveFloat | None
     fid_student_16: config.PositiveFloat | None
+    fid_student_8: config.PositiveFloat | None = None
     fd_dinov2: config.PositiveFloat | None = None
     fd_dinov2_real: config.PositiveFloat | None = None
     """Of as many real images."""

@@ -13,7 +13,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sid2core import config
 from sid2core.conditioning import ConditionSpec
@@ -146,7 +146,7 @@ def verdict(scores: Sequence[Score], images: int, confidence: float) -> dict[str
 
     ``best`` is the setting with the fewest network evaluations among those that cannot be
     distinguished from the lowest distance, ``kept`` these. ``guided`` is the best setting with
-    guidance, ``best`` itself if it has: ``distill`` teaches it. It is None if there is none.
+    guidance, ``best`` itself if it has. It is None if there is none.
 
     Args:
         scores: of all settings.
@@ -198,6 +198,10 @@ class Found:
 
     best: Setting
     guided: Setting
+
+    def teacher(self, kind: Literal["guided", "best"]) -> Setting:
+        """The setting that students learn from, as ``distill.teacher`` says."""
+        return self.guided if kind == "guided" else self.best
 
     def further(self, sampling: config.Sampling) -> Setting | None:
         """The winner, where it is neither ``guided`` nor the base model as ``sampling`` draws."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,23 +17,28 @@ from numpy.typing import NDArray
 from sid2core import rng
 from sid2core.conditioning import Condition, ConditionError, ConditionSpec, Given, LabelKind
 from sid2core.config import SAMPLERS
+from sid2core.config.diffusion import ClipX
 from sid2core.config.registry import FromFields, imported
 from sid2core.config.training import Ema
 from sid2core.diffusion.clipping import StaticClip
 from sid2core.diffusion.guidance import ConstantGuidance, Guidance, NoGuidance
 from sid2core.diffusion.samplers import DDPM, Sampler
 from sid2core.errors import Sid2Error
-from sid2core.inference import averages, clips
+from sid2core.inference import averages, clips, requested
 from sid2core.inference.generator import Generator
 from sid2core.inference.model import Trained
+from sid2core.inference.request import Request, RequestError
+from sid2core.inference.stepwise import OnStep, Stepwise
 from sid2core.models import network
 from sid2core.models.architecture import UViTConfig
 from sid2core.pipeline import artifact
+from sid2core.typing import Array
 
 _STEPS, _BATCH = 32, 50
 """Steps of a base model, and images drawn at once: the defaults of ``params.yaml``."""
 
 Label = int | str
+_STUDENT = "guidance: a student has learned its teacher's guidance; leave it out"
 
 
 class SampleError(Sid2Error):
@@ -103,8 +110,7 @@ class Model:
             raise SampleError(msg)
         student = self.student_steps
         if student is not None and guidance:
-            msg = "guidance: a student has learned its teacher's guidance; leave it out"
-            raise SampleError(msg)
+            raise SampleError(_STUDENT)
         if negative is not None and not guidance:
             msg = "negative: guidance pushes away from it, and there is none; give guidance too"
             raise SampleError(msg)
@@ -117,13 +123,78 @@ class Model:
             _step_count(steps, student),
             clip_x=StaticClip(),
         )
-        generator = Generator(method, self.trained.params, min(count, _BATCH))
+        generator = Generator(method, self.trained.params, _batch(count))
+        return _windows(generator.images, count, seed, condition, frames)
 
-        def draw(window: int, condition: Condition) -> NDArray[np.uint8]:
-            stream = "sample" if window == 0 else f"sample/window-{window}"
-            return generator.images(rng.key(seed, stream), np.arange(count), condition)
+    def completed(self, request: Request) -> Request:
+        """The request with the model's choices where it has None, and the checksums of its files.
 
-        return draw(0, condition) if frames is None else clips.continued(draw, condition, frames)
+        Raises:
+            RequestError: the weights or another file have another checksum than it says, or it
+                names something that is not there.
+            ConditionError: there is no such class.
+        """
+        folder = self.trained.folder
+        weights = requested.weights_of(folder, request.ema)
+        inputs = requested.inputs_of(folder, request)
+        for name, found, expected in (
+            ("weights", weights, request.weights or weights),
+            *((name, inputs.get(name, "none"), one) for name, one in request.inputs.items()),
+        ):
+            if found != expected:
+                msg = f"{name}: found SHA-256 {found[:12]}…, expected {expected[:12]}…: the file "
+                raise RequestError(f"{msg}of {folder if name == 'weights' else name} has changed")
+        kind = self.condition.label
+        label = request.label
+        if label is not None and kind is not None:
+            label = [kind.index(one) for one in label]
+        own = requested.sampler_named("ddpm") if self.student_steps is None else None
+        return request.replaced(
+            weights=weights,
+            inputs=inputs,
+            label=label,
+            sampler=request.sampler or own,
+            steps=request.steps or self.student_steps or _STEPS,
+            clip_x=request.clip_x or ClipX.model_validate({"name": "static"}),
+        )
+
+    def draw(self, request: Request, on_step: OnStep | None = None) -> NDArray[np.uint8]:
+        """Draw what a request says: images [n, h, w, c] or clips [n, f, h, w, c].
+
+        Args:
+            request: what to draw; its ``model`` is not loaded, the weights are those here.
+            on_step: called as ``on_step(step, steps, x_hat)`` after each step, x_hat the
+                prediction of the batch in about [-1, 1]; what it raises ends the drawing. With
+                it, and for ``init``, steps are compiled singly: the same up to rounding.
+
+        Raises:
+            RequestError: as :meth:`completed`, or the model cannot draw it.
+            ConditionError: the model takes other conditions.
+            SampleError: as :meth:`sample`.
+        """
+        request = self.completed(request)
+        count, sampler, clip_x = request.count, request.sampler, request.clip_x
+        if self.student_steps is not None and request.guidance:
+            raise SampleError(_STUDENT)
+        condition = self._condition(count, _one(request.label), _one(request.prompt))
+        condition = condition._replace(given=self._given(request.given, count))
+        _check_frames(request.frames, self.trained.denoiser.network.config)
+        edit = requested.edit_of(self.trained, request)
+        found = requested.searched(self.trained, request)
+        method = found.model.method(
+            self._sampler(None) if sampler is None else sampler.build(),
+            found.guidance,
+            request.steps or _STEPS,
+            clip_x=StaticClip() if clip_x is None else clip_x.build(),
+        )
+        params, batch = found.model.params, _batch(count)
+        if on_step is None and edit is None:
+            generator = Generator(method, params, batch, worse=found.worse)
+            return _windows(generator.images, count, request.seed, condition, request.frames)
+        stepwise = Stepwise(method, params, batch, found.worse, edit)
+        show = _silent if on_step is None else on_step
+        images = partial(stepwise.images, on_step=show)
+        return _windows(images, count, request.seed, condition, request.frames)
 
     def _sampler(self, sampler: str | Sampler | None) -> Sampler:
         if isinstance(sampler, str):
@@ -172,6 +243,36 @@ class Model:
             indices = np.array([kind.index(one) for one in labels], np.int32)
             condition = condition._replace(label=indices)
         return condition
+
+
+def _windows(
+    images: Callable[[Array, NDArray[Any], Condition], NDArray[np.uint8]],
+    count: int,
+    seed: int,
+    condition: Condition,
+    frames: int | None,
+) -> NDArray[np.uint8]:
+    """The examples, or clips of ``frames`` frames, each window with a stream of its own."""
+
+    def draw(window: int, condition: Condition) -> NDArray[np.uint8]:
+        stream = "sample" if window == 0 else f"sample/window-{window}"
+        return images(rng.key(seed, stream), np.arange(count), condition)
+
+    return draw(0, condition) if frames is None else clips.continued(draw, condition, frames)
+
+
+def _batch(count: int) -> int:
+    """How many are drawn at once: batches of equal size, so that few places stay empty."""
+    return math.ceil(count / math.ceil(count / _BATCH))
+
+
+def _one(values: list[Any] | None) -> Any:
+    """A list of one as its value, which is that of all examples."""
+    return values[0] if values is not None and len(values) == 1 else values
+
+
+def _silent(step: int, steps: int, x_hat: Array) -> None:
+    """Shows nothing."""
 
 
 def _check_frames(frames: int | None, shape: UViTConfig) -> None:

@@ -11,11 +11,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax import lax
 
-from sid2core.models.convolution import convolve
+from sid2core.models import cpu_forms
 from sid2core.typing import Array, Embedding, Samples
 
 ZEROS = nnx.initializers.zeros_init()
@@ -36,25 +35,13 @@ def lecun_normal(key: Array, shape: tuple[int, ...], dtype: Any = None, **_: Any
 
 def linear(channels: int, channels_out: int, rngs: nnx.Rngs, **options: Any) -> nnx.Linear:
     """A linear layer over the last axis, LeCun-normal unless ``kernel_init`` says otherwise."""
-    settings = {"kernel_init": lecun_normal, "dot_general": _product} | options
+    settings = {"kernel_init": lecun_normal, "dot_general": cpu_forms.product} | options
     return nnx.Linear(channels, channels_out, rngs=rngs, **settings)
-
-
-def _product(x: Array, kernel: Array, numbers: Any, **options: Any) -> Array:
-    """``lax.dot_general`` for :class:`flax.nnx.Linear`, all positions in one axis.
-
-    Summed over several axes, the kernel's gradient takes up to twice as long on CPU: XLA transposes
-    both of its operands first.
-    """
-    del numbers  # the last axis of ``x`` with the first of ``kernel``
-    rows = x.reshape(-1, x.shape[-1])
-    y = lax.dot_general(rows, kernel, (((1,), (0,)), ((), ())), **options)
-    return y.reshape(*x.shape[:-1], -1)
 
 
 def convolution(channels: int, axes: int, rngs: nnx.Rngs, **options: Any) -> nnx.Conv:
     """3×3, or 3×3×3 for video, over zero-padded borders, from ``channels`` to as many."""
-    settings = {"kernel_init": lecun_normal, "conv_general_dilated": convolve} | options
+    settings = {"kernel_init": lecun_normal, "conv_general_dilated": cpu_forms.convolve} | options
     return nnx.Conv(channels, channels, (3,) * axes, padding="SAME", rngs=rngs, **settings)
 
 
@@ -62,9 +49,7 @@ class GroupNorm(nnx.Module):
     """GroupNorm in float32, its statistics in an order that XLA does not make slow on CPU.
 
     Positions are summed first, channel by channel: with the channels of a group at once that takes
-    thirty times as long. Groups are spread over their channels by a product with ones and zeros,
-    because its result is an array: a broadcast would become part of the loop over all elements,
-    which XLA then does not vectorise (for swish after norm and FiLM, a factor of seven).
+    thirty times as long.
     """
 
     def __init__(self, channels: int, groups: int, rngs: nnx.Rngs):
@@ -86,8 +71,7 @@ class GroupNorm(nnx.Module):
     def _of_groups(self, means: Array) -> Array:
         """Means of channels to the mean of each one's group; [b, …, c]."""
         grouped = means.reshape(*means.shape[:-1], self.num_groups, -1)
-        spread = np.repeat(np.eye(self.num_groups, dtype=np.float32), grouped.shape[-1], axis=1)
-        return jnp.matmul(grouped.mean(-1), spread, precision=lax.Precision.HIGHEST)
+        return cpu_forms.spread(grouped.mean(-1), means.shape[-1])
 
 
 def group_norm(channels: int, rngs: nnx.Rngs) -> GroupNorm:

@@ -26,6 +26,7 @@ from sid2core.report import (
     scores,
     search,
     students,
+    studies,
 )
 from sid2core.report.charts import figures
 from sid2core.report.memorisation import Check, check
@@ -101,6 +102,7 @@ def context(inputs: Inputs) -> dict[str, Any]:
         "search": search.view(inputs.search),
         "neighbours": None if found is None else _neighbours(inputs, found),
         "distilled": scores.distilled_table(inputs.distill),
+        "studies": studies.view(inputs.studies),
         "comparison": comparison.view(inputs),
         "provenance": provenance.collect(inputs),
     }

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from sid2core.report import formatting, images
 from sid2core.report.read.inputs import Inputs, Sampler
 
-TEACHERS = ("searched", "base")
-"""The samplers that a student may have learnt from, the first that there is."""
 FEWEST_ROWS = 8
 """With fewer conditions there are rows of further seeds."""
 
@@ -28,7 +26,7 @@ def view(inputs: Inputs, names: Sequence[str], rows: NDArray[np.int64]) -> dict[
         rows: the conditions that are shown.
     """
     shown = {one.name: one for one in inputs.shown}
-    teacher = next((shown[name] for name in TEACHERS if name in shown), None)
+    teacher = next((shown[name] for name in _teachers(inputs) if name in shown), None)
     students = sorted((one for one in inputs.shown if one.student), key=lambda one: -one.steps)
     if teacher is None or not students:
         return None
@@ -50,6 +48,13 @@ def view(inputs: Inputs, names: Sequence[str], rows: NDArray[np.int64]) -> dict[
             for seed in range(seeds)
         ],
     }
+
+
+def _teachers(inputs: Inputs) -> tuple[str, ...]:
+    """The rows of ``samplers.csv`` that may be the teacher, the first that there is."""
+    if inputs.params.distill.teacher == "best" and inputs.search.best.weight == 0:
+        return "winner", "base"
+    return "searched", "base"
 
 
 def _note(one: Sampler) -> str:

@@ -2,7 +2,7 @@
 
 The parts run in one ``scan``: written out, XLA may compute several at once, and nothing is saved.
 On CPU a convolution's gradient is slow inside of loops; the network's own is written not to be
-(:mod:`sid2core.models.convolution`).
+(:mod:`sid2core.models.cpu_forms`).
 """
 
 from __future__ import annotations

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +6,6 @@ from sid2core.cli import main
 from sid2core.metrics import image_sets
 from sid2core.pipeline import artifact
 from tests.data import stored
-from tests.inference import continuing
 
 IMAGES, LABELS = stored.records(11, (4, 5, 3))
 CLIPS = np.stack([IMAGES[:4], IMAGES[4:8]], axis=1)
@@ -159,51 +156,3 @@ def test_without_prompts_there_is_no_layout(project, capsys):
     code, _, errors = run(capsys, "base", "--layout", "dpg", "--out", "out")
     assert code != 0
     assert "no samples of prompts: set eval.prompts" in errors[0]
-
-
-@pytest.fixture
-def clip(tmp_path, monkeypatch):
-    """A model that continues clips at the usual place, and a clip with a name of its own."""
-    monkeypatch.chdir(tmp_path)
-    continuing.saved(tmp_path / "artifacts" / "train")
-    frames = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 1), np.uint8)
-    np.save(tmp_path / "мой clip.npy", frames)
-    return frames
-
-
-def test_a_clip_of_the_users_own_is_continued(clip, capsys):
-    """Longer than the model was trained on, with guidance, and again the same by the same seed."""
-    found = []
-    for out in "ab":
-        given = ("--given", "мой clip.npy", "--count", "2", "--steps", "1", "--seed", "3")
-        more = ("--frames", "4", "--guidance", "1", "--out", f"{out}.npz")
-        lines = [f"{out}.npz: 2 samples of мой clip.npy as npz"]
-        assert run(capsys, *given, *more) == (0, lines, [])
-        with np.load(f"{out}.npz") as file:
-            found.append(file["arr_0"])
-    assert found[0].shape == (2, 4, 4, 4, 1)
-    assert (found[0][:, 0] == clip[0]).all()
-    np.testing.assert_array_equal(found[0], found[1])
-
-
-@pytest.mark.usefixtures("clip")
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["nowhere.mp4"], "given: nowhere.mp4 cannot be read"),
-        (["мой clip.npy", "--frames", "1"], "frames: found 1; expected 2 or more"),
-    ],
-)
-def test_a_clip_that_cannot_be_continued_is_an_error(capsys, arguments, words):
-    code, _, errors = run(capsys, "--given", *arguments, "--out", "a.npz")
-    assert code != 0
-    assert any(words in line for line in errors)
-    assert not Path("a.npz").exists()
-
-
-def test_a_file_is_no_prompt(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    Path("prompts.txt").write_text("a red circle", encoding="utf-8")
-    code, _, errors = run(capsys, "--prompt", "prompts.txt", "--out", "a.npz")
-    assert code != 0
-    assert any("--prompt: prompts.txt is a file, expected a text" in line for line in errors)

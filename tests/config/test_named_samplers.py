@@ -4,6 +4,7 @@ import pytest
 
 from sid2core.config import ParamsError, checks, presets
 from sid2core.config.named_samplers import BUILT_IN
+from sid2core.diffusion.samplers import ADDIM, DDPM
 from sid2core.evaluation.samplers_table import TITLES
 from tests import tiny
 from tests.refusals import refused
@@ -44,6 +45,11 @@ def test_presets_of_a_real_budget_have_the_baselines_of_a_student():
     assert len(found) == 30
 
 
+def test_a_name_alone_is_the_sampler_with_the_defaults_of_its_class():
+    found = rows({"name": "few", "sampler": ["ddpm", "addim"], "nfe": 4})
+    assert [one.sampler.build() for one in found] == [DDPM(), ADDIM()]
+
+
 @pytest.mark.parametrize(
     ("keys", "place", "words"),
     [
@@ -52,7 +58,11 @@ def test_presets_of_a_real_budget_have_the_baselines_of_a_student():
         ({"nfe": 1}, "eval.samplers.0.nfe.0: found 1", "greater than or equal to 2"),
         ({"nfe": None, "steps": [2, 0]}, "eval.samplers.0.steps.1: found 0", "greater than 0"),
         ({"sampler": "dimm"}, "eval.samplers.0.sampler.0.name", "the nearest is ddim"),
-        ({"sampler": "ddpm"}, "eval.samplers.0.sampler.0.ddpm.logvar_fraction", "missing"),
+        (
+            {"sampler": {"name": "addim", "addim": {}}},
+            "eval.samplers.0.sampler.0.addim.eta",
+            "missing",
+        ),
         ({"step": 4}, "eval.samplers.0.step: unknown key", "nearest known one is eval.samplers.0."),
         ({"guidance": "some"}, "eval.samplers.0", "expected none, searched or a section"),
         ({"guidance": {}}, "eval.samplers.0.guidance.0.weight", "missing; expected number"),

@@ -83,7 +83,8 @@ def test_the_scales_that_are_there():
         f"imagenet{size}-{kind}" for size in (128, 256, 512) for kind in ("flop-heavy", "small")
     )
     texts = {"emoji", "gpic256", "shapes-text", "text512"}
-    assert {*sizes, *texts, "digits", "kinetics600", "shapes", "tiny"} <= set(NAMES)
+    images = {*sizes, "imagenet64", "digits", "shapes", "tiny"}
+    assert {*images, *texts, "kinetics600"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -206,12 +207,15 @@ def test_training_takes_what_the_evidence_says(name):
 def test_the_published_figures():
     fids = {name: preset(name).evidence.published.fid for name in NAMES}
     assert {name: fid for name, fid in fids.items() if fid is not None} == {
+        "imagenet64": 1.25,
+        "imagenet128-small": 1.50,
         "imagenet256-small": 1.73,
         "imagenet256-flop-heavy": 1.38,
         "imagenet512-small": 2.19,
         "imagenet512-flop-heavy": 1.48,
     }
     assert preset("imagenet512-flop-heavy").evidence.published.fid_student_16 == 1.50
+    assert preset("imagenet64").evidence.published.fid_student_8 == 1.24
     gpic = preset("gpic256").evidence.published
     assert (gpic.fd_dinov2, gpic.fd_dinov2_real) == (76.25, 7.44)
 

@@ -187,6 +187,12 @@ def test_a_winner_that_no_other_sampler_is_has_a_row_of_its_own(best, guided, sh
     assert further == (best if shown else None)
 
 
+def test_students_learn_from_the_best_setting_or_the_best_with_guidance():
+    best, guided = Setting(0.0, **SAMPLER), Setting(1.0, **SAMPLER)
+    found = Found(best, guided)
+    assert (found.teacher("guided"), found.teacher("best")) == (guided, best)
+
+
 def test_the_guidance_that_left_last_is_the_best_guidance():
     found = verdict(
         score(Setting(0.0), 1.0, samples=400),

@@ -1,7 +1,5 @@
 """Counts of parameters and FLOPs compared with the weights, XLA, and sums by hand."""
 
-import math
-
 import jax
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from sid2core.models import cost
 from sid2core.models.network import Network
 from sid2core.plan import counting
 from tests.models import configs
+from tests.models.products import products
 from tests.tiny import ROOT
 
 TINY = configs.tiny()
@@ -64,30 +63,6 @@ def test_the_terms_are_exactly_the_matrix_products_and_convolutions(config):
     assert named * 1e9 == pytest.approx(products(traced.jaxpr), rel=1e-9)
     assert rows["XLA's count"] == 1.0
     assert sum(list(rows.values())[:-1]) == pytest.approx(1.0)
-
-
-def products(jaxpr):
-    """Multiply-adds of every matrix product and convolution except those of norms, with borders."""
-    total = 0
-    for equation in jaxpr.eqns:
-        for value in equation.params.values():
-            inner = getattr(value, "jaxpr", value)
-            total += products(inner) if hasattr(inner, "eqns") else 0
-        out = equation.outvars[0].aval
-        if equation.primitive.name == "dot_general" and not of_a_norm(equation):
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            left = equation.invars[0].aval
-            total += out.size * math.prod(left.shape[axis] for axis in contracted)
-        if equation.primitive.name == "conv_general_dilated":
-            kernel = equation.invars[1].aval
-            dilation = math.prod(equation.params["lhs_dilation"])
-            total += out.size * kernel.size // out.shape[-1] // dilation
-    return total
-
-
-def of_a_norm(equation):
-    """Whether a product copies groups to their channels, which is part of a norm."""
-    return equation.params["precision"] == (jax.lax.Precision.HIGHEST,) * 2
 
 
 def test_borders_are_the_taps_outside_of_the_image():

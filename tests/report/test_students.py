@@ -53,6 +53,20 @@ def test_columns_are_the_teacher_and_its_students_by_steps(tmp_path: Path) -> No
     assert "students" in chart
 
 
+def test_a_best_setting_without_guidance_is_the_base_model(tmp_path: Path) -> None:
+    found = read(tmp_path, 4)
+    distill = found.params.distill.model_copy(update={"teacher": "best"})
+    best = replace(found.search.best, weight=0.0)
+    found = replace(
+        found,
+        params=found.params.model_copy(update={"distill": distill}),
+        search=replace(found.search, best=best),
+    )
+    shown = students.view(found, found.class_names, np.arange(2))
+    assert shown is not None
+    assert shown["models"][0]["title"] == "teacher: Base"
+
+
 def test_few_conditions_have_several_seeds(tmp_path: Path) -> None:
     found = read(tmp_path, 4, class_names=("one", "two"))
     shown = students.view(found, found.class_names, np.arange(2))

@@ -28,6 +28,7 @@ from sid2core.report.read import (
     prepared_files,
     prompt_files,
     search_files,
+    study_files,
 )
 from sid2core.report.read.clip_files import Clips
 from sid2core.report.read.files import InputError
@@ -102,6 +103,7 @@ class Inputs:
     plan: Plan
     prepared: Prepared
     commands: Mapping[str, str]
+    studies: Sequence[study_files.StudyResult]
 
     @property
     def what(self) -> str:
@@ -169,6 +171,7 @@ def read(params: Params, root: Path) -> Inputs:
         plan=plan_files.read(reports / "plan"),
         prepared=prepared_files.read(reports / "prepare"),
         commands=files.commands(root / "dvc.yaml"),
+        studies=study_files.read(root),
     )
 
 

@@ -1,11 +1,12 @@
-"""The convolution with its own gradient, against JAX's."""
+"""The forms for CPU against JAX's own, and what is lowered for which device."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sid2core.models.convolution import convolve
+from sid2core.models import cpu_forms
+from sid2core.models.cpu_forms import convolve
 
 CASES = {
     "square": ((3, 6, 6, 4), (3, 3, 4, 5)),
@@ -58,3 +59,35 @@ def test_other_convolutions_are_the_plain_ones(options):
     arguments = {"dimension_numbers": numbers(4), **options}
     found = convolve(x, kernel, **arguments)
     np.testing.assert_array_equal(found, jax.lax.conv_general_dilated(x, kernel, **arguments))
+
+
+def lowered(function, platform, *arguments):
+    return jax.jit(function).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_other_devices_have_the_librarys_convolution_of_clips(platform):
+    x, kernel = jnp.ones((2, 3, 4, 4, 2)), jnp.ones((3, 3, 3, 2, 2))
+
+    def gradient(convolution):
+        def loss(x, kernel):
+            y = convolution(x, kernel, (1, 1, 1), "SAME", dimension_numbers=numbers(5))
+            return jnp.sum(y**2)
+
+        return jax.grad(loss, 1)
+
+    found = lowered(gradient(convolve), platform, x, kernel)
+    expected = lowered(gradient(jax.lax.conv_general_dilated), platform, x, kernel)
+    count = "stablehlo.convolution"
+    assert found.count(count) == expected.count(count) == 2
+    frames_as_channels = "stablehlo.concatenate"
+    assert frames_as_channels not in found
+    assert frames_as_channels in lowered(gradient(convolve), "cpu", x, kernel)
+
+
+def test_groups_are_spread_over_their_channels():
+    groups = jnp.asarray([[1.0, 2.5, -3.0]])
+    expected = [[1.0, 1.0, 2.5, 2.5, -3.0, -3.0]]
+    np.testing.assert_array_equal(cpu_forms.spread(groups, 6), expected)
+    assert "dot_general" in lowered(lambda one: cpu_forms.spread(one, 6), "cpu", groups)
+    assert "dot_general" not in lowered(lambda one: cpu_forms.spread(one, 6), "cuda", groups)

@@ -1,0 +1,210 @@
+"""``sid2 sample``: draw images or clips with a trained model, to files that say how."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sid2core.errors import Sid2Error
+
+if TYPE_CHECKING:  # slow to import
+    from sid2core.inference.public import Model
+    from sid2core.inference.request import Request
+
+SUMMARY = "Draw images or clips with a trained model; each file says how to draw it again."
+_BEST = Path("artifacts/guidance_search/best.json")
+_TRAINED = "artifacts/train"
+
+
+class SampleCommandError(Sid2Error):
+    """The arguments do not go together, or a file has no request."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    add = parser.add_argument
+    best = "folder of weights; default: the best setting of guidance_search, else artifacts/train"
+    add("model", metavar="MODEL", nargs="?", help=best)
+    what = parser.add_argument_group("what to draw")
+    add = what.add_argument
+    add("--class", dest="label", metavar="NAME", nargs="+", help="classes, by name or index")
+    add("--prompt", metavar="TEXT", nargs="+", help="texts")
+    add("--prompts", metavar="FILE", type=Path, help="a file with a text in each line")
+    add("--negative", metavar="TEXT", help="a text that guidance pushes away from")
+    add("--given", metavar="CLIP", nargs="+", help="clips whose first frames are continued")
+    add("--frames", metavar="N", type=int, help="of a clip; default: as trained")
+    add("--count", metavar="N", type=int, help="of each class, text or clip; default 1")
+    add("--seed", metavar="S", type=int, help="of the noise; default 0")
+    how = parser.add_argument_group("how")
+    add = how.add_argument
+    add("--student", metavar="K", type=int, help="the student of K steps: artifacts/distill")
+    add("--ema", metavar="NAME", help="an average of the weights, such as 'power 0.1'")
+    add("--sampler", metavar="NAME", help="such as ddpm, heun")
+    add("--steps", metavar="N", type=int, help="of the sampler")
+    add("--guidance", metavar="G", type=float, help="its weight; 0 for none")
+    add("--interval", metavar=("LO", "HI"), nargs=2, type=float, help="log-SNRs where it acts")
+    add("--like", metavar="FILE", type=Path, help="draw what this file says, byte for byte")
+    edit = parser.add_argument_group("edit a picture")
+    add = edit.add_argument
+    add("--init", metavar="IMAGE", help="start from this picture")
+    add("--strength", metavar="T", type=float, help="of the noise on it, up to 1; default 0.5")
+    add("--mask", metavar="IMAGE", help="draw where it is white, keep IMAGE where it is black")
+    files = parser.add_argument_group("files")
+    add = files.add_argument
+    add("--out", metavar="PATH", type=Path, default=Path("samples"), help="default: samples/")
+    add("--grid", action="store_true", help="one picture of all, a row for each class or text")
+    add("--rate", metavar="N", type=float, default=8.0, help="frames a second of clips that play")
+    add("--force", action="store_true", help="replace what is at PATH")
+
+
+_HOW = (
+    *("model", "label", "prompt", "prompts", "negative", "given", "frames", "student", "ema"),
+    *("sampler", "steps", "guidance", "interval", "init", "strength", "mask"),
+    *("count", "seed"),
+)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Draw, and write the files."""
+    _keep_programs()
+    from sid2core.inference import drawn_files
+
+    if options.like is None:
+        requests, layout = _requests(options), _layout(options)
+    else:
+        used = [name for name in _HOW if getattr(options, name) is not None]
+        if options.grid:
+            used.append("grid")
+        if used:
+            msg = f"--like: the file says how to draw; leave out {', '.join(used)}"
+            raise SampleCommandError(msg.replace("label", "class"))
+        requests, layout = drawn_files.read(options.like)
+    drawn_files.check(options.out, layout, force=options.force)
+    from sid2core.inference.public import load_model
+
+    model = load_model(requests[0].model)
+    completed = [model.completed(one) for one in requests]
+    parts = _drawn(model, completed)
+    drawn_files.write(options.out, parts, completed, layout, names=model.class_names)
+    print(f"{options.out}: {sum(map(len, parts)):,} samples of {requests[0].model}")
+
+
+def _keep_programs() -> None:
+    """Compiled programs are kept, as stages keep them, where there is a work folder."""
+    from sid2core.pipeline import places
+
+    if places.work().is_dir():
+        compiled = str((places.work() / "compiled").absolute())
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", compiled)
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+
+def _layout(options: argparse.Namespace) -> dict[str, Any]:
+    return {"grid": options.grid, "rate": options.rate}
+
+
+def _drawn(model: Model, requests: list[Request]) -> list[Any]:
+    """The samples of each request, with a bar over the steps of all."""
+    from sid2core.pipeline import progress
+
+    parts = []
+    for number, request in enumerate(requests, 1):
+        of = f"draw {number}/{len(requests)}" if len(requests) > 1 else "draw"
+        with progress.bar(request.steps or 1, of, "step") as bar:
+
+            def show(step: int, steps: int, x_hat: Any, bar: Any = bar) -> None:
+                x_hat.block_until_ready()
+                bar.total = steps
+                bar.update(1)
+
+            parts.append(model.draw(request, show))
+    return parts
+
+
+def _requests(options: argparse.Namespace) -> list[Request]:
+    """One for each text or clip; one for all classes."""
+    from sid2core.inference import requested
+    from sid2core.inference.request import Request
+
+    values: dict[str, Any] = _best() if options.model is None and options.student is None else {}
+    if options.student is not None:
+        values["model"] = f"artifacts/distill/student_{options.student}"
+        if options.model is not None:
+            msg = "--student: names a model; leave out MODEL"
+            raise SampleCommandError(msg)
+    elif options.model is not None:
+        values["model"] = options.model
+    names = ("negative", "frames", "ema", "steps", "init", "strength", "mask", "seed")
+    values |= {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.guidance is not None:
+        values |= {"guidance": options.guidance}
+        if options.guidance == 0.0:
+            values |= {"interval": None, "negative_model": None}
+    if options.interval is not None:
+        values["interval"] = tuple(options.interval)
+    if options.sampler is not None:
+        values["sampler"] = requested.sampler_named(options.sampler)
+    labels = [_label(one) for one in options.label or ()]
+    count = 1 if options.count is None else options.count
+    if labels:
+        values["label"] = [one for one in labels for _ in range(count)]
+    texts, clips = _texts(options), options.given
+    if texts and clips:
+        msg = "--given: a model of clips takes no prompts with it; give one of the two"
+        raise SampleCommandError(msg)
+    if labels and (texts or clips):
+        msg = "--class: give it alone, without --prompt and --given"
+        raise SampleCommandError(msg)
+    values["count"] = count * max(1, len(labels))
+    if texts:
+        return [Request.of(**values, prompt=[text]) for text in texts]
+    if clips:
+        return [Request.of(**values, given=clip) for clip in clips]
+    return [Request.of(**values)]
+
+
+def _label(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
+def _texts(options: argparse.Namespace) -> list[str]:
+    texts = list(options.prompt or ())
+    for one in texts:
+        if Path(one).suffix and os.path.isfile(one):
+            msg = f"--prompt: {one} is a file, expected a text; use --prompts {one}"
+            raise SampleCommandError(msg)
+    if options.prompts is not None:
+        try:
+            lines = options.prompts.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"--prompts: {options.prompts} cannot be read ({error}); expected UTF-8 text"
+            raise SampleCommandError(msg) from None
+        texts += [line.strip() for line in lines if line.strip()]
+        if not texts:
+            msg = f"--prompts: {options.prompts} has no text; expected one in each line"
+            raise SampleCommandError(msg)
+    return texts
+
+
+def _best() -> dict[str, Any]:
+    """The best setting that the search found, of the model that it searched."""
+    if not _BEST.is_file():
+        return {"model": _TRAINED}
+    from sid2core.config.search import NULL, TRAINED, USUAL
+    from sid2core.inference.guidance_search import chosen, sampler_of
+
+    best = chosen(json.loads(_BEST.read_text(encoding="utf-8"))).best
+    values: dict[str, Any] = {"model": _TRAINED, "guidance": best.weight, "steps": best.steps}
+    if best.sampler is not None:
+        values["sampler"] = sampler_of(best.sampler)
+    if best.average != USUAL:
+        values["ema"] = best.average
+    if best.weight and best.logsnr_min is not None and best.logsnr_max is not None:
+        values["interval"] = (best.logsnr_min, best.logsnr_max)
+    if best.weight and best.negative != NULL:
+        trained = f"artifacts/{TRAINED}"
+        values["negative_model"] = trained if best.negative == TRAINED else best.negative
+    return values

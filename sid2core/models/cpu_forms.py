@@ -1,0 +1,159 @@
+"""Operations of the network in forms that are fast on CPU, chosen when a program is lowered.
+
+What is lowered for another device, on a machine without one too, has the library's own form. The
+numbers are the same to rounding. What each form saves on CPU:
+
+- The gradient of a convolution's kernel: XLA rewrites it into a form its CPU backend runs fast, but
+  only outside of loops: inside ``scan`` the same gradient is 20 to 40 times slower. Here it is
+  written in the fast form to begin with (``python -m benchmarks.train_loop``).
+- The convolution of clips: its gradient along three axes takes more than twice as long as the same
+  products along two axes with the neighbouring frames as channels (``python -m
+  benchmarks.convolution``).
+- The product of a linear layer with all positions in one axis: summed over several axes, the
+  kernel's gradient takes up to twice as long, since XLA transposes both operands first. This form
+  is as good elsewhere.
+- The groups of GroupNorm spread over their channels by a product with ones and zeros: a broadcast
+  becomes part of the loop over all elements, which XLA then does not vectorise (for swish after
+  norm and FiLM, a factor of seven).
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from sid2core.typing import Array
+
+
+def convolve(lhs: Array, rhs: Array, window_strides: Sequence[int], padding: Any, **options: Any):
+    """``lax.conv_general_dilated`` for :class:`flax.nnx.Conv`, on CPU in the forms above.
+
+    Args:
+        lhs: inputs [b, *spatial, c_in].
+        rhs: kernel [*window, c_in, c_out]; its sides are odd.
+        window_strides: all 1.
+        padding: ``SAME``.
+        options: what nnx.Conv hands on: no dilation, no groups.
+    """
+    plain = padding == "SAME" and set(window_strides) == {1}
+    dilations = (options.get("lhs_dilation"), options.get("rhs_dilation"))
+    plain &= all(set(one or (1,)) == {1} for one in dilations)
+    if not plain or options.get("feature_group_count", 1) != 1:
+        return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
+    return _images(lhs, rhs) if lhs.ndim == 4 else _clips(lhs, rhs)
+
+
+def product(x: Array, kernel: Array, numbers: Any, **options: Any) -> Array:
+    """``lax.dot_general`` for :class:`flax.nnx.Linear`, all positions in one axis.
+
+    Args:
+        x: inputs [..., c_in].
+        kernel: [c_in, c_out].
+        numbers: the last axis of ``x`` with the first of ``kernel``.
+        options: what nnx.Linear hands on.
+    """
+    del numbers
+    rows = x.reshape(-1, x.shape[-1])
+    y = lax.dot_general(rows, kernel, (((1,), (0,)), ((), ())), **options)
+    return y.reshape(*x.shape[:-1], -1)
+
+
+def spread(groups: Array, channels: int) -> Array:
+    """One value for each group to one for each of its channels: [..., g] to [..., channels]."""
+    each = channels // groups.shape[-1]
+
+    def by_product(groups: Array) -> Array:
+        ones = np.repeat(np.eye(groups.shape[-1], dtype=np.float32), each, axis=1)
+        return jnp.matmul(groups, ones, precision=lax.Precision.HIGHEST)
+
+    def by_broadcast(groups: Array) -> Array:
+        return jnp.repeat(groups, each, axis=-1)
+
+    return lax.platform_dependent(groups, cpu=by_product, default=by_broadcast)
+
+
+@jax.custom_vjp
+def _images(x: Array, kernel: Array) -> Array:
+    """``y[b, p, o] = sum_{q, i} x[b, p + q - half, i] kernel[q, i, o]``, zero outside."""
+    return _convolution(x, kernel, "SAME")
+
+
+def _images_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _images(x, kernel), (x, kernel)
+
+
+def _images_backward(kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    return lax.platform_dependent(*kept, dy, cpu=_gradient, default=_library_gradient)
+
+
+_images.defvjp(_images_forward, _images_backward)
+
+
+@jax.custom_vjp
+def _clips(x: Array, kernel: Array) -> Array:
+    """The same along (frames, height, width)."""
+    return lax.platform_dependent(x, kernel, cpu=_by_frames, default=_library)
+
+
+def _clips_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _clips(x, kernel), (x, kernel)
+
+
+def _clips_backward(kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    def by_frames(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
+        return jax.vjp(_by_frames, x, kernel)[1](dy)
+
+    return lax.platform_dependent(*kept, dy, cpu=by_frames, default=_library_gradient)
+
+
+_clips.defvjp(_clips_forward, _clips_backward)
+
+
+def _library(x: Array, kernel: Array) -> Array:
+    return _convolution(x, kernel, "SAME")
+
+
+def _library_gradient(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
+    return jax.vjp(_library, x, kernel)[1](dy)
+
+
+def _by_frames(x: Array, kernel: Array) -> Array:
+    """The convolution along (frames, height, width), as one along (height, width).
+
+    Each frame's input is the channels of all frames that the kernel covers there.
+    """
+    batch, frames, height, width, _ = x.shape
+    taps, out = kernel.shape[0], kernel.shape[-1]
+    padded = jnp.pad(x, ((0, 0), (taps // 2,) * 2, (0, 0), (0, 0), (0, 0)))
+    covered = jnp.concatenate([padded[:, tap : tap + frames] for tap in range(taps)], axis=-1)
+    flat = jnp.moveaxis(kernel, 0, 2).reshape(*kernel.shape[1:3], -1, out)
+    images = _images(covered.reshape(batch * frames, height, width, -1), flat)
+    return images.reshape(batch, frames, height, width, out)
+
+
+def _gradient(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
+    """dx: the convolution of dy with the kernel turned round.
+
+    dkernel[q, i, o] = sum_{b, p} x[b, p + q - half, i] dy[b, p, o]: an ordinary convolution too,
+    of inputs whose batch is i and channels are b, with dy as the window.
+    """
+    window = range(kernel.ndim - 2)
+    dx = _convolution(dy, jnp.flip(kernel, tuple(window)).swapaxes(-1, -2), "SAME")
+    half = [(kernel.shape[axis] // 2,) * 2 for axis in window]
+    turned = jnp.swapaxes(x, 0, -1)
+    as_kernel = jnp.moveaxis(dy, 0, -2)
+    dkernel = jnp.moveaxis(_convolution(turned, as_kernel, half), 0, -2)
+    return dx, dkernel
+
+
+def _convolution(x: Array, kernel: Array, padding: Any) -> Array:
+    ranks = x.ndim - 2
+    axes = string.digits[:ranks]
+    numbers = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
+    return lax.conv_general_dilated(x, kernel, (1,) * ranks, padding, dimension_numbers=numbers)
