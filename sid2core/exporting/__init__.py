@@ -1,1 +1,1 @@
-"""A trained model as files that other programs load, and back."""
+"""A trained model in the terms of other libraries."""

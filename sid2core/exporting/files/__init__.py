@@ -1,1 +1,1 @@
-"""Programs that are copied into exported folders; they run there without this project."""
+"""Files that need nothing of this project."""

@@ -1,7 +1,6 @@
 """The Residual U-ViT of SiD2 (Simpler Diffusion) in one file that needs only PyTorch.
 
-:meth:`ResidualUViT.from_pretrained` reads ``config.json`` and the weights beside this file. Between
-levels activations are contiguous ``[batch, *grid, channels]``: a Transformer level sees them as
+Between levels activations are contiguous ``[batch, *grid, channels]``: a Transformer level sees them as
 tokens and a ResBlock level as channels-last images, both without a copy.
 """
 
