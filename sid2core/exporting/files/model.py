@@ -1,7 +1,7 @@
 """The Residual U-ViT of SiD2 (Simpler Diffusion) in one file that needs only PyTorch.
 
-Between levels activations are contiguous ``[batch, *grid, channels]``: a Transformer level sees them
-as tokens and a ResBlock level as channels-last images, both without a copy.
+Between levels activations are contiguous ``[batch, *grid, channels]``: a Transformer level sees
+them as tokens and a ResBlock level as channels-last images, both without a copy.
 """
 
 from __future__ import annotations
