@@ -301,10 +301,13 @@ ALLOWED = re.compile(
     r"""sid2core/(
     conditioning/ | data/ | models/(conditioning|fit)\.py   # they open conditions
     | metrics/                                            # class metrics, files of samples
-    | report/ | cli/samples\.py                           # what people look at has class names
+    | report/ | cli/samples?\.py                          # what people look at has class names
     | config/                                             # names of parameters
     | typing\.py                                          # the shape of a vector of labels
-    | inference/(model|public)\.py                        # label= of the public sample()
+    | inference/(model|public|request|drawn_files)\.py    # label= of the public sample()
+    | serving/(asked|models)\.py                          # what people choose on a page
+    | training/sample_prompts\.py                         # names of classes that a user writes
+    | exporting/                                          # networks of other libraries
     | evaluation/sample_sets\.py                          # the parameter eval.labels
     | evaluation/clips/                                   # clips that people look at
     | plan/tailored/captions\.py                          # the parameter data.unlabelled

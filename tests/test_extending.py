@@ -13,6 +13,7 @@ import pytest
 
 from tests import processes, tiny
 
+pytestmark = pytest.mark.slow
 DOCUMENT = tiny.ROOT / "docs" / "extending.md"
 STAGES = """
 from sid2core import config

@@ -139,15 +139,15 @@ def _report(options: argparse.Namespace) -> None:
     name, read = options.name, study.read(options.name)
     every = runs.all_of(name, read, options.preset)
     found = results.collect(name, read, every, experiments.finished(), options.preset)
-    label = f"{name}-{options.preset}" if options.preset else name
-    written = writing.write(found, study_files.FOLDER / label)
+    folder = f"{name}-{options.preset}" if options.preset else name
+    written = writing.write(found, study_files.FOLDER / folder)
     if options.to is not None:
         written += writing.write_markdown(found, options.to)
     for claim in found.claims:
         print(f"{claim.words} {claim.conclusion.upper()} at this scale, {len(read.seeds)} seeds")
     print("\n".join(str(path) for path in written))
     if options.to is None:
-        print(f"a report to commit: add --to {_RESULTS / label}.md")
+        print(f"a report to commit: add --to {_RESULTS / folder}.md")
 
 
 def _clean(every: Sequence[Run]) -> None:

@@ -151,14 +151,14 @@ class Study(config.Section):
                 twice = point.keys() & values.keys()
                 if twice:
                     raise ValueError(f"{min(twice)} is in axes and in variants.{name}; keep one")
-                full = "-".join(filter(None, [name, *map(_label, point.items())])) or "base"
+                full = "-".join(filter(None, [name, *map(_part, point.items())])) or "base"
                 if full in found or {**values, **point} in found.values():
                     raise ValueError(f"the variant {full} occurs twice; remove one")
                 found[full] = {**values, **point}
         return found
 
 
-def _label(item: tuple[str, Any]) -> str:
+def _part(item: tuple[str, Any]) -> str:
     """``("diffusion.loss.sigmoid.bias", -2.0)`` → ``bias_m2.0``, fit for a Git reference."""
     key, value = item
     text = value if isinstance(value, str) else json.dumps(value)

@@ -44,6 +44,7 @@ def test_a_preset_for_a_folder_is_written_set_and_explained(project, capsys):
     assert (project / "params.yaml").read_bytes() == (tiny.ROOT / "params.yaml").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_device_that_is_elsewhere_and_a_size_of_ones_own(project, capsys):
     words = ("--for", "My pets", "--device", "h100", "--size", "16", "--name", "pets-16")
     assert run(capsys, *words)[0] == 0

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from sid2core.diffusion import samplers
 from sid2core.diffusion.clipping import NoClip
@@ -50,6 +51,7 @@ def test_single_steps_are_those_of_the_loop():
     np.testing.assert_allclose(drawn.x_hat, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_drawn_pixels_have_the_conditional_mean_of_the_known_ones():
     """E[x_1 | x_2] = 0.8 x_2; repeated steps leave a small part of replacement's error."""
     single, repeated = (abs(inpainted(repeats) - 0.8 * KNOWN) for repeats in (1, REPEATS))

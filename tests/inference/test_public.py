@@ -65,6 +65,7 @@ def test_guidance_is_a_weight_or_an_object(model):
     assert (model.sample(3, steps=2, guidance=ConstantGuidance(1.5)) == guided).all()
 
 
+@pytest.mark.slow
 def test_samplers_are_named_as_in_the_parameters(model):
     images = {name: model.sample(1, label=0, steps=2, sampler=name).tobytes() for name in SAMPLERS}
     assert images["ddpm"] == model.sample(1, label=0, steps=2).tobytes()

@@ -33,6 +33,7 @@ def part_of(key, index, parts):
     return PartKey(key, jnp.int32(index), parts)
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 4), st.integers(1, 5), st.lists(st.integers(1, 3), max_size=3), st.integers(0)
 )

@@ -50,6 +50,7 @@ def test_blocks_keep_their_inputs():
     assert more == 4 * height * width * CONFIG.channels[1]
 
 
+@pytest.mark.slow
 def test_only_xla_attention_keeps_its_matrix():
     wide = configs.tiny(image_shape=(32, 32, 3), patch_size=1)
     kept = {kind: by_remat(wide, attention=kind)[Remat.NONE].kept for kind in ("xla", "recomputed")}

@@ -70,6 +70,7 @@ def test_every_sampler_draws_the_same_as_the_library(base, monkeypatch, sampler)
     assert np.abs(seen[-1] - base.model.sample(**asked).astype(int)).max() <= 1
 
 
+@pytest.mark.slow
 def test_other_steps_seeds_and_weights_compile_nothing(tmp_path):
     served = continues(tmp_path)
 

@@ -53,6 +53,7 @@ def test_a_snapshot_is_a_negative_in_every_stage(project):
     assert "Quality over the training" in page
 
 
+@pytest.mark.slow
 def test_a_folder_of_a_worse_model_is_a_negative(project):
     worse = project / "worse"
     worse.mkdir()

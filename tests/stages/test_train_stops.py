@@ -54,6 +54,7 @@ def test_a_run_that_breaks_stops_with_what_to_do_and_leaves_the_earlier_model(pr
     assert (project / "artifacts/train/model.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_after_updates_that_are_not_finite_training_continues_from_exported_weights(
     project, monkeypatch
 ):
@@ -85,6 +86,7 @@ def test_after_updates_that_are_not_finite_training_continues_from_exported_weig
     assert artifact.load("train").metadata["init_from"]["image_shape"]
 
 
+@pytest.mark.slow
 def test_an_earlier_model_is_where_training_begins_and_what_is_frozen_stays(project, tmp_path):
     earlier = tmp_path / "earlier"
     shutil.copytree(project / "artifacts/train", earlier)

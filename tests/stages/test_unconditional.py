@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from sid2core import config
 from sid2core.pipeline import artifact
@@ -13,6 +14,7 @@ from tests import tiny
 from tests.stages.dag import STAGES
 
 
+@pytest.mark.slow
 def test_unconditional_data_pass_all_stages(tmp_path, monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)

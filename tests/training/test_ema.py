@@ -68,7 +68,7 @@ def test_after_its_warm_up_a_decay_is_constant():
 def test_the_warm_up_leaves_nothing_in_the_trainings_of_the_paper():
     """Less than float32 can show, so that their average is that of a constant decay."""
     names = [name for name in presets.names(CONF) if name.startswith(("imagenet", "kinetics"))]
-    assert len(names) == 7
+    assert len(names) == 8
     for name in names:
         train = presets.read(name, CONF).params["train"]
         decay, rest = train["ema_decay"], train["steps"] - 9 / (1 - train["ema_decay"])

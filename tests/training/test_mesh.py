@@ -162,6 +162,7 @@ def test_parts_on_many_devices_are_the_batch_on_one(dataset):
     assert distance(*states) < 1e-5
 
 
+@pytest.mark.slow
 def test_state_a_device_falls_as_one_over_their_number(dataset):
     """Of the compiled step's arguments, without the batch; a small network has odd leftovers."""
     sizes = {count: argument_bytes(tiny.params(), dataset.shape, count) for count in (1, 8)}

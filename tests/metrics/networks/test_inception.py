@@ -137,6 +137,7 @@ def sharding(devices):
     return jax.NamedSharding(mesh, jax.P("data"))
 
 
+@pytest.mark.slow
 def test_features_depend_neither_on_batch_nor_on_devices(extractor):
     """Three images: three batches of one, and a part of one over 4 devices."""
     images = raw(3)
