@@ -165,7 +165,7 @@ def show(title: str, rows: Mapping[str, Mapping[str, float]], reference: str) ->
 def write(name: str, metadata: Mapping[str, Any], results: Mapping[str, Any]) -> None:
     """Write ``results/<name>-<platform>.json``: the command, what it ran on, what it measured."""
     path = RESULTS / f"{name}-{metadata['platform']}.json"
-    command = " ".join(["python -m", f"benchmarks.{name}", *sys.argv[1:]])
+    command = " ".join(["python -m", f"benchmarks.{name}", *_anywhere(sys.argv[1:])])
     content = {
         "command": command,
         "python": platform.python_version(),
@@ -176,6 +176,11 @@ def write(name: str, metadata: Mapping[str, Any], results: Mapping[str, Any]) ->
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     print(f"\n{path.relative_to(RESULTS.parent.parent)}")
+
+
+def _anywhere(given: Sequence[str]) -> list[str]:
+    """The arguments as they are typed on any machine: of an absolute path, its last two parts."""
+    return ["/".join(Path(one).parts[-2:]) if Path(one).is_absolute() else one for one in given]
 
 
 def arguments(description: str, rounds: int) -> argparse.ArgumentParser:
