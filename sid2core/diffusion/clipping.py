@@ -60,6 +60,6 @@ class DynamicClip:
 
     def __call__(self, x_hat: Samples) -> Samples:
         """Values in [-1, 1]."""
-        flat = jnp.abs(x_hat).reshape(len(x_hat), -1)
+        flat = jnp.abs(x_hat).reshape(x_hat.shape[0], -1)
         scale = jnp.maximum(1.0, jnp.quantile(flat, jnp.float32(self.quantile), axis=1))
         return jnp.clip(x_hat / per_example(scale, x_hat), -1.0, 1.0)

@@ -102,7 +102,7 @@ class FiLM(nnx.Module):
     def __call__(self, h: Samples, emb: Embedding) -> Samples:
         """Modulate ``h`` [b, …, c] by ``emb`` [b, e]."""
         both = self.linear(nnx.swish(emb))
-        both = both.reshape(len(both), *(1,) * (h.ndim - 2), -1)
+        both = both.reshape(both.shape[0], *(1,) * (h.ndim - 2), -1)
         scale, shift = jnp.split(both, 2, axis=-1)
         return h * (1 + scale) + shift
 
