@@ -115,6 +115,23 @@ class Clips:
         """How many clips, if all videos have as many as the first."""
         return len(self.names) * len(self._first) if len(self.names) else 0
 
+    def _different(self, name: str, shape: tuple[int, ...]) -> str:
+        """What to do about a video whose clips are not of the first one's shape."""
+        cures = list[str]()
+        if shape[0] != self.shape[0]:
+            cures.append("give --frames")
+        if shape[1:-1] != self.shape[1:-1]:
+            same_proportions = "give --size where proportions are equal, else crop them to one"
+            cures.append(
+                same_proportions if self.cut.size is None else "crop them to one proportion"
+            )
+        if shape[-1] != self.shape[-1]:
+            cures.append("convert them to one number of channels")
+        return (
+            f"{name} gives clips of {list(shape)}, the first video of {list(self.shape)}; "
+            f"clips of one shape are measured: {', and '.join(cures)}"
+        )
+
     def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
         """All clips in order as [b, f, h, w, c], ``size`` at a time and fewer at last.
 
@@ -125,11 +142,7 @@ class Clips:
         for index, name in enumerate(self.names):
             clips = self._clips(index)
             if clips.shape[1:] != self.shape:
-                msg = (
-                    f"{name} gives clips of {list(clips.shape[1:])}, the first video of "
-                    f"{list(self.shape)}; clips of one size are measured: give --size, or --frames"
-                )
-                raise MetricsError(msg)
+                raise MetricsError(self._different(name, clips.shape[1:]))
             pending.extend(clips)
             while len(pending) >= size:
                 yield np.stack(pending[:size])

@@ -67,10 +67,22 @@ def test_what_cannot_be_measured_is_named(tmp_path):
     np.save(tmp_path / "b.npy", CLIPS)
     with refused(MetricsError, "b.npy, clip 0 has 4 frames; 5 are measured"):
         read(tmp_path / "b.npy", Cut(frames=5))
-    np.save(tmp_path / "c.npy", CLIPS[:, :3])
-    (tmp_path / "a/loose.png").unlink()
-    with refused(MetricsError, "c.npy, clip 0 gives clips of [3, 6, 8, 3]", "--frames"):
-        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "cure"),
+    [
+        ((3, 6, 8, 3), None, "give --frames"),
+        ((4, 3, 4, 3), None, "give --size"),
+        ((4, 6, 6, 3), 6, "crop them to one proportion"),
+        ((4, 6, 8, 1), None, "one number of channels"),
+    ],
+)
+def test_clips_of_several_shapes_are_refused_with_what_helps(tmp_path, shape, size, cure):
+    np.save(tmp_path / "a.npy", CLIPS)
+    np.save(tmp_path / "b.npy", np.zeros((1, *shape), np.uint8))
+    with refused(MetricsError, f"b.npy, clip 0 gives clips of {list(shape)}", cure):
+        read(tmp_path, Cut(size=size))
 
 
 def test_an_empty_folder_is_refused(tmp_path):
