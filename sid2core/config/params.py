@@ -263,6 +263,7 @@ class Runtime(Section):
     max_skipped: Positive
     sample_every: NonNegative
     sample_prompts: Annotated[FilePath, Field(min_length=1)] | None
+    profile: Annotated[list[NonNegative], Field(min_length=2, max_length=2)] | None
     remat: Literal["none", "blocks", "full"]
     scan_blocks: Positive
     attention: Literal["auto", "xla", "recomputed", "cudnn"]
@@ -271,6 +272,13 @@ class Runtime(Section):
     drawn_gib: NonNegativeFloat
     workers: Positive | None
     dask_address: str | None
+
+    @model_validator(mode="after")
+    def _some_steps(self) -> Runtime:
+        if self.profile is not None and self.profile[0] >= self.profile[1]:
+            msg = f"profile {self.profile} has no step; expected [start, stop] with start < stop"
+            raise ValueError(msg)
+        return self
 
 
 class Params(Section):

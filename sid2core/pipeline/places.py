@@ -15,3 +15,10 @@ def work() -> Path:
 def repository() -> Path:
     """The main DVC repository: DVC names it to the stages of a temporary experiment, too."""
     return Path(os.environ.get("DVC_ROOT", "."))
+
+
+def beside(kind: str, folder: Path) -> Path:
+    """Where files about the run in ``folder`` are that outlive it: its place, under ``kind``."""
+    root, own = work().absolute(), folder.absolute()
+    place = own.relative_to(root) if own.is_relative_to(root) else Path(own.name)
+    return root / kind / place

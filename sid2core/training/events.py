@@ -76,9 +76,7 @@ class Events:
     def __init__(self, work: Path):
         from tensorboardX.event_file_writer import EventsWriter
 
-        root, own = places.work().absolute(), work.absolute()
-        place = own.relative_to(root) if own.is_relative_to(root) else Path(own.name)
-        folder = root / FOLDER / place
+        folder = places.beside(FOLDER, work)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self._work, self._step, self._shown = work, 0, set[int]()

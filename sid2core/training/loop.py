@@ -29,7 +29,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from sid2core import config
-from sid2core.pipeline import progress
+from sid2core.pipeline import profile, progress
 from sid2core.training import cluster, events, peak_flops, signals
 from sid2core.training.checkpoints import Checkpoints
 from sid2core.training.failures import (
@@ -127,10 +127,11 @@ def fit(
             closing(run.batches(start)) as batches,
             progress.bar(run.steps, run.name, "step", initial=start, shown=cluster.first()) as bar,
             events.opened(folder, log, active=cluster.first()) as write_events,
+            profile.of_steps(run.step, _traced(run, runtime, start), folder, run.name) as run_step,
         ):
             for index in range(start, run.steps):
                 batch = watch.next(batches, state)
-                state, scalars = run.step(state, batch, index)
+                state, scalars = run_step(state, batch, index)
                 # Else all steps of a row would hold their batches on the device.
                 jax.block_until_ready(log.pending[-1:])
                 log.pending.append(scalars)
@@ -253,6 +254,20 @@ def _resume(run: Run, checkpoints: Checkpoints) -> tuple[int, Any, Log]:
         )
         raise TrainingError(msg) from error
     return newest, state, Log(**log)
+
+
+def _traced(run: Run, runtime: config.Runtime, start: int) -> tuple[int, int] | None:
+    """The steps of a run from ``start`` on that this process traces; None for none."""
+    if runtime.profile is None or not cluster.first():
+        return None
+    first, stop = runtime.profile
+    if start < stop <= run.steps:
+        return first, stop
+    _log.warning(
+        "%s is not traced: it has the steps %d to %d, and runtime.profile is [%d, %d]",
+        *(run.name, start, run.steps, first, stop),
+    )
+    return None
 
 
 def _check(run: Run, steps: list[dict[str, Any]], done: int, most: int) -> str | None:

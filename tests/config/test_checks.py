@@ -145,6 +145,12 @@ def test_a_preset_that_cannot_work_with_other_keys_changes_nothing(tmp_path):
             "lower it, or raise distill.batch_size",
         ),
         (
+            {"runtime": {"profile": [5, 31]}, "distill": {"iterations": 9}},
+            "runtime.profile",
+            "found [5, 31]; expected steps up to 30, the larger of train.steps and "
+            "distill.iterations: lower it",
+        ),
+        (
             {"runtime": {"attention": "cudnn"}},
             "runtime.attention",
             "needs model.compute_dtype bfloat16, not float32",

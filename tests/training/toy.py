@@ -22,6 +22,7 @@ RUNTIME = config.Runtime(
     max_skipped=3,
     sample_every=0,
     sample_prompts=None,
+    profile=None,
     remat="none",
     scan_blocks=8,
     attention="auto",

@@ -61,6 +61,7 @@ def _of_any_data(params: Params) -> Iterator[str]:
     yield from _devices("train", params.train, params)
     yield from _devices("distill", params.distill, params)
     yield from _attention("model", params.model, params)
+    yield from _profile(params)
     yield from _negative(params)
     yield from _prompts(params)
 
@@ -172,6 +173,16 @@ def _attention(name: str, model: Model, params: Params) -> Iterator[str]:
                 f"runtime.attention: found cudnn, which needs heads of a multiple of {multiple} up "
                 f"to {largest} channels, not {size}: set it to auto, or change {name}.head_size"
             )
+
+
+def _profile(params: Params) -> Iterator[str]:
+    """The longest training has the steps that are traced."""
+    steps, profile = max(params.train.steps, params.distill.iterations), params.runtime.profile
+    if profile is not None and profile[1] > steps:
+        yield (
+            f"runtime.profile: found {profile}; expected steps up to {steps}, the larger of "
+            "train.steps and distill.iterations: lower it"
+        )
 
 
 def _prompts(params: Params) -> Iterator[str]:

@@ -126,7 +126,8 @@ class Loader:
             pool.shutdown(cancel_futures=True)
 
     def _on_devices(self, step: int) -> Batch:
-        return on_devices(self.batch(step), self.batch_size, self.sharding)
+        with jax.profiler.TraceAnnotation("batch", step=step):  # a traced run shows it
+            return on_devices(self.batch(step), self.batch_size, self.sharding)
 
     def _embedded(self, batch: Batch) -> Batch:
         """The batch with vectors in place of token ids, computed as a part of its step."""
