@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Mapping
@@ -68,7 +69,8 @@ class Generator:
     """Draws images; image i depends on the seed's stream, its condition and i alone.
 
     Attributes:
-        seconds: time per image of each batch but the first, which may include compilation.
+        seconds: time per image of each batch but the first, which may include compilation; from
+            the arrival of the batch before, if there was one.
     """
 
     def __init__(
@@ -111,7 +113,8 @@ class Generator:
 
         A clip begins with its given frames, byte for byte.
 
-        Drawn in batches of one size, the last one padded, so one compilation serves all.
+        Drawn in batches of one size, the last one padded, so one compilation serves all. Each
+        is fetched after the next one was begun, so the devices do not wait for the host.
 
         Args:
             stream: a key.
@@ -124,46 +127,43 @@ class Generator:
         """
         spec = self._method.denoiser.network.config.condition
         negatives.check(self._method.guidance, spec, self._worse, negative)
-        count = len(indices)
-        padded = math.ceil(count / self._batch_size) * self._batch_size
+        count, size, since = len(indices), self._batch_size, time.perf_counter()
+        padded = math.ceil(count / size) * size
         place = np.arange(padded) % count
         keys = rng.keys(stream, indices[place])
         both = conditioning.taken((condition, negative), place)
+        parts = (slice(start, start + size) for start in range(0, padded, size))
+        batches = (self._begun(keys[part], *conditioning.taken(both, part)) for part in parts)
         drawn = []
-        for start in range(0, padded, self._batch_size):
-            part = slice(start, start + self._batch_size)
-            drawn.append(self._batch(keys[part], *conditioning.taken(both, part)))
+        for batch, _ in itertools.pairwise(itertools.chain(batches, [None])):
+            drawn.append(np.asarray(batch))  # while the devices draw the next one
+            now = time.perf_counter()
+            if self._warm:
+                self.seconds.append((now - since) / size)
+            since, self._warm = now, True
         given = conditioning.taken(both[0], slice(count))
         return conditioning.whole(np.concatenate(drawn)[:count], given)
 
-    def _batch(
-        self, keys: Array, condition: Condition, negative: Condition | None
-    ) -> NDArray[np.uint8]:
-        since = time.perf_counter()
+    def _begun(self, keys: Array, condition: Condition, negative: Condition | None) -> Array:
+        """A batch of images that the devices are drawing, not waited for."""
         if self._sharding is not None:
             keys, condition, negative = jax.device_put((keys, condition, negative), self._sharding)
         method, worse = self._method, self._worse
         kind = Negative.NONE if method.guidance.weight == 0.0 else method.guidance.negative
         use = worse if kind is Negative.WORSE_MODEL else None
-        images = np.asarray(
-            _draw(
-                method.denoiser,
-                method.plan,
-                method.clip_x,
-                kind,
-                None if use is None else use.denoiser,
-                self._params,
-                None if use is None else use.params,
-                self._weight,
-                keys,
-                condition,
-                negative if kind is Negative.PROMPT else None,
-            )
+        return _draw(
+            method.denoiser,
+            method.plan,
+            method.clip_x,
+            kind,
+            None if use is None else use.denoiser,
+            self._params,
+            None if use is None else use.params,
+            self._weight,
+            keys,
+            condition,
+            negative if kind is Negative.PROMPT else None,
         )
-        if self._warm:
-            self.seconds.append((time.perf_counter() - since) / len(images))
-        self._warm = True
-        return images
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))

@@ -106,6 +106,42 @@ def test_one_step_turns_the_noise_of_its_key_into_the_image():
         assert np.abs(image.astype(int) - expected).max() <= 1
 
 
+def test_a_batch_is_begun_before_the_one_before_it_is_fetched(monkeypatch):
+    events, begin = [], Generator._begun
+
+    class Images:
+        """A batch that notes when it is waited for."""
+
+        def __init__(self, number, images):
+            self.number, self.images = number, images
+
+        def __array__(self, *args, **kwargs):
+            events.append(f"{self.number} fetched")
+            return np.asarray(self.images)
+
+    def noted(*args):
+        number = sum("begun" in event for event in events)
+        events.append(f"{number} begun")
+        return Images(number, begin(*args))
+
+    made, params = method(), tiny.affine(0.4, -0.1, 0.0, 0.1, 0.05)
+    expected = drawn(made, params, count=10, batch_size=4)
+    monkeypatch.setattr(Generator, "_begun", noted)
+    assert (drawn(made, params, count=10, batch_size=4) == expected).all()
+    assert events == [
+        "0 begun", "1 begun", "0 fetched", "2 begun", "1 fetched", "2 fetched",
+    ]  # fmt: skip
+    assert len({image.tobytes() for image in expected}) == 10
+
+
+def test_every_batch_but_the_first_is_timed():
+    one = Generator(method(), tiny.affine(0.4, -0.1, 0.0, 0.1, 0.05), 4)
+    for count in (9, 5):  # three batches, then two
+        one.images(STREAM, np.arange(count), Condition(label=np.zeros(count, np.int32)))
+    assert len(one.seconds) == 2 + 2
+    assert min(one.seconds) > 0
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
 @pytest.mark.parametrize("sampler", [DDPM(), DDIM(), DPMSolver(), Heun()])
 def test_an_image_does_not_depend_on_the_size_of_batches(batch_size, sampler):

@@ -156,6 +156,30 @@ def test_so_many_batches_are_made_ahead_and_no_more(monkeypatch):
     assert alive() == []
 
 
+@pytest.mark.parametrize("prefetch", [1, 3])
+def test_batches_are_decoded_and_transferred_while_a_step_runs(monkeypatch, prefetch):
+    """The others wait for the first step to run, and the step waits for them."""
+    events, runs, transferred = [], threading.Event(), threading.Semaphore(0)
+
+    def transfer(*args):
+        if events:
+            assert runs.wait(timeout=60)
+        events.append("batch")
+        transferred.release()
+        return on_devices(*args)
+
+    monkeypatch.setattr("sid2core.data.load.loader.on_devices", transfer)
+    with closing(Loader(stored.numbered([20]), 4, 0, prefetch=prefetch).stream(0, 100)) as stream:
+        next(stream)
+        assert transferred.acquire(timeout=60)
+        events.append("step begins")
+        runs.set()
+        for _ in range(prefetch):
+            assert transferred.acquire(timeout=60)
+        events.append("step ends")
+    assert events == ["batch", "step begins", *["batch"] * prefetch, "step ends"]
+
+
 def broken(at, monkeypatch):
     batch = Loader.batch
 
