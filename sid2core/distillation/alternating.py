@@ -73,7 +73,7 @@ class Alternating(Objectives):
         norms = {f"{name}_norm_auxiliary": optax.tree.norm(tree) for name, tree in trees.items()}
         return Judged(
             {"auxiliary": auxiliary, "optimiser_auxiliary": moments},
-            half.layout.replicate(auxiliary),
+            auxiliary,
             {"loss": value} | norms,
         )
 

@@ -96,9 +96,7 @@ class ParameterSpace(Objectives):
             scaled, moments = self.scaled.update(gradient, state["preconditioner"])
         nu = jax.tree.map(jnp.negative, scaled)
         norms = {"grad_norm_teacher": optax.tree.norm(gradient)}
-        return Judged(
-            {"preconditioner": moments}, half.layout.replicate(nu), {"loss": value} | norms
-        )
+        return Judged({"preconditioner": moments}, nu, {"loss": value} | norms)
 
     def kept(self, state: State) -> dict[str, Parameters]:
         """No network but the student."""

@@ -85,7 +85,7 @@ class Half:
     draws: Draws
     dropout_key: Array
     student: Parameters
-    """The student's weights, whole on every device."""
+    """The student's weights."""
     parts: int
     layout: Layout
 
@@ -95,7 +95,7 @@ class Half:
         def of_part(weights: Parameters, part: Any, index: Array) -> tuple[Scalar, Scalars]:
             return loss(weights, self._step(self.student, part, index)), {}
 
-        return self._mean(of_part, self.layout.replicate(weights))
+        return self._mean(of_part, weights)
 
     def student_gradient(self, loss: Callable[[Step], Scalar]) -> tuple[Scalar, Parameters]:
         """``loss`` of the student's steps, and its gradient in the student's weights."""

@@ -47,11 +47,10 @@ def update(
     ``key`` is folded with the state's own step.
     """
     keys = jax.random.split(jax.random.fold_in(key, state["step"]))
-    teacher, student = layout.replicate(teacher), layout.replicate(state["student"])
 
     def half(batch: Batch, key: Array) -> Half:
         draws, dropout = form.states.drawn(batch.examples.shape, key), jax.random.fold_in(key, 5)
-        return Half(form.states, batch, draws, dropout, student, parts, layout)
+        return Half(form.states, batch, draws, dropout, state["student"], parts, layout)
 
     judged = form.judged(state, teacher, half(batches[0], keys[0]), chain)
 

@@ -23,6 +23,7 @@ from sid2core.models.layers import (
     group_norm,
     layer_norm,
     linear,
+    rms_norm,
     swish,
 )
 from sid2core.typing import Array, Embedding, Samples
@@ -80,8 +81,8 @@ class TransformerBlock(nnx.Module):
         self.norm_attention = layer_norm(channels, rngs)
         self.film_attention = film("attention")
         self.qkv = linear(channels, 3 * channels, rngs, dtype=dtype)
-        self.norm_q = nnx.RMSNorm(self.head_size, dtype=jnp.float32, rngs=rngs)
-        self.norm_k = nnx.RMSNorm(self.head_size, dtype=jnp.float32, rngs=rngs)
+        self.norm_q = rms_norm(self.head_size, rngs)
+        self.norm_k = rms_norm(self.head_size, rngs)
         self.text = (
             None
             if config.text_width is None

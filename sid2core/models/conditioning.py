@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sid2core.conditioning import Condition, ConditionSpec
+from sid2core.models import sharding
 from sid2core.models.layers import linear
 from sid2core.typing import Array, Embedding, LogSnr
 
@@ -47,5 +48,5 @@ class Conditioning(nnx.Module):
         h = self.linear_in(fourier_features(logsnr, self.emb_channels))
         h, values = self.linear_out(nnx.swish(h)), condition.values
         for name, weights in self.embedded:
-            h = h + getattr(self, weights)(values[name])
+            h = h + sharding.with_gathered(getattr(self, weights))(values[name])
         return h

@@ -10,13 +10,14 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from sid2core.errors import Sid2Error
+from sid2core.models import sharding
 from sid2core.models.dropout import DropoutKey, fold
 from sid2core.typing import Array
 
@@ -106,11 +107,14 @@ def attention_implementation(
     return choice
 
 
-def recomputed(module: nnx.Module, *, in_loop: bool = False) -> Callable[..., Any]:
+def recomputed(
+    module: nnx.Module, *, policy: Callable[..., bool] | None = None, in_loop: bool = False
+) -> Callable[..., Any]:
     """The module's call, its inside not kept for the backward pass but computed again.
 
     Args:
         module: anything that is called with arrays (or None).
+        policy: what is kept nevertheless, as :func:`jax.checkpoint` takes it.
         in_loop: whether a scan encloses the call, which already stops XLA from merging the
             recomputation with the original.
     """
@@ -119,7 +123,17 @@ def recomputed(module: nnx.Module, *, in_loop: bool = False) -> Callable[..., An
     def call(state: nnx.State, *arguments: Any) -> Any:
         return nnx.merge(graph, state)(*arguments)
 
-    return functools.partial(jax.checkpoint(call, prevent_cse=not in_loop), state)
+    again = jax.checkpoint(call, prevent_cse=not in_loop, policy=policy)
+    return functools.partial(again, state)
+
+
+def _as_said(block: Any, remat: Remat, *, in_loop: bool) -> Callable[..., Any]:
+    """The block's call, recomputed as ``remat`` says; gathered weights are never kept."""
+    if remat is not Remat.NONE:
+        return recomputed(block, in_loop=in_loop)
+    if sharding.divided():
+        return recomputed(block, policy=sharding.all_but_gathered, in_loop=in_loop)
+    return cast("Callable[..., Any]", block)
 
 
 def run_blocks(
@@ -130,10 +144,9 @@ def run_blocks(
     Written out or as one loop over their stacked weights, as ``execution`` says; either way block
     i draws its dropout from the key and i alone.
     """
-    again = execution.remat is not Remat.NONE
     if len(blocks) < execution.scan_blocks:
         for index, block in enumerate(blocks):
-            call = recomputed(block) if again else block
+            call = _as_said(block, execution.remat, in_loop=False)
             h = call(h, condition, fold(key, index))
         return h
     split = [nnx.split(block) for block in blocks]
@@ -143,7 +156,7 @@ def run_blocks(
     def body(h: Array, of_block: tuple[nnx.State, Array]) -> tuple[Array, None]:
         state, index = of_block
         block = nnx.merge(graph, state)
-        call = recomputed(block, in_loop=True) if again else block
+        call = _as_said(block, execution.remat, in_loop=True)
         return call(h, condition, fold(key, index)), None
 
     h, _ = jax.lax.scan(body, h, (stacked, jnp.arange(len(blocks))))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from sid2core.models import cpu_forms
+from sid2core.models import cpu_forms, sharding
 from sid2core.typing import Array, Embedding, Samples
 
 ZEROS = nnx.initializers.zeros_init()
@@ -35,13 +35,21 @@ def lecun_normal(key: Array, shape: tuple[int, ...], dtype: Any = None, **_: Any
 
 def linear(channels: int, channels_out: int, rngs: nnx.Rngs, **options: Any) -> nnx.Linear:
     """A linear layer over the last axis, LeCun-normal unless ``kernel_init`` says otherwise."""
-    settings = {"kernel_init": lecun_normal, "dot_general": cpu_forms.product} | options
+    settings = {
+        "kernel_init": lecun_normal,
+        "dot_general": cpu_forms.product,
+        "promote_dtype": sharding.promoted,
+    } | options
     return nnx.Linear(channels, channels_out, rngs=rngs, **settings)
 
 
 def convolution(channels: int, axes: int, rngs: nnx.Rngs, **options: Any) -> nnx.Conv:
     """3×3, or 3×3×3 for video, over zero-padded borders, from ``channels`` to as many."""
-    settings = {"kernel_init": lecun_normal, "conv_general_dilated": cpu_forms.convolve} | options
+    settings = {
+        "kernel_init": lecun_normal,
+        "conv_general_dilated": cpu_forms.convolve,
+        "promote_dtype": sharding.promoted,
+    } | options
     return nnx.Conv(channels, channels, (3,) * axes, padding="SAME", rngs=rngs, **settings)
 
 
@@ -64,7 +72,8 @@ class GroupNorm(nnx.Module):
         square = self._of_groups(jnp.square(x).mean(positions, keepdims=True))
         variance = jnp.maximum(0.0, square - jnp.square(mean))
         scale, bias = (
-            one[...].reshape(*(1,) * (x.ndim - 1), -1) for one in (self.scale, self.bias)
+            sharding.gathered(one[...]).reshape(*(1,) * (x.ndim - 1), -1)
+            for one in (self.scale, self.bias)
         )
         return (x - mean) * (scale * lax.rsqrt(variance + _EPSILON)) + bias
 
@@ -80,9 +89,21 @@ def group_norm(channels: int, rngs: nnx.Rngs) -> GroupNorm:
     return GroupNorm(channels, groups, rngs)
 
 
-def layer_norm(channels: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """LayerNorm without scale and bias: what follows modulates."""
-    return nnx.LayerNorm(channels, use_bias=False, use_scale=False, dtype=jnp.float32, rngs=rngs)
+def rms_norm(channels: int, rngs: nnx.Rngs) -> nnx.RMSNorm:
+    """RMSNorm over the last axis with a scale, in float32."""
+    return nnx.RMSNorm(channels, dtype=jnp.float32, promote_dtype=sharding.promoted, rngs=rngs)
+
+
+def layer_norm(channels: int, rngs: nnx.Rngs, *, affine: bool = False) -> nnx.LayerNorm:
+    """LayerNorm in float32, without scale and bias unless ``affine``: what follows modulates."""
+    return nnx.LayerNorm(
+        channels,
+        use_bias=affine,
+        use_scale=affine,
+        dtype=jnp.float32,
+        promote_dtype=sharding.promoted,
+        rngs=rngs,
+    )
 
 
 def swish(h: Samples, dtype: Any) -> Samples:
@@ -97,7 +118,13 @@ class FiLM(nnx.Module):
     """
 
     def __init__(self, emb_channels: int, channels: int, rngs: nnx.Rngs):
-        self.linear = nnx.Linear(emb_channels, 2 * channels, kernel_init=ZEROS, rngs=rngs)
+        self.linear = nnx.Linear(
+            emb_channels,
+            2 * channels,
+            kernel_init=ZEROS,
+            promote_dtype=sharding.promoted,
+            rngs=rngs,
+        )
 
     def __call__(self, h: Samples, emb: Embedding) -> Samples:
         """Modulate ``h`` [b, …, c] by ``emb`` [b, e]."""

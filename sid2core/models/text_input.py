@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sid2core.conditioning import Text, TextKind
+from sid2core.models import sharding
 from sid2core.models.architecture import UViTConfig
 from sid2core.models.layers import layer_norm, linear, position_embedding
 from sid2core.models.text.learned import LearnedTextEncoder
@@ -46,7 +47,8 @@ class TextInput(nnx.Module):
         h = self.linear(vectors)
         pooled = None if self.pooled is None else self.pooled(h, text.mask)
         if self.positions is not None:
-            h = h + _fitted(self.positions[...], h.shape[1])[None].astype(h.dtype)
+            positions = sharding.gathered(self.positions[...].astype(h.dtype))
+            h = h + _fitted(positions, h.shape[1])[None]
         return Text(h, text.mask), pooled
 
 

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sid2core.conditioning import Condition, Given
+from sid2core.models import sharding
 from sid2core.models.architecture import UViTConfig
 from sid2core.models.blocks import Embedded, ResBlock, TransformerBlock
 from sid2core.models.conditioning import Conditioning
@@ -58,7 +59,7 @@ class Level(nnx.Module):
     def __call__(self, h: Samples, condition: Embedded, dropout_key: DropoutKey | None) -> Samples:
         """Apply the blocks in order."""
         if self.position is not None:
-            h = h + self.position[...][None].astype(h.dtype)
+            h = h + sharding.gathered(self.position[...].astype(h.dtype))[None]
         return run_blocks(self.blocks, h, condition, dropout_key, self.execution)
 
 
@@ -125,6 +126,7 @@ class ResidualUViT(nnx.Module):
             "kernel_size": patch,
             "strides": patch,
             "padding": "VALID",
+            "promote_dtype": sharding.promoted,
             "rngs": rngs,
         }
         self.patch_in = nnx.Conv(

@@ -167,7 +167,7 @@ def update(
     ``key`` is folded with the state's own step.
     """
     images, condition = batch
-    step_key, weights = jax.random.fold_in(key, state["step"]), layout.replicate(state["params"])
+    step_key, weights = jax.random.fold_in(key, state["step"]), state["params"]
     if parts == 1:
         (loss, parts_of_loss), gradient = jax.value_and_grad(objective, has_aux=True)(
             weights, to_unit(images), condition, step_key, state["step"]

@@ -2,8 +2,8 @@
 
 The mesh has two axes (``runtime.mesh``). The batch is divided over both. Weights, averages and
 moments are whole along ``data`` and divided along ``fsdp``, by the one rule of
-:mod:`sid2core.models.sharding`; a step gathers the weights, computes its part of the batch, and
-divides the gradient again. On one device nothing of this is done.
+:mod:`sid2core.models.sharding`: within a step each layer gathers its weights where it uses them,
+and gradients are divided again. On one device nothing of this is done.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class Layout:
         if self.mesh is None:
             return jax.jit(update, donate_argnums=0)
         places = (self.shardings(jax.eval_shape(init)), self._whole)
-        return jax.jit(update, donate_argnums=0, out_shardings=places)
+        step = sharding.on_mesh(update, self.mesh)
+        return jax.jit(step, donate_argnums=0, out_shardings=places)
 
     def check_parts(self, section: str, batch_size: int, accumulation: int) -> None:
         """Refuse a batch that devices can share, in parts that they cannot.
@@ -90,12 +91,6 @@ class Layout:
                 f"over {self.devices} devices; lower it, or raise {section}.batch_size"
             )
             raise config.ParamsError(msg)
-
-    def replicate(self, params: Any) -> Any:
-        """Within a step: weights whole on every device, to compute with."""
-        if self.mesh is None:
-            return params
-        return jax.lax.with_sharding_constraint(params, self._whole)
 
     def reshard(self, gradient: Any) -> Any:
         """Within a step: a gradient divided as the weights are, to update them with."""

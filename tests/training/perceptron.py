@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from sid2core.config import build
+from sid2core.models import sharding
 from sid2core.models.dropout import dropped
 from sid2core.models.network import Network
 
@@ -39,6 +40,7 @@ class Perceptron(Network):
         return jax.eval_shape(lambda: self.init(jax.random.key(0)))
 
     def apply(self, params, z, logsnr, condition, dropout_key=None):
+        params = jax.tree.map(sharding.gathered, params)
         hidden = z.reshape(len(z), -1) @ params["W1/kernel"] + params["class"][condition.label]
         hidden = jnp.tanh(hidden + 0.1 * logsnr[:, None] * params["level"][None])
         out = dropped(hidden, RATE, dropout_key) @ params["W2/kernel"] + params["out"][None]

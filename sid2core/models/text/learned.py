@@ -7,9 +7,10 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import nnx
 
+from sid2core.models import sharding
 from sid2core.models.attention import attend
 from sid2core.models.cost import transformer_gflops
-from sid2core.models.layers import ZEROS, linear, position_embedding
+from sid2core.models.layers import ZEROS, layer_norm, linear, position_embedding
 from sid2core.typing import Array, Bool, Float, Int
 
 Vectors = Float[Array, "b n c"]
@@ -20,10 +21,10 @@ class Block(nnx.Module):
     """h + attention(norm(h)), then h + mlp(norm(h)), the MLP of width 4c; starts as identity."""
 
     def __init__(self, channels: int, heads: int, dtype: str, rngs: nnx.Rngs):
-        self.norm_attention = nnx.LayerNorm(channels, dtype=jnp.float32, rngs=rngs)
+        self.norm_attention = layer_norm(channels, rngs, affine=True)
         self.qkv = linear(channels, 3 * channels, rngs, dtype=dtype)
         self.attention_out = linear(channels, channels, rngs, kernel_init=ZEROS, dtype=dtype)
-        self.norm_mlp = nnx.LayerNorm(channels, dtype=jnp.float32, rngs=rngs)
+        self.norm_mlp = layer_norm(channels, rngs, affine=True)
         self.mlp_in = linear(channels, 4 * channels, rngs, dtype=dtype)
         self.mlp_out = linear(4 * channels, channels, rngs, kernel_init=ZEROS, dtype=dtype)
         self.heads, self.dtype = heads, dtype
@@ -59,11 +60,12 @@ class LearnedTextEncoder(nnx.Module):
         self.embedding = nnx.Param(position_embedding(rngs.params(), (vocabulary, channels)))
         self.position = nnx.Param(position_embedding(rngs.params(), (max_tokens, channels)))
         self.blocks = nnx.List([Block(channels, heads, dtype, rngs) for _ in range(depth)])
-        self.norm = nnx.LayerNorm(channels, dtype=jnp.float32, rngs=rngs)
+        self.norm = layer_norm(channels, rngs, affine=True)
 
     def __call__(self, ids: Int[Array, "b n"], mask: Mask) -> Vectors:
         """The vectors of the tokens, float32; zero where the mask is false."""
-        h = jnp.take(self.embedding[...], ids, axis=0) + self.position[: ids.shape[1]][None]
+        table, position = (sharding.gathered(one[...]) for one in (self.embedding, self.position))
+        h = jnp.take(table, ids, axis=0) + position[: ids.shape[1]][None]
         for block in self.blocks:
             h = block(h, mask)
         return jnp.where(mask[..., None], self.norm(h), 0.0)
