@@ -9,6 +9,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import linear_call
 from numpy.typing import NDArray
 
 from sid2core.models.execution import attention_implementation
@@ -39,10 +40,45 @@ def attend(q: Heads, k: Keys, v: Keys, mask: Bool[Array, "b m"] | None, requeste
     library: Literal["xla", "cudnn"] = "cudnn" if chosen == "cudnn" else "xla"
 
     def attention(q: Heads, k: Keys, v: Keys) -> Heads:
+        if library == "xla" and q.dtype == jnp.bfloat16:
+            return _in_half_precision(q, k, v, allowed)
         return jax.nn.dot_product_attention(q, k, v, mask=allowed, implementation=library)
 
-    with jax.numpy_dtype_promotion("standard"):  # jax itself raises half precision to float32
-        return (jax.checkpoint(attention) if chosen == "recomputed" else attention)(q, k, v)
+    return (jax.checkpoint(attention) if chosen == "recomputed" else attention)(q, k, v)
+
+
+def _in_half_precision(q: Heads, k: Keys, v: Keys, allowed: Array | None) -> Heads:
+    """Attention whose products, in the gradient too, have factors of one type."""
+    scores = _scores(q, k) / math.sqrt(q.shape[-1])
+    if allowed is not None:
+        scores = jnp.where(allowed, scores, 0.7 * jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    return jnp.einsum("bhnm,bmhd->bnhd", weights, v)
+
+
+@jax.custom_jvp
+def _scores(q: Heads, k: Keys) -> Array:
+    """``s[b, h, n, m] = sum_d q[b, n, h, d] k[b, m, h, d]`` in float32.
+
+    JAX's own gradient of such a product multiplies float32 by bfloat16; this one rounds the
+    gradient of s first.
+    """
+    return jnp.einsum("bnhd,bmhd->bhnm", q, k, preferred_element_type=jnp.float32)
+
+
+@_scores.defjvp
+def _scores_jvp(primals: tuple[Heads, Keys], tangents: tuple[Heads, Keys]) -> tuple[Array, Array]:
+    (q, k), (dq, dk) = primals, tangents
+
+    def dq_of(k: Keys, ds: Array) -> Heads:
+        return jnp.einsum("bhnm,bmhd->bnhd", ds.astype(k.dtype), k)
+
+    def dk_of(q: Heads, ds: Array) -> Keys:
+        return jnp.einsum("bhnm,bnhd->bmhd", ds.astype(q.dtype), q)
+
+    by_q = linear_call(lambda k, dq: _scores(dq, k), dq_of, k, dq)
+    by_k = linear_call(_scores, dk_of, q, dk)
+    return _scores(q, k), by_q + by_k
 
 
 def rotate(h: Heads, grid: Sequence[int]) -> Heads:

@@ -50,7 +50,7 @@ class ResBlock(nnx.Module):
         self.norm_in = group_norm(channels, rngs)
         self.conv_in = convolution(channels, axes, rngs, dtype=config.compute_dtype)
         self.norm_out = group_norm(channels, rngs)
-        self.film = FiLM(config.emb_channels, channels, rngs)
+        self.film = FiLM(config.emb_channels, channels, rngs, config.compute_dtype)
         self.conv_out = convolution(
             channels, axes, rngs, kernel_init=ZEROS, dtype=config.compute_dtype
         )
@@ -76,7 +76,7 @@ class TransformerBlock(nnx.Module):
 
         def film(place: str) -> FiLM | None:
             used = config.film in (place, "both")
-            return FiLM(config.emb_channels, channels, rngs) if used else None
+            return FiLM(config.emb_channels, channels, rngs, dtype) if used else None
 
         self.norm_attention = layer_norm(channels, rngs)
         self.film_attention = film("attention")

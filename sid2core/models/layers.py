@@ -1,6 +1,15 @@
 """What blocks are made of: linear layers, convolutions, norms, modulation.
 
-Parameters and norms are float32; linear layers and convolutions compute in the type they are given.
+Linear layers and convolutions compute in the type that they are given, ``model.compute_dtype``:
+they cast their input and their weights to it. Whatever it is, these are float32:
+
+- parameters, their averages, their gradients as the optimiser sees them, and its moments;
+- the conditioning vector: the features of the noise level, the embedding of the condition, and the
+  mean of the text;
+- norms and their statistics, and what follows them until the next layer: modulation and swish;
+- the scores and the softmax of attention;
+- the last norm, the last convolution and so the output;
+- the loss, and everything of the diffusion process.
 """
 
 from __future__ import annotations
@@ -117,18 +126,19 @@ class FiLM(nnx.Module):
     Source: arXiv 1709.07871.
     """
 
-    def __init__(self, emb_channels: int, channels: int, rngs: nnx.Rngs):
+    def __init__(self, emb_channels: int, channels: int, rngs: nnx.Rngs, dtype: Any):
         self.linear = nnx.Linear(
             emb_channels,
             2 * channels,
             kernel_init=ZEROS,
+            dtype=dtype,
             promote_dtype=sharding.promoted,
             rngs=rngs,
         )
 
     def __call__(self, h: Samples, emb: Embedding) -> Samples:
-        """Modulate ``h`` [b, …, c] by ``emb`` [b, e]."""
-        both = self.linear(nnx.swish(emb))
+        """Modulate ``h`` [b, …, c] by ``emb`` [b, e], both float32."""
+        both = self.linear(nnx.swish(emb)).astype(h.dtype)
         both = both.reshape(both.shape[0], *(1,) * (h.ndim - 2), -1)
         scale, shift = jnp.split(both, 2, axis=-1)
         return h * (1 + scale) + shift

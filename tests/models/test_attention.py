@@ -50,6 +50,26 @@ def test_masked_keys_are_as_good_as_absent():
     np.testing.assert_allclose(found, attend(q, k[:, :3], v[:, :3], None, "xla"), atol=1e-6)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_half_precision_is_the_formula_and_so_are_its_gradients(masked):
+    """Values and both kinds of derivative against float32, within bfloat16's rounding."""
+    q, k, v = (heads((2, 5, 2, 16), seed).astype(jnp.bfloat16) for seed in range(3))
+    mask = jnp.array([[True, True, True, False, False]] * 2) if masked else None
+
+    def derivatives(dtype):
+        arguments = tuple(one.astype(dtype) for one in (q, k, v))
+
+        def out(q, k, v):
+            return attend(q, k, v, mask, "xla").astype(jnp.float32)
+
+        value, change = jax.jvp(out, arguments, arguments[::-1])
+        gradient = jax.grad(lambda *qkv: jnp.sum(jnp.sin(out(*qkv))), (0, 1, 2))(*arguments)
+        return value, change, *gradient
+
+    for half, exact in zip(derivatives(jnp.bfloat16), derivatives(jnp.float32), strict=True):
+        np.testing.assert_allclose(half.astype(jnp.float32), exact, atol=3e-2, rtol=2e-2)
+
+
 def test_recomputed_attention_has_the_same_gradient():
     q, k, v = (heads((2, 5, 2, 4), seed) for seed in range(3))
 

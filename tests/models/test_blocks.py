@@ -124,7 +124,7 @@ def test_dropout_keeps_the_expectation():
 
 
 def test_film_is_scale_and_shift():
-    film, weights = filled(FiLM(EMB, 8, nnx.Rngs(0)))
+    film, weights = filled(FiLM(EMB, 8, nnx.Rngs(0), jnp.float32))
     x, emb = batch()
     for image, vector, out in zip(np.float64(x), np.float64(emb), film(x, emb), strict=True):
         np.testing.assert_allclose(out, oracle.film(image, vector, weights), rtol=1e-5, atol=1e-5)
