@@ -34,8 +34,7 @@ def main(params: config.Params) -> None:
         if [part.source.stamp() for part in parts] != stamps:
             _log.warning(
                 "the data changed while they were read: new files are missing, and changed ones "
-                "may be of either state; run prepare again (dvc repro --force --single-item "
-                "prepare) once the data are complete"
+                "may be of either state; give the same command again once the data are complete"
             )
         with job.create_by_content(KEPT, REPORTS / "source.json") as draft:
             for part in parts:

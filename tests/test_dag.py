@@ -6,7 +6,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from sid2core import config
-from sid2core.pipeline import code, dag
+from sid2core.pipeline import code, dag, launch
 from tests.tiny import ROOT
 
 DAG = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -29,7 +29,11 @@ def test_each_stage_depends_on_the_hash_of_its_program_and_on_no_module():
             assert not [one for one in deps if one.startswith(("sid2core", "stages"))], name
 
 
-@pytest.mark.parametrize("name", code.WITHOUT_HASH)
+ALWAYS = {name for name in STAGES if DAG["stages"][name].get("always_changed")}
+"""Stages that run at every command."""
+
+
+@pytest.mark.parametrize("name", sorted(set(code.WITHOUT_HASH) - ALWAYS))
 def test_the_other_stages_depend_on_the_files_that_they_run(name):
     deps = DAG["stages"][name]["deps"]
     for path in code.Project().modules(name, dag.read()):
@@ -101,9 +105,15 @@ def test_cached_outputs_are_ignored_by_git():
             assert any(fnmatch.fnmatch(path, p) or path.startswith(f"{p}/") for p in patterns), path
 
 
+def test_only_the_look_at_the_source_always_runs_and_it_ends_at_once():
+    assert {"source"} == ALWAYS
+    assert "source" in launch.QUICK
+    assert "artifacts/source.json" in DAG["stages"]["prepare"]["deps"]
+
+
 def test_nothing_persists_and_no_plain_output_skips_the_cache():
-    """Either would lose DVC's run cache for the stage."""
-    for name in STAGES:
+    """Either would lose DVC's run cache for the stage; one that always runs has none."""
+    for name in set(STAGES) - ALWAYS:
         for one in DAG["stages"][name].get("outs", []):
             assert not isinstance(one, dict), f"{name}: {one}"
 

@@ -37,8 +37,9 @@ FOLDER = Path("artifacts/code")
 PARAMS = Path("params.yaml")
 CONSTRAINTS = Path("constraints.txt")
 PLUGINS = "plugins"
-WITHOUT_HASH = ("code", "params")
-"""Stages that do not depend on a hash: the one that writes them, and the first check."""
+WITHOUT_HASH = ("code", "params", "source")
+"""Stages that do not depend on a hash: the one that writes them, the first check, and the one that
+always runs."""
 
 SCHEMA = "sid2core/config/"
 """Types and bounds of parameters cannot change a result: values are tracked in params.yaml."""

@@ -26,7 +26,7 @@ from filelock import lock_descriptor
 from sid2core.errors import Sid2Error
 from sid2core.pipeline import places, processes
 
-WITHOUT_DEVICE = frozenset({"code", "params", "prepare", "report"})
+WITHOUT_DEVICE = frozenset({"code", "params", "source", "prepare", "report"})
 """Stages that never import JAX; any other takes a lease."""
 
 POLL_S = 0.5

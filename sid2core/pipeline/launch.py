@@ -35,8 +35,8 @@ _CONVOLUTION = "--xla_cpu_experimental_ynn_fusion_type"
 _CONVOLUTION_VALUE = "-individual_convolution,-individual_dot"
 _CONVOLUTION_VERSION = "0.10."
 """An unknown flag ends the process, so only the version that was measured gets it."""
-_QUICK = ("code", "params")
-"""Stages that end within a second and compute nothing."""
+QUICK = ("code", "params", "source")
+"""Stages that compute nothing: they check parameters, hash code, list files."""
 
 
 def settings(environment: Mapping[str, str]) -> dict[str, str]:
@@ -63,7 +63,7 @@ def prepare(stage: str) -> None:
             f"{sys.executable} has no jax: activate the project's environment "
             "(`make setup`, then `source .venv/bin/activate`) and run the command again"
         )
-    if stage in _QUICK:
+    if stage in QUICK:
         return
     start_again()
 

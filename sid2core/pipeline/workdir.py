@@ -109,7 +109,7 @@ def claim_training(stage: str, params: Mapping[str, Any], **inputs: Artifact) ->
 def prune() -> None:
     """Remove finished work that DVC has recorded, and what is older than ``KEPT_DAYS``.
 
-    Folders that are in use are left alone. Every stage calls this as it starts.
+    Folders that are in use are left alone. Every long stage calls this as it starts.
     """
     for mark in root().glob(f"*/*/{_FINISHED}"):
         lock = FileLock(mark.parent.with_suffix(".lock"))

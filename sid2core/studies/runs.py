@@ -22,7 +22,7 @@ from sid2core.studies import study as study_file
 from sid2core.studies.errors import StudyError
 from sid2core.studies.study import Study
 
-_OF_FILES = frozenset({"params", "code"})
+_OF_FILES = frozenset({"params", "code", "source"})
 """Stages that check and hash files; they have no parameters of the method."""
 
 
