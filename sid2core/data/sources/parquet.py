@@ -18,11 +18,11 @@ from pyarrow import types
 from sid2core import stand_ins
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.sources import classes, parquet_schema
-from sid2core.data.sources.captions import texts
+from sid2core.data.sources.captions import near, texts
 from sid2core.data.sources.fields import Asked, Fields
 from sid2core.data.sources.many_files import ManyFiles
 from sid2core.data.sources.parquet_schema import Columns, Labels
-from sid2core.data.sources.protocol import GROUPS_AT_HAND, Content, Entry, beside
+from sid2core.data.sources.protocol import GROUPS_AT_HAND, CaptionFiles, Content, Entry, beside
 from sid2core.data.storage import paths
 from sid2core.data.storage.globbing import File
 from sid2core.errors import printable
@@ -77,6 +77,13 @@ class Parquet(ManyFiles):
     def captioned(self) -> bool:
         """Whether the first file has a column of captions."""
         return bool(self._columns.captions)
+
+    @property
+    def caption_files(self) -> CaptionFiles:
+        """A column that is probably one of captions, where none is read."""
+        if self.captioned or not self.asked.captions:
+            return CaptionFiles()
+        return CaptionFiles(suggestions=(*near.of_columns(self._columns.ignored, self.path),))
 
     @property
     def fields(self) -> Fields:

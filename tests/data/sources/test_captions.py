@@ -253,6 +253,40 @@ def test_captions_of_other_capitals_and_rows_of_other_paths_are_suggested(tmp_pa
     assert line.startswith("1 row(s) of tables name images such as /data/b/1.png, which does not")
 
 
+def test_rows_that_are_encoded_as_addresses(tmp_path):
+    rows = lines({"file_name": "a%20b.png", "text": "a cat"}, {"file_name": "50%.png", "text": "b"})
+    members = {"a b.png": packs.png(1), "50%.png": packs.png(2), "metadata.jsonl": rows}
+    source = opened(folder(tmp_path, members))
+    assert captions(source) == {"a b.png": (), "50%.png": ("b",)}
+    line, *_ = source.caption_files.suggestions
+    expected = "1 row(s) of tables name images percent-encoded, such as a%20b.png; expected a b.png"
+    assert line == expected
+
+
+@pytest.mark.parametrize(
+    ("column", "suggested"),
+    [("description", True), ("blip_caption", True), ("caption_en", True), ("Alt", True)]
+    + [(name, False) for name in ("caption_length", "text_encoder", "alter", "id")],
+)
+def test_a_column_that_probably_has_captions_is_suggested(tmp_path, column, suggested):
+    rows = lines({"file_name": "1.png", column: "a cat"})
+    source = opened(folder(tmp_path, {"1.png": packs.png(), "metadata.jsonl": rows}))
+    expected = f"metadata.jsonl has the column {column}, which is not read; set "
+    expected += "data.caption_column to it"
+    assert source.caption_files.suggestions == (expected,) * suggested
+
+
+def test_latents_beside_images_are_counted_and_no_rejects(tmp_path, caplog):
+    caplog.set_level("INFO")
+    latents = ("1.npz", "1_0512x0768_sdxl.npz", "a_b.npz", "a_b_te.npz")
+    members = {"1.png": packs.png(1), "a_b.png": packs.png(2), "1.txt": b"a cat"}
+    members |= dict.fromkeys((*latents, "other.npz"), b"PK")
+    found = captions(opened(folder(tmp_path, members)))
+    problem = "not an image by its name: .npz"
+    assert found == {"1.png": ("a cat",), "a_b.png": (), "other.npz": problem}
+    assert f"{len(latents)} .npz files beside images are not read" in caplog.text
+
+
 def test_rows_of_other_extensions(tmp_path):
     """Another case is the same; another format is suggested."""
     rows = lines(*({"file_name": f"{one}", "text": "a cat"} for one in ("1.JPG", "2.PNG", "3.jpg")))

@@ -10,6 +10,7 @@ import pytest
 
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.sources import opening, parquet
+from sid2core.data.sources.fields import CAPTION_KEY
 from sid2core.data.sources.protocol import listed
 from tests import tiny
 from tests.data import packs, pictures
@@ -457,3 +458,11 @@ def test_captions_are_strings_or_lists_of_strings(tmp_path):
         captions(caption_column="x")
     with pytest.raises(DataError, match="column image of .*expected strings.*data.caption_column"):
         captions(caption_column="image")
+
+
+def test_a_column_that_probably_has_captions_is_suggested(tmp_path):
+    path = write(tmp_path / "a.parquet", table(2, description=["a", "b"], width=[1, 2]))
+    (line,) = opened(path).caption_files.suggestions
+    assert line == f"{path} has the column description, which is not read; set {CAPTION_KEY} to it"
+    assert opened(path, captions="none").caption_files.suggestions == ()
+    assert opened(path, caption_column="description").caption_files.suggestions == ()

@@ -118,15 +118,22 @@ class FileCaptions:
             *([] if captioned else coco.of_captions(others)),
             *near.of_sidecars(lost, {_stem(path).lower(): path for path in images.paths}),
             *near.of_rows(absent, images.paths),
+            *near.of_encoded(absent, images.paths),
             *near.of_other_extensions(absent, images.by_stem),
         ]
-        if captioned:
+        if not captioned:
+            for path, table in every.items():
+                suggestions += near.of_columns(table.unused, path)
+        else:
             bare = [
                 _stem(path) for path in images.paths if not (path in files or path in described)
             ]
             unlike = [_stem(one) for one in (*lost, *absent) if _stem(one) not in images.by_stem]
             suggestions += near.of_images(unlike, bare)
-        used = {*own, *read, *unread}
+        latents = {one.path for one in items if images.has_latents(one)}
+        if latents:
+            _log.info("%s: %d .npz files beside images are not read", self.where, len(latents))
+        used = {*own, *read, *unread, *latents}
         json_files = [one for one in items if images.has_json(one)]
         if captioned and json_files:
             used |= {one.path for one in json_files}
@@ -268,6 +275,17 @@ class _Images:
         """Whether a file is JSON about an image, such as img2dataset writes beside each."""
         stem, extension = os.path.splitext(item.path)
         return extension.lower() == ".json" and normal(stem) in self.by_stem
+
+    def has_latents(self, item: Item) -> bool:
+        """Whether a file is what kohya's trainers compute of an image and keep beside it.
+
+        Such are ``a.npz`` and ``a_0512x0768_sdxl.npz`` of ``a.png``.
+        """
+        stem, extension = os.path.splitext(item.path)
+        parts = normal(stem).split("_")
+        return extension.lower() == ".npz" and any(
+            "_".join(parts[:end]) in self.by_stem for end in range(len(parts), 0, -1)
+        )
 
     def of(self, path: str) -> tuple[str, ...]:
         """The images that a row of a table names, with the extension, in any case, or without."""

@@ -6,16 +6,22 @@ import difflib
 import itertools
 import os
 import re
+import urllib.parse
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from sid2core.data.sources.captions import tables
+from sid2core.data.sources.fields import CAPTION_KEY
 
 SIDECARS = (".txt", ".caption")
 _TABLE = re.compile(
     r"(metadata|meta_(cap|lat|clean)|captions?|prompts?)\.(jsonl?|csv|tsv|parquet|txt)", re.I
 )
 """Names of files that probably have captions of many images."""
+_COLUMN = re.compile(
+    r"(.+[_\-. ])?(captions?|descriptions?|prompts?|texts?|alt)([_\-. ]?\d+|[_\-. ][a-z]{2})?", re.I
+)
+"""Names of columns that probably have captions, such as ``description`` and ``caption_en``."""
 _SHOWN = 5
 _MANY = 10_000
 """Names that are compared at most."""
@@ -86,6 +92,23 @@ def of_rows(paths: Iterable[str], images: Iterable[str]) -> Iterator[str]:
             f"{len(found)} row(s) of tables name images such as {found[0]}, which does not exist; "
             f"expected the path below the table's folder, as of {image}"
         )
+
+
+def of_encoded(paths: Iterable[str], images: Collection[str]) -> Iterator[str]:
+    """What to say about rows of tables that name images as in addresses: ``a%20b.png``."""
+    found = [path for path in paths if "%" in path and urllib.parse.unquote(path) in images]
+    if found:
+        yield (
+            f"{len(found)} row(s) of tables name images percent-encoded, such as {found[0]}; "
+            f"expected {urllib.parse.unquote(found[0])}"
+        )
+
+
+def of_columns(names: Iterable[str], where: str) -> Iterator[str]:
+    """What to say about the columns of a table of which none is read as captions."""
+    found = [name for name in names if _COLUMN.fullmatch(name)]
+    if found:
+        yield f"{where} has the column {found[0]}, which is not read; set {CAPTION_KEY} to it"
 
 
 def of_other_extensions(paths: Iterable[str], stems: Mapping[str, Sequence[str]]) -> Iterator[str]:
