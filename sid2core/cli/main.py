@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import sid2core
 from sid2core import console
-from sid2core.cli import fd, plan, preset, sample, samples, serve, study, watch
+from sid2core.cli import export, fd, import_, plan, preset, sample, samples, serve, study, watch
 from sid2core.errors import Sid2Error, message, of_system
 
 
@@ -33,6 +33,8 @@ COMMANDS = (
     Command("plan", plan.SUMMARY, plan.arguments, plan.run),
     Command("sample", sample.SUMMARY, sample.arguments, sample.run),
     Command("samples", samples.SUMMARY, samples.arguments, samples.run),
+    Command("export", export.SUMMARY, export.arguments, export.run),
+    Command("import", import_.SUMMARY, import_.arguments, import_.run),
     Command("serve", serve.SUMMARY, serve.arguments, serve.run),
     Command("watch", watch.SUMMARY, watch.arguments, watch.run),
     Command("study", study.SUMMARY, study.arguments, study.run),

@@ -25,9 +25,7 @@ class SampleCommandError(Sid2Error):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    add = parser.add_argument
-    best = "folder of weights; default: the best setting of guidance_search, else artifacts/train"
-    add("model", metavar="MODEL", nargs="?", help=best)
+    model_argument(parser)
     what = parser.add_argument_group("what to draw")
     add = what.add_argument
     add("--class", dest="label", metavar="NAME", nargs="+", help="classes, by name or index")
@@ -39,13 +37,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--count", metavar="N", type=int, help="of each class, text or clip; default 1")
     add("--seed", metavar="S", type=int, help="of the noise; default 0")
     how = parser.add_argument_group("how")
+    setting_arguments(how)
     add = how.add_argument
-    add("--student", metavar="K", type=int, help="the student of K steps: artifacts/distill")
-    add("--ema", metavar="NAME", help="an average of the weights, such as 'power 0.1'")
-    add("--sampler", metavar="NAME", help="such as ddpm, heun")
-    add("--steps", metavar="N", type=int, help="of the sampler")
-    add("--guidance", metavar="G", type=float, help="its weight; 0 for none")
-    add("--interval", metavar=("LO", "HI"), nargs=2, type=float, help="log-SNRs where it acts")
     add("--like", metavar="FILE", type=Path, help="draw what this file says, byte for byte")
     edit = parser.add_argument_group("edit a picture")
     add = edit.add_argument
@@ -58,6 +51,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--grid", action="store_true", help="one picture of all, a row for each class or text")
     add("--rate", metavar="N", type=float, default=8.0, help="frames a second of clips that play")
     add("--force", action="store_true", help="replace what is at PATH")
+
+
+def model_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare the argument that names a model."""
+    best = "folder of weights; default: the best setting of guidance_search, else artifacts/train"
+    parser.add_argument("model", metavar="MODEL", nargs="?", help=best)
+
+
+def setting_arguments(group: argparse._ArgumentGroup) -> None:
+    """Declare the arguments of a model's weights, sampler and guidance."""
+    add = group.add_argument
+    add("--student", metavar="K", type=int, help="the student of K steps: artifacts/distill")
+    add("--ema", metavar="NAME", help="an average of the weights, such as 'power 0.1'")
+    add("--sampler", metavar="NAME", help="such as ddpm, heun")
+    add("--steps", metavar="N", type=int, help="of the sampler")
+    add("--guidance", metavar="G", type=float, help="its weight; 0 for none")
+    add("--interval", metavar=("LO", "HI"), nargs=2, type=float, help="log-SNRs where it acts")
 
 
 _HOW = (
@@ -124,10 +134,9 @@ def _drawn(model: Model, requests: list[Request]) -> list[Any]:
     return parts
 
 
-def _requests(options: argparse.Namespace) -> list[Request]:
-    """One for each text or clip; one for all classes."""
+def choices(options: argparse.Namespace) -> dict[str, Any]:
+    """The values of a request for :func:`model_argument` and :func:`setting_arguments`."""
     from sid2core.inference import requested
-    from sid2core.inference.request import Request
 
     values: dict[str, Any] = _best() if options.model is None and options.student is None else {}
     if options.student is not None:
@@ -137,8 +146,7 @@ def _requests(options: argparse.Namespace) -> list[Request]:
             raise SampleCommandError(msg)
     elif options.model is not None:
         values["model"] = options.model
-    names = ("negative", "frames", "ema", "steps", "init", "strength", "mask", "seed")
-    values |= {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    values |= _given(options, "ema", "steps")
     if options.guidance is not None:
         values |= {"guidance": options.guidance}
         if options.guidance == 0.0:
@@ -147,6 +155,20 @@ def _requests(options: argparse.Namespace) -> list[Request]:
         values["interval"] = tuple(options.interval)
     if options.sampler is not None:
         values["sampler"] = requested.sampler_named(options.sampler)
+    return values
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options of these names that are there."""
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def _requests(options: argparse.Namespace) -> list[Request]:
+    """One for each text or clip; one for all classes."""
+    from sid2core.inference.request import Request
+
+    values = choices(options)
+    values |= _given(options, "negative", "frames", "init", "strength", "mask", "seed")
     labels = [_label(one) for one in options.label or ()]
     count = 1 if options.count is None else options.count
     if labels:

@@ -58,3 +58,14 @@ def _laid_out(path: str, kernel: NDArray[Any]) -> NDArray[Any]:
         turned = np.flip(kernel, (-4, -3)).swapaxes(-2, -1)
         return turned.reshape(-1, kernel.shape[-2])
     return np.moveaxis(kernel, (-1, -2), (0, 1))
+
+
+def difference(found: Mapping[str, Shape], expected: Mapping[str, Shape]) -> str | None:
+    """The first weight that is not as expected; None where all are."""
+    for name, shape in expected.items():
+        if name not in found:
+            return f"has no {name}, expected {shape}"
+        if found[name] != shape:
+            return f"has {name} of shape {found[name]}, expected {shape}"
+    left = sorted(set(found) - set(expected))
+    return f"has {left[0]}, which the network does not" if left else None

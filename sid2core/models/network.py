@@ -146,7 +146,7 @@ def load(
         if config["format"] > FORMAT:
             msg = f"{folder / CONFIG} has format {config['format']}, expected {FORMAT} or less"
             raise WeightsError(f"{msg}: a newer version of this project wrote it; use that version")
-        network = Network(_read(config), execution)
+        network = Network(shape_of(config), execution)
         arrays = load_file(folder / weights)
     except ConditionError as error:
         msg = f"{folder / CONFIG}: {error}"
@@ -164,7 +164,7 @@ def _in_project(folder: Path) -> bool:
     return any((above / "dvc.yaml").is_file() for above in folder.absolute().parents)
 
 
-def _read(config: Mapping[str, Any]) -> UViTConfig:
+def shape_of(config: Mapping[str, Any]) -> UViTConfig:
     """The network of a ``config.json`` of any format so far."""
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
