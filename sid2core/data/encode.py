@@ -39,28 +39,28 @@ def animated(file: IO[bytes] | Path, form: str, frames: Sequence[Image.Image], t
     )
 
 
-def pictures(clip: Clip) -> list[Image.Image]:
-    """The frames as Pillow has them."""
-    return [Image.fromarray(one[..., 0] if one.shape[-1] == 1 else one) for one in clip]
+def picture(image: NDArray[np.uint8]) -> Image.Image:
+    """An image [h, w, c] with 1 or 3 channels as Pillow has it."""
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
 def webp(path: Path, clip: Clip, rate: float) -> None:
     """Write an animated WebP, lossless; grey is stored as colour."""
-    frames = [one.convert("RGB") for one in pictures(clip)]
+    frames = [picture(one).convert("RGB") for one in clip]
     animated(path, "webp", frames, round(1000 / rate))
 
 
 def gif(path: Path, clip: Clip, rate: float) -> None:
     """Write an animated GIF; its frames last whole hundredths of a second."""
-    animated(path, "gif", pictures(clip), 10 * max(1, round(100 / rate)))
+    animated(path, "gif", [*map(picture, clip)], 10 * max(1, round(100 / rate)))
 
 
 def png(path: Path, clip: Clip, rate: float) -> None:
     """Write a folder of ``0000.png`` and so on; it has no rate."""
     del rate
     path.mkdir()
-    for number, picture in enumerate(pictures(clip)):
-        picture.save(path / f"{number:04d}.png")
+    for number, frame in enumerate(clip):
+        picture(frame).save(path / f"{number:04d}.png")
 
 
 def mp4(path: Path, clip: Clip, rate: float) -> None:
@@ -79,8 +79,8 @@ def mp4(path: Path, clip: Clip, rate: float) -> None:
         # Of several threads the bytes would depend on their number.
         stream.options = {"crf": _QUALITY, "threads": "1"}
         for frame in np.broadcast_to(clip, (*clip.shape[:3], 3)):
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            container.mux(stream.encode(picture))
+            encoded = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            container.mux(stream.encode(encoded))
         container.mux(stream.encode())
 
 

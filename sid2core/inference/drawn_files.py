@@ -189,8 +189,7 @@ def _save(path: Path, suffix: str, sample: NDArray[np.uint8], about: str, rate: 
     if suffix == ".png":
         text = PngImagePlugin.PngInfo()
         text.add_text(_KEY, about)
-        picture = Image.fromarray(sample[..., 0] if sample.shape[-1] == 1 else sample)
-        picture.save(path, "png", pnginfo=text)
+        encode.picture(sample).save(path, "png", pnginfo=text)
     elif suffix == ".mp4":
         _mp4(path, sample, about, rate)
     else:
@@ -198,7 +197,7 @@ def _save(path: Path, suffix: str, sample: NDArray[np.uint8], about: str, rate: 
 
 
 def _animated(path: Path, suffix: str, clip: NDArray[np.uint8], about: str, rate: float) -> None:
-    frames = encode.pictures(clip)
+    frames = [*map(encode.picture, clip)]
     shared = {"save_all": True, "loop": 0}
     if suffix == ".gif":
         time = 10 * max(1, round(100 / rate))

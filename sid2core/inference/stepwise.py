@@ -1,9 +1,14 @@
-"""Images drawn step by step: predictions are shown as they come, and known pixels are kept."""
+"""Images drawn step by step: predictions are shown as they come, and known pixels are kept.
+
+The steps are those of :func:`sid2core.diffusion.samplers.sample_guided`, with the same random keys;
+here each is a call of a compiled function, which serves any number of steps, any seed and any
+strength of guidance. So a server compiles little, and a drawing can be stopped.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -90,9 +95,10 @@ class Stepwise:
         for batch in range(batches):
             part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
             real = min(self.batch_size, count - part.start)
-            show = partial(_show, on_step, batch * steps, batches * steps, real)
-            rows = conditioning.taken(padded, part)
-            drawn.append(np.asarray(to_uint8(self._batch(keys[part], rows, show)))[:real])
+            predictions = self.predictions(keys[part], conditioning.taken(padded, part))
+            for step, x_hat in enumerate(predictions, batch * steps + 1):
+                on_step(step, batches * steps, x_hat[:real])
+            drawn.append(np.asarray(to_uint8(x_hat))[:real])
         return conditioning.whole(np.concatenate(drawn), condition)
 
     @property
@@ -103,9 +109,16 @@ class Stepwise:
             plan.sampler, plan.steps, plan.schedule, plan.interval, t_start
         )
 
-    def _batch(
-        self, keys: Array, condition: Condition, show: Callable[[int, Array], None]
-    ) -> Samples:
+    def predictions(
+        self, keys: Array, condition: Condition, negative: Condition | None = None
+    ) -> Iterator[Samples]:
+        """The prediction x_hat [b, …] after each step, on the device; the last is the result.
+
+        Args:
+            keys: one typed PRNG key for each image, [b].
+            condition: of the images, [b, …].
+            negative: what guidance pushes away from, [b, …]; None is the null condition.
+        """
         method, plan, edit = self.method, self._plan, self.edit
         shape = method.denoiser.network.config.image_shape
         logsnr = np.asarray(plan.logsnr, np.float32)
@@ -113,18 +126,9 @@ class Stepwise:
         if edit is not None:
             known = jnp.broadcast_to(jnp.asarray(edit.init), (len(keys), *shape))
         drawn = _first(method.sampler, shape, keys, known, logsnr[0])
-        kind = Negative.NONE if method.guidance.weight == 0.0 else method.guidance.negative
-        worse = self.worse if kind is Negative.WORSE_MODEL else None
-        setting = _Setting(
-            method.denoiser,
-            method.sampler,
-            method.clip_x,
-            kind,
-            None if worse is None else worse.denoiser,
-        )
-        models = self.params, None if worse is None else worse.params
+        models = self.params, None if self.worse is None else self.worse.params
         weight = np.float32(method.guidance.weight)
-        mask = None if edit is None or edit.mask is None else edit.mask
+        mask = None if edit is None else edit.mask
         repeats = 1 if edit is None or mask is None else edit.repeats
         for run in plan.runs:
             for step in range(run.start, run.stop):
@@ -133,13 +137,25 @@ class Stepwise:
                     if repeat:
                         drawn = _again(drawn, keys, step, repeat, levels)
                     drawn = _advance(
-                        *(setting, run.guided, models, weight, drawn, keys, step, repeat),
-                        *(levels, condition),
+                        *(self._setting, run.guided, models, weight),
+                        *(drawn, keys, step, repeat, levels, condition, negative),
                     )
                     if mask is not None and known is not None:
                         drawn = _keep(drawn, keys, step, repeat, levels[1], known, mask)
-                show(step + 1, drawn.x_hat)
-        return drawn.x_hat
+                yield drawn.x_hat
+
+    @property
+    def _setting(self) -> _Setting:
+        guidance = self.method.guidance
+        kind = Negative.NONE if guidance.weight == 0.0 else guidance.negative
+        worse = self.worse if kind is Negative.WORSE_MODEL else None
+        return _Setting(
+            self.method.denoiser,
+            self.method.sampler,
+            self.method.clip_x,
+            kind,
+            None if worse is None else worse.denoiser,
+        )
 
 
 @dataclass(frozen=True)
@@ -151,10 +167,6 @@ class _Setting:
     clip_x: ClipX
     kind: Negative
     worse: Denoiser | None
-
-
-def _show(on_step: OnStep, before: int, steps: int, real: int, step: int, x_hat: Array) -> None:
-    on_step(before + step, steps, x_hat[:real])
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -180,25 +192,27 @@ def _advance(
     repeat: Any,
     levels: tuple[Any, Any],
     condition: Condition,
+    negative: Condition | None,
 ) -> stepping.Drawn:
     params, worse_params = models
+    if negative is None:
+        negative = setting.denoiser.network.config.condition.null(keys.shape[0])
 
-    def positive(z: Samples, logsnr: LogSnr) -> Samples:
+    def wanted(z: Samples, logsnr: LogSnr) -> Samples:
         return setting.denoiser(params, z, logsnr, condition)
 
-    def negative(z: Samples, logsnr: LogSnr) -> Samples:
+    def unwanted(z: Samples, logsnr: LogSnr) -> Samples:
         if setting.worse is not None and worse_params is not None:
             return setting.worse(worse_params, z, logsnr, condition)
-        null = setting.denoiser.network.config.condition.null(len(z))
-        return setting.denoiser(params, z, logsnr, null)
+        return setting.denoiser(params, z, logsnr, negative)
 
     return stepping.advance(
         drawn,
         stepping.repeated(keys, repeat),
         step,
         _levels(levels, keys),
-        positive,
-        None if setting.kind is Negative.NONE else negative,
+        wanted,
+        None if setting.kind is Negative.NONE else unwanted,
         sampler=setting.sampler,
         guided=guided,
         weight=weight,

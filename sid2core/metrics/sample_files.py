@@ -18,7 +18,6 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sid2core import atomic
 from sid2core.data import encode
@@ -176,8 +175,7 @@ def _png(path: Path, samples: Samples) -> None:
     """``00000-<label>.png`` and so on, of as many digits as sort."""
     path.mkdir()
     for name, image in _named(samples):
-        picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-        picture.save(path / f"{name}.png")
+        encode.picture(image).save(path / f"{name}.png")
 
 
 def _clips(path: Path, samples: Samples, form: str) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sid2core import conditioning, rng
 from sid2core.conditioning import Condition, Given
 from sid2core.config import SAMPLERS
+from sid2core.data.load.pixels import to_uint8
 from sid2core.diffusion.clipping import StaticClip
 from sid2core.diffusion.guidance import (
     ConstantGuidance,
@@ -26,7 +28,8 @@ from sid2core.inference import requested
 from sid2core.inference.generator import Method
 from sid2core.inference.public import Model
 from sid2core.inference.request import RequestError
-from sid2core.serving import asked, pictures, stepwise
+from sid2core.inference.stepwise import Stepwise
+from sid2core.serving import asked, pictures
 from sid2core.serving.asked import Asked, AskedError, Limits
 from sid2core.serving.jobs import Pace, Update, Work
 from sid2core.text.prompts import Prompts
@@ -93,10 +96,7 @@ class Served:
 
         def draw(update: Update) -> dict[str, Any]:
             since, pace, step = time.perf_counter(), Pace(), 0
-            images = stepwise.drawn(
-                *(method, self.model.trained.params, wanted.seed),
-                *(condition, negative, wanted.count),
-            )
+            images = self._estimates(method, wanted.seed, condition, negative, wanted.count)
             for step, image in enumerate(images, 1):
                 state: dict[str, Any] = {"event": "step", "step": step, "steps": method.steps}
                 update(state | (pictures.sheet(image, given, moving=False) if pace.due() else {}))
@@ -105,6 +105,26 @@ class Served:
             return {"summary": summary} | pictures.sheet(image, given)
 
         return draw
+
+    def _estimates(
+        self,
+        method: Method,
+        seed: int,
+        condition: Condition,
+        negative: Condition | None,
+        count: int,
+    ) -> Iterator[NDArray[np.uint8]]:
+        """The estimate after each step, uint8 [n, …]; the last is the result.
+
+        So many are drawn as the next power of two, so that few programs are compiled.
+        """
+        place = np.arange(1 << (count - 1).bit_length()) % count
+        keys = rng.keys(rng.key(seed, "sample"), place)
+        padded = conditioning.taken(condition, place)
+        other = None if negative is None else conditioning.taken(negative, place)
+        drawing = Stepwise(method, self.model.trained.params, len(place))
+        for x_hat in drawing.predictions(keys, padded, other):
+            yield conditioning.whole(np.asarray(to_uint8(x_hat))[:count], condition)
 
     def _conditions(self, wanted: Asked) -> tuple[Condition, Condition | None]:
         """The condition of the samples, and of what guidance pushes away from."""

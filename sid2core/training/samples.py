@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sid2core import atomic, checksums, conditioning, config, rng
 from sid2core.conditioning import Condition
 from sid2core.config import build
+from sid2core.data import encode
 from sid2core.diffusion.guidance import NoGuidance
 from sid2core.inference.denoiser import Denoiser
 from sid2core.inference.generator import Generator, Method
@@ -100,5 +100,5 @@ def png(images: NDArray[np.uint8]) -> bytes:
     factor = max(1, 32 // max(height, width))
     grid = grid.repeat(factor, 0).repeat(factor, 1)
     buffer = io.BytesIO()
-    Image.fromarray(grid.squeeze(-1) if channels == 1 else grid).save(buffer, format="PNG")
+    encode.picture(grid).save(buffer, format="PNG")
     return buffer.getvalue()

@@ -8,7 +8,8 @@ pytest.importorskip("starlette")
 import sid2core
 from sid2core.conditioning import ConditionError, ConditionSpec
 from sid2core.diffusion.guidance import IntervalGuidance
-from sid2core.serving import models, pictures, stepwise
+from sid2core.inference import stepwise
+from sid2core.serving import models, pictures
 from sid2core.serving.asked import AskedError, Limits, parse
 from sid2core.serving.models import Served
 from tests.inference import continuing
@@ -80,9 +81,9 @@ def test_other_steps_seeds_and_weights_compile_nothing(tmp_path):
         )
 
     run(steps=4)
-    programs = stepwise._step._cache_size()
+    programs = stepwise._advance._cache_size()
     run(steps=7, seed=9, guidance=0.5, interval=[-2.0, 4.0], count=4, label=None)
-    assert stepwise._step._cache_size() == programs
+    assert stepwise._advance._cache_size() == programs
 
 
 def test_a_clip_begins_with_the_chosen_frames(clips, monkeypatch):

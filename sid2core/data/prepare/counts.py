@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from sid2core.data import encode
 from sid2core.data.sources.protocol import Record
 from sid2core.errors import printable
 
@@ -131,5 +131,4 @@ def _histogram(image: NDArray[np.uint8]) -> NDArray[np.int64]:
     """How often each value comes, [c, 256]; Pillow counts several times faster than NumPy."""
     *_, width, channels = image.shape
     rows = image.reshape(-1, width, channels)
-    picture = Image.fromarray(rows[..., 0] if channels == 1 else rows)
-    return np.array(picture.histogram(), np.int64).reshape(channels, 256)
+    return np.array(encode.picture(rows).histogram(), np.int64).reshape(channels, 256)

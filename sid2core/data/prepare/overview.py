@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from sid2core import atomic
 from sid2core.conditioning import ConditionSpec
+from sid2core.data import encode
 from sid2core.data.load.reading import Shards
 from sid2core.data.load.shards import Layout
 from sid2core.data.prepare import captions
@@ -291,7 +292,7 @@ def _cell(height: int, width: int) -> tuple[int, int]:
 
 
 def _picture(image: NDArray[np.uint8], size: tuple[int, int]) -> Image.Image:
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    picture = encode.picture(image)
     smaller = size[0] < picture.width
     return picture.resize(size, Image.Resampling.BOX if smaller else Image.Resampling.NEAREST)
 
