@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--grid", action="store_true", help="one picture of all, a row for each class or text")
     add("--rate", metavar="N", type=float, default=8.0, help="frames a second of clips that play")
     add("--force", action="store_true", help="replace what is at PATH")
+    add("--profile", metavar="FOLDER", type=Path, help="trace the drawing, show what takes time")
 
 
 def model_argument(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +100,8 @@ def run(options: argparse.Namespace) -> None:
 
     model = load_model(requests[0].model)
     completed = [model.completed(one) for one in requests]
-    parts = _drawn(model, completed)
+    with _traced(options.profile):
+        parts = _drawn(model, completed)
     drawn_files.write(options.out, parts, completed, layout, names=model.class_names)
     print(f"{options.out}: {sum(map(len, parts)):,} samples of {requests[0].model}")
 
@@ -110,6 +114,19 @@ def _keep_programs() -> None:
         compiled = str((places.work() / "compiled").absolute())
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", compiled)
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+
+@contextmanager
+def _traced(folder: Path | None) -> Iterator[None]:
+    """Trace the body into ``folder``, if there is one, and print what took most time."""
+    if folder is None:
+        yield
+        return
+    from sid2core.pipeline import profile
+
+    with profile.traced(folder, "draw") as place:
+        yield
+    print(profile.summary(place))
 
 
 def _layout(options: argparse.Namespace) -> dict[str, Any]:

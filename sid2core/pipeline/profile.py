@@ -59,7 +59,7 @@ def of_steps(step: Step, span: tuple[int, int] | None, work: Path, run: str) -> 
         if index + 1 == stop:
             jax.block_until_ready(found)
             trace.close()
-            _report(place, run)
+            _log.info("%s: the trace is in %s\n%s", run, place, summary(place))
         return found
 
     with trace:
@@ -81,11 +81,11 @@ def traced(folder: Path, name: str) -> Iterator[Path]:
         yield place
 
 
-def _report(place: Path, run: str) -> None:
-    """Write the table of a trace, and log it."""
+def summary(place: Path) -> str:
+    """The operations of the trace in ``place`` that took most time; written there, too."""
     table = operations(place)
     atomic.write_csv(place / TABLE, table)
-    _log.info("%s: the trace is in %s\n%s", run, place, shown(table))
+    return shown(table)
 
 
 def operations(place: Path, top: int = TOP) -> pd.DataFrame:

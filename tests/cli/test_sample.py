@@ -54,6 +54,18 @@ def test_a_file_is_drawn_again_byte_for_byte(capsys, out):
 
 
 @pytest.mark.usefixtures("project")
+def test_a_traced_drawing_shows_what_took_time_and_is_the_same(capsys):
+    assert run(capsys, "--class", "cat", "--steps", 2, "--out", "plain.png")[0] == 0
+    how = ["--like", "plain.png", "--out", "traced.png", "--profile", "trace"]
+    assert main.main(["sample", *how]) == 0
+    assert Path("traced.png").read_bytes() == Path("plain.png").read_bytes()
+    place = Path("trace/plugins/profile/draw")
+    longest = (place / "operations.csv").read_text(encoding="utf-8").splitlines()[1]
+    assert longest.partition(",")[0] in capsys.readouterr().out
+    assert (place / "perfetto_trace.json.gz").exists()
+
+
+@pytest.mark.usefixtures("project")
 def test_one_picture_of_a_folder_is_drawn_again(capsys):
     assert run(capsys, "--class", "cat", "--count", 2, "--steps", 1, "--out", "drawn")[0] == 0
     assert run(capsys, "--like", "drawn/00001-0.png", "--out", "again.png")[0] == 0
