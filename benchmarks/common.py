@@ -14,9 +14,11 @@ import multiprocessing
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -60,14 +62,10 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, contender, threads))
-        before = dict(os.environ)
-        tuned = launch.settings(before) if contender.tuned else {}
-        os.environ.update(
-            {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **tuned, **contender.environment}
-        )
-        self._process.start()
-        os.environ.clear()
-        os.environ.update(before)
+        tuned = launch.settings(os.environ) if contender.tuned else {}
+        alone = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        with environment({**alone, **tuned, **contender.environment}):
+            self._process.start()
         self.metadata: dict[str, Any] = self._pipe.recv()
 
     def measure(self) -> None:
@@ -93,6 +91,18 @@ def _serve(pipe: Connection, contender: Contender, threads: int) -> None:
         repeats = 0
     while pipe.recv() == "measure":
         pipe.send(_seconds(work, repeats))
+
+
+@contextmanager
+def environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """The body's processes start with these variables, too."""
+    before = dict(os.environ)
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def use_processors(count: int) -> None:
@@ -165,9 +175,9 @@ def show(title: str, rows: Mapping[str, Mapping[str, float]], reference: str) ->
 def write(name: str, metadata: Mapping[str, Any], results: Mapping[str, Any]) -> None:
     """Write ``results/<name>-<platform>.json``: the command, what it ran on, what it measured."""
     path = RESULTS / f"{name}-{metadata['platform']}.json"
-    command = " ".join(["python -m", f"benchmarks.{name}", *_anywhere(sys.argv[1:])])
     content = {
-        "command": command,
+        "command": command(name),
+        "commit": commit(),
         "python": platform.python_version(),
         **metadata,
         "unit": "seconds",
@@ -176,6 +186,19 @@ def write(name: str, metadata: Mapping[str, Any], results: Mapping[str, Any]) ->
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     print(f"\n{path.relative_to(RESULTS.parent.parent)}")
+
+
+def command(name: str) -> str:
+    """The command that runs this benchmark, as it is typed on any machine."""
+    return " ".join(["python -m", f"benchmarks.{name}", *_anywhere(sys.argv[1:])])
+
+
+def commit() -> str:
+    """Of the program that is measured; ``-changed`` if files but results differ from it."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+    others = [".", f":!{RESULTS.relative_to(RESULTS.parent.parent)}"]
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *others]).returncode
+    return head.strip() + "-changed" * bool(changed) if head else "unknown"
 
 
 def _anywhere(given: Sequence[str]) -> list[str]:
@@ -221,3 +244,18 @@ def models(dtype: str) -> dict[str, UViTConfig]:
     )
     both = {"digits 8x8": default, "rgb 64x64": rgb}
     return {name: replace(one, compute_dtype=dtype) for name, one in both.items()}
+
+
+def tiny(dtype: str) -> UViTConfig:
+    """A network of one block, to try a program out."""
+    return replace(
+        models(dtype)["digits 8x8"],
+        channels=(8,),
+        blocks=("transformer",),
+        encoder_depth=(),
+        decoder_depth=(),
+        mid_depth=1,
+        dropout=(0.0,),
+        temporal_strides=(),
+        head_size=8,
+    )

@@ -24,7 +24,7 @@ from sid2core.inference.generator import Denoiser, Generator, Method
 from sid2core.models.architecture import UViTConfig
 from sid2core.models.cpu_forms import convolve
 from sid2core.models.network import Network, Parameters
-from sid2core.training import skip_nonfinite
+from sid2core.training import log, skip_nonfinite
 from sid2core.training.base import base_run, objective_of
 
 
@@ -32,6 +32,11 @@ def describe() -> dict[str, str]:
     """What the work runs on."""
     device = jax.devices()[0]
     return {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "platform": device.platform}
+
+
+def peak_memory_mib() -> float:
+    """The most memory that was allocated at once so far, in MiB."""
+    return log.peak_memory_mib()
 
 
 def matmul(size: int, dtype: str) -> Work:
@@ -44,8 +49,8 @@ def matmul(size: int, dtype: str) -> Work:
 def train_step(network: UViTConfig, batch: int, guarded: bool = True) -> Work:
     """A step of :func:`sid2core.training.base.base_run` on one batch of random images."""
     draws = np.random.default_rng(0)
-    images = draws.integers(0, 256, (batch, *network.image_shape), np.uint8)
-    condition = network.condition.asked(batch)
+    images = jax.device_put(draws.integers(0, 256, (batch, *network.image_shape), np.uint8))
+    condition = jax.device_put(network.condition.asked(batch))
     loader: Any = None  # the one batch is at hand
     with ExitStack() as patched:
         if not guarded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 from collections.abc import Callable
 
 import torch
@@ -15,6 +16,7 @@ from sid2core.exporting.files.model import ResidualUViT
 from sid2core.models.architecture import UViTConfig
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+torch.backends.cudnn.benchmark = True  # the fastest convolution of each shape
 if hasattr(os, "sched_getaffinity"):
     torch.set_num_threads(len(os.sched_getaffinity(0)))
 
@@ -22,6 +24,13 @@ if hasattr(os, "sched_getaffinity"):
 def describe() -> dict[str, str]:
     """What the work runs on, in JAX's words."""
     return {"torch": torch.__version__, "platform": "gpu" if DEVICE.type == "cuda" else "cpu"}
+
+
+def peak_memory_mib() -> float:
+    """The most memory that was allocated at once so far, in MiB; on a CPU that of the process."""
+    if DEVICE.type == "cuda":
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)
 
 
 class Schedule:
