@@ -18,7 +18,7 @@ from sid2core.diffusion.guidance import ConstantGuidance, Negative
 from sid2core.diffusion.noise import standard_normal
 from sid2core.diffusion.parametrisation import diffuse
 from sid2core.exporting.exported import Exported
-from sid2core.typing import LogSnr, Samples
+from sid2core.typing import Array, LogSnr, Samples
 
 Arrays = dict[str, NDArray[Any]]
 LOGSNRS = (-12.0, -4.0, 0.0, 4.0, 9.0)
@@ -131,7 +131,7 @@ def arrays(condition: Condition) -> Arrays:
     return found
 
 
-def condition_of(found: Mapping[str, NDArray[Any]]) -> Condition:
+def condition_of(found: Mapping[str, NDArray[Any] | Array]) -> Condition:
     """The inverse of :func:`arrays`."""
     one = {name: jnp.asarray(value) for name, value in found.items()}
     return Condition(

@@ -15,6 +15,8 @@ from sid2core.exporting.names import Arrays, Shape
 
 FORMATS = {
     "torch": "sid2core.exporting.pytorch",
+    "stablehlo": "sid2core.exporting.stablehlo",
+    "onnx": "sid2core.exporting.onnx",
 }
 """The module of each format."""
 FILES = Path(__file__).parent / "files"

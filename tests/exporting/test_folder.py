@@ -108,11 +108,11 @@ def test_the_process_of_the_check_refuses_what_an_export_must_not_need(tmp_path)
     assert ended.stderr.endswith("No module named 'sid2core'\n")
 
 
-def written(exported, place):
-    """The files of an export to PyTorch, without its check."""
+def written(exported, place, name="torch"):
+    """The files of an export, without its check."""
     place.mkdir(parents=True)
-    form = formats.of_name("torch")
-    (place / folder.FILE).write_text(json.dumps(folder.described(exported, "torch")), "utf-8")
+    form = formats.of_name(name)
+    (place / folder.FILE).write_text(json.dumps(folder.described(exported, name)), "utf-8")
     if exported.trained.condition.text is not None:
         shutil.copytree(exported.trained.folder / "text", place / folder.TOKENIZER)
     form.write(exported, place)

@@ -36,6 +36,7 @@ class Without:
 def main(program: str, folder: str, inputs: str, outputs: str, *absent: str) -> None:
     """Write the array of each case: inputs ``network/z`` and so on give the output ``network``."""
     sys.meta_path[:] = [Without(finder, absent) for finder in sys.meta_path]
+    sys.path.insert(0, str(Path(program).parent))  # as `python program` does
     spec = importlib.util.spec_from_file_location("program", program)
     if spec is None or spec.loader is None:
         raise ImportError(program)

@@ -30,7 +30,7 @@ class FiLM(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor, channel_axis: int) -> Tensor:
         """Modulate ``x`` by ``emb`` ``[b, e]``."""
-        shape = [len(x)] + [1] * (x.ndim - 1)
+        shape = [x.shape[0]] + [1] * (x.ndim - 1)
         shape[channel_axis] = -1
         scale, shift = (part.reshape(shape) for part in self.linear(emb).chunk(2, dim=-1))
         return torch.addcmul(shift, x, 1 + scale)
@@ -252,8 +252,8 @@ class Up(nn.Module):
         sizes = x.shape[1:-1]
         cells = itertools.chain.from_iterable(zip(sizes, self.strides, strict=True))
         points = itertools.chain.from_iterable((size, 1) for size in sizes)
-        fine = pos.reshape(len(x), *cells, x.shape[-1])
-        return (fine + x.reshape(len(x), *points, x.shape[-1])).reshape(pos.shape)
+        fine = pos.reshape(x.shape[0], *cells, x.shape[-1])
+        return (fine + x.reshape(x.shape[0], *points, x.shape[-1])).reshape(pos.shape)
 
 
 class PatchIn(nn.Linear):
