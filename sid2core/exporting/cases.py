@@ -77,7 +77,7 @@ def drawing_inputs(exported: Exported, *, free: bool) -> Arrays:
     return {
         "keys": np.asarray(jax.random.key_data(keys)),
         "noise": np.stack(noise),
-        "guidance": np.float32(weight),
+        "guidance": np.array(weight, np.float32),
         **arrays(condition),
     }
 

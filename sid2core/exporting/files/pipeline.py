@@ -27,7 +27,7 @@ class SiD2Pipeline(DiffusionPipeline):
 
     _optional_components = ["tokenizer", "text_encoder"]
 
-    def __init__(self, unet, tokenizer, text_encoder):  # type: ignore[no-untyped-def]
+    def __init__(self, unet, tokenizer, text_encoder):
         super().__init__()
         self.register_modules(unet=unet, tokenizer=tokenizer, text_encoder=text_encoder)
         self.condition = unet.config.condition
