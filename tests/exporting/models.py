@@ -1,6 +1,11 @@
 """Small models of each kind of condition, as exports see them."""
 
+import json
+
 import numpy as np
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 from sid2core.conditioning import ConditionSpec
 from sid2core.exporting.exported import Exported
@@ -47,3 +52,15 @@ def of_text(place):
     net = Network(configs.tiny(condition=spec, head_size=4, **ONE_BLOCK))
     network.save(place, net, configs.weights(net), {"diffusion": DIFFUSION})
     return place
+
+
+def of_frozen_text(place):
+    """Of the vectors of a T5, whose weights are the user's; its words are a, red and ring."""
+    words = {"<pad>": 0, "</s>": 1, "<unk>": 2, "a": 3, "red": 4, "ring": 5}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    (place / prompts.FOLDER).mkdir(parents=True)
+    tokenizer.save(str(place / prompts.FOLDER / "tokenizer.json"))
+    described = json.dumps({"encoder": {"name": "t5"}})
+    (place / prompts.FOLDER / "encoder.json").write_text(described, "utf-8")
+    return saved(place, ConditionSpec().with_text(configs.text_kind()))

@@ -116,13 +116,15 @@ class SiD2Pipeline(DiffusionPipeline):
         ):
             if value is not None and kind is None:
                 raise ValueError(f"{name}: the model takes none; leave it out")
+        if self.condition.text is not None and prompt is None:
+            raise ValueError("prompt: found None; the model takes text ('' for none)")
+        if self.condition.given is not None and given is None:
+            raise ValueError("given: found None; the model continues frames")
         if self.condition.text is not None:
-            if prompt is None:
-                raise ValueError("prompt: found None; the model takes text ('' for none)")
             found |= self._text([prompt] if isinstance(prompt, str) else list(prompt))
         if self.condition.given is not None:
             frames = self._frames(given)
-            found |= {"given": frames, "there": torch.full(frames.shape[:1], given is not None)}
+            found |= {"given": frames, "there": torch.ones(len(frames), dtype=torch.bool)}
         if self.condition.label is not None:
             found["labels"] = self._labels(labels, max([count, *map(len, found.values())]))
         return found
@@ -130,12 +132,15 @@ class SiD2Pipeline(DiffusionPipeline):
     def null(self, prompt: str | None = None) -> Arguments:
         """The null condition, or that of the negative prompt."""
         found: dict[str, Any] = {}
+        if prompt is not None and self.condition.text is None:
+            raise ValueError("negative_prompt: the model takes no text; leave it out")
         if self.condition.text is not None:
             found |= self._null_text() if prompt is None else self._text([prompt])
         if self.condition.label is not None:
             found["labels"] = torch.tensor([self.condition.label.classes])
         if self.condition.given is not None:
-            found |= {"given": self._frames(None), "there": torch.tensor([False])}
+            frames = torch.zeros(1, *self.condition.given.shape, dtype=torch.uint8)
+            found |= {"given": frames, "there": torch.tensor([False])}
         return found
 
     def _labels(self, labels: Any, count: int) -> Tensor:
@@ -178,8 +183,6 @@ class SiD2Pipeline(DiffusionPipeline):
 
     def _frames(self, given: Any) -> Tensor:
         shape = tuple(self.condition.given.shape)
-        if given is None:
-            return torch.zeros(1, *shape, dtype=torch.uint8)
         frames = torch.as_tensor(np.asarray(given))
         frames = frames if frames.ndim == 5 else frames[None]
         if frames.shape[1:] != shape:
