@@ -30,7 +30,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 class Encoder(torch.nn.Embedding):
-    device = "cpu"
+    device = torch.device("cpu")
     def forward(self, ids, mask):
         found = super().forward(ids)
         return type("Output", (), {{"last_hidden_state": found}})

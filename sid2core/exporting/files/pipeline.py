@@ -96,7 +96,10 @@ class SiD2Pipeline(DiffusionPipeline):
         settings["steps"] = settings["steps"] if steps is None else steps
         settings["guidance"] = settings["guidance"] if guidance is None else guidance
         positive, other = (
-            {name: one.expand(count, *one.shape[1:]).to(self.device) for name, one in own.items()}
+            {
+                name: one.expand(count, *one.shape[1:]).to(self.unet.device)
+                for name, one in own.items()
+            }
             for own in (condition, negative)
         )
 
@@ -104,7 +107,7 @@ class SiD2Pipeline(DiffusionPipeline):
             levels = torch.full((count,), logsnr, device=z.device)
             return self.unet(z, levels, **(other if is_other else positive))
 
-        return draw(network, lambda step: noise(step).to(self.device), settings)
+        return draw(network, lambda step: noise(step).to(self.unet.device), settings)
 
     def _condition(self, labels: Any, prompt: Any, given: Any, count: int) -> Arguments:
         """What is asked for, as arguments of the network."""
