@@ -7,24 +7,11 @@ alone, whose stage then ends as an orphan. After each kill the same command is g
 end all artifacts and reports must have the bytes of an undisturbed run.
 """
 
-import os
-import re
-import subprocess
-import time
-from pathlib import Path
-
-import psutil
 import pytest
 
 from tests import dvc_project, tiny
+from tests.killing import COMMANDS, LONG, PATIENCE_S, kill, rescue, tree, wait, work, written
 
-COMMANDS = {
-    "repro": ["dvc repro"],
-    "exp run": ["dvc exp run"],
-    "exp run --temp": ["dvc exp run --temp"],
-    "queue": ["dvc exp run --queue", "dvc queue start"],
-}
-LONG = ("prepare", "reference", "train", "guidance_search", "distill", "evaluate")
 KILLED = ("stage", "everything", "dvc")
 SIZES = {
     "data": {"shard_records": 128, "row_group_records": 128},
@@ -35,7 +22,6 @@ SIZES = {
 }
 """Enough work for three kills a stage; checkpoints fall between rows of the log."""
 EDITED = "An edit that is not committed.\n"
-PATIENCE_S = 300
 
 
 @pytest.fixture(scope="module")
@@ -63,62 +49,6 @@ def calm(make):
     return written(project)
 
 
-def written(project):
-    """All artifacts and reports, without locks and without the page, which quotes seconds."""
-    files = tiny.snapshot(project.folder, "")
-    return {
-        name: content
-        for name, content in files.items()
-        if not name.endswith(".lock") and name != "reports/index.html"
-    }
-
-
-def wait(condition, what):
-    """Until ``condition`` returns something true, which is returned."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE_S} s"
-        time.sleep(0.005)
-    return value
-
-
-def work(project, stage):
-    """What shows how far a stage is: files of unfinished work and drafts of its artifact."""
-    places = ("", ".dvc/tmp/exps/*/", ".dvc/tmp/exps/standalone/*/")
-    drafts = [
-        one for place in places for one in project.folder.glob(f"{place}artifacts/.{stage}.draft")
-    ]
-    # Not Path.glob: folders come and go while a checkpoint is written.
-    walked = [*os.walk(project.folder / ".sid2" / stage), *os.walk(project.folder / ".sid2/drawn")]
-    files = [Path(folder) / name for folder, _, names in walked for name in names]
-    return {
-        (one, _modified(one))
-        for one in [*drafts, *files]
-        if ".json" not in one.name and ".orbax-checkpoint-tmp" not in str(one)
-    }
-
-
-def _modified(path):
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return None
-
-
-def kill(processes):
-    for one in processes:
-        try:
-            one.kill()
-        except psutil.NoSuchProcess:
-            continue
-
-
-def tree(project, stage):
-    """The processes of a stage."""
-    own = [one for one in project.processes() if f"stages.{stage}" in one.cmdline()]
-    return [*own, *(child for one in own for child in one.children(recursive=True))]
-
-
 def killed(project, stage, target, command):
     """Kill ``target`` once the stage has added to its work; returns when all has ended."""
     before = work(project, stage)
@@ -140,13 +70,6 @@ def killed(project, stage, target, command):
     if target != "dvc":
         finished = [*project.folder.glob(f".sid2/{stage}/*/finished.json")]
         assert not finished, f"{stage} had ended before it was killed"
-
-
-def rescue(project):
-    """What docs/resume.md says for a killed `dvc exp run`."""
-    text = (tiny.ROOT / "docs/resume.md").read_text(encoding="utf-8")
-    commands = re.search(r"## After a killed `dvc`.*?```sh\n(.*?)```", text, re.DOTALL)[1]
-    subprocess.run(["sh", "-ec", commands], cwd=project.folder, env=project.environment, check=True)
 
 
 @pytest.mark.slow
