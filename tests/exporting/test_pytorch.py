@@ -118,7 +118,7 @@ def test_a_t5_of_the_user_encodes_prompts(tmp_path):
 
 @pytest.mark.slow
 def test_clips_begin_with_the_given_frames(tmp_path):
-    exported = models.exported(models.of_clips(tmp_path / "model"), steps=2)
+    exported = models.exported(models.of_clips(tmp_path / "model"), guidance=0.5, steps=2)
     frames = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 1), np.uint8)
     asked = f"given=torch.tensor({frames.tolist()}), batch_size=2"
     found = drawn(exported, tmp_path, asked)
