@@ -264,7 +264,7 @@ class Runtime(Section):
     sample_every: NonNegative
     sample_prompts: Annotated[FilePath, Field(min_length=1)] | None
     profile: Annotated[list[NonNegative], Field(min_length=2, max_length=2)] | None
-    remat: Literal["none", "blocks", "full"]
+    remat: Literal["none", "products", "blocks", "offload", "full"]
     scan_blocks: Positive
     attention: Literal["auto", "xla", "recomputed", "cudnn"]
     prefetch: NonNegative

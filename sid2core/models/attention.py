@@ -9,9 +9,11 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import linear_call
 from numpy.typing import NDArray
 
+from sid2core.models.cpu_forms import PRODUCT
 from sid2core.models.execution import attention_implementation
 from sid2core.typing import Array, Bool, Float
 
@@ -44,7 +46,8 @@ def attend(q: Heads, k: Keys, v: Keys, mask: Bool[Array, "b m"] | None, requeste
             return _in_half_precision(q, k, v, allowed)
         return jax.nn.dot_product_attention(q, k, v, mask=allowed, implementation=library)
 
-    return (jax.checkpoint(attention) if chosen == "recomputed" else attention)(q, k, v)
+    call = jax.checkpoint(attention) if chosen == "recomputed" else attention
+    return checkpoint_name(call(q, k, v), PRODUCT)
 
 
 def _in_half_precision(q: Heads, k: Keys, v: Keys, allowed: Array | None) -> Heads:

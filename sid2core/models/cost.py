@@ -18,6 +18,17 @@ def transformer_gflops(tokens: int, channels: int, blocks: int) -> float:
     return (12 * channels**2 * tokens + 2 * tokens**2 * channels) * blocks / 1e9
 
 
+def attention_gflops(config: UViTConfig) -> float:
+    """GFLOPs of attention's own products in a forward pass: 2 n (n + m) c with m text tokens."""
+    text = 0 if config.condition.text is None else config.condition.text.tokens
+    total = 0.0
+    for level, (channels, kind) in enumerate(zip(config.channels, config.blocks, strict=True)):
+        if kind == "transformer":
+            n = math.prod(config.grid(level))
+            total += 2 * n * (n + text) * channels * config.depth(level) / 1e9
+    return total
+
+
 def resblock_gflops(positions: int, channels: int, blocks: int, axes: int = 2) -> float:
     """2 · 3² · c² · n · blocks / 10⁹ for n positions (SiD2 supplement B.3, n = size²).
 

@@ -27,8 +27,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from sid2core.typing import Array
+
+PRODUCT = "product"
+"""The name of results of linear layers and convolutions in policies of recomputation."""
 
 
 def convolve(lhs: Array, rhs: Array, window_strides: Sequence[int], padding: Any, **options: Any):
@@ -46,7 +50,7 @@ def convolve(lhs: Array, rhs: Array, window_strides: Sequence[int], padding: Any
     plain &= all(set(one or (1,)) == {1} for one in dilations)
     if not plain or options.get("feature_group_count", 1) != 1:
         return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
-    return _images(lhs, rhs) if lhs.ndim == 4 else _clips(lhs, rhs)
+    return checkpoint_name(_images(lhs, rhs) if lhs.ndim == 4 else _clips(lhs, rhs), PRODUCT)
 
 
 def product(x: Array, kernel: Array, numbers: Any, **options: Any) -> Array:
@@ -61,7 +65,7 @@ def product(x: Array, kernel: Array, numbers: Any, **options: Any) -> Array:
     del numbers
     rows = x.reshape(-1, x.shape[-1])
     y = lax.dot_general(rows, kernel, (((1,), (0,)), ((), ())), **options)
-    return y.reshape(*x.shape[:-1], -1)
+    return checkpoint_name(y.reshape(*x.shape[:-1], -1), PRODUCT)
 
 
 def spread(groups: Array, channels: int) -> Array:

@@ -15,9 +15,10 @@ from typing import Any, Literal, cast
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from sid2core.errors import Sid2Error
-from sid2core.models import sharding
+from sid2core.models import cpu_forms, sharding
 from sid2core.models.dropout import DropoutKey, fold
 from sid2core.typing import Array
 
@@ -36,8 +37,13 @@ class Remat(StrEnum):
 
     NONE = "none"
     """Nothing: the fastest, and the most memory."""
+    PRODUCTS = "products"
+    """What is cheap: norms, modulation, activations, attention. Results of linear layers and
+    convolutions are kept."""
     BLOCKS = "blocks"
     """The inside of each block; the blocks' inputs are kept. Costs one more forward pass."""
+    OFFLOAD = "offload"
+    """The same, but the blocks' inputs wait in the memory of the host."""
     FULL = "full"
     """Whole levels too, then block by block; the levels' inputs are kept. Costs up to two."""
 
@@ -64,6 +70,10 @@ DEFAULT = Execution()
 
 
 AttentionKind = Literal["xla", "recomputed", "cudnn"]
+Policy = Callable[..., Any]
+"""What is kept although it could be computed again, as :func:`jax.checkpoint` takes it."""
+INPUT = "input"
+"""The name of a block's input in policies."""
 
 
 @functools.cache
@@ -108,20 +118,21 @@ def attention_implementation(
 
 
 def recomputed(
-    module: nnx.Module, *, policy: Callable[..., bool] | None = None, in_loop: bool = False
+    module: nnx.Module, *, policy: Policy | None = None, in_loop: bool = False
 ) -> Callable[..., Any]:
     """The module's call, its inside not kept for the backward pass but computed again.
 
     Args:
-        module: anything that is called with arrays (or None).
+        module: anything that is called with arrays (or None); the first has the name of
+            :data:`INPUT` in policies.
         policy: what is kept nevertheless, as :func:`jax.checkpoint` takes it.
         in_loop: whether a scan encloses the call, which already stops XLA from merging the
             recomputation with the original.
     """
     graph, state = nnx.split(module)
 
-    def call(state: nnx.State, *arguments: Any) -> Any:
-        return nnx.merge(graph, state)(*arguments)
+    def call(state: nnx.State, h: Array, *arguments: Any) -> Any:
+        return nnx.merge(graph, state)(checkpoint_name(h, INPUT), *arguments)
 
     again = jax.checkpoint(call, prevent_cse=not in_loop, policy=policy)
     return functools.partial(again, state)
@@ -129,11 +140,20 @@ def recomputed(
 
 def _as_said(block: Any, remat: Remat, *, in_loop: bool) -> Callable[..., Any]:
     """The block's call, recomputed as ``remat`` says; gathered weights are never kept."""
-    if remat is not Remat.NONE:
-        return recomputed(block, in_loop=in_loop)
-    if sharding.divided():
-        return recomputed(block, policy=sharding.all_but_gathered, in_loop=in_loop)
-    return cast("Callable[..., Any]", block)
+    if remat is Remat.NONE and not sharding.divided():
+        return cast("Callable[..., Any]", block)
+    policies = jax.checkpoint_policies
+    policy: dict[Remat, Policy] = {
+        Remat.NONE: sharding.all_but_gathered,
+        Remat.PRODUCTS: policies.save_only_these_names(cpu_forms.PRODUCT),
+        Remat.OFFLOAD: policies.save_and_offload_only_these_names(
+            names_which_can_be_saved=[],
+            names_which_can_be_offloaded=[INPUT],
+            offload_src="device",
+            offload_dst="pinned_host",
+        ),
+    }
+    return recomputed(block, policy=policy.get(remat), in_loop=in_loop)
 
 
 def run_blocks(

@@ -115,7 +115,7 @@ class Distillation:
         own = passes.plain + cost.FORWARDS_PER_TRAINING_STEP * passes.trained
         return own + passes.negative * self.negative_gflops / self.model.gflops
 
-    def zettaflops(self, student: Student, recomputed: int = 0) -> float:
+    def zettaflops(self, student: Student, recomputed: float = 0) -> float:
         """Of the whole training of a student.
 
         Args:

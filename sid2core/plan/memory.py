@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sid2core.conditioning import Text
+from sid2core.models import cost
 from sid2core.models.architecture import UViTConfig
 from sid2core.models.blocks import Embedded
 from sid2core.models.execution import Execution, Remat
@@ -26,7 +27,6 @@ from sid2core.plan.counting import example, parameters
 FLOAT32 = 4
 STATE_COPIES = 4
 """Parameters, their average, and Adam's two moments."""
-_FORWARDS = {Remat.NONE: 1, Remat.BLOCKS: 2, Remat.FULL: 3}
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,17 @@ class Activations:
 
     Attributes:
         remat: what is recomputed.
-        kept: bytes kept from the forward pass.
+        kept: bytes kept from the forward pass on the device.
         working: additional bytes while one block (or level) is recomputed.
-        forwards: forward passes per training step, without its backward pass.
+        forwards: forward passes per training step, by their FLOPs, without its backward pass.
+        host: bytes kept from the forward pass in the memory of the host.
     """
 
     remat: Remat
     kept: int
     working: int
-    forwards: int
+    forwards: float
+    host: int = 0
 
     @property
     def total(self) -> int:
@@ -92,11 +94,20 @@ def _activations(network: Network, remat: Remat) -> Activations:
     """The difference of batches of two and one: the fixed part (weights, their casts) cancels."""
     way = replace(network, execution=replace(network.execution, remat=remat))
     one, two = (_kept(way, batch) for batch in (1, 2))
-    return Activations(remat, two - one, _working(network, remat), _FORWARDS[remat])
+    device, host = (more - less for less, more in zip(one, two, strict=True))
+    working, forwards = _working(network, remat), _forwards(network.config, remat)
+    return Activations(remat, device, working, forwards, host)
 
 
-def _kept(network: Network, batch: int) -> int:
-    """Bytes that the forward pass keeps for the backward pass, weights included."""
+def _forwards(config: UViTConfig, remat: Remat) -> float:
+    """Forward passes of a training step; with the products kept, only attention is repeated."""
+    if remat is Remat.PRODUCTS:
+        return 1 + cost.attention_gflops(config) / cost.forward_gflops(config)
+    return {Remat.NONE: 1, Remat.BLOCKS: 2, Remat.OFFLOAD: 2, Remat.FULL: 3}[remat]
+
+
+def _kept(network: Network, batch: int) -> tuple[int, int]:
+    """Bytes that the forward pass keeps, weights included: on the device, and on the host."""
     key = jax.eval_shape(lambda: jax.random.key(0))
 
     def residuals(weights: Any, key: Any, *inputs: Any) -> Any:
@@ -104,7 +115,10 @@ def _kept(network: Network, batch: int) -> int:
             lambda weights: network.apply(weights, inputs[0], inputs[1], inputs[2], key), weights
         )[1]
 
-    return _bytes(jax.eval_shape(residuals, network.shapes(), key, *example(network.config, batch)))
+    arguments = network.shapes(), key, *example(network.config, batch)
+    kept = jax.make_jaxpr(residuals)(*arguments).out_avals
+    host = [one for one in kept if one.memory_space == jax.memory.Space.Host]
+    return _bytes(kept) - _bytes(host), _bytes(host)
 
 
 def _working(network: Network, remat: Remat) -> int:

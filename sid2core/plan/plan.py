@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sid2core import config
@@ -66,6 +66,8 @@ class Price:
     """Number of training examples, with repetitions."""
     text: FrozenText | None
     """The frozen text encoder, if there is one."""
+    accumulation: int = 1
+    """Parts of a batch of training, computed one after another."""
     negative: Negative | None = None
     """The model that is trained to be a negative, if there is one."""
     distillation: Distillation | None = None
@@ -124,7 +126,7 @@ class Plan:
         return zettaflops * ZETTA / rate / 86_400
 
     @property
-    def _recomputed(self) -> int:
+    def _recomputed(self) -> float:
         """Forward passes that each backward pass repeats."""
         return next(one for one in self.price.activations if one.remat is self.remat).forwards - 1
 
@@ -156,8 +158,8 @@ class Plan:
 
     @property
     def local(self) -> int:
-        """Examples of the batch per device."""
-        return math.ceil(self.batch / self.devices)
+        """Examples of the batch per device that are computed at once."""
+        return math.ceil(self.batch / self.price.accumulation / self.devices)
 
     @property
     def chosen(self) -> Fit:
@@ -204,6 +206,7 @@ def price(
         drawn=params.sampling.batch_size,
         examples=params.train.steps * params.train.batch_size,
         text=captions.frozen(params.text, condition.text),
+        accumulation=params.train.accumulation,
         negative=found,
         distillation=distillation.price(
             params.distill,
@@ -238,7 +241,8 @@ def on_hardware(
 ) -> Plan:
     """The cost on given hardware: time, and what fits."""
     ways = [(one, sharded) for sharded in (False, True) for one in price.activations]
-    base = price.state_bytes + price.gradient_bytes
+    # Parts have a gradient each, which is added to that of the parts before.
+    base = price.state_bytes + price.gradient_bytes * (1 if price.accumulation == 1 else 2)
 
     def fits(state: int, batch: int) -> tuple[Fit, ...]:
         return tuple(_fit(state, one, hardware, devices, batch, sharded) for one, sharded in ways)
@@ -247,7 +251,7 @@ def on_hardware(
     if made is not None:
         at_once = math.ceil(made.batch / made.accumulation)
         distilled = fits(made.state_bytes + made.gradient_bytes, at_once)
-    found = fits(base, batch)
+    found = fits(base, math.ceil(batch / price.accumulation))
     return Plan(price, hardware, devices, batch, remat, utilisation, found, distilled)
 
 
@@ -280,7 +284,24 @@ def cures(plan: Plan) -> list[str]:
 
     Each change is sufficient by itself.
     """
-    return _cures(plan, plan.fits, plan.local, "train.batch_size")
+    found = _cures(plan, plan.fits, plan.local, "train.batch_size")
+    parts = _parts(plan)
+    return [f"train.accumulation={parts}", *found] if found and parts else found
+
+
+def _parts(plan: Plan) -> int | None:
+    """The smallest accumulation with which the batch fits without another change; None if none."""
+    price, step = plan.price, plan.batch // plan.devices
+    if plan.batch % plan.devices:
+        return None
+    for parts in (one for one in range(2, step + 1) if step % one == 0):
+        split = replace(price, accumulation=parts)
+        changed = on_hardware(
+            split, plan.hardware, plan.devices, plan.batch, plan.remat, plan.utilisation
+        )
+        if changed.fitting:
+            return parts
+    return None
 
 
 def distill_cures(plan: Plan) -> list[str]:

@@ -81,13 +81,14 @@ def lines(plan: Plan) -> list[str]:
         f"state (parameters, averages, moments) {price.state_bytes / GIB:.3f} GiB, "
         f"gradient {price.gradient_bytes / GIB:.3f} GiB",
         *_table(
-            ("remat", "kept, MiB per example", "working, MiB per example", "forwards per step"),
+            ("remat", "kept, MiB per example", "working", "on the host", "forwards per step"),
             [
                 (
                     one.remat.value,
                     f"{one.kept / MIB:.4g}",
                     f"{one.working / MIB:.4g}",
-                    str(one.forwards),
+                    f"{one.host / MIB:.4g}",
+                    f"{one.forwards:.3g}",
                 )
                 for one in price.activations
             ],
@@ -199,10 +200,15 @@ def _needs(plan: Plan, fit: Fit, *, fits: bool) -> str:
     return f"needs {need:.1f} of {have:.0f} GiB per device: it {verdict}"
 
 
+def _at_once(plan: Plan) -> str:
+    parts = plan.price.accumulation
+    return "" if parts == 1 else f" at once, accumulation {parts}"
+
+
 def _verdict(plan: Plan) -> list[str]:
     return [
-        f"  a batch of {plan.batch} ({plan.local} per device) with remat {plan.remat.value} "
-        f"{_needs(plan, plan.chosen, fits=plan.fitting)}",
+        f"  a batch of {plan.batch} ({plan.local} per device{_at_once(plan)}) with remat "
+        f"{plan.remat.value} {_needs(plan, plan.chosen, fits=plan.fitting)}",
         *(f"  - {cure}" for cure in cures(plan)),
         *_table(
             ("  remat", "state", "most examples per device"),

@@ -21,6 +21,8 @@ QUICK = {"xla_backend_optimization_level": 0}
 PLAIN = Execution(scan_blocks=99)
 WAYS = {
     "loops": Execution(scan_blocks=2),
+    "all but products again": Execution(Remat.PRODUCTS, scan_blocks=99),
+    "blocks again, their inputs on the host": Execution(Remat.OFFLOAD, scan_blocks=2),
     "blocks again": Execution(Remat.BLOCKS, scan_blocks=99),
     "levels again": Execution(Remat.FULL, scan_blocks=99),
     "loops, blocks again": Execution(Remat.BLOCKS, scan_blocks=2),

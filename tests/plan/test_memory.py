@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from sid2core.models import cost
 from sid2core.models.execution import Execution, Remat
 from sid2core.models.network import Network
 from sid2core.plan import memory
+from tests import programs
 from tests.models import configs
 
 CONFIG = configs.tiny(
@@ -35,11 +37,32 @@ def test_state_has_four_numbers_per_parameter_and_gradients_one():
 def test_recomputing_trades_memory_for_forwards():
     rows = by_remat(CONFIG)
     none, blocks, full = rows[Remat.NONE], rows[Remat.BLOCKS], rows[Remat.FULL]
-    assert full.kept < blocks.kept < none.kept
+    products, offload = rows[Remat.PRODUCTS], rows[Remat.OFFLOAD]
+    assert offload.kept < full.kept < blocks.kept < products.kept < none.kept
     assert none.working == 0
     assert 0 < blocks.working < full.working
     assert full.total < none.total
-    assert [row.forwards for row in rows.values()] == [1, 2, 3]
+    again = cost.attention_gflops(CONFIG) / cost.forward_gflops(CONFIG)
+    assert [row.forwards for row in rows.values()] == [1, 1 + again, 2, 2, 3]
+
+
+def test_inputs_of_blocks_move_to_the_host():
+    """Of two ResBlocks and three Transformer blocks, in float32."""
+    rows = by_remat(CONFIG, scan_blocks=99)
+    inputs = 4 * (2 * 8 * 8 * 8 + 3 * 4 * 4 * 16)
+    assert rows[Remat.OFFLOAD].host == inputs
+    assert rows[Remat.BLOCKS].kept - rows[Remat.OFFLOAD].kept == inputs
+    assert {row.host for remat, row in rows.items() if remat is not Remat.OFFLOAD} == {0}
+
+
+def test_results_of_products_are_kept():
+    """For one more Transformer block: q, k and v, attention, its projection, and the MLP's two."""
+    deeper = configs.tiny(**(vars(CONFIG) | {"mid_depth": 4}))
+    kept = {
+        remat: by_remat(deeper)[remat].kept - by_remat(CONFIG)[remat].kept
+        for remat in (Remat.BLOCKS, Remat.PRODUCTS)
+    }
+    assert kept[Remat.PRODUCTS] - kept[Remat.BLOCKS] == 4 * 16 * 16 * (3 + 1 + 1 + 4)
 
 
 def test_blocks_keep_their_inputs():
@@ -60,20 +83,25 @@ def test_only_xla_attention_keeps_its_matrix():
 
 
 @pytest.mark.slow
-def test_memory_is_close_to_what_xla_allocates():
-    """XLA's program on this backend needs between half and twice the estimate."""
-    network = Network(CONFIG, Execution(scan_blocks=99))
+@pytest.mark.parametrize("remat", [Remat.NONE, Remat.PRODUCTS, Remat.BLOCKS, Remat.FULL])
+def test_memory_is_close_to_what_xla_allocates(remat):
+    """Within a factor of 1.5 of XLA's program, for blocks in loops on this backend.
+
+    Written out, XLA's scheduler on CPU computes several blocks again before it needs them.
+    """
+    config = configs.tiny(**(vars(CONFIG) | {"mid_depth": 8}))
+    network = Network(config, Execution(remat, scan_blocks=1))
 
     def temporary(batch):
-        inputs = configs.inputs(CONFIG, batch)
+        inputs = configs.inputs(config, batch)
 
         def loss(weights, key):
             return jnp.mean(jnp.square(network.apply(weights, *inputs, key)))
 
-        compiled = jax.jit(jax.grad(loss)).lower(network.shapes(), jax.random.key(0)).compile()
+        lowered = jax.jit(jax.grad(loss)).lower(network.shapes(), jax.random.key(0))
+        compiled = lowered.compile(compiler_options=programs.SCHEDULER)
         return compiled.memory_analysis().temp_size_in_bytes
 
     found = (temporary(64) - temporary(32)) / 32
-    estimate = by_remat(CONFIG, scan_blocks=99)[Remat.NONE].total
-    assert found == pytest.approx(estimate, rel=1.0)
-    assert found > 0.5 * estimate
+    (estimate,) = memory.activations(network, [remat])
+    assert 1 / 1.5 < found / estimate.total < 1.5

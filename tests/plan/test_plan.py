@@ -8,8 +8,9 @@ import pytest
 
 from sid2core.cli import main
 from sid2core.conditioning import ConditionSpec
+from sid2core.config import presets
 from sid2core.models.execution import Remat
-from sid2core.plan import plan, text
+from sid2core.plan import hardware, plan, text
 from sid2core.plan.hardware import Hardware
 from sid2core.plan.memory import Activations
 from sid2core.plan.plan import Negative, Price, cures, on_hardware
@@ -76,9 +77,22 @@ def test_the_largest_batch_follows_from_the_memory():
     ("batch", "expected"),
     [
         (28, []),
-        (32, ["runtime.mesh.data=1 and runtime.mesh.fsdp=4", "runtime.remat=blocks"]),
-        (92, ["runtime.remat=blocks"]),
-        (168, ["runtime.remat=full and runtime.mesh.data=1 and runtime.mesh.fsdp=4"]),
+        (
+            32,
+            [
+                "train.accumulation=2",
+                "runtime.mesh.data=1 and runtime.mesh.fsdp=4",
+                "runtime.remat=blocks",
+            ],
+        ),
+        (92, ["train.accumulation=23", "runtime.remat=blocks"]),
+        (
+            168,
+            [
+                "train.accumulation=7",
+                "runtime.remat=full and runtime.mesh.data=1 and runtime.mesh.fsdp=4",
+            ],
+        ),
     ],
 )
 def test_cures_are_sufficient_and_the_fastest_comes_first(batch, expected):
@@ -88,9 +102,39 @@ def test_cures_are_sufficient_and_the_fastest_comes_first(batch, expected):
 def test_the_largest_batch_is_named_if_only_a_smaller_one_helps():
     found = cures(planned(batch=1000))
     assert found == [
+        "train.accumulation=50",
         "lower train.batch_size to 28 (7 per device; remat none)",
         "lower train.batch_size to 168 (42 per device; remat full, FSDP)",
     ]
+
+
+def test_a_batch_in_parts_needs_the_memory_of_one_part_and_of_two_gradients():
+    """24 replicated, and 10 for each example of a part on a device."""
+    parts = replace(PRICE, accumulation=2)
+    found = planned(batch=48, price=parts)
+    assert (found.local, found.chosen.most) == (6, 6)
+    assert found.chosen.bytes == (24 + 6 * 10) * GB
+    assert found.fitting
+    assert "a batch of 48 (6 per device at once, accumulation 2) with remat none" in "\n".join(
+        text.lines(found)
+    )
+
+
+@pytest.mark.slow
+def test_the_512_flop_heavy_model_fits_eight_devices_in_parts():
+    """A batch of 2,048, as the paper's; the cure that is named is sufficient."""
+    preset = presets.read("imagenet512-flop-heavy", tiny.ROOT / "conf")
+    params = presets.change(preset, tiny.ROOT / "params.yaml").params
+    condition = ConditionSpec.of_classes(1000)
+    whole = plan.price(params, (512, 512, 3), condition, "recomputed")
+    for name, parts in (("h100", 4), ("h200", 2)):
+        assert hardware.attention(name) == "recomputed"
+        remat, device = Remat(params.runtime.remat), hardware.hardware(name)
+        found = on_hardware(whole, device, 8, 2048, remat, 0.4)
+        assert not found.fitting
+        assert cures(found)[0] == f"train.accumulation={parts}"
+        split = replace(whole, accumulation=parts)
+        assert on_hardware(split, device, 8, 2048, remat, 0.4).fitting
 
 
 def test_an_error_says_that_nothing_helps():

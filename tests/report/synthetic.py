@@ -233,7 +233,13 @@ def plan() -> dict[str, pd.DataFrame]:
         ("norms, activations and other elementwise", 0.0013),
         ("XLA's count", 0.0308),
     ]
-    remat = [("none", 1.375, 1), ("blocks", 0.5, 2), ("full", 0.25, 3)]
+    remat = [
+        ("none", 1.375, 1),
+        ("products", 0.75, 1.125),
+        ("blocks", 0.5, 2),
+        ("offload", 0.375, 2),
+        ("full", 0.25, 3),
+    ]
     level_columns = ["level", "kind", "channels", "grid", "blocks", "parameters", "gflops"]
     return {
         "plan/levels": pd.DataFrame(levels, columns=level_columns),

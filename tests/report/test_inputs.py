@@ -219,7 +219,7 @@ def test_null_is_unknown(root: Path) -> None:
         ("levels", "parameters", 0, -1, "column parameters must have a number of 0 or more"),
         ("levels", "gflops", 1, None, "column gflops must have a number of 0 or more"),
         ("levels", "gflops", 1, "inf", "column gflops must have a number of 0 or more"),
-        ("remat", "remat", 1, "none", "remat is ['none', 'none', 'full'], expected ['none',"),
+        ("remat", "remat", 1, "none", "remat is ['none', 'none', 'blocks', 'offload', 'full']"),
         ("remat", "forwards", 2, "three", "column forwards: could not convert"),
         ("remat", "activation_mib_image", 0, None, "column activation_mib_image must have"),
         ("terms", "term", 5, "the compiler's count", "expected XLA's count in the last row"),

@@ -28,7 +28,7 @@ def test_the_tables_are_those_that_the_page_reads(reports):
     assert terms["term"].iloc[-1] == "XLA's count"
     assert terms["gflops"].iloc[:-1].sum() == pytest.approx(terms["gflops"].iloc[-1], rel=1e-4)
     remat = pd.read_csv(reports / "remat.csv")
-    assert list(remat["remat"]) == ["none", "blocks", "full"]
+    assert list(remat["remat"]) == ["none", "products", "blocks", "offload", "full"]
 
 
 def test_the_metrics_are_flat_and_agree(reports):

@@ -15,7 +15,7 @@ from sid2core.report.read import files
 
 _STAGE = "plan"
 _KINDS = ("res", "transformer")
-_REMAT = ("none", "blocks", "full")
+_REMAT = ("none", "products", "blocks", "offload", "full")
 _NUMBERS = (
     "parameters",
     "gflops_forward",
