@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
-from jax.custom_derivatives import linear_call
 from numpy.typing import NDArray
 
+from sid2core.models.bilinear import bilinear
 from sid2core.models.cpu_forms import PRODUCT
 from sid2core.models.execution import attention_implementation
 from sid2core.typing import Array, Bool, Float
@@ -59,29 +59,20 @@ def _in_half_precision(q: Heads, k: Keys, v: Keys, allowed: Array | None) -> Hea
     return jnp.einsum("bhnm,bmhd->bnhd", weights, v)
 
 
-@jax.custom_jvp
-def _scores(q: Heads, k: Keys) -> Array:
-    """``s[b, h, n, m] = sum_d q[b, n, h, d] k[b, m, h, d]`` in float32.
-
-    JAX's own gradient of such a product multiplies float32 by bfloat16; this one rounds the
-    gradient of s first.
-    """
+def _scores_form(q: Heads, k: Keys) -> Array:
     return jnp.einsum("bnhd,bmhd->bhnm", q, k, preferred_element_type=jnp.float32)
 
 
-@_scores.defjvp
-def _scores_jvp(primals: tuple[Heads, Keys], tangents: tuple[Heads, Keys]) -> tuple[Array, Array]:
-    (q, k), (dq, dk) = primals, tangents
+_scores = bilinear(
+    _scores_form,
+    lambda q, k, ds: jnp.einsum("bhnm,bmhd->bnhd", ds.astype(q.dtype), k),
+    lambda q, k, ds: jnp.einsum("bhnm,bnhd->bmhd", ds.astype(k.dtype), q),
+)
+"""``s[b, h, n, m] = sum_d q[b, n, h, d] k[b, m, h, d]`` in float32.
 
-    def dq_of(k: Keys, ds: Array) -> Heads:
-        return jnp.einsum("bhnm,bmhd->bnhd", ds.astype(k.dtype), k)
-
-    def dk_of(q: Heads, ds: Array) -> Keys:
-        return jnp.einsum("bhnm,bnhd->bmhd", ds.astype(q.dtype), q)
-
-    by_q = linear_call(lambda k, dq: _scores(dq, k), dq_of, k, dq)
-    by_k = linear_call(_scores, dk_of, q, dk)
-    return _scores(q, k), by_q + by_k
+JAX's own gradient of such a product multiplies float32 by bfloat16; this one rounds the gradient
+of s first.
+"""
 
 
 def rotate(h: Heads, grid: Sequence[int]) -> Heads:

@@ -20,7 +20,7 @@ numbers are the same to rounding. What each form saves on CPU:
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -29,6 +29,7 @@ import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from sid2core.models.bilinear import Product, bilinear
 from sid2core.typing import Array
 
 PRODUCT = "product"
@@ -82,49 +83,43 @@ def spread(groups: Array, channels: int) -> Array:
     return lax.platform_dependent(groups, cpu=by_product, default=by_broadcast)
 
 
-@jax.custom_vjp
-def _images(x: Array, kernel: Array) -> Array:
-    """``y[b, p, o] = sum_{q, i} x[b, p + q - half, i] kernel[q, i, o]``, zero outside."""
-    return _convolution(x, kernel, "SAME")
-
-
-def _images_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _images(x, kernel), (x, kernel)
-
-
-def _images_backward(kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
-    return lax.platform_dependent(*kept, dy, cpu=_gradient, default=_library_gradient)
-
-
-_images.defvjp(_images_forward, _images_backward)
-
-
-@jax.custom_vjp
-def _clips(x: Array, kernel: Array) -> Array:
-    """The same along (frames, height, width)."""
-    return lax.platform_dependent(x, kernel, cpu=_by_frames, default=_library)
-
-
-def _clips_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _clips(x, kernel), (x, kernel)
-
-
-def _clips_backward(kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
-    def by_frames(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
-        return jax.vjp(_by_frames, x, kernel)[1](dy)
-
-    return lax.platform_dependent(*kept, dy, cpu=by_frames, default=_library_gradient)
-
-
-_clips.defvjp(_clips_forward, _clips_backward)
-
-
 def _library(x: Array, kernel: Array) -> Array:
     return _convolution(x, kernel, "SAME")
 
 
-def _library_gradient(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
-    return jax.vjp(_library, x, kernel)[1](dy)
+def _images_by_x(x: Array, kernel: Array, dy: Array) -> Array:
+    """The convolution of dy with the kernel turned round."""
+
+    def turned(kernel: Array, dy: Array) -> Array:
+        window = tuple(range(kernel.ndim - 2))
+        return _convolution(dy, jnp.flip(kernel, window).swapaxes(-1, -2), "SAME")
+
+    def library(kernel: Array, dy: Array) -> Array:
+        return _transposed(lambda x: _library(x, kernel), x, dy)
+
+    return lax.platform_dependent(kernel, dy, cpu=turned, default=library)
+
+
+def _images_by_kernel(x: Array, kernel: Array, dy: Array) -> Array:
+    """``dkernel[q, i, o] = sum_{b, p} x[b, p + q - half, i] dy[b, p, o]``.
+
+    An ordinary convolution too, of inputs whose batch is i and channels are b, with dy as the
+    window.
+    """
+    half = [(size // 2,) * 2 for size in kernel.shape[:-2]]
+
+    def ordinary(x: Array, dy: Array) -> Array:
+        as_kernel = jnp.moveaxis(dy, 0, -2)
+        return jnp.moveaxis(_convolution(jnp.swapaxes(x, 0, -1), as_kernel, half), 0, -2)
+
+    def library(x: Array, dy: Array) -> Array:
+        return _transposed(lambda kernel: _library(x, kernel), kernel, dy)
+
+    return lax.platform_dependent(x, dy, cpu=ordinary, default=library)
+
+
+_images = bilinear(_library, _images_by_x, _images_by_kernel)
+"""``y[b, p, o] = sum_{q, i} x[b, p + q - half, i] kernel[q, i, o]``, zero outside."""
 
 
 def _by_frames(x: Array, kernel: Array) -> Array:
@@ -141,19 +136,32 @@ def _by_frames(x: Array, kernel: Array) -> Array:
     return images.reshape(batch, frames, height, width, out)
 
 
-def _gradient(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
-    """dx: the convolution of dy with the kernel turned round.
+def _clips_form(x: Array, kernel: Array) -> Array:
+    return lax.platform_dependent(x, kernel, cpu=_by_frames, default=_library)
 
-    dkernel[q, i, o] = sum_{b, p} x[b, p + q - half, i] dy[b, p, o]: an ordinary convolution too,
-    of inputs whose batch is i and channels are b, with dy as the window.
-    """
-    window = range(kernel.ndim - 2)
-    dx = _convolution(dy, jnp.flip(kernel, tuple(window)).swapaxes(-1, -2), "SAME")
-    half = [(kernel.shape[axis] // 2,) * 2 for axis in window]
-    turned = jnp.swapaxes(x, 0, -1)
-    as_kernel = jnp.moveaxis(dy, 0, -2)
-    dkernel = jnp.moveaxis(_convolution(turned, as_kernel, half), 0, -2)
-    return dx, dkernel
+
+def _clips_by_x(x: Array, kernel: Array, dy: Array) -> Array:
+    def of(form: Product) -> Product:
+        return lambda kernel, dy: _transposed(lambda x: form(x, kernel), x, dy)
+
+    return lax.platform_dependent(kernel, dy, cpu=of(_by_frames), default=of(_library))
+
+
+def _clips_by_kernel(x: Array, kernel: Array, dy: Array) -> Array:
+    def of(form: Product) -> Product:
+        return lambda x, dy: _transposed(lambda kernel: form(x, kernel), kernel, dy)
+
+    return lax.platform_dependent(x, dy, cpu=of(_by_frames), default=of(_library))
+
+
+_clips = bilinear(_clips_form, _clips_by_x, _clips_by_kernel)
+"""The same along (frames, height, width)."""
+
+
+def _transposed(linear: Callable[[Array], Array], like: Array, dy: Array) -> Array:
+    """The transpose of ``linear`` for arguments of the shape and type of ``like``."""
+    (found,) = jax.linear_transpose(linear, jax.ShapeDtypeStruct(like.shape, like.dtype))(dy)
+    return found
 
 
 def _convolution(x: Array, kernel: Array, padding: Any) -> Array:

@@ -23,7 +23,7 @@ def numbers(rank):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_values_and_gradients_are_those_of_the_plain_convolution(name):
+def test_values_gradients_and_tangents_are_those_of_the_plain_convolution(name):
     shape, window = CASES[name]
     draws = np.random.default_rng(0)
     x, kernel = (jnp.asarray(draws.normal(size=size), jnp.float32) for size in (shape, window))
@@ -35,7 +35,9 @@ def test_values_and_gradients_are_those_of_the_plain_convolution(name):
             return jnp.sum(jnp.sin(y)), y
 
         (_, y), gradients = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(x, kernel)
-        return (y, *gradients)
+        tangents = (jnp.cos(x), jnp.cos(kernel))
+        _, change = jax.jvp(lambda *both: loss(*both)[1], (x, kernel), tangents)
+        return (y, *gradients, change)
 
     found, expected = outputs(convolve), outputs(jax.lax.conv_general_dilated)
     for one, other in zip(found, expected, strict=True):

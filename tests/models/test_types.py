@@ -1,4 +1,4 @@
-"""In bfloat16 no operation mixes types, forward or backward."""
+"""In bfloat16 no operation mixes types, forward or backward; derivatives of both kinds exist."""
 
 import jax
 import jax.numpy as jnp
@@ -69,3 +69,19 @@ def test_nothing_mixes_types_in_the_512_flop_heavy_model(position):
     config = build.network(model, (512, 512, 3), ConditionSpec.of_classes(1000))
     assert config.compute_dtype == "bfloat16"
     assert not mixed(Network(config, build.execution(params.runtime)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_layer_is_differentiable_forward(dtype):
+    """Moment matching in parameter space needs the change of the output with the weights."""
+    network = Network(configs.tiny(compute_dtype=dtype))
+    z, logsnr, condition = example(network.config, 2)
+
+    def change(weights, z, logsnr, condition):
+        def output(weights):
+            return network.apply(weights, z, logsnr, condition)
+
+        return jax.jvp(output, (weights,), (weights,))[1]
+
+    found = jax.eval_shape(change, network.shapes(), z, logsnr, condition)
+    assert (found.shape, found.dtype) == (z.shape, jnp.float32)
