@@ -48,7 +48,7 @@ def test_recomputing_trades_memory_for_forwards():
 
 def test_inputs_of_blocks_move_to_the_host():
     """Of two ResBlocks and three Transformer blocks, in float32."""
-    rows = by_remat(CONFIG, scan_blocks=99)
+    rows = by_remat(CONFIG)
     inputs = 4 * (2 * 8 * 8 * 8 + 3 * 4 * 4 * 16)
     assert rows[Remat.OFFLOAD].host == inputs
     assert rows[Remat.BLOCKS].kept - rows[Remat.OFFLOAD].kept == inputs
