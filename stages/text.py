@@ -58,7 +58,7 @@ def _encode(params: config.Params, job: Context) -> None:
             return
         if full := writing.full(captions, folder, encoder):
             _log.warning(
-                "text: %d of %d distinct captions have text.max_tokens = %d tokens or more, and "
+                "%d of %d distinct captions have text.max_tokens = %d tokens or more, and "
                 "are cut there; a larger value keeps more of them",
                 full,
                 len(captions.distinct),

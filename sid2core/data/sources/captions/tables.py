@@ -125,7 +125,11 @@ def _objects(text: str, where: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         try:
             found = json.loads(line)
         except (ValueError, RecursionError) as error:
-            msg = f"{where}, line {number}: no JSON ({error}); expected an object a line, such as "
+            at = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+            what = getattr(error, "msg", error)
+            msg = (
+                f"{where}, line {number}: no JSON ({what}{at}); expected an object a line, such as "
+            )
             raise DataError(f"{msg}{_EXAMPLE}") from None
         if not isinstance(found, dict):
             msg = f"{where}, line {number}: found {type(found).__name__}; expected an object a line"
