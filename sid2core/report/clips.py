@@ -35,7 +35,7 @@ def view(inputs: Inputs) -> dict[str, Any] | None:
     shown = max(1, min(len(boards), MOST_BYTES // math.prod(boards.shape[1:])))
     size, full = boards.shape[-3:-1], found.real.shape[-3:-1]
     samples, chosen = boards.shape[2] - 1, images.evenly(frames, MOST_FRAMES)
-    classes = [inputs.class_names[label] for label in found.labels[:shown]]
+    classes = [inputs.class_of(label) for label in found.labels[:shown].tolist()]
     return {
         "items": [
             {

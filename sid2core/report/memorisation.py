@@ -33,7 +33,7 @@ class Check:
     held_out: NDArray[np.float64]
     """Distance of each eval image to its nearest training image."""
     shown: list[int]
-    """Rows shown without selection: the first of each class."""
+    """Rows shown without selection: the first of each class, or the first if there are none."""
     closest: int
     """The row with the smallest distance."""
     searched: int

@@ -35,7 +35,7 @@ from sid2core.report.read.inputs import Inputs, Sampler
 
 TEMPLATES = Path(__file__).parent / "templates"
 _CAPTION = 80
-"""Characters of a caption beside its row."""
+"""Characters of a caption beside its row or below its image."""
 _JUDGES = {"alternating": "auxiliary", "parameter_space": "teacher"}
 """Whose loss on the student's images says how the student must change, by ``distill.form``."""
 MOST_ROWS = 12
@@ -71,6 +71,7 @@ def context(inputs: Inputs) -> dict[str, Any]:
     """The values of the template, by section of the page."""
     best = scores.lowest([s for s in inputs.samplers if not s.student])
     found, names = _memorisation(inputs), _conditions(inputs)
+    train = inputs.params.train
     return {
         "css": Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         "title": inputs.params.report.title,
@@ -93,10 +94,10 @@ def context(inputs: Inputs) -> dict[str, Any]:
             figures.quality(inputs.samplers, inputs.baseline, measured.intervals(inputs.measured))
         ),
         "measured": _measured(inputs),
-        "prepared": prepared.view(inputs.prepared, inputs.what),
+        "prepared": prepared.view(inputs.prepared, inputs.what, classes=bool(inputs.class_names)),
         "videos": prepared.videos(inputs.prepare.metadata),
         "captions": prepared.captions(inputs.prepare.metadata, inputs.train),
-        "plan": plan.view(inputs.plan, inputs.params.train.batch_size),
+        "plan": plan.view(inputs.plan, train.batch_size, train.optimiser.name),
         "curves": _curves(inputs),
         "low_bit": low_bit.view(inputs),
         "search": search.view(inputs.search),
@@ -124,11 +125,21 @@ def _data(inputs: Inputs) -> dict[str, Any]:
         "given": 0 if inputs.clips is None else inputs.clips.given,
         "shape": f"{height} × {width}",
         "channels": "grey" if channels == 1 else "colour",
-        "classes": len(inputs.class_names),
+        "condition": _condition(inputs),
         "train": len(inputs.train),
         "eval": len(inputs.held_out),
         "attribution": inputs.prepare.metadata.get("attribution"),
     }
+
+
+def _condition(inputs: Inputs) -> str:
+    """How many classes the data have, else how many captions; empty without both."""
+    captions = inputs.prepare.metadata.get("captions")
+    if classes := len(inputs.class_names):
+        return f"in {classes} {'class' if classes == 1 else 'classes'}"
+    if captions:
+        return f"with captions ({formatting.count(captions['captions'])} in both splits)"
+    return ""
 
 
 def _by_class(inputs: Inputs) -> bool:
@@ -147,9 +158,7 @@ def _conditions(inputs: Inputs) -> list[str]:
     if stored is None:
         return [f"{what} {row}" for row in range(spec.rows)]
     if "captions" in stored:
-        return [
-            one if len(one) <= _CAPTION else f"{one[:_CAPTION]} …" for one in stored["captions"]
-        ]
+        return [prompts.shortened(one, _CAPTION) for one in stored["captions"]]
     return [f"{what} {row}" for row in stored["records"]]
 
 
@@ -258,27 +267,35 @@ def _memorisation(inputs: Inputs) -> Check | None:
 
 
 def _neighbours(inputs: Inputs, found: Check) -> dict[str, Any]:
-    train, names = inputs.train, inputs.class_names
+    train = inputs.train
+    captions = train.captions if train.captioned and not inputs.class_names else None
+
+    def label(index: int) -> str:
+        """The class of a training image, else its first caption, if it has one."""
+        if captions is None:
+            return inputs.class_of(int(train.labels[index]))
+        return prompts.shortened(captions[index][0], _CAPTION) if captions[index] else ""
+
+    def near(index: int, distance: float) -> Mapping[str, Any]:
+        return {
+            "uri": images.data_uri(train.take([index])[0]),
+            "label": label(index),
+            "distance": formatting.significant(distance),
+        }
 
     def card(row: int) -> Mapping[str, Any]:
-        near = found.nearest.index[row], found.nearest.distance[row]
+        nearest = found.nearest.index[row].tolist(), found.nearest.distance[row].tolist()
         return {
-            "label": names[int(found.labels[row])],
+            "label": inputs.class_of(int(found.labels[row])),
             "uri": images.data_uri(found.images[row]),
-            "near": [
-                {
-                    "uri": images.data_uri(train.take([index])[0]),
-                    "label": names[train.labels[index]],
-                    "distance": formatting.significant(float(distance)),
-                }
-                for index, distance in zip(*near, strict=True)
-            ],
+            "near": [*map(near, *nearest)],
         }
 
     samples, held_out = found.nearest.distance[:, 0], found.held_out
     threshold = float(np.quantile(held_out, 0.05))
     return {
         "sampler": found.sampler,
+        "labels": "classes" if inputs.class_names else "captions" if captions else None,
         "cards": [card(row) for row in found.shown],
         "closest": card(found.closest),
         "samples": len(samples),

@@ -9,17 +9,25 @@ from sid2core.report import formatting
 from sid2core.report.read.plan_files import Plan
 from sid2core.report.tables import Cell, Row, Table
 
+_STATE = {
+    "adam": "Adam’s two moments take",
+    "adamw": "Adam’s two moments take",
+    "muon": "the optimiser’s state take at most",
+}
+"""What training keeps beside weights and average. The plan counts two moments of each parameter;
+Muon has one of each matrix."""
 _KINDS = {"res": "residual", "transformer": "Transformer"}
 BACKWARD = 2
 """Cost of a backward pass in forward passes; a training step is three (SiD2 supplement B.3)."""
 
 
-def view(plan: Plan, batch_size: int) -> dict[str, Any]:
-    """The values of the template's section."""
+def view(plan: Plan, batch_size: int, optimiser: str) -> dict[str, Any]:
+    """The values of the template's section; ``optimiser`` is the name of the one in use."""
     counted = plan.terms["gflops"].tolist()
     return {
         **plan.numbers,
         "training_gflops": 1e12 * plan.numbers["training_zettaflops"],
+        "state": _STATE[optimiser],
         "levels": level_table(plan),
         "terms": term_table(plan),
         "remat": remat_table(plan, batch_size),

@@ -23,13 +23,19 @@ _REASONS = 12
 _MOST_BARS = 64
 
 
-def view(found: Prepared, what: str = "image") -> dict[str, Any]:
-    """The values of the template's section; a record is an image or a clip, as ``what`` says."""
+def view(found: Prepared, what: str = "image", *, classes: bool = True) -> dict[str, Any]:
+    """The values of the template's section.
+
+    Args:
+        found: the reports of ``prepare``.
+        what: what a record is: ``image`` or ``clip``.
+        classes: whether the data have classes; numbers per class are left out otherwise.
+    """
     sides = found.sizes["short_side"]
     return {
         "sheet": "data:image/png;base64," + base64.b64encode(found.sheet).decode("ascii"),
-        "splits": _splits(found.classes, what),
-        "per_class": Markup(_per_class(found.classes, what)),
+        "splits": _splits(found.classes, what, classes),
+        "per_class": Markup(_per_class(found.classes, what)) if classes else None,
         "brightness": Markup(_brightness(found.brightness, what)),
         "sides": Markup(_sides(found.sizes, what)) if len(sides) > 1 else None,
         "side": formatting.count(sides.iloc[0]),
@@ -102,17 +108,17 @@ def videos(metadata: Mapping[str, Any]) -> Table | None:
     return Table("split", tuple(used.values()), tuple(rows))
 
 
-def _splits(classes: pd.DataFrame, what: str) -> Table:
+def _splits(table: pd.DataFrame, what: str, classes: bool) -> Table:
     rows = []
     for split in SPLITS:
-        counts = classes[classes["split"] == split]["images"]
+        counts = table[table["split"] == split]["images"]
         total, fewest, most = (
             formatting.count(float(number)) for number in (counts.sum(), counts.min(), counts.max())
         )
         cells = (total, fewest, formatting.plain(float(counts.median())), most)
-        rows.append(Row(split, tuple(map(Cell, cells))))
+        rows.append(Row(split, tuple(map(Cell, cells if classes else cells[:1]))))
     columns = (f"{what}s", "fewest per class", "median", "most per class")
-    return Table("split", columns, tuple(rows))
+    return Table("split", columns if classes else columns[:1], tuple(rows))
 
 
 def _per_class(classes: pd.DataFrame, what: str) -> str:

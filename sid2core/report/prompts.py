@@ -40,11 +40,11 @@ def view(inputs: Inputs) -> dict[str, Any] | None:
     }
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, longest: int = LONGEST) -> str:
     """The text, cut where it is long; a note for the empty one."""
     if not text.strip():
         return "(empty)"
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def _options(prompt: Prompt) -> Iterator[str]:

@@ -55,6 +55,8 @@ class World:
     curve: pd.DataFrame = field(default_factory=lambda: curve())
     trajectory: pd.DataFrame = field(default_factory=lambda: trajectory())
     prompts: Sequence[Prompt] = ()
+    captions: Sequence[str] = ()
+    """Of the records in turn, one each; an empty one is none."""
     given_frames: int = 0
     """Of clips."""
     example_clips: int = 5
@@ -322,12 +324,15 @@ def _prepare(artifacts: Path, world: World) -> artifact.Artifact:
             labels = np.arange(number) * 7 % len(world.class_names)
             pixels = images(seed, labels, world.shape)
             records = [
-                made.record(f"{split}-{row:04d}", picture, int(label))
+                replace(
+                    made.record(f"{split}-{row:04d}", picture, int(label)),
+                    captions=_captions(world, row),
+                )
                 for row, (picture, label) in enumerate(zip(pixels, labels, strict=True))
             ]
             names = made.write(
                 draft.folder,
-                shards.Layout(world.shape, tuple(world.class_names), split),
+                shards.Layout(world.shape, tuple(world.class_names), split, bool(world.captions)),
                 records,
                 shard_records=world.shard_records,
                 row_group_records=16,
@@ -339,8 +344,14 @@ def _prepare(artifacts: Path, world: World) -> artifact.Artifact:
             class_names=list(world.class_names),
             splits=splits,
             attribution="Drawn by A & B",
+            captioned=bool(world.captions),
         )
     return artifact.load("prepare", root=artifacts)
+
+
+def _captions(world: World, row: int) -> tuple[str, ...]:
+    caption = world.captions[row % len(world.captions)] if world.captions else ""
+    return (caption,) if caption else ()
 
 
 def _evaluate(
@@ -365,6 +376,11 @@ def _evaluate(
             grids[name] = cells.reshape(classes, world.columns, *world.shape)
         np.savez(draft.path("grids.npz"), **grids)
         draft.metadata["samplers"] = names
+        if world.captions:
+            draft.metadata["grid"] = {
+                "records": list(range(classes)),
+                "captions": list(world.captions[:classes]),
+            }
         if not own.all():
             draft.metadata["named"] = table.sampler[~own].tolist()
         if world.prompts:

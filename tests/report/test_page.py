@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sid2core.conditioning import UNLABELLED
 from sid2core.report import page
 from sid2core.report.read import inputs
+from sid2core.report.read.inputs import Inputs
 from tests.report import synthetic
 from tests.report.test_images import cells_of, decode
 from tests.report.test_neighbours import brute_force
@@ -326,6 +328,76 @@ def test_hostile_names_are_escaped(tmp_path: Path) -> None:
         assert " ".join(caption.split()) in document.words("data")
     for section in ("samples", "samplers"):
         assert " ".join(BREAKOUT.split()) in document.words(section)
+
+
+def with_captions(root: Path, *captions: str) -> Inputs:
+    """What the page reads of data without classes, whose images have these captions in turn."""
+    world = replace(synthetic.World(), class_names=UNLABELLED, captions=captions)
+    return inputs.read(synthetic.params(), synthetic.write(root, world))
+
+
+def test_data_with_captions_have_no_words_of_classes(tmp_path: Path) -> None:
+    captions = (HOSTILE, BREAKOUT, "a red ring " * 20, "")
+    read = with_captions(tmp_path, *captions)
+    read.prepare.manifest["metadata"]["captions"] = CAPTIONS
+    document = Document(page.build(read))
+    assert "8 × 8 pixels with captions (1,234 in both splits), from" in document.words("head")
+    assert "numbers per class" not in document.words("data")
+    memorisation = document.words("memorisation")
+    assert "The first samples" in memorisation
+    assert "3 nearest training images with their distances and captions." in memorisation
+    assert not re.search(r"unlabelled|class(?:es)?\b", " ".join(document.text.values()))
+
+
+def test_below_a_training_image_is_its_own_caption(tmp_path: Path) -> None:
+    captions = (HOSTILE, BREAKOUT, "a red ring " * 20, "")
+    read = with_captions(tmp_path, *captions)
+    document = Document(page.build(read))
+    found = [a for a, section in document.all("img") if section == "memorisation"]
+    images, _ = inputs.samples_of(read, "interval")
+    _, index = brute_force(images, read.train.images, 3)
+    assert [a["alt"] for a in found[::4]] == ["Sample"] * 9
+    for row in range(8):
+        for rank, image in enumerate(found[4 * (row + 1) + 1 : 4 * (row + 2)]):
+            caption = captions[index[row, rank] % 4]
+            shown = caption if len(caption) <= 80 else f"{caption[:80]}…"
+            expected = f"Training image ({shown}), at" if caption else "Training image, at"
+            assert (image["alt"] or "").startswith(expected)
+            assert " ".join(shown.split()) in document.words("memorisation")
+    assert not list(document.all("script"))
+    assert all("onerror" not in attributes for _, attributes, _ in document.tags)
+
+
+def test_without_classes_and_captions_images_have_no_label(tmp_path: Path) -> None:
+    document = Document(page.build(with_captions(tmp_path)))
+    assert "8 × 8 pixels, from the 120 training images" in document.words("head")
+    assert "nearest training images with their distances." in document.words("memorisation")
+    assert "unlabelled" not in "".join(document.text.values())
+
+
+@pytest.mark.parametrize(("names", "words"), [(("one",), "1 class,"), (("a", "b"), "2 classes,")])
+def test_classes_are_counted(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
+    world = replace(synthetic.World(), class_names=names)
+    document = Document(build(synthetic.write(tmp_path, world)))
+    assert f"grey images of 8 × 8 pixels in {words} from" in document.words("head")
+    assert "The first sample of each class" in document.words("memorisation")
+    assert "with their distances and classes." in document.words("memorisation")
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "words"),
+    [
+        ({"name": "adam"}, "average and Adam’s two moments take 19.0 MiB"),
+        ({"name": "muon", "weight_decay": 0.1}, "average and the optimiser’s state take at most"),
+    ],
+)
+def test_memory_is_that_of_the_optimiser_in_use(
+    tmp_path: Path, optimiser: dict[str, object], words: str
+) -> None:
+    raw = synthetic.raw_params()
+    raw["train"]["optimiser"] |= optimiser
+    read = inputs.read(synthetic.config.parse(raw), synthetic.write(tmp_path))
+    assert words in Document(page.build(read)).words("plan")
 
 
 def test_values_that_are_not_finite_are_reported(tmp_path: Path) -> None:

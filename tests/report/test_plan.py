@@ -113,7 +113,7 @@ def test_memory_of_an_example_and_of_a_batch(
 
 
 def test_the_numbers_of_the_view() -> None:
-    view = plan.view(made(), 64)
+    view = plan.view(made(), 64, "adam")
     assert {name: view[name] for name in NUMBERS} == NUMBERS
     assert view["training_gflops"] == pytest.approx(16_186)
     assert view["parts"] == pytest.approx(0.0292)
@@ -122,6 +122,6 @@ def test_the_numbers_of_the_view() -> None:
 
 
 def test_zero_cost_has_no_share() -> None:
-    view = plan.view(made(0.0), 64)
+    view = plan.view(made(0.0), 64, "adam")
     assert math.isnan(view["parts_share"])
     assert column(view["terms"], "share") == ["–", "–", "–"]

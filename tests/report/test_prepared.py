@@ -37,6 +37,17 @@ def test_counts_per_split_and_reasons_are_shown(folder: Path):
     assert found["sides"].startswith("<svg")
 
 
+def test_without_classes_there_are_no_numbers_per_class(folder: Path):
+    classes = pd.DataFrame(
+        [(0, "train", 1212), (0, "eval", 40)], columns=["label", "split", "images"]
+    )
+    classes.to_csv(folder / "classes.csv", index=False)
+    found = prepared.view(prepared_files.read(folder), classes=False)
+    assert found["splits"].columns == ("images",)
+    assert text(found["splits"]) == [["train", "1,212"], ["eval", "40"]]
+    assert found["per_class"] is None
+
+
 def test_without_rejects_and_with_one_size(folder: Path):
     (folder / "metrics.json").write_text(json.dumps({"rejected_images": 0}))
     (folder / "rejects.csv").write_text("reason,images\n")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sid2core.conditioning import ConditionSpec
+from sid2core.conditioning import UNLABELLED, ConditionSpec
 from sid2core.config import Params, clip_shape
 from sid2core.data.load.dataset import Dataset
 from sid2core.evaluation import samplers_table
@@ -117,8 +117,13 @@ class Inputs:
 
     @property
     def class_names(self) -> Sequence[str]:
-        """The names of the classes, by label."""
-        return self.train.class_names
+        """The names of the classes, by label; empty for data without classes."""
+        names = self.train.class_names
+        return () if names == UNLABELLED else names
+
+    def class_of(self, label: int) -> str:
+        """The name of a class; empty for data without classes."""
+        return self.class_names[label] if self.class_names else ""
 
 
 def read(params: Params, root: Path) -> Inputs:
