@@ -29,11 +29,12 @@ def run(options: argparse.Namespace) -> None:
 
     formats.of_name(options.format)
     folder.check_target(options.to)
-    values = sample.choices(options)
-    if options.guidance is not None:
-        values.pop("negative_model", None)
-    request = Request.of(**values)
-    exported = Exported.of(load_model(request.model), request)
+    with sample.options_named():
+        values = sample.choices(options)
+        if options.guidance is not None:
+            values.pop("negative_model", None)
+        request = Request.of(**values)
+        exported = Exported.of(load_model(request.model), request)
     differences = folder.write(exported, options.format, options.to, options.license)
     for case, share in differences:
         print(f"{case}: differs from our model by {share:.1e} of the maximum")

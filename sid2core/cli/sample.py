@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sid2core.errors import Sid2Error
+from sid2core.errors import Sid2Error, few
 
 if TYPE_CHECKING:  # slow to import
     from sid2core.inference.public import Model
@@ -19,6 +21,7 @@ if TYPE_CHECKING:  # slow to import
 SUMMARY = "Draw images or clips with a trained model; each file says how to draw it again."
 _BEST = Path("artifacts/guidance_search/best.json")
 _TRAINED = "artifacts/train"
+_STUDENTS = Path("artifacts/distill")
 
 
 class SampleCommandError(Sid2Error):
@@ -86,7 +89,8 @@ def run(options: argparse.Namespace) -> None:
     from sid2core.inference import drawn_files
 
     if options.like is None:
-        requests, layout = _requests(options), _layout(options)
+        with options_named():
+            requests, layout = _requests(options), _layout(options)
     else:
         used = [name for name in _HOW if getattr(options, name) is not None]
         if options.grid:
@@ -98,12 +102,53 @@ def run(options: argparse.Namespace) -> None:
     drawn_files.check(options.out, layout, force=options.force)
     from sid2core.inference.public import load_model
 
-    model = load_model(requests[0].model)
-    completed = [model.completed(one) for one in requests]
+    with options_named() if options.like is None else nullcontext():
+        model = load_model(requests[0].model)
+        completed = [model.checked(one) for one in requests]
+    count, clips = sum(one.count for one in completed), model.trained.shape.is_video
+    drawn_files.check_samples(options.out, layout, count, clips=clips)
     with _traced(options.profile):
         parts = _drawn(model, completed)
     drawn_files.write(options.out, parts, completed, layout, names=model.class_names)
     print(f"{options.out}: {sum(map(len, parts)):,} samples of {requests[0].model}")
+
+
+_OPTIONS = {
+    "label": "--class NAME",
+    "prompt": "--prompt TEXT",
+    "negative": "--negative TEXT",
+    "given": "--given CLIP",
+    "frames": "--frames N",
+    "count": "--count N",
+    "seed": "--seed S",
+    "ema": "--ema NAME",
+    "sampler": "--sampler NAME",
+    "steps": "--steps N",
+    "guidance": "--guidance G",
+    "interval": "--interval LO HI",
+    "init": "--init IMAGE",
+    "strength": "--strength T",
+    "mask": "--mask IMAGE",
+}
+"""How each argument of a request is typed."""
+
+
+@contextmanager
+def options_named() -> Iterator[None]:
+    """In errors, write arguments as options: at the start of a line, and in backquotes."""
+    try:
+        yield
+    except Sid2Error as error:
+        text = re.sub(r"^(?:request: )?(\w+)(?=:)", _option, str(error), flags=re.MULTILINE)
+        raise SampleCommandError(re.sub(r"`(\w+)`", _typed, text)) from error
+
+
+def _option(found: re.Match[str]) -> str:
+    return _OPTIONS.get(found[1], found[0]).partition(" ")[0]
+
+
+def _typed(found: re.Match[str]) -> str:
+    return _OPTIONS.get(found[1], found[0])
 
 
 def _keep_programs() -> None:
@@ -130,6 +175,9 @@ def _traced(folder: Path | None) -> Iterator[None]:
 
 
 def _layout(options: argparse.Namespace) -> dict[str, Any]:
+    if not 0.0 < options.rate < math.inf:
+        msg = f"--rate: found {options.rate:g}; expected a positive number of frames a second"
+        raise SampleCommandError(msg)
     return {"grid": options.grid, "rate": options.rate}
 
 
@@ -157,10 +205,10 @@ def choices(options: argparse.Namespace) -> dict[str, Any]:
 
     values: dict[str, Any] = _best() if options.model is None and options.student is None else {}
     if options.student is not None:
-        values["model"] = f"artifacts/distill/student_{options.student}"
         if options.model is not None:
             msg = "--student: names a model; leave out MODEL"
             raise SampleCommandError(msg)
+        values["model"] = _student(options.student)
     elif options.model is not None:
         values["model"] = options.model
     values |= _given(options, "ema", "steps")
@@ -173,6 +221,19 @@ def choices(options: argparse.Namespace) -> dict[str, Any]:
     if options.sampler is not None:
         values["sampler"] = requested.sampler_named(options.sampler)
     return values
+
+
+def _student(steps: int) -> str:
+    """The folder of the student of so many steps, which is there."""
+    folders = (path.parent.name for path in _STUDENTS.glob("student_*/config.json"))
+    numbers = (name.removeprefix("student_") for name in folders)
+    known = sorted(int(one) for one in numbers if one.isdecimal())
+    if known and steps not in known:
+        near = min(known, key=lambda one: abs(one - steps))
+        msg = f"--student: found {steps}; {_STUDENTS} has students of {few(known)} steps: take "
+        cure = f"--student {near}, or add {steps} to distill.steps and run `dvc repro`"
+        raise SampleCommandError(msg + cure)
+    return f"{_STUDENTS.as_posix()}/student_{steps}"
 
 
 def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class Exported:
         if unknown:
             msg = f"the model takes {', '.join(unknown)}, from a plugin; expected at most "
             raise ExportError(f"{msg}{', '.join(_KINDS)}: exports know no others")
+        requested.check(model.trained, request)
         found = requested.searched(model.trained, request)
         trained = found.model
         net = trained.denoiser.network

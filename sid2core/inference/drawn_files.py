@@ -56,6 +56,27 @@ def check(path: Path, layout: Layout, *, force: bool = False) -> None:
             raise RequestError(msg)
 
 
+def check_samples(path: Path, layout: Layout, count: int, *, clips: bool) -> None:
+    """Refuse a path whose format cannot hold so many samples.
+
+    Raises:
+        RequestError: another is needed.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _SINGLE:
+        return
+    if layout["grid"] and clips:
+        msg = f"--grid: {path} is for images, and these are clips; give a folder or .npz"
+        raise RequestError(msg)
+    if not layout["grid"] and layout.get("example") is None and count != 1:
+        msg = f"--out: {path} holds one sample, and there are {count}; give a folder, .npz or "
+        raise RequestError(f"{msg}.parquet, or --grid with .png")
+    if (suffix == ".png") == clips:
+        kind, other = ("clip", ".gif, .webp or .mp4") if clips else ("image", ".png")
+        msg = f"--out: {suffix} does not hold one {kind}; expected a folder or {other}"
+        raise RequestError(msg)
+
+
 def write(
     path: Path,
     parts: Sequence[NDArray[np.uint8]],
@@ -74,9 +95,10 @@ def write(
         names: of the model's classes.
 
     Raises:
-        RequestError: the format cannot hold these samples.
+        RequestError: as :func:`check_samples`.
     """
     samples = np.concatenate(parts)
+    check_samples(path, layout, len(samples), clips=samples.ndim == 5)
     labels, words = _labels(parts, requests, names)
     suffix, clips = path.suffix.lower(), samples.ndim == 5
     only = layout.get("example")
@@ -91,10 +113,7 @@ def write(
         elif suffix:
             if layout["grid"]:
                 rows = len(parts) if len(parts) > 1 else len(requests[0].label or [0])
-                image = _grid(samples, rows, path)
-            elif only is None and len(samples) != 1:
-                msg = f"--out: {path} holds one sample, and there are {len(samples)}; give a folder"
-                raise RequestError(f"{msg}, .npz or .parquet, or --grid with .png")
+                image = _grid(samples, rows)
             else:
                 image = samples[only or 0]
             _save(made, suffix, image, about, layout["rate"])
@@ -165,11 +184,8 @@ def _labels(
     return labels, words
 
 
-def _grid(samples: NDArray[np.uint8], rows: int, path: Path) -> NDArray[np.uint8]:
+def _grid(samples: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
     """[r h, c w, k] of samples [r c, h, w, k], row by row."""
-    if samples.ndim != 4:
-        msg = f"--grid: {path} is for images, and these are clips; give a folder or .npz"
-        raise RequestError(msg)
     if rows == 1 or len(samples) % rows:
         rows = max(one for one in range(1, len(samples) + 1) if one * one <= len(samples))
     columns = -(-len(samples) // rows)
@@ -182,10 +198,6 @@ def _grid(samples: NDArray[np.uint8], rows: int, path: Path) -> NDArray[np.uint8
 
 def _save(path: Path, suffix: str, sample: NDArray[np.uint8], about: str, rate: float) -> None:
     """One image or clip as a file with its metadata."""
-    if (suffix == ".png") == (sample.ndim == 4):
-        kind, other = ("clip", ".gif, .webp or .mp4") if sample.ndim == 4 else ("image", ".png")
-        msg = f"--out: {suffix} does not hold one {kind}; expected a folder or {other}"
-        raise RequestError(msg)
     if suffix == ".png":
         text = PngImagePlugin.PngInfo()
         text.add_text(_KEY, about)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import json
 import math
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sid2core import rng
-from sid2core.conditioning import Condition, ConditionError, ConditionSpec, Given, LabelKind
+from sid2core.conditioning import Condition, ConditionSpec, Given, LabelKind
 from sid2core.config import SAMPLERS
 from sid2core.config.diffusion import ClipX
 from sid2core.config.registry import FromFields, imported
@@ -23,14 +24,15 @@ from sid2core.config.training import Ema
 from sid2core.diffusion.clipping import StaticClip
 from sid2core.diffusion.guidance import ConstantGuidance, Guidance, NoGuidance
 from sid2core.diffusion.samplers import DDPM, Sampler
-from sid2core.errors import Sid2Error
-from sid2core.inference import averages, clips, requested
+from sid2core.errors import few
+from sid2core.inference import averages, checks, clips, requested
+from sid2core.inference.checks import SampleError
 from sid2core.inference.generator import Generator
 from sid2core.inference.model import Trained
 from sid2core.inference.request import Request, RequestError
 from sid2core.inference.stepwise import OnStep, Stepwise
 from sid2core.models import network
-from sid2core.models.architecture import UViTConfig
+from sid2core.models.fit import WeightsError
 from sid2core.pipeline import artifact
 from sid2core.typing import Array
 
@@ -38,11 +40,6 @@ _STEPS, _BATCH = 32, 50
 """Steps of a base model, and images drawn at once: the defaults of ``params.yaml``."""
 
 Label = int | str
-_STUDENT = "guidance: a student has learned its teacher's guidance; leave it out"
-
-
-class SampleError(Sid2Error):
-    """The model cannot draw what was asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,14 +106,15 @@ class Model:
             msg = f"count: found {count}; expected 1 or more"
             raise SampleError(msg)
         student = self.student_steps
-        if student is not None and guidance:
-            raise SampleError(_STUDENT)
+        checks.guidance(student, guidance)
+        asked = {"label": label, "prompt": prompt, "negative": negative, "given": given}
+        checks.conditions(self.condition, asked)
+        checks.frames(frames, self.trained.shape)
         if negative is not None and not guidance:
-            msg = "negative: guidance pushes away from it, and there is none; give guidance too"
+            msg = "negative: guidance pushes away from it, and there is none; give `guidance` too"
             raise SampleError(msg)
         condition = self._condition(count, label, prompt)
         condition = condition._replace(given=self._given(given, count))
-        _check_frames(frames, self.trained.denoiser.network.config)
         method = self.trained.with_negative(negative).method(
             self._sampler(sampler),
             _guidance(guidance),
@@ -158,6 +156,21 @@ class Model:
             clip_x=request.clip_x or ClipX.model_validate({"name": "static"}),
         )
 
+    def checked(self, request: Request) -> Request:
+        """As :meth:`completed`; what the model cannot draw is refused before anything is compiled.
+
+        Raises:
+            RequestError: as :meth:`completed`, or the model cannot draw it.
+            ConditionError: there is no such class, or the model takes other conditions.
+            SampleError: as :meth:`sample`.
+        """
+        checks.guidance(self.student_steps, request.guidance)
+        checks.conditions(self.condition, vars(request))
+        checks.frames(request.frames, self.trained.shape)
+        request = self.completed(request)
+        requested.check(self.trained, request)
+        return request
+
     def draw(self, request: Request, on_step: OnStep | None = None) -> NDArray[np.uint8]:
         """Draw what a request says: images [n, h, w, c] or clips [n, f, h, w, c].
 
@@ -168,17 +181,14 @@ class Model:
                 it, and for ``init``, steps are compiled singly: the same up to rounding.
 
         Raises:
-            RequestError: as :meth:`completed`, or the model cannot draw it.
-            ConditionError: the model takes other conditions.
-            SampleError: as :meth:`sample`.
+            RequestError: as :meth:`checked`.
+            ConditionError: as :meth:`checked`, or given frames do not fit.
+            SampleError: as :meth:`checked`.
         """
-        request = self.completed(request)
+        request = self.checked(request)
         count, sampler, clip_x = request.count, request.sampler, request.clip_x
-        if self.student_steps is not None and request.guidance:
-            raise SampleError(_STUDENT)
         condition = self._condition(count, _one(request.label), _one(request.prompt))
         condition = condition._replace(given=self._given(request.given, count))
-        _check_frames(request.frames, self.trained.denoiser.network.config)
         edit = requested.edit_of(self.trained, request)
         found = requested.searched(self.trained, request)
         method = found.model.method(
@@ -205,12 +215,6 @@ class Model:
 
     def _given(self, given: NDArray[Any] | str | Path | None, count: int) -> Given | None:
         kind = self.condition.given
-        if kind is None and given is not None:
-            msg = "given: found frames, but the model takes none; leave them out"
-            raise ConditionError(msg)
-        if kind is not None and given is None:
-            msg = f"given: found None; the model continues {kind.shape[0]} frames: give frames "
-            raise ConditionError(f"{msg}{list(kind.shape)}, or a path")
         if kind is None or given is None:
             return None
         return clips.condition_of(given, kind, count, self.trained.config)
@@ -221,13 +225,7 @@ class Model:
         label: Label | Sequence[Label] | None,
         prompt: str | Sequence[str] | None,
     ) -> Condition:
-        if prompt is None and self.condition.text is not None:
-            msg = "prompt: found None; the model takes text: give one, or one for each image"
-            raise ConditionError(f"{msg} ('' is the empty caption)")
         kind = self.condition.label
-        if label is not None and kind is None:
-            msg = f"label: found {label!r}, but the model takes no class; leave it out"
-            raise ConditionError(msg)
         if prompt is None and label is None and self.condition.given is None:
             return self.condition.asked(count)
         condition = Condition()
@@ -235,11 +233,11 @@ class Model:
             condition = Condition(label=kind.balanced(count))
         if prompt is not None:
             prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
-            _check_count("prompt", len(prompts), count)
+            checks.number("prompt", len(prompts), count)
             condition = self.trained.prompts().conditions_of(prompts, self.condition)
         if label is not None and kind is not None:
             labels = [label] * count if isinstance(label, int | str | np.integer) else list(label)
-            _check_count("label", len(labels), count)
+            checks.number("label", len(labels), count)
             indices = np.array([kind.index(one) for one in labels], np.int32)
             condition = condition._replace(label=indices)
         return condition
@@ -275,25 +273,6 @@ def _silent(step: int, steps: int, x_hat: Array) -> None:
     """Shows nothing."""
 
 
-def _check_frames(frames: int | None, shape: UViTConfig) -> None:
-    if frames is None:
-        return
-    if not shape.is_video:
-        msg = f"frames: found {frames}, but the model draws images; leave it out"
-        raise SampleError(msg)
-    trained, given = shape.positions_shape[0], shape.given_frames
-    if frames <= given or (frames > trained and not given):
-        most = "" if given else f" to {trained}: a model without given frames cannot continue"
-        msg = f"frames: found {frames}; expected {given + 1}{most or ' or more'}"
-        raise SampleError(msg)
-
-
-def _check_count(name: str, found: int, count: int) -> None:
-    if found != count:
-        msg = f"{name}: found {found} for {count} images; give one, or one for each image"
-        raise ConditionError(msg)
-
-
 def load_model(folder: str | Path, *, width: float | None = None, step: int | None = None) -> Model:
     """Load ``artifacts/train``, ``artifacts/distill/student_8``, or a copy of such a folder.
 
@@ -314,7 +293,10 @@ def load_model(folder: str | Path, *, width: float | None = None, step: int | No
         if inside:
             msg = f"{place} holds {', '.join(inside)}; load one of these, such as "
             raise SampleError(f"{msg}{place / inside[0]}")
-    trained = Trained.load(place)
+    try:
+        trained = Trained.load(place)
+    except WeightsError as error:
+        raise WeightsError(f"{error}{_beside(place)}") from None
     if width is not None or step is not None:
         average = None if width is None else Ema(kind="power", value=width)
         params = averages.read(place, trained.denoiser.network, average, step)
@@ -323,6 +305,15 @@ def load_model(folder: str | Path, *, width: float | None = None, step: int | No
     if kind is None or kind.names:
         return Model(trained)
     return Model(_named(trained, kind, place.absolute()))
+
+
+def _beside(place: Path) -> str:
+    """The models beside a folder that does not exist, for a message."""
+    names = sorted(path.parent.name for path in place.parent.glob(f"*/{network.CONFIG}"))
+    if place.exists() or not names:
+        return ""
+    near = difflib.get_close_matches(place.name, names, n=1, cutoff=0.0)[0]
+    return f". Models beside it: {few(names)}; the nearest is {place.parent / near}"
 
 
 def _named(trained: Trained, kind: LabelKind, place: Path) -> Trained:

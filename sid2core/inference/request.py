@@ -135,11 +135,11 @@ class Request(Section):
             raise ValueError(msg)
         for name in ("interval", "negative_model", "negative"):
             if getattr(self, name) is not None and self.guidance == 0.0:
-                msg = f"{name}: found a value, but there is no guidance; set guidance too"
+                msg = f"{name}: found a value, but there is no guidance; set `guidance` too"
                 raise ValueError(msg)
         for name in ("strength", "mask"):
             if getattr(self, name) is not None and self.init is None:
-                msg = f"{name}: found a value, but no init; give the picture to start from"
+                msg = f"{name}: found a value, but no `init`; give the picture to start from"
                 raise ValueError(msg)
         return self
 

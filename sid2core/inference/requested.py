@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import inspect
 from functools import lru_cache
@@ -18,6 +19,7 @@ from sid2core.config.search import NULL, USUAL
 from sid2core.config.training import Ema
 from sid2core.data.decode.decoding import Recipe
 from sid2core.data.errors import DataError, Unusable
+from sid2core.errors import few
 from sid2core.inference.guidance_search import Setting
 from sid2core.inference.model import Trained
 from sid2core.inference.request import Request, RequestError
@@ -51,11 +53,22 @@ def sampler_named(name: str) -> config.Sampler:
     return config.Sampler.model_validate({"name": name, name: known})
 
 
+def check(trained: Trained, request: Request) -> None:
+    """Refuse what can be known before drawing; the rest is refused where it is drawn.
+
+    Raises:
+        RequestError: guidance has nothing to push away from, or as :func:`edit_of`.
+    """
+    if request.guidance and request.negative_model is None and not trained.condition:
+        msg = "guidance: the model is unconditional; leave `guidance` out, or name a negative_model"
+        raise RequestError(msg)
+    edit_of(trained, request)
+
+
 def searched(trained: Trained, request: Request) -> Searched:
     """The average and the guidance that a request names; its negative prompt is in place.
 
     Raises:
-        RequestError: there is no such average, or nothing to push away from.
         WeightsError: the average or the worse model is missing, or is of other images.
     """
     low, high = request.interval or (None, None)
@@ -65,11 +78,6 @@ def searched(trained: Trained, request: Request) -> Searched:
         request.negative_model or NULL,
         request.ema or USUAL,
     )
-    if request.ema is not None:
-        _average(request.ema)
-    if request.guidance and request.negative_model is None and not trained.condition:
-        msg = "guidance: the model is unconditional; leave guidance out, or name a negative_model"
-        raise RequestError(msg)
     return Models(trained.with_negative(request.negative)).of(setting)
 
 
@@ -82,11 +90,22 @@ def _average(name: str) -> Ema:
         raise RequestError(msg) from None
 
 
+def _absent(folder: Path, average: str) -> str:
+    """The averages that a training kept beside the usual one, for a message."""
+    stems = sorted(path.stem for path in folder.glob("ema_*.safetensors"))
+    names = [stem.removeprefix("ema_").replace("_", " ") for stem in stems]
+    if not names:
+        cure = "leave `ema` out, or train with it in train.emas"
+        return f"ema: found {average!r}, but {folder} has only the usual average; {cure}"
+    near = difflib.get_close_matches(average, names, n=1, cutoff=0.0)[0]
+    return f"ema: found {average!r}; {folder} has {few(names)}: the nearest is {near!r}"
+
+
 def weights_of(folder: Path, average: str | None) -> str:
     """The SHA-256 of the file of a model's weights; of averages, of all that they are made of.
 
     Raises:
-        RequestError: as :func:`searched`.
+        RequestError: there is no such average; those that there are are named.
     """
     if average is None:
         return _hash(folder / network.WEIGHTS)
@@ -94,6 +113,8 @@ def weights_of(folder: Path, average: str | None) -> str:
     if kept.exists():
         return _hash(kept)
     files = sorted((folder / snapshots.FOLDER).glob("*.ema_power_*.safetensors"))
+    if not files:
+        raise RequestError(_absent(folder, average))
     return hashlib.sha256(" ".join(map(_hash, files)).encode()).hexdigest()
 
 

@@ -11,6 +11,7 @@ from sid2core.cli import main
 from sid2core.conditioning import ConditionSpec
 from sid2core.inference import drawn_files
 from sid2core.metrics import image_sets
+from sid2core.pipeline import progress
 from tests.inference import continuing
 from tests.inference.drawing import saved
 
@@ -92,15 +93,62 @@ def test_a_clip_is_continued_and_drawn_again(project, capsys, out):
         (["--like", "plain.png", "--class", "dog"], "leave out class"),
         (["--prompt", "plain.png"], "is a file, expected a text"),
         (["--sampler", "heum"], "the nearest is heun"),
-        (["--count", "0"], "count: found 0"),
+        (["--count", "0"], "--count: found 0"),
+        (
+            ["--ema", "power 0.2"],
+            "artifacts/train has only the usual average; leave --ema NAME out",
+        ),
+        (["--negative", "a cat", "--guidance", "1"], "--negative: the model takes no text"),
+        (["--frames", "3"], "--frames: found 3, but the model draws images"),
+        (["--init", "no.png"], "--init: no.png does not exist"),
+        (["--interval", "0", "1", "--guidance", "0"], "set --guidance G too"),
+        (["--rate", "0"], "--rate: found 0"),
+        (["--given", "plain.png"], "--given: the model continues no frames; it takes --class NAME"),
+        (["--prompt", "a cat"], "--prompt: the model takes no text; it takes --class NAME"),
     ],
 )
-def test_an_error_is_one_line_and_writes_nothing(capsys, arguments, words):
+def test_an_error_is_one_line_and_nothing_is_drawn(capsys, monkeypatch, arguments, words):
+    monkeypatch.setattr(progress, "bar", None)
     Image.new("L", (2, 2)).save("plain.png")
-    code, error = run(capsys, *arguments)
-    assert code == 1
+    assert main.main(["sample", *arguments]) == 1
+    (error,) = capsys.readouterr().err.splitlines()
     assert words in error
     assert {one.name for one in Path().iterdir()} == {"plain.png", "artifacts"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--class", "dog"], "--class: the model has no classes; it takes --given CLIP"),
+        ([], "--given: missing; the model continues"),
+        (["--given", "мой clip.npy", "--out", "a.png"], ".png does not hold one clip"),
+    ],
+)
+def test_what_a_model_of_clips_lacks_is_refused_before_drawing(
+    models, capsys, monkeypatch, arguments, words
+):
+    monkeypatch.chdir(models)
+    monkeypatch.setattr(progress, "bar", None)
+    assert main.main(["sample", "clips", *arguments]) == 1
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("project")
+def test_a_model_that_is_not_there_is_answered_with_those_that_are(models, capsys):
+    for steps in (2, 16):
+        shutil.copytree(models / "images", f"artifacts/distill/student_{steps}")
+    error = run(capsys, "--student", 4)[1]
+    assert "--student: found 4; artifacts/distill has students of 2, 16 steps" in error
+    assert "take --student 2, or add 4 to distill.steps" in error
+    error = run(capsys, "artifacts/distill/student_15")[1]
+    assert "student_15 does not exist" in error
+    assert "student_16, student_2; the nearest is artifacts/distill/student_16" in error
+    for width in (0.1, 0.25):
+        shutil.copy(
+            "artifacts/train/model.safetensors", f"artifacts/train/ema_power_{width}.safetensors"
+        )
+    error = run(capsys, "--ema", "power 0.2")[1]
+    assert "has power 0.1, power 0.25: the nearest is 'power 0.25'" in error
 
 
 def test_other_weights_are_refused(project, capsys):

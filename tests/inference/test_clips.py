@@ -124,5 +124,5 @@ def test_a_model_continues_the_frames_that_it_is_given(tmp_path):
     assert found.shape == (2, 5, 4, 4, 1)
     assert (found[:, :1] == given).all()
     assert (found[:, :3] == model.sample(2, given=given, steps=1)).all()
-    with refused(ConditionError, "given: found None", "the model continues 1 frames"):
+    with refused(ConditionError, "given: missing", "the model continues 1 frames"):
         model.sample(2)

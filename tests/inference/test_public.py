@@ -80,7 +80,7 @@ def test_samplers_are_named_as_in_the_parameters(model):
         ({"label": "hose"}, ConditionError, "the nearest of 3 class names is 'house'"),
         ({"label": 3}, ConditionError, "expected 0 to 2"),
         ({"label": [0]}, ConditionError, "found 1 for 2 images"),
-        ({"prompt": "a cat"}, ConditionError, "prompt: the model takes no text; it takes label"),
+        ({"prompt": "a cat"}, ConditionError, "prompt: the model takes no text; it takes `label`"),
     ],
 )
 def test_what_the_model_cannot_do_is_refused(model, arguments, error, message):
@@ -104,7 +104,9 @@ def test_a_student_has_its_own_steps_and_sampler(tmp_path):
 def test_an_unconditional_model_takes_no_class(tmp_path):
     model = sid2core.load_model(saved(tmp_path, ConditionSpec()))
     assert model.sample(2, steps=2).shape == (2, 8, 8, 3)
-    with pytest.raises(ConditionError, match="the model takes no class"):
+    with pytest.raises(
+        ConditionError, match="label: the model has no classes; it is unconditional"
+    ):
         model.sample(2, label=0)
 
 

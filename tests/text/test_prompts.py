@@ -82,7 +82,7 @@ def test_a_negative_prompt_takes_the_place_of_the_empty_caption(model):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({}, ConditionError, "prompt: found None; the model takes text"),
+        ({}, ConditionError, "prompt: missing; the model takes text"),
         ({"prompt": ["a", "b", "c"]}, ConditionError, "prompt: found 3 for 2 images"),
         ({"prompt": "a", "negative": "b"}, SampleError, "negative: .*give guidance"),
     ],
