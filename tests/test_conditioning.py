@@ -304,7 +304,7 @@ ALLOWED = re.compile(
     | report/ | cli/samples?\.py                          # what people look at has class names
     | config/                                             # names of parameters
     | typing\.py                                          # the shape of a vector of labels
-    | inference/(model|public|request|drawn_files)\.py    # label= of the public sample()
+    | inference/(checks|drawn_files|model|public|request)\.py  # label= of the public sample()
     | serving/(asked|models)\.py                          # what people choose on a page
     | training/sample_prompts\.py                         # names of classes that a user writes
     | exporting/                                          # networks of other libraries

@@ -7,6 +7,7 @@ that computes them. XLA may keep slightly less, by fusing, or more, by copying.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +20,7 @@ from sid2core.conditioning import Text
 from sid2core.models import cost
 from sid2core.models.architecture import UViTConfig
 from sid2core.models.blocks import Embedded
-from sid2core.models.execution import Execution, Remat
+from sid2core.models.execution import DEFAULT, Execution, Remat
 from sid2core.models.network import Network
 from sid2core.models.uvit import BLOCKS
 from sid2core.plan.counting import example, parameters
@@ -115,7 +116,8 @@ def _kept(network: Network, batch: int) -> tuple[int, int]:
             lambda weights: network.apply(weights, inputs[0], inputs[1], inputs[2], key), weights
         )[1]
 
-    arguments = network.shapes(), key, *example(network.config, batch)
+    shapes = replace(network, execution=DEFAULT).shapes()  # the same for each way, and cached
+    arguments = shapes, key, *example(network.config, batch)
     kept = jax.make_jaxpr(residuals)(*arguments).out_avals
     host = [one for one in kept if one.memory_space == jax.memory.Space.Host]
     return _bytes(kept) - _bytes(host), _bytes(host)
@@ -151,6 +153,7 @@ def _positions(config: UViTConfig, level: int) -> int:
     return total
 
 
+@functools.lru_cache(maxsize=16)  # each choice of recomputation has the same blocks
 def _of_block(config: UViTConfig, level: int, execution: Execution) -> int:
     """Bytes that one block keeps for one example."""
     kind = BLOCKS[config.blocks[level]]

@@ -119,7 +119,7 @@ def test_an_error_is_one_line_and_nothing_is_drawn(capsys, monkeypatch, argument
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--class", "dog"], "--class: the model has no classes; it takes --given CLIP"),
+        (["--prompt", "a"], "no text; it takes --class NAME and --given CLIP"),
         ([], "--given: missing; the model continues"),
         (["--given", "мой clip.npy", "--out", "a.png"], ".png does not hold one clip"),
     ],

@@ -8,7 +8,7 @@ import sid2core
 from sid2core.conditioning import Condition, ConditionError, ConditionSpec, Given, GivenKind
 from sid2core.data import encode
 from sid2core.data.load import pace
-from sid2core.inference import clips, public
+from sid2core.inference import checks, clips
 from sid2core.inference.public import SampleError
 from tests.inference import continuing
 from tests.models import configs
@@ -110,10 +110,10 @@ def test_a_length_that_the_model_cannot_draw_is_refused(given, frames, words):
     spec = ConditionSpec().with_given(given, (6, 4, 4, 1))
     shape = configs.tiny(image_shape=(6 - given, 4, 4, 1), condition=spec)
     with refused(SampleError, f"frames: found {frames}", words):
-        public._check_frames(frames, shape)
-    public._check_frames(6, shape)
+        checks.frames(frames, shape)
+    checks.frames(6, shape)
     with refused(SampleError, "frames", "the model draws images"):
-        public._check_frames(3, configs.tiny())
+        checks.frames(3, configs.tiny())
 
 
 def test_a_model_continues_the_frames_that_it_is_given(tmp_path):

@@ -84,7 +84,7 @@ def test_a_negative_prompt_takes_the_place_of_the_empty_caption(model):
     [
         ({}, ConditionError, "prompt: missing; the model takes text"),
         ({"prompt": ["a", "b", "c"]}, ConditionError, "prompt: found 3 for 2 images"),
-        ({"prompt": "a", "negative": "b"}, SampleError, "negative: .*give guidance"),
+        ({"prompt": "a", "negative": "b"}, SampleError, "negative: .*give `guidance` too"),
     ],
 )
 def test_what_the_model_cannot_do_is_refused(model, arguments, error, message):
