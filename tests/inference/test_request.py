@@ -42,7 +42,7 @@ def test_json_keeps_a_request():
         ('{"count": 2, "label": [1, 2, 3]}', "label: found 3 for 2 examples"),
         ('{"guidance": 1, "interval": [2, 1]}', "interval: found"),
         ('{"negative": "x"}', "negative: found a value, but there is no guidance"),
-        ('{"mask": "m.png"}', "mask: found a value, but no init"),
+        ('{"mask": "m.png"}', "mask: found a value, but no `init`"),
         ('{"sampler": {"name": "heum"}}', "the nearest is heun"),
     ],
 )
