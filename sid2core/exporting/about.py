@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sid2core import checksums
 from sid2core.inference.model import Trained
 
 _BASE = ("base", "constant", "searched")
@@ -70,7 +70,7 @@ def _scores(root: Path, student: int | None) -> list[Score]:
     path = root / stage / "manifest.json"
     if measured is None or not path.is_file():
         return []
-    if measured != hashlib.sha256(path.read_bytes()).hexdigest():
+    if measured != checksums.sha256(path):
         return []
     table = root.parent / "reports/evaluate/scores.csv"
     if not table.is_file():
