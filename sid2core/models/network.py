@@ -27,6 +27,7 @@ from sid2core.models.architecture import UViTConfig
 from sid2core.models.dropout import DropoutKey
 from sid2core.models.execution import DEFAULT, Execution
 from sid2core.models.fit import WeightsError, difference
+from sid2core.models.rngs import Rngs
 from sid2core.models.uvit import ResidualUViT
 from sid2core.typing import Array, LogSnr, Samples
 
@@ -59,7 +60,7 @@ class Network:
 
     def init(self, key: Array) -> Parameters:
         """Fresh parameters, float32."""
-        return _flatten(nnx.state(self._module(nnx.Rngs(key)), nnx.Param))
+        return _flatten(nnx.state(self._module(key), nnx.Param))
 
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of the parameters, without allocating any."""
@@ -74,15 +75,15 @@ class Network:
         dropout_key: DropoutKey | None = None,
     ) -> Samples:
         """The network's output for noisy examples; arguments as :class:`ResidualUViT`'s."""
-        abstract = nnx.eval_shape(lambda: self._module(nnx.Rngs(0)))
+        abstract = nnx.eval_shape(lambda: self._module(jax.random.key(0)))
         graph, state = nnx.split(abstract, nnx.Param)
         flat = {path: params["/".join(map(str, path))] for path, _ in nnx.to_flat_state(state)}
         pure = nnx.to_pure_dict(state)
         nnx.replace_by_pure_dict(state, _nest(flat, pure))
         return nnx.merge(graph, state)(z, logsnr, condition, dropout_key)
 
-    def _module(self, rngs: nnx.Rngs) -> ResidualUViT:
-        return ResidualUViT(self.config, self.execution, rngs)
+    def _module(self, key: Array) -> ResidualUViT:
+        return ResidualUViT(self.config, self.execution, Rngs(key))
 
 
 @functools.lru_cache(maxsize=16)
