@@ -7,8 +7,6 @@ from pathlib import Path
 
 from sid2core.cli import sample
 
-SUMMARY = "Export a trained model for other libraries; the export is checked in a fresh process."
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""

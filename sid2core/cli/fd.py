@@ -12,7 +12,6 @@ from sid2core.errors import Sid2Error
 if TYPE_CHECKING:  # slow to import
     from sid2core.metrics.comparison import Comparison, Side
 
-SUMMARY = "Fréchet distance of two sets of images, clips or statistics; with the right network FID."
 _WHAT = "an npz of mu and sigma; or images or clips: a folder, .zip, .tar, .npz, .npy or .parquet"
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-SUMMARY = "Make a folder of weights from an export, also after training it elsewhere."
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""

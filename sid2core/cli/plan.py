@@ -15,8 +15,6 @@ from sid2core.plan.hardware import SHEETS
 if TYPE_CHECKING:
     from sid2core.conditioning import ConditionSpec
 
-SUMMARY = "Parameters, FLOPs, memory and time of a model, before training; allocates no weight."
-
 
 class PlanError(Sid2Error):
     """The command line does not determine what to plan."""

@@ -15,7 +15,6 @@ from sid2core.cli.plan import positive
 from sid2core.config import presets, yaml_edit
 from sid2core.plan.hardware import SHEETS
 
-SUMMARY = "Set params.yaml to a preset of conf/, or to one made for your data; or list the presets."
 _DEFAULT_SECONDS = 1800.0
 _HEADINGS = ("preset", "what", "GFLOPs", "parameters", "published FID")
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:  # slow to import
     from sid2core.inference.public import Model
     from sid2core.inference.request import Request
 
-SUMMARY = "Draw images or clips with a trained model; each file says how to draw it again."
 _BEST = Path("artifacts/guidance_search/best.json")
 _TRAINED = "artifacts/train"
 _STUDENTS = Path("artifacts/distill")

@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # slow to import
     from sid2core.metrics.sample_files import Chunk
     from sid2core.pipeline.artifact import Artifact
 
-SUMMARY = "Export samples that evaluation kept (`sid2 sample` draws new ones)."
 _BYTES = 2**24  # approximate size of the images in memory at once
 
 

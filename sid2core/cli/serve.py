@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from sid2core.inference.public import Model
 
-SUMMARY = "Serve a page that draws from trained models in a browser."
 TOKEN = "SID2_SERVE_TOKEN"
 _SHORTEST = 16
 _CLIPS = 16

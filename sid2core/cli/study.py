@@ -17,7 +17,6 @@ from sid2core.studies.runs import Run
 if TYPE_CHECKING:
     from sid2core.conditioning import ConditionSpec
 
-SUMMARY = "Run the studies of experiments/ as DVC experiments, compare variants over seeds, report."
 _RESULTS = Path("docs/results")
 
 

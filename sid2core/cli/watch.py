@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from sid2core.pipeline.running import Running
 
-SUMMARY = "Show the running stages: step, rate, time left, loss, newest samples."
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 24
 """Points of the loss's curve."""

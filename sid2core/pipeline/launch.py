@@ -20,7 +20,6 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 
 from sid2core import console
 
@@ -98,6 +97,8 @@ def start_again() -> None:
 
 
 def _jaxlib() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # slow to import
+
     try:
         return version("jaxlib")
     except PackageNotFoundError:

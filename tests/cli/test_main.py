@@ -173,10 +173,19 @@ def test_a_closed_pipe_is_no_error(project):
     assert text(project) != COMMITTED
 
 
-def test_nothing_slow_is_imported(project):
+@pytest.mark.parametrize(
+    ("command", "slow"),
+    [
+        (["--help"], {"pydantic", "ruamel"}),
+        (["sample", "--help"], {"pydantic", "ruamel"}),
+        (["preset", "tiny"], set()),
+    ],
+)
+def test_nothing_slow_is_imported(project, command, slow):
     code = (
-        "import sys; from sid2core.cli import main as cli; cli.main(['preset', 'tiny']); "
-        "print(*{name.split('.')[0] for name in sys.modules})"
+        "import atexit, sys; from sid2core.cli import main as cli; "
+        "atexit.register(lambda: print(*{name.split('.')[0] for name in sys.modules})); "
+        f"cli.main({command})"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -186,7 +195,19 @@ def test_nothing_slow_is_imported(project):
         check=True,
     )
     loaded = set(done.stdout.splitlines()[-1].split())
-    assert not {"jax", "flax", "optax", "pandas", "numpy", "scipy", "dvc"} & loaded
+    slow = {"jax", "flax", "optax", "pandas", "numpy", "scipy", "dvc"} | slow
+    assert "argparse" in loaded
+    assert not slow & loaded
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_every_command_has_a_module_with_arguments(name, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main.main([name, "--help"])
+    assert caught.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: sid2 {name} ")
+    assert "options:" in said
 
 
 def test_the_version_is_that_of_the_installed_package(capsys):
