@@ -151,13 +151,15 @@ def test_captions_of_any_kind_and_a_change_of_one(tmp_path, caplog):
         name = f"{'cat' if number % 2 else 'dog'}/{number:02d}"
         pictures.save(pets / f"{name}.png", pictures.noise(6, 6, seed=number))
         packs.write(pets / f"{name}.txt", text.encode())
+    packs.write(pets / "cat/lost.txt", b"a caption without an image")
     prepare.main(files("folder", pets))
     made = artifact.load("prepare")
     assert made.metadata["class_names"] == ["unlabelled"]
     described = made.metadata["captions"]
     assert (described["images"], described["missing"], described["empty"]) == (20, 0, 1)
     assert described["characters"]["max"] == 10_000
-    assert json.loads(METRICS.read_text())["images_without_caption"] == 0
+    metrics = json.loads(METRICS.read_text())
+    assert (metrics["images_without_caption"], metrics["captions_without_image"]) == (0, 1)
     assert "captions: 20 of 20 images, 0 images without; 20 distinct, 1 empty" in caplog.text
     before = everything(made)
     assert {key: found for key, (_, found) in before.items()} == {

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from sid2core import config
+from sid2core import conditioning, config
 from sid2core.data.errors import DataError
 from sid2core.data.load.shards import Layout
 from sid2core.data.prepare import captions, splits
@@ -142,20 +142,26 @@ def _part(
 def check_classes(part: Part, counts: Counter[int]) -> None:
     """Every class needs images to train on; for evaluation, some image is enough.
 
+    Images without labels have no class that a message could name.
+
     Raises:
         DataError: that is not so; ``counts`` are images by label.
     """
     missing = [name for label, name in enumerate(part.class_names) if not counts[label]]
     if not missing or (part.split != "train" and counts.total()):
         return
-    msg = f"no image for {part.split} in {len(missing)} class(es), such as {missing[0]!r}"
+    unlabelled = part.class_names == conditioning.UNLABELLED
+    msg = f"no image for {part.split}"
+    if not unlabelled:
+        msg += f" in {len(missing)} class(es), such as {missing[0]!r}"
     if part.rejects:
         msg += f"; {len(part.rejects)} were set aside: {summary(part.rejects)}"
-    cure = (
-        "every class needs images to train on: repair or add images, or drop the class"
-        if part.split == "train"
-        else "there must be images to evaluate with: add some, or lower data.train_fraction"
-    )
+    if part.split != "train":
+        cure = "there must be images to evaluate with: add some, or lower data.train_fraction"
+    elif unlabelled:
+        cure = "there must be images to train on: repair or add some, or raise data.train_fraction"
+    else:
+        cure = "every class needs images to train on: repair or add images, or drop the class"
     raise DataError(f"{msg}; {cure}")
 
 

@@ -61,7 +61,7 @@ def metadata(parts: Sequence[Part], shards: Path) -> dict[str, Any]:
         paths = [shards / name for part in parts for name in part.shards]
         found["captions"] = {
             **captions.summary(paths),
-            "without_image": sum(one.without_image for one in _caption_files(parts)),
+            "without_image": _without_image(parts),
             "examples": captions.examples(paths[:1]),
         }
     if attributes := protocol.attributes_of(source):
@@ -96,6 +96,7 @@ def write(folder: Path, parts: Sequence[Part], shards: Path) -> None:
             metrics[name] = metrics.get(name, 0) + value
     if parts[0].captioned:
         metrics["images_without_caption"] = sum(part.tally.missing for part in parts)
+        metrics["captions_without_image"] = _without_image(parts)
     train, evaluation = (
         next(part for part in parts if part.split == split) for split in ("train", "eval")
     )
@@ -188,6 +189,11 @@ def _caption_files(parts: Sequence[Part]) -> list[CaptionFiles]:
     return [protocol.caption_files_of(source) for source in sources.values()]
 
 
+def _without_image(parts: Sequence[Part]) -> int:
+    """Captions that belong to no image, of all sources."""
+    return sum(one.without_image for one in _caption_files(parts))
+
+
 def _caption_lines(parts: Sequence[Part]) -> Iterator[str]:
     """What is known of captions before any image is read."""
     bare = sum(entry.captioned is False for part in parts for entry in part.entries)
@@ -251,12 +257,14 @@ def contact_sheet(
 ) -> Image.Image:
     """A row of images a class where classes are few, else a grid of any images in label order.
 
+    A single class, such as that of images without labels, needs no name: it makes a grid too.
+
     Args:
         images: raw values [n, h, w, c].
         labels: class indices [n].
         class_names: the name of each label, written beside its row.
     """
-    if len(class_names) <= _ROWS:
+    if 1 < len(class_names) <= _ROWS:
         names = list(class_names)
         rows = [np.flatnonzero(labels == label)[:_COLUMNS] for label in range(len(names))]
     else:

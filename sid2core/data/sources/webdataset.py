@@ -58,7 +58,8 @@ class Sample(NamedTuple):
     """Its fields: extensions and keys of the JSON."""
     folder: str = ""
     """The first folder that it lies in, within the shard."""
-    captioned: bool = False
+    captions: frozenset[str] = frozenset()
+    """Those of its fields that its captions are in."""
     problem: str | None = None
     lost: bool = False
     """Whether it is a caption without an image."""
@@ -90,16 +91,19 @@ class WebDataset(ManyFiles):
     @functools.cached_property
     def captioned(self) -> bool:
         """Whether any sample has a caption."""
-        return any(sample.captioned for sample in self._samples())
+        return any(sample.captions for sample in self._samples())
 
     @functools.cached_property
     def fields(self) -> Fields:
-        """The extensions and the keys of the JSON of all samples."""
-        names = self._present()
+        """The extensions and the keys of the JSON; what is read of no sample is ignored."""
+        names, samples = self._present(), self._samples()
+        labels = {self._label_field(sample) for sample in samples}
+        captions = {name for sample in samples for name in sample.captions}
         images = {name for name in names if f".{name}" in formats.EXTENSIONS}
-        captions = self.asked.caption or (*_TEXTS, *fields.CAPTIONS)
-        used = {*self._label_fields, *images, "json", *(captions if self.asked.captions else ())}
-        label = " or ".join(name for name in self._label_fields if name in names) or None
+        if self.asked.image is not None:
+            images = {self.asked.image.lower()}
+        used = {*labels, *captions, *images, "json"}
+        label = " or ".join(name for name in self._label_fields if name in labels) or None
         return Fields(label, tuple(name for name in names if name not in used))
 
     @property
@@ -123,7 +127,7 @@ class WebDataset(ManyFiles):
             raw, unreadable = self._raw(sample)
             label, problem = labels.of(raw)
             problem = sample.problem or unreadable or problem
-            captioned = sample.captioned if self.captioned else None
+            captioned = bool(sample.captions) if self.captioned else None
             entries.append(
                 Entry(sample.key, label, sample.place, problem=problem, captioned=captioned)
             )
@@ -167,9 +171,13 @@ class WebDataset(ManyFiles):
             return () if label is None else (label,)
         return usual
 
+    def _label_field(self, sample: Sample) -> str | None:
+        """The field of a sample's label, if it has one."""
+        return next((name for name in self._label_fields if name in sample.labels), None)
+
     def _raw(self, sample: Sample) -> tuple[classes.Raw, str | None]:
         """The label of a sample as it is, and why it cannot be used."""
-        field = next((name for name in self._label_fields if name in sample.labels), None)
+        field = self._label_field(sample)
         value = sample.labels[field] if field else None
         if isinstance(value, Unusable):
             return None, str(value)
@@ -286,19 +294,19 @@ class _Shard:
                     labels[name] = _text(self._read(parts[name]))
                 except Unusable as error:
                     labels[name] = error
-        captions, captioned = self._captions(parts, metadata)
+        captions, caption_fields = self._captions(parts, metadata)
         json_span = _span(parts["json"]) if any(isinstance(one, str) for one in captions) else None
         place = Place(self.shard.path, _span(parts[image]), captions, json_span)
         names = _shared(frozenset({*parts, *metadata}))
-        return Sample(key, place, labels, names, captioned=captioned)
+        return Sample(key, place, labels, names, captions=_shared(caption_fields))
 
     def _captions(
         self, parts: Mapping[str, Member], metadata: Mapping[str, Any]
-    ) -> tuple[tuple[Span | str, ...], bool]:
-        """Where a sample's captions are, and whether there are any."""
+    ) -> tuple[tuple[Span | str, ...], frozenset[str]]:
+        """Where a sample's captions are, and in which of its fields."""
         asked = self.asked
         if not asked.captions:
-            return (), False
+            return (), frozenset()
         names = [name for name in asked.caption or _TEXTS if name in parts and name != asked.label]
         keys = [name for name in asked.caption or fields.CAPTIONS if name != asked.label]
         found = [name for name in keys if name not in parts and texts.of_value(metadata.get(name))]
@@ -306,7 +314,7 @@ class _Shard:
             names, found = names[:1], [] if names else found[:1]
         captions: list[Span | str] = [_span(parts[name]) for name in names]
         captions += found
-        return tuple(captions), bool(captions)
+        return tuple(captions), frozenset((*names, *found))
 
     def _read(self, member: Member) -> bytes:
         if member.size > _SIDE:

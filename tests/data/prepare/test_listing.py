@@ -112,6 +112,17 @@ def test_eval_may_lack_a_class_but_not_all():
         listing.check_classes(Part("eval", source, source.class_names, [], []), Counter())
 
 
+@pytest.mark.parametrize(("split", "cure"), [("train", "raise"), ("eval", "lower")])
+def test_images_without_labels_are_not_spoken_of_as_a_class(split, cure):
+    part = Part(split, Plain(4), ("unlabelled",), [], [Reject(split, "a.png", "broken")])
+    message = (
+        rf"^no image for {split}; 1 were set .*: there must be .* {cure} data\.train_fraction$"
+    )
+    with pytest.raises(DataError, match=message) as raised:
+        listing.check_classes(part, Counter())
+    assert "class" not in str(raised.value)
+
+
 @dataclass(frozen=True)
 class Spare(Listed):
     """A source with more class names than it may use, as a filtered set of Hugging Face."""

@@ -140,6 +140,14 @@ def test_many_classes_make_a_grid_in_label_order():
     assert centres.ravel().tolist() == sorted(labels[:144].tolist())
 
 
+def test_a_single_class_makes_a_grid_without_its_name():
+    images = np.zeros((30, 32, 32, 3), np.uint8)
+    sheet = overview.contact_sheet(images, np.zeros(30, np.int32), ["unlabelled"])
+    assert sheet.size == (2 + 12 * 34, 2 + 3 * 34)
+    cells = np.asarray(sheet)[18::34, 18::34]
+    assert (cells == 0).all(axis=-1).sum() == 30
+
+
 def test_clips_show_their_middle_frame(tmp_path):
     class Clips(Plain):
         def read(self, entry):

@@ -9,6 +9,7 @@ import pytest
 
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.sources import opening
+from sid2core.data.sources.fields import Fields
 from sid2core.data.sources.protocol import listed
 from tests import tiny
 from tests.data import packs, pictures
@@ -264,6 +265,18 @@ def test_of_several_labels_the_parameters_name_one(tmp_path):
     source = opened(two, image_column="png")
     image = source.read(source.index()[0]).image
     np.testing.assert_array_equal(image, pictures.noise(4, 4, seed=2))
+    assert source.fields == Fields("cls", ("jpg",))
+
+
+def test_fields_that_another_one_precedes_in_every_sample_are_ignored(tmp_path):
+    """What one sample has in a text file, another may have in its JSON."""
+    first = {"a.jpg": packs.png(), "a.cls": b"0", "a.txt": b"t"}
+    members = {**first, "a.json": as_json(label=1, caption="c")}
+    source = opened(shard(tmp_path / "s.tar", members))
+    assert source.fields == Fields("cls", ("caption", "label"))
+    members |= {"b.jpg": packs.png(2), "b.json": as_json(label=1, caption="c")}
+    source = opened(shard(tmp_path / "t.tar", members))
+    assert source.fields == Fields("cls or label", ())
 
 
 def test_shards_of_img2dataset_have_captions_and_no_labels(tmp_path):
@@ -271,7 +284,7 @@ def test_shards_of_img2dataset_have_captions_and_no_labels(tmp_path):
     members = {"0.jpg": packs.png(), "0.txt": b"c", "0.json": metadata}
     source = opened(shard(tmp_path / "00000.tar", members))
     assert (found(source), source.captioned) == ({"00000/0": "unlabelled"}, True)
-    assert source.fields.ignored == ("key", "sha256", "status", "url", "width")
+    assert source.fields.ignored == ("caption", "key", "sha256", "status", "url", "width")
 
 
 def test_shards_of_several_splits_are_refused(tmp_path):
