@@ -6,13 +6,14 @@ An extractor is a row of :data:`EXTRACTORS`: a name, its parameters, and its cla
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
 from sid2core.config.named_samplers import NamedSampler, NamedSamplers, check_names
 from sid2core.config.registry import Kinds, Registry
 from sid2core.config.section import FilePath, Positive, Section
+from sid2core.config.yaml_read import shown
 
 OWN = "classifier"
 """The name of the data set's own extractor, which the stage ``reference`` trains."""
@@ -85,6 +86,19 @@ class Prediction(Section):
     samples: Positive
 
 
+def _prompts(value: Any) -> Any:
+    """Refuse what describes no prompts; YAML reads braces without quotes as a mapping."""
+    texts = value if isinstance(value, list) else [value]
+    if value is None or (texts and all(isinstance(text, str) for text in texts)):
+        return value
+    found = f"found {shown(value)} ({type(value).__name__})"
+    msg = (
+        f"{found}; expected a list of prompts, the path of a text file, one prompt with "
+        'alternatives such as "a {red|blue} circle" (braces need quotation marks), or null'
+    )
+    raise ValueError(msg)
+
+
 class Eval(Section):
     """How many images of each sampler are evaluated, by which extractors, and how many are kept."""
 
@@ -100,7 +114,7 @@ class Eval(Section):
     infinity: bool
     captions: FilePath | None
     prediction: Prediction
-    prompts: str | Annotated[list[str], Field(min_length=1)] | None
+    prompts: Annotated[str | list[str] | None, BeforeValidator(_prompts)]
     samplers: Annotated[list[NamedSamplers], Field(min_length=1)] | None
 
     @property

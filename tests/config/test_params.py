@@ -90,6 +90,16 @@ def test_built_in_data_take_no_columns(key, value, neutral):
     assert f"source digits does not take {key}; set {key} to {neutral}" in line
 
 
+@pytest.mark.parametrize("value", [{"red|blue": None}, {"a": "b"}, 3, [], ["a", {"b": "c"}]])
+def test_what_describes_no_prompts_is_refused_with_the_three_ways_to_write_them(value):
+    (line,) = refusal(with_value("eval.prompts", value))
+    assert line == (
+        f"eval.prompts: found {value!r} ({type(value).__name__}); expected a list of prompts, the "
+        'path of a text file, one prompt with alternatives such as "a {red|blue} circle" (braces '
+        "need quotation marks), or null"
+    )
+
+
 def test_home_folders_in_paths_are_expanded(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     data = tiny.source("folder", path="~/pets", labels="~/a.csv", image_size=4, channels=3)
