@@ -16,6 +16,8 @@ _VOCABULARIES = ((64, 512), (512, 2048), (math.inf, 8192))
 """Up to so many different words in the captions that were read: so many tokens."""
 _BYTES_A_TOKEN = 3
 """Byte-level BPE with a small vocabulary: 41 bytes of the preset shapes-text are 14 tokens."""
+_COVERED = 0.95
+"""The share of captions that decides the number of tokens: one very long caption should not."""
 _HEADROOM, _MULTIPLE, _TOKENS = 1.25, 8, (16, 256)
 _PROMPTS, _LONGEST = 4, 120
 _SYNTAX = ("{", "|", "}", "--", "\n")
@@ -61,7 +63,10 @@ def reasons(found: Survey) -> dict[str, str]:
             f"{_missing(found):.1%} of the images have no caption; of a split it may be more"
         ),
         "text.encoder": f"trained with the model; {len(_words(found))} different words in {read}",
-        "text.max_tokens": f"the longest of {read} has about {_longest(found)} tokens",
+        "text.max_tokens": (
+            f"{_COVERED:.0%} of {read} have at most about {_usual_most(found)} tokens; "
+            f"about {_truncated(found)} of all are longer than this limit and truncated"
+        ),
         "train.condition_dropout": "guidance needs the empty caption as well",
         "guidance": "strong enough that samples have what the caption asks for",
         "eval.prompts": "captions of the data, for the grid on the page",
@@ -111,13 +116,23 @@ def _vocabulary(found: Survey) -> int:
     return next(tokens for most, tokens in _VOCABULARIES if words <= most)
 
 
-def _longest(found: Survey) -> int:
-    """Tokens of the longest caption, with the end token."""
-    sizes = (len(text.encode(errors="replace")) for text in found.captions)
-    return 1 + -(-max(sizes, default=0) // _BYTES_A_TOKEN)
+def _tokens(text: str) -> int:
+    """About how many tokens a caption has, with the end token."""
+    return 1 + -(-len(text.encode(errors="replace")) // _BYTES_A_TOKEN)
+
+
+def _usual_most(found: Survey) -> int:
+    """The quantile ``_COVERED`` of the captions' numbers of tokens."""
+    sizes = sorted(map(_tokens, found.captions))
+    return sizes[math.ceil(_COVERED * len(sizes)) - 1] if sizes else 1
+
+
+def _truncated(found: Survey) -> int:
+    """Captions with more tokens than are kept."""
+    return sum(_tokens(text) > _max_tokens(found) for text in found.captions)
 
 
 def _max_tokens(found: Survey) -> int:
     least, most = _TOKENS
-    needed = _MULTIPLE * math.ceil(_HEADROOM * _longest(found) / _MULTIPLE)
+    needed = _MULTIPLE * math.ceil(_HEADROOM * _usual_most(found) / _MULTIPLE)
     return min(most, max(least, needed))

@@ -13,6 +13,7 @@ from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from sid2core import atomic
+from sid2core.conditioning import UNLABELLED
 from sid2core.config import build, presets
 from sid2core.config.text import Learned
 from sid2core.data.prepare.survey import Survey
@@ -107,7 +108,7 @@ def lines(found: Survey, machine: Machine, chosen: Choice) -> Iterator[str]:
     params = chosen.params
     values = {
         "data.image_size": params.data.image_size,
-        "model": f"{_parameters(found, chosen):,} parameters",
+        "model": f"{'at most ' * found.captioned}{_parameters(found, chosen):,} parameters",
         "train.steps": f"{params.train.steps:,}",
         "train.batch_size": params.train.batch_size,
         "train.ema_decay": params.train.ema_decay,
@@ -150,6 +151,8 @@ def _data(found: Survey) -> Iterator[str]:
     kind = "conditional on" if found.condition else "one class, so the model is unconditional:"
     if found.captioned:
         yield "  conditional on captions"
+    elif names == UNLABELLED:
+        yield "  no labels, so the model is unconditional"
     else:
         yield f"  {kind} {shown}; the smallest class has {found.smallest_class:,} images"
     yield f"  shorter side {found.side} pixels in the median, {found.channels} channel(s)"

@@ -31,6 +31,7 @@ def test_data_with_captions_make_a_text_to_image_model(tmp_path):
 
     lines = [*preset_file.lines(pets(**FOUND), CPU, made)]
     assert "  conditional on captions" in lines
+    assert any(line.startswith("  model: at most ") for line in lines)
     assert any(line.startswith("  eval.prompts: a red cat on a mat; ") for line in lines)
     path = preset_file.check_name("pets", tmp_path)
     preset_file.write(path, pets(**FOUND), made, "sid2 preset pets")
@@ -61,6 +62,20 @@ def test_the_tokenizer_fits_the_captions(texts, vocabulary, tokens):
     found = captions.overlay(pets(**FOUND | {"captions": texts}), 0.05)["text"]
     assert found["encoder"]["learned"] == {"vocabulary": vocabulary}
     assert found["max_tokens"] == tokens
+
+
+def test_one_very_long_caption_does_not_set_the_number_of_tokens():
+    """It is one of 20 captions; of 19 it would be more than the share that may be truncated."""
+    long = "word " * 400
+    found = pets(**FOUND | {"captions": (*FEW * 3, *FEW[:4], long)})
+    assert captions.overlay(found, 0.05)["text"]["max_tokens"] == 16
+    reason = captions.reasons(found)["text.max_tokens"]
+    assert reason == (
+        "95% of 20 captions that were read have at most about 9 tokens; "
+        "about 1 of all are longer than this limit and truncated"
+    )
+    few = pets(**FOUND | {"captions": (*FEW * 3, *FEW[:3], long)})
+    assert captions.overlay(few, 0.05)["text"]["max_tokens"] == 256
 
 
 def test_captions_that_would_mean_something_else_are_no_prompts():
