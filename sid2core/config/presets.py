@@ -71,6 +71,7 @@ class Evidence(Notes):
     """What is known of a preset. ``ours`` and ``hardware`` are null until it has been run.
 
     ``classes`` is 0 and ``captions`` is true where a model is conditioned on captions alone.
+    ``parameters`` includes a learned text encoder with the greatest vocabulary.
     """
 
     title: Annotated[str, Field(min_length=1)]

@@ -66,6 +66,8 @@ class Price:
     """Number of training examples, with repetitions."""
     text: FrozenText | None
     """The frozen text encoder, if there is one."""
+    vocabulary: int | None = None
+    """Token ids of a learned text encoder; parameters and memory include its embeddings."""
     accumulation: int = 1
     """Parts of a batch of training, computed one after another."""
     negative: Negative | None = None
@@ -206,6 +208,7 @@ def price(
         drawn=params.sampling.batch_size,
         examples=params.train.steps * params.train.batch_size,
         text=captions.frozen(params.text, condition.text),
+        vocabulary=None if condition.text is None else condition.text.vocabulary,
         accumulation=params.train.accumulation,
         negative=found,
         distillation=distillation.price(

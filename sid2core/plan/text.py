@@ -48,11 +48,12 @@ def as_json(plan: Plan) -> dict[str, Any]:
 
 
 def lines(plan: Plan) -> list[str]:
-    """The plan as lines of text."""
+    """The plan as lines of text; a learned tokenizer has the greatest size that it may have."""
     price, hardware = plan.price, plan.hardware
     shape = " × ".join(map(str, price.shape))
     classes = "no" if price.classes is None else price.classes
     given = f", the first {price.given_frames} frames given" if price.given_frames else ""
+    at_most = "" if price.vocabulary is None else "at most "
     return [
         f"examples of {shape}{given}, {classes} classes; a multiply-add is one FLOP",
         "",
@@ -72,8 +73,8 @@ def lines(plan: Plan) -> list[str]:
             ],
         ),
         "",
-        f"{price.parameters:,} parameters; a forward pass takes {price.gflops:.6g} GFLOPs by the "
-        f"paper's count, {price.gflops_xla:.6g} by XLA's "
+        f"{at_most}{price.parameters:,} parameters; a forward pass takes {price.gflops:.6g} GFLOPs "
+        f"by the paper's count, {price.gflops_xla:.6g} by XLA's "
         f"({100 * (price.gflops_xla / price.gflops - 1):+.2f} %):",
         *_table(("term", "GFLOPs"), [(one.term, f"{one.gflops:.6g}") for one in price.terms]),
         "",
@@ -112,7 +113,12 @@ def _text_json(plan: Plan) -> dict[str, Any] | None:
 
 
 def _text_lines(plan: Plan) -> list[str]:
-    """What the captions cost with a frozen encoder, by the million."""
+    """How large a learned encoder is; what captions cost with a frozen one, by the million."""
+    if plan.price.vocabulary is not None:
+        return [
+            f"text encoder learned: {plan.price.vocabulary:,} token ids, the most that "
+            "text.encoder.learned.vocabulary allows; captions with few different words have fewer"
+        ]
     text, seconds = plan.price.text, plan.caption_seconds
     if text is None or seconds is None:
         return []

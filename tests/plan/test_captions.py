@@ -47,6 +47,15 @@ def test_a_million_captions_by_hand(cached, kib):
     assert text.as_json(plan)["text"]["bytes_a_caption"] == own.bytes_a_caption
 
 
+def test_a_learned_vocabulary_is_the_greatest_that_captions_may_need():
+    plan = planned()
+    assert not any("at most" in line for line in text.lines(plan))
+    plan = dataclasses.replace(plan, price=dataclasses.replace(plan.price, vocabulary=512))
+    lines = text.lines(plan)
+    assert any(line.startswith("at most 1,000,000,000 parameters; ") for line in lines)
+    assert any(line.startswith("text encoder learned: 512 token ids, the most ") for line in lines)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("preset", "cached"), [("text512", True), ("gpic256", False)])
 def test_the_presets_of_captions_are_planned_before_there_is_any_file_and_fit(
