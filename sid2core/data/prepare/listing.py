@@ -177,17 +177,20 @@ def summary(rejects: Sequence[Reject]) -> str:
 
 
 def _check_same_classes(train: Source, held_out: Source, name: str) -> None:
-    ours, theirs = set(train.class_names), set(held_out.class_names)
     if train.class_names == held_out.class_names:
         return
+    ours, theirs = (
+        set[str]() if one.class_names == conditioning.UNLABELLED else set(one.class_names)
+        for one in (train, held_out)
+    )
     only = [
         f"{len(names)} only in {key} ({few(sorted(names))})"
         for key, names in (("path", ours - theirs), ("eval_path", theirs - ours))
         if names
     ] or ["the same in another order"]
     msg = (
-        f"{protocol.key_of(name, 'path')} has {len(ours)} classes and eval_path {len(theirs)}: "
-        f"{'; '.join(only)}; "
+        f"{protocol.key_of(name, 'path')} has {len(ours) or 'no'} classes and eval_path "
+        f"{len(theirs) or 'none'}: {'; '.join(only)}; "
         "labels follow the classes' names: rename, add or remove classes until both agree, name "
         "them in class_names, or set eval_path to null, if its images have no labels"
     )

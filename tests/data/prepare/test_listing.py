@@ -116,7 +116,7 @@ def test_eval_may_lack_a_class_but_not_all():
 def test_images_without_labels_are_not_spoken_of_as_a_class(split, cure):
     part = Part(split, Plain(4), ("unlabelled",), [], [Reject(split, "a.png", "broken")])
     message = (
-        rf"^no image for {split}; 1 were set .*: there must be .* {cure} data\.train_fraction$"
+        rf"^no image for {split}; 1 were set .*; there must be .* {cure} data\.train_fraction$"
     )
     with pytest.raises(DataError, match=message) as raised:
         listing.check_classes(part, Counter())
@@ -153,6 +153,10 @@ def test_spare_class_names_are_dropped_from_both_splits(monkeypatch, caplog):
         (("a", "c"), r"1 only in path \(b\); 1 only in eval_path \(c\)"),
         (("b", "a"), "the same in another order"),
         (("a", "b", "c"), r"data\.source\.digits\.path has 2 classes and eval_path 3: 1 only in"),
+        (
+            ("unlabelled",),
+            r"path has 2 classes and eval_path none: 2 only in path \(a, b\); labels",
+        ),
     ],
 )
 def test_classes_of_two_sources_must_agree(monkeypatch, names, message):
