@@ -71,7 +71,7 @@ def test_one_very_long_caption_does_not_set_the_number_of_tokens():
     assert captions.overlay(found, 0.05)["text"]["max_tokens"] == 16
     reason = captions.reasons(found)["text.max_tokens"]
     assert reason == (
-        "95% of 20 captions that were read have at most about 9 tokens; "
+        "95% of 20 captions that were read have at most about 8 tokens; "
         "about 1 of all are longer than this limit and truncated"
     )
     few = pets(**FOUND | {"captions": (*FEW * 3, *FEW[:3], long)})
