@@ -88,6 +88,7 @@ class Project:
         inputs: its artifacts by stage.
         trained: its base model.
         found: the teacher, the setting of the search that ``distill.teacher`` names.
+        guided: the search's best setting with guidance.
         evaluator: measures samples.
     """
 
@@ -95,6 +96,7 @@ class Project:
     inputs: Mapping[str, Artifact]
     trained: Trained
     found: Searched
+    guided: Searched
     evaluator: Evaluator
 
     @classmethod
@@ -107,11 +109,12 @@ class Project:
         inputs = {name: artifact.load(name, root=root) for name in INPUTS}
         sharding = mesh.local(params.runtime.mesh).batch
         trained = Trained.load(inputs["train"].checked(), build.execution(params.runtime))
-        guided = trained.with_negative(params.guidance.negative_prompt, sharding)
+        prompted = trained.with_negative(params.guidance.negative_prompt, sharding)
+        models = Models(prompted, inputs["train_negative"])
         search = guidance_search.load(inputs["guidance_search"])
-        setting = search.teacher(params.distill.teacher)
-        found = Models(guided, inputs["train_negative"]).of(setting)
-        return cls(params, inputs, trained, found, Evaluator.load(inputs["reference"], sharding))
+        found = models.of(search.teacher(params.distill.teacher))
+        evaluator = Evaluator.load(inputs["reference"], sharding)
+        return cls(params, inputs, trained, found, models.of(search.guided), evaluator)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -127,7 +130,7 @@ class Project:
     ) -> list[tuple[int, SamplerSpec]]:
         """The base model's samplers, each with at most these numbers of network evaluations.
 
-        Each once without guidance and once with that of the search; as many steps as fit. Those of
+        Each once without guidance and once with :attr:`guided`'s; as many steps as fit. Those of
         which not even one step fits are left out and printed.
         """
         base = self.found.model
@@ -143,7 +146,7 @@ class Project:
                     trained = self.inputs["train_negative"]
                     sampling = self.params.sampling
                     try:
-                        found = named_samplers.specs([row], base, self.found, sampling, trained)
+                        found = named_samplers.specs([row], base, self.guided, sampling, trained)
                         made += [(count, one) for one in found]
                     except config.ParamsError as error:
                         print(f"left out: {error}", flush=True)
