@@ -112,7 +112,7 @@ def write(
             (_mark_npz if suffix == ".npz" else _mark_parquet)(made, about)
         elif suffix:
             if layout["grid"]:
-                rows = len(parts) if len(parts) > 1 else len(requests[0].label or [0])
+                rows = len(parts) if len(parts) > 1 else len({*(requests[0].label or [0])})
                 image = _grid(samples, rows)
             else:
                 image = samples[only or 0]

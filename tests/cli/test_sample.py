@@ -43,15 +43,18 @@ def run(capsys, *arguments):
 @pytest.mark.parametrize("out", ["a.png", "a.npz", "a.parquet"])
 def test_a_file_is_drawn_again_byte_for_byte(capsys, out):
     grid = ["--grid"] if out == "a.png" else []
-    how = ["--class", "dog", "2", "--count", 2, "--seed", 3, "--steps", 2, "--guidance", 1]
+    how = ["--class", "dog", "2", "--count", 3, "--seed", 3, "--steps", 2, "--guidance", 1]
     assert run(capsys, *how, "--interval", -2, 3, "--out", out, *grid)[0] == 0
     again = f"again{Path(out).suffix}"
     assert run(capsys, "--like", out, "--out", again)[0] == 0
     assert Path(again).read_bytes() == Path(out).read_bytes()
-    if out != "a.png":
-        assert sum(map(len, image_sets.opened(out).chunks(8))) == 4
+    if out == "a.png":
+        with Image.open(out) as rows:  # one for each class
+            assert rows.size == (3 * 8, 2 * 8)
+    else:
+        assert sum(map(len, image_sets.opened(out).chunks(8))) == 6
     requests, _ = drawn_files.read(Path(out))
-    assert requests[0].label == [1, 1, 2, 2]
+    assert requests[0].label == [1, 1, 1, 2, 2, 2]
 
 
 @pytest.mark.usefixtures("project")
