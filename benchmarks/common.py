@@ -57,11 +57,11 @@ class Contender:
 class _Worker:
     """A contender's process."""
 
-    def __init__(self, contender: Contender, threads: int):
+    def __init__(self, contender: Contender, threads: int, clock: str):
         self.contender, self.seconds = contender, list[float]()
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, contender, threads))
+        self._process = context.Process(target=_serve, args=(theirs, contender, threads, clock))
         tuned = launch.settings(os.environ) if contender.tuned else {}
         alone = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         with environment({**alone, **tuned, **contender.environment}):
@@ -77,20 +77,20 @@ class _Worker:
         self._process.join()
 
 
-def _serve(pipe: Connection, contender: Contender, threads: int) -> None:
+def _serve(pipe: Connection, contender: Contender, threads: int, clock: str) -> None:
     use_processors(threads)
     module_name, function = contender.make.split(":")
     try:
         module = importlib.import_module(module_name)
         work: Work = getattr(module, function)(**contender.arguments)
         work()
-        repeats = max(1, round(SHORTEST / _seconds(work, 1)))
+        repeats = max(1, round(SHORTEST / _seconds(work, 1, clock)))
         pipe.send({**module.describe(), "repeats": repeats})
     except Exception as error:  # whatever it is, the others are measured without it
         pipe.send({"error": f"{type(error).__name__}: {error}"})
         repeats = 0
     while pipe.recv() == "measure":
-        pipe.send(_seconds(work, repeats))
+        pipe.send(_seconds(work, repeats, clock))
 
 
 @contextmanager
@@ -111,23 +111,30 @@ def use_processors(count: int) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
 
 
-def _seconds(work: Work, repeats: int) -> float:
-    start = time.perf_counter()
+def _seconds(work: Work, repeats: int, clock: str) -> float:
+    now: Callable[[], float] = getattr(time, clock)
+    start = now()
     for _ in range(repeats):
         work()
-    return (time.perf_counter() - start) / repeats
+    return (now() - start) / repeats
 
 
 def race(
-    contenders: Sequence[Contender], rounds: int, threads: int
+    contenders: Sequence[Contender], rounds: int, threads: int, clock: str = "perf_counter"
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Seconds a unit of each contender's work takes, one number a round; and what they ran on.
 
     A contender that cannot run, or not on the first one's kind of device, is left out with a line.
+
+    Args:
+        contenders: the reference first.
+        rounds: measurements of each.
+        threads: processors of each.
+        clock: a function of ``time``; ``process_time`` is for work that never waits.
     """
     running: list[_Worker] = []
     for contender in contenders:
-        worker = _Worker(contender, threads)
+        worker = _Worker(contender, threads, clock)
         device = running[0].metadata["platform"] if running else worker.metadata.get("platform")
         found = worker.metadata.get("platform")
         problem = worker.metadata.get("error") or (found != device and f"runs on {found} alone")
