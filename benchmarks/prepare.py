@@ -18,6 +18,7 @@ left out where they are not installed.
 from __future__ import annotations
 
 import functools
+import importlib
 import io
 import sys
 import tempfile
@@ -60,7 +61,7 @@ def main() -> None:
         field = [Contender(REFERENCE, "benchmarks.prepare:decoding", tuned=True)]
         for name in common.chosen([*MAKERS, *PARTS], options.only):
             make, choices = ("of_maker", {"name": name}) if name in MAKERS else (PARTS[name], {})
-            arguments = {"size": size, **choices}
+            arguments: dict[str, Any] = {"size": size, **choices}
             field.append(Contender(name, f"benchmarks.prepare:{make}", arguments, tuned=True))
         seconds, found = common.race(field, options.rounds, options.threads, "process_time")
         rows: dict[str, dict[str, Any]] = {**common.summary(seconds, REFERENCE)}
@@ -86,8 +87,8 @@ def files() -> tuple[bytes, ...]:
 
 def differences(one: Maker, other: Maker) -> dict[str, float]:
     """How many levels (of 255) the images of ``one`` are above those of ``other``; noise in dB."""
-    made = (np.stack([maker(file) for file in files()]) for maker in (one, other))
-    apart = np.subtract(*made, dtype=float)
+    first, second = (np.stack([maker(file) for file in files()]) for maker in (one, other))
+    apart = first.astype(float) - second
     found = {
         "mean": apart.mean(),
         "mean_absolute": np.abs(apart).mean(),
@@ -221,12 +222,14 @@ def pytorch_bytes(size: int) -> Maker:
 def torchvision(size: int) -> Maker:
     """The decoder and the resizing of bytes of torchvision."""
     torch = _torch()
-    from torchvision.io import ImageReadMode, decode_jpeg
-    from torchvision.transforms.v2 import functional
+    decoders: Any = importlib.import_module("torchvision.io")
+    transforms: Any = importlib.import_module("torchvision.transforms.v2")
+    bicubic = transforms.InterpolationMode.BICUBIC
 
     def make(file: bytes) -> Levels:
-        x = decode_jpeg(torch.frombuffer(bytearray(file), dtype=torch.uint8), ImageReadMode.RGB)
-        y = functional.resize(x, [size], functional.InterpolationMode.BICUBIC, antialias=True)
+        data = torch.frombuffer(bytearray(file), dtype=torch.uint8)
+        x = decoders.decode_jpeg(data, decoders.ImageReadMode.RGB)
+        y = transforms.functional.resize(x, [size], bicubic, antialias=True)
         return _cut(y.permute(1, 2, 0).contiguous().numpy(), size)
 
     return make
@@ -234,7 +237,7 @@ def torchvision(size: int) -> Maker:
 
 def libvips(size: int) -> Maker:
     """Bicubic resizing of the decoded picture by libvips."""
-    import pyvips
+    pyvips: Any = importlib.import_module("pyvips")
 
     def make(file: bytes) -> Levels:
         picture = pyvips.Image.new_from_buffer(file, "", access="sequential")
@@ -246,7 +249,7 @@ def libvips(size: int) -> Maker:
 
 def libvips_thumbnail(size: int) -> Maker:
     """The command that libvips recommends: the decoder reduces as far as it can."""
-    import pyvips
+    pyvips: Any = importlib.import_module("pyvips")
 
     return lambda file: pyvips.Image.thumbnail_buffer(
         file, size, height=size, crop="centre"

@@ -74,7 +74,8 @@ class Tally:
         self.short_sides[min(record.size)] += 1
         self.missing += not record.captions
         # SHA-1 is the quickest hash here: most processors have instructions for it.
-        digest = hashlib.sha1(np.ascontiguousarray(record.image), usedforsecurity=False).digest()
+        pixels = np.ascontiguousarray(record.image).data
+        digest = hashlib.sha1(pixels, usedforsecurity=False).digest()
         self.digests.append(int.from_bytes(digest[:8]))
 
     def merge(self, other: Tally) -> None:

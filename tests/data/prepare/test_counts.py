@@ -62,6 +62,14 @@ def test_images_with_the_same_pixels_are_counted():
     assert copies(tally_of([one, two]), tally_of([three, three])) == {}
 
 
+def test_pixels_are_compared_in_their_order_whatever_their_layout_in_memory():
+    image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    flipped = image[::-1]
+    found = copies(tally_of([flipped.copy()]), tally_of([flipped]))
+    assert found == {"eval_images_in_train": 1}
+    assert copies(tally_of([image]), tally_of([flipped])) == {}
+
+
 def test_frames_count_as_pixels():
     clip = np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3)
     tally = tally_of([clip])
