@@ -64,11 +64,10 @@ def compiled(shared):
 @pytest.fixture(scope="session", autouse=True)
 def _compiled(compiled):
     """What took long to compile is kept; JAX_COMPILATION_CACHE_DIR keeps it from run to run."""
-    from tests.processes import CACHE_BYTES, CACHE_SECONDS  # after the hook that checks annotations
+    from tests.processes import CACHE_SECONDS  # after the hook that checks annotations
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(compiled))
-        jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", CACHE_SECONDS)
 
 

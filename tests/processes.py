@@ -9,17 +9,19 @@ from tests import tiny
 
 PATIENCE = 1800
 """Seconds that processes wait for each other at most; a busy machine is slow."""
-CACHE_BYTES = 2**33
-"""Of compiled programs. JAX locks the folder of a limited cache, so that processes may share it."""
 CACHE_SECONDS = 0.1
-"""What took longer to compile is kept."""
+"""What took longer to compile is kept.
+
+Without a limit of its size: under a limit, JAX locks the folder and looks at each program in it
+whenever it keeps one more, which takes minutes for thousands. A program that another process is
+still writing cannot be read; JAX warns and compiles it again.
+"""
 
 
 def environment(compiled, **changes):
     """The environment of stages that keep what they compile in the folder ``compiled``."""
     return tiny.environment(
         JAX_COMPILATION_CACHE_DIR=str(compiled),
-        JAX_COMPILATION_CACHE_MAX_SIZE=str(CACHE_BYTES),
         JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=str(CACHE_SECONDS),
         **changes,
     )
