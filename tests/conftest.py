@@ -31,19 +31,25 @@ annotations.install()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-LONGEST = ("test_extending.py", "stages", "training", "models", "metrics")
-"""What begins: at the end no process should be left alone with it.
+LONGEST = ("stages/test_distill.py", "stages", "training", "models", "metrics")
+"""What begins, by the beginning of its path: at the end no process should be left alone with it.
 
-The first has a pipeline of its own, so that it does not wait for the one that the stages share.
+The first makes the pipeline that the stages share.
 """
 
 
 def pytest_collection_modifyitems(config, items):
-    """Order by folder or file, longest first."""
+    """Order by folder or file, longest first.
+
+    While one process makes the pipeline that the stages share, the others have the files that do
+    without it: those that need it would wait.
+    """
+    sharing = {item.path for item in items if "finished" in item.fixturenames}
 
     def place(item):
-        name = item.path.relative_to(config.rootpath).parts[1]
-        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+        name = item.path.relative_to(config.rootpath / "tests").as_posix()
+        found = (index for index, first in enumerate(LONGEST) if name.startswith(first))
+        return next(found, len(LONGEST)), item.path in sharing
 
     items.sort(key=place)
 
