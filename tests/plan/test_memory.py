@@ -1,4 +1,5 @@
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +20,19 @@ CONFIG = configs.tiny(
     decoder_depth=(1,),
     mid_depth=3,
 )
+DEEPER = replace(CONFIG, mid_depth=4)
+"""With one more Transformer block."""
 
 
 @functools.cache
-def by_remat(config, **execution):
-    rows = memory.activations(Network(config, Execution(**execution)))
-    return {row.remat: row for row in rows}
+def needed(remat, config=CONFIG, **execution):
+    (found,) = memory.activations(Network(config, Execution(**execution)), [remat])
+    return found
+
+
+def of_one_more_block(remat):
+    """The bytes that it keeps."""
+    return needed(remat, DEEPER).kept - needed(remat).kept
 
 
 def test_state_has_four_numbers_per_parameter_and_gradients_one():
@@ -35,7 +43,7 @@ def test_state_has_four_numbers_per_parameter_and_gradients_one():
 
 
 def test_recomputing_trades_memory_for_forwards():
-    rows = by_remat(CONFIG)
+    rows = {remat: needed(remat) for remat in Remat}
     none, blocks, full = rows[Remat.NONE], rows[Remat.BLOCKS], rows[Remat.FULL]
     products, offload = rows[Remat.PRODUCTS], rows[Remat.OFFLOAD]
     assert offload.kept < full.kept < blocks.kept < products.kept < none.kept
@@ -48,7 +56,7 @@ def test_recomputing_trades_memory_for_forwards():
 
 def test_inputs_of_blocks_move_to_the_host():
     """Of two ResBlocks and three Transformer blocks, in float32."""
-    rows = by_remat(CONFIG)
+    rows = {remat: needed(remat) for remat in Remat}
     inputs = 4 * (2 * 8 * 8 * 8 + 3 * 4 * 4 * 16)
     assert rows[Remat.OFFLOAD].host == inputs
     assert rows[Remat.BLOCKS].kept - rows[Remat.OFFLOAD].kept == inputs
@@ -56,27 +64,21 @@ def test_inputs_of_blocks_move_to_the_host():
 
 
 def test_results_of_products_are_kept():
-    """For one more Transformer block: q, k and v, attention, its projection, and the MLP's two."""
-    deeper = configs.tiny(**(vars(CONFIG) | {"mid_depth": 4}))
-    kept = {
-        remat: by_remat(deeper)[remat].kept - by_remat(CONFIG)[remat].kept
-        for remat in (Remat.BLOCKS, Remat.PRODUCTS)
-    }
-    assert kept[Remat.PRODUCTS] - kept[Remat.BLOCKS] == 4 * 16 * 16 * (3 + 1 + 1 + 4)
+    """Of one block: q, k and v, attention, its projection, and the MLP's two."""
+    more = of_one_more_block(Remat.PRODUCTS) - of_one_more_block(Remat.BLOCKS)
+    assert more == 4 * 16 * 16 * (3 + 1 + 1 + 4)
 
 
 def test_blocks_keep_their_inputs():
     """One more block keeps one more input; its index does not depend on the batch."""
-    deeper = configs.tiny(**(vars(CONFIG) | {"mid_depth": 4}))
-    more = by_remat(deeper)[Remat.BLOCKS].kept - by_remat(CONFIG)[Remat.BLOCKS].kept
     height, width = CONFIG.grid(1)
-    assert more == 4 * height * width * CONFIG.channels[1]
+    assert of_one_more_block(Remat.BLOCKS) == 4 * height * width * CONFIG.channels[1]
 
 
 @pytest.mark.slow
 def test_only_xla_attention_keeps_its_matrix():
     wide = configs.tiny(image_shape=(32, 32, 3), patch_size=1)
-    kept = {kind: by_remat(wide, attention=kind)[Remat.NONE].kept for kind in ("xla", "recomputed")}
+    kept = {one: needed(Remat.NONE, wide, attention=one).kept for one in ("xla", "recomputed")}
     tokens = 16 * 16
     matrix = 4 * tokens**2 * (wide.channels[1] // wide.head_size)
     assert kept["xla"] - kept["recomputed"] > matrix
@@ -89,7 +91,7 @@ def test_memory_is_close_to_what_xla_allocates(remat):
 
     Written out, XLA's scheduler on CPU computes several blocks again before it needs them.
     """
-    config = configs.tiny(**(vars(CONFIG) | {"mid_depth": 8}))
+    config = replace(CONFIG, mid_depth=8)
     network = Network(config, Execution(remat, scan_blocks=1))
 
     def temporary(batch):
