@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sid2core.errors import Sid2Error, few
 
 if TYPE_CHECKING:  # slow to import
+    from sid2core.evaluation.prompts import Prompt
     from sid2core.inference.public import Model
     from sid2core.inference.request import Request
 
@@ -34,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add = what.add_argument
     add("--class", dest="label", metavar="NAME", nargs="+", help="classes, by name or index")
     add("--prompt", metavar="TEXT", nargs="+", help="texts")
-    add("--prompts", metavar="FILE", type=Path, help="a file with a text in each line")
+    add("--prompts", metavar="FILE", type=Path, help="a file of texts, as eval.prompts reads it")
     add("--negative", metavar="TEXT", help="a text that guidance pushes away from")
     add("--given", metavar="CLIP", nargs="+", help="clips whose first frames are continued")
     add("--frames", metavar="N", type=int, help="of a clip; default: as trained")
@@ -89,7 +90,7 @@ def run(options: argparse.Namespace) -> None:
 
     if options.like is None:
         with options_named():
-            requests, layout = _requests(options), _layout(options)
+            requests, layout = requests_of(options), _layout(options)
     else:
         used = [name for name in _HOW if getattr(options, name) is not None]
         if options.grid:
@@ -109,7 +110,17 @@ def run(options: argparse.Namespace) -> None:
     with _traced(options.profile):
         parts = _drawn(model, completed)
     drawn_files.write(options.out, parts, completed, layout, names=model.class_names)
-    print(f"{options.out}: {sum(map(len, parts)):,} samples of {requests[0].model}")
+    count = sum(map(len, parts))
+    print(f"{options.out}: {count:,} samples of {requests[0].model}, {_setting(completed[0])}")
+
+
+def _setting(request: Request) -> str:
+    """How a completed request draws, in words: ``ddpm, 32 steps, guidance 1``."""
+    guidance = f"guidance {request.guidance:g}" if request.guidance else "no guidance"
+    if request.interval is not None:
+        guidance += " for log-SNR {:g} to {:g}".format(*request.interval)
+    sampler = "" if request.sampler is None else f"{request.sampler.name}, "
+    return f"{sampler}{request.steps} steps, {guidance}"
 
 
 _OPTIONS = {
@@ -182,16 +193,18 @@ def _layout(options: argparse.Namespace) -> dict[str, Any]:
 
 def _drawn(model: Model, requests: list[Request]) -> list[Any]:
     """The samples of each request, with a bar over the steps of all."""
+    from sid2core.inference import clips
     from sid2core.pipeline import progress
 
     parts = []
     for number, request in enumerate(requests, 1):
         of = f"draw {number}/{len(requests)}" if len(requests) > 1 else "draw"
-        with progress.bar(request.steps or 1, of, "step") as bar:
+        windows = clips.windows(request.frames, model.trained.shape)
+        with progress.bar(windows * (request.steps or 1), of, "step") as bar:
 
-            def show(step: int, steps: int, x_hat: Any, bar: Any = bar) -> None:
+            def show(step: int, steps: int, x_hat: Any, bar: Any = bar, of: int = windows) -> None:
                 x_hat.block_until_ready()
-                bar.total = steps
+                bar.total = of * steps
                 bar.update(1)
 
             parts.append(model.draw(request, show))
@@ -240,26 +253,29 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
-def _requests(options: argparse.Namespace) -> list[Request]:
+def requests_of(options: argparse.Namespace) -> list[Request]:
     """One for each text or clip; one for all classes."""
     from sid2core.inference.request import Request
 
     values = choices(options)
     values |= _given(options, "negative", "frames", "init", "strength", "mask", "seed")
+    if options.student is not None and options.negative is not None:
+        msg = (
+            "--negative: a student has learned its teacher's guidance and takes none; leave it out"
+        )
+        raise SampleCommandError(msg)
     labels = [_label(one) for one in options.label or ()]
     count = 1 if options.count is None else options.count
     if labels:
         values["label"] = [one for one in labels for _ in range(count)]
-    texts, clips = _texts(options), options.given
-    if texts and clips:
+    prompts, clips = _prompts(options), options.given
+    if prompts and clips:
         msg = "--given: a model of clips takes no prompts with it; give one of the two"
         raise SampleCommandError(msg)
-    if labels and (texts or clips):
-        msg = "--class: give it alone, without --prompt and --given"
-        raise SampleCommandError(msg)
     values["count"] = count * max(1, len(labels))
-    if texts:
-        return [Request.of(**values, prompt=[text]) for text in texts]
+    if prompts:
+        student = options.student is not None
+        return [Request.of(**_prompted(values, one, student=student)) for one in prompts]
     if clips:
         return [Request.of(**values, given=clip) for clip in clips]
     return [Request.of(**values)]
@@ -269,23 +285,34 @@ def _label(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
-def _texts(options: argparse.Namespace) -> list[str]:
-    texts = list(options.prompt or ())
-    for one in texts:
+def _prompts(options: argparse.Namespace) -> list[Prompt]:
+    """The texts of the command as they stand, and those of the file with its lines' options."""
+    from sid2core.evaluation import prompts
+
+    for one in options.prompt or ():
         if Path(one).suffix and os.path.isfile(one):
             msg = f"--prompt: {one} is a file, expected a text; use --prompts {one}"
             raise SampleCommandError(msg)
-    if options.prompts is not None:
-        try:
-            lines = options.prompts.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            msg = f"--prompts: {options.prompts} cannot be read ({error}); expected UTF-8 text"
-            raise SampleCommandError(msg) from None
-        texts += [line.strip() for line in lines if line.strip()]
-        if not texts:
-            msg = f"--prompts: {options.prompts} has no text; expected one in each line"
-            raise SampleCommandError(msg)
-    return texts
+    found = [prompts.Prompt(text) for text in options.prompt or ()]
+    return (
+        found if options.prompts is None else found + prompts.of_file(options.prompts, "--prompts")
+    )
+
+
+def _prompted(values: dict[str, Any], prompt: Prompt, *, student: bool) -> dict[str, Any]:
+    """The values of a request for a prompt, whose own options come first.
+
+    A student has its own steps and has learned its teacher's guidance, so it ignores theirs.
+    """
+    own: dict[str, Any] = {"prompt": [prompt.text]}
+    if prompt.seed:
+        own["seed"] = prompt.seed
+    if not student:
+        if prompt.guidance == 0.0:
+            own |= {"interval": None, "negative_model": None}
+        options = {one: getattr(prompt, one) for one in ("negative", "steps", "guidance")}
+        own |= {name: value for name, value in options.items() if value is not None}
+    return {**values, **own}
 
 
 def _best() -> dict[str, Any]:

@@ -101,12 +101,28 @@ def _rows(setting: str | Sequence[str]) -> Iterator[tuple[str, list[Prompt]]]:
     if "{" in setting:
         yield "eval.prompts", parse(setting)
         return
-    path = Path(os.path.expanduser(setting))
+    yield from _of_path(Path(os.path.expanduser(setting)), "eval.prompts")
+
+
+def of_file(path: Path, key: str) -> list[Prompt]:
+    """The prompts of a file or folder, as :func:`read` reads them.
+
+    Raises:
+        PromptError: as there; the message names ``key``.
+    """
+    found = [one for _, some in _of_path(path, key) for one in some]
+    if not found:
+        msg = f"{key}: found no prompt in {printable(str(path))}; write one per line"
+        raise PromptError(msg)
+    return found
+
+
+def _of_path(path: Path, key: str) -> Iterator[tuple[str, list[Prompt]]]:
     if path.is_dir():
         for one in sorted(path.glob("*.txt")):
-            yield str(one), [Prompt(content(one).strip(), name=one.stem)]
+            yield str(one), [Prompt(content(one, key).strip(), name=one.stem)]
         return
-    for number, line in enumerate(content(path).split("\n"), 1):
+    for number, line in enumerate(content(path, key).split("\n"), 1):
         place = f"{path}, line {number}"
         if path.suffix == ".jsonl" and line.strip():
             yield place, [_of_json(line, place)]

@@ -68,6 +68,9 @@ def frames(count: int | None, shape: UViTConfig) -> None:
     """
     if count is None:
         return
+    if not isinstance(count, int):
+        msg = f"frames: found {count!r}, expected a whole number"
+        raise SampleError(msg)
     if not shape.is_video:
         msg = f"frames: found {count}, but the model draws images; leave `frames` out"
         raise SampleError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from sid2core.data.decode.video.windows import Windows
 from sid2core.data.errors import DataError, Unusable
 from sid2core.data.load import pace
 from sid2core.data.sources.folders import natural
+from sid2core.models.architecture import UViTConfig
 
 _MOST_PIXELS = 89_478_485
 """Of a frame: the default of ``data.max_pixels``."""
@@ -73,7 +75,7 @@ def read(
         paced = settings.get(pace.VIDEOS, {})
         windows = Windows(frames, paced.get("frame_stride", 1), paced.get("frames_per_second"))
         found = _pictures(path, windows, recipe)
-    except (OSError, ValueError, DataError, Unusable) as error:
+    except (OSError, EOFError, ValueError, DataError, Unusable) as error:
         msg = f"given: {path} cannot be read ({error}); expected a folder of pictures, a video, "
         raise ConditionError(f"{msg}an animation (GIF, WebP) or a .npy file") from None
     if len(found) < frames:
@@ -93,7 +95,7 @@ def _pictures(path: Path, windows: Windows, recipe: Recipe) -> list[NDArray[np.u
                 found.append(recipe.image(opened).image)
         return found
     if path.suffix == ".npy":
-        return [recipe.of_array(frame).image for frame in np.load(path)[:frames]]
+        return [recipe.of_array(frame).image for frame in np.atleast_1d(np.load(path))[:frames]]
     with path.open("rb") as opened:
         return [*decoding.clips(opened, recipe, windows)[0].image]
 
@@ -105,6 +107,14 @@ def _is_picture(path: Path) -> bool:
 
 def _by_name(path: Path) -> Any:
     return natural(path.name)
+
+
+def windows(frames: int | None, shape: UViTConfig) -> int:
+    """How many windows a clip of ``frames`` frames takes; None is one window."""
+    if frames is None:
+        return 1
+    given = shape.given_frames
+    return max(1, math.ceil((frames - given) / (shape.positions_shape[0] - given)))
 
 
 def continued(

@@ -169,6 +169,7 @@ class Model:
         checks.frames(request.frames, self.trained.shape)
         request = self.completed(request)
         requested.check(self.trained, request)
+        self._given(request.given, 1)
         return request
 
     def draw(self, request: Request, on_step: OnStep | None = None) -> NDArray[np.uint8]:

@@ -140,7 +140,7 @@ class Choice:
                 msg = f"{key} is {value}; expected 1 or more"
                 raise MetricsError(msg)
         if self.frames is not None and self.name != i3d.NAME:
-            msg = f"frames {self.frames} belong to i3d; every other extractor has its own number"
+            msg = f"frames {self.frames}: only i3d measures any number; leave frames out"
             raise MetricsError(msg)
 
     @property

@@ -66,8 +66,9 @@ class Prompts:
             most = self.encoder.max_tokens - 1
             which = few(distinct, 2)
             _log.warning(
-                "%d prompts are cut after %d tokens (text.max_tokens): %s",
+                "%d %s cut after %d tokens (text.max_tokens): %s",
                 len(distinct),
+                "prompt is" if len(distinct) == 1 else "prompts are",
                 most,
                 which,
             )

@@ -44,6 +44,12 @@ def test_a_preset_for_a_folder_is_written_set_and_explained(project, capsys):
     assert (project / "params.yaml").read_bytes() == (tiny.ROOT / "params.yaml").read_bytes()
 
 
+def test_files_that_cannot_be_decoded_are_counted(project, capsys):
+    (project / "My pets/cat/torn.png").write_bytes(b"no picture")
+    out = run(capsys, "--for", "My pets", "--dry-run")[1]
+    assert "  1 of 21 images that were tried cannot be decoded; `dvc repro prepare` lists" in out
+
+
 @pytest.mark.slow
 def test_a_device_that_is_elsewhere_and_a_size_of_ones_own(project, capsys):
     words = ("--for", "My pets", "--device", "h100", "--size", "16", "--name", "pets-16")

@@ -1,5 +1,6 @@
 """``sid2 sample``: files that say how they were drawn, and draw it again."""
 
+import argparse
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sid2core.cli import main
+from sid2core.cli import main, sample
 from sid2core.conditioning import ConditionSpec
 from sid2core.inference import drawn_files
 from sid2core.metrics import image_sets
@@ -23,6 +24,8 @@ def models(tmp_path_factory):
     continuing.saved(place / "clips")
     frames = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 1), np.uint8)
     np.save(place / "мой clip.npy", frames)
+    np.save(place / "scalar.npy", np.uint8(3))
+    (place / "empty.npy").touch()
     return place
 
 
@@ -125,6 +128,8 @@ def test_an_error_is_one_line_and_nothing_is_drawn(capsys, monkeypatch, argument
         (["--prompt", "a"], "no text; it takes --class NAME and --given CLIP"),
         ([], "--given: missing; the model continues"),
         (["--given", "мой clip.npy", "--out", "a.png"], ".png does not hold one clip"),
+        (["--given", "мой clip.npy", "empty.npy"], "--given: empty.npy cannot be read"),
+        (["--given", "scalar.npy"], "--given: scalar.npy cannot be read"),
     ],
 )
 def test_what_a_model_of_clips_lacks_is_refused_before_drawing(
@@ -152,6 +157,47 @@ def test_a_model_that_is_not_there_is_answered_with_those_that_are(models, capsy
         )
     error = run(capsys, "--ema", "power 0.2")[1]
     assert "has power 0.1, power 0.25: the nearest is 'power 0.25'" in error
+
+
+def requests_of(*arguments):
+    parser = argparse.ArgumentParser()
+    sample.arguments(parser)
+    return sample.requests_of(parser.parse_args([*map(str, arguments)]))
+
+
+def test_a_file_of_prompts_is_read_as_the_grid_reads_it(tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    lines = ["# a comment", "", "a {red|blue} star --n a circle --d 7 --s 8 --l 3", "a cross"]
+    prompts.write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
+    found = requests_of("folder", "--prompts", prompts, "--seed", 2, "--guidance", 1)
+    assert [one.prompt for one in found] == [["a red star"], ["a blue star"], ["a cross"]]
+    how = [(one.negative, one.seed, one.steps, one.guidance) for one in found]
+    assert how == [("a circle", 7, 8, 3.0)] * 2 + [(None, 2, None, 1.0)]
+
+
+def test_a_student_has_learned_what_lines_say_of_guidance(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.txt").write_text("a star --n a circle --d 7 --s 8 --l 3")
+    (found,) = requests_of("--student", 4, "--prompts", "prompts.txt")
+    assert (found.negative, found.seed, found.steps, found.guidance) == (None, 7, None, 0.0)
+    error = run(capsys, "--student", 4, "--prompt", "a star", "--negative", "a circle")[1]
+    assert "--negative: a student has learned its teacher's guidance and takes none" in error
+
+
+@pytest.mark.parametrize("kind", ["--prompt", "--given"])
+def test_classes_go_with_texts_and_clips(kind):
+    (found,) = requests_of("folder", kind, "clip", "--class", "dog", 2, "--count", 2)
+    assert (found.label, found.count) == (["dog", "dog", 2, 2], 4)
+
+
+@pytest.mark.usefixtures("project")
+def test_the_setting_is_named(capsys):
+    how = ["--class", "dog", "--steps", 2, "--out", "a.png"]
+    assert main.main(["sample", *map(str, how)]) == 0
+    assert capsys.readouterr().out.endswith("artifacts/train, ddpm, 2 steps, no guidance\n")
+    how = [*how, "--guidance", 1, "--interval", -2, 3, "--force"]
+    assert main.main(["sample", *map(str, how)]) == 0
+    assert "2 steps, guidance 1 for log-SNR -2 to 3" in capsys.readouterr().out
 
 
 def test_other_weights_are_refused(project, capsys):

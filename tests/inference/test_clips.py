@@ -102,6 +102,20 @@ def test_the_last_frames_of_a_window_are_given_to_the_next(frames):
     assert seen == [(0, [0, 1]), (1, [3, 4]), (2, [6, 7])][: 1 + max(0, -(-(frames - 5) // 3))]
 
 
+@pytest.mark.parametrize("frames", [4.5, "24"])
+def test_a_number_of_frames_that_is_not_whole_is_refused(frames):
+    shape = configs.tiny(image_shape=(4, 4, 4, 1), condition=ConditionSpec())
+    with refused(SampleError, f"frames: found {frames!r}", "expected a whole number"):
+        checks.frames(frames, shape)
+
+
+@pytest.mark.parametrize(("frames", "count"), [(None, 1), (5, 1), (6, 1), (7, 2), (10, 2), (11, 3)])
+def test_windows_of_a_clip(frames, count):
+    spec = ConditionSpec().with_given(2, (6, 4, 4, 1))
+    shape = configs.tiny(image_shape=(4, 4, 4, 1), condition=spec)
+    assert clips.windows(frames, shape) == count
+
+
 @pytest.mark.parametrize(
     ("given", "frames", "words"),
     [(0, 7, "expected 1 to 6"), (2, 2, "expected 3 or more"), (0, 0, "expected 1 to 6")],

@@ -65,6 +65,10 @@ class Survey:
     captioned: bool
     seconds: float
     """Time to read and decode one picture on one core."""
+    tried: int = 0
+    """Files that were decoded, spread over the set."""
+    undecodable: int = 0
+    """Those of them that cannot be."""
     images_with_captions: int | None = None
     """Of those that can be used; None if only reading them tells."""
     captions: tuple[str, ...] = ()
@@ -120,6 +124,8 @@ def survey(path: str, raw: Mapping[str, Any]) -> Survey:
         channels=1 if probed.grey else 3,
         captioned=captioned,
         seconds=probed.seconds,
+        tried=probed.tried,
+        undecodable=probed.tried - len(probed.sides),
         images_with_captions=_described(usable) if captioned else 0,
         captions=probed.captions if captioned else (),
     )
@@ -195,8 +201,9 @@ def _kind(path: str) -> str:
 
 
 class _Probe(NamedTuple):
-    """Shorter sides, whether all is grey, seconds a picture, captions."""
+    """Files tried, shorter sides of those decoded, whether all is grey, seconds each, captions."""
 
+    tried: int
     sides: list[int]
     grey: bool
     seconds: float
@@ -220,4 +227,5 @@ def _probe(source: Source, usable: list[Entry]) -> _Probe:
     if not sides:
         msg = f"none of {len(chosen)} files that were tried is an image; see docs/data.md"
         raise DataError(msg)
-    return _Probe(sides, grey, (time.perf_counter() - since) / len(sides), tuple(captions))
+    seconds = (time.perf_counter() - since) / len(sides)
+    return _Probe(len(chosen), sides, grey, seconds, tuple(captions))

@@ -245,7 +245,7 @@ def _videos(tree: Tree, items: Sequence[Item], cut: Cut) -> Clips:
     def read(index: int) -> list[NDArray[np.uint8]]:
         try:
             with tree.open(items[index].path, items[index].place) as file:
-                return _decoded_video(file, windows, cut)
+                return _decoded_video(file, names[index], windows, cut)
         except Unusable as error:
             msg = f"{names[index]} cannot be measured: {error}; repair or remove it"
             raise MetricsError(msg) from error
@@ -253,14 +253,16 @@ def _videos(tree: Tree, items: Sequence[Item], cut: Cut) -> Clips:
     return Clips(names, read, cut, cut.image_format("video"), windows.stride)
 
 
-def _decoded_video(file: BinaryIO, windows: Windows, cut: Cut) -> list[NDArray[np.uint8]]:
+def _decoded_video(
+    file: BinaryIO, name: str, windows: Windows, cut: Cut
+) -> list[NDArray[np.uint8]]:
     """The windows of one video, upright, the shorter side of ``cut.size`` pixels."""
     first = decoding.clips(file, _recipe(1, 1), Windows(1))[0]
     width, height = first.size
     scale = 1.0 if cut.size is None else cut.size / min(height, width)
     recipe = _recipe(round(scale * height), round(scale * width))
     found = [np.asarray(one.image) for one in decoding.clips(file, recipe, windows)]
-    return [image_sets.in_channels(one, cut.channels, "a video") for one in found]
+    return [image_sets.in_channels(one, cut.channels, name) for one in found]
 
 
 def _recipe(height: int, width: int) -> Recipe:

@@ -145,9 +145,13 @@ def _data(found: Survey) -> Iterator[str]:
     shown = ", ".join(names[:_NAMED]) + f" and {len(names) - _NAMED} more" * (len(names) > _NAMED)
     name = found.source["name"]
     held_out = "" if found.eval is None else f", and {found.eval:,} to evaluate with"
-    yield f"data: {found.train:,} images{held_out}, read by the source {name}"
+    what = "images" if found.frames is None else "videos"
+    yield f"data: {found.train:,} {what}{held_out}, read by the source {name}"
     if found.problems:
         yield f"  {found.problems:,} files cannot be used; `dvc repro prepare` lists the reasons"
+    if found.undecodable:
+        tried = f"{found.undecodable} of {found.tried} {what} that were tried cannot be decoded"
+        yield f"  {tried}; `dvc repro prepare` lists the reasons"
     kind = "conditional on" if found.condition else "one class, so the model is unconditional:"
     if found.captioned:
         yield "  conditional on captions"

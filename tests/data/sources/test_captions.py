@@ -243,6 +243,12 @@ def test_near_misses_of_names_are_suggested(tmp_path, name, suggestion):
     assert line.startswith(suggestion)
 
 
+def test_an_extension_in_capitals_is_read(tmp_path):
+    source = opened(folder(tmp_path, {"1.PNG": packs.png(), "1.TXT": b"a cat"}))
+    assert captions(source) == {"1.PNG": ("a cat",)}
+    assert not source.caption_files.suggestions
+
+
 def test_captions_of_other_capitals_and_rows_of_other_paths_are_suggested(tmp_path):
     capitals = opened(folder(tmp_path / "a", {"IMG.png": packs.png(), "img.txt": b"a cat"}))
     (line,) = capitals.caption_files.suggestions

@@ -49,7 +49,7 @@ def of_extensions(paths: Iterable[str], stems: Collection[str]) -> Iterator[str]
             example.setdefault(extension, path)
     for extension, count in counts.items():
         found = difflib.get_close_matches(extension.lower(), SIDECARS, 1, _CLOSE_EXTENSION)
-        if found and extension not in SIDECARS:
+        if found and extension.lower() not in SIDECARS:
             yield f"{count} file(s) such as {example[extension]} are not read; expected {found[0]}"
 
 
