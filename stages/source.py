@@ -1,4 +1,4 @@
-"""source: a fingerprint of the files that `prepare` reads; it runs at every `dvc repro`."""
+"""source: fingerprints of the files that the parameters name; it runs at every `dvc repro`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from sid2core import atomic
 from sid2core.data.prepare import fingerprint
 from sid2core.pipeline import stage
 
-FINGERPRINT = Path("artifacts/source.json")
+FINGERPRINT, PROMPTS = Path("artifacts/source.json"), Path("artifacts/prompts.json")
 _log = logging.getLogger(__name__)
 
 
 def main(built_in: str | None) -> None:
-    """Write ``artifacts/source.json``.
+    """Write ``artifacts/source.json`` for `prepare` and ``artifacts/prompts.json`` for `evaluate`.
 
     Files that were recorded and cannot be listed now (another machine, a disk that is not mounted,
     data deleted after `prepare`) count as unchanged: what was made of them stays in use.
     """
+    atomic.write_json(PROMPTS, fingerprint.prompt_files())
     if built_in is not None:
         atomic.write_json(FINGERPRINT, {"source": {"name": built_in}})
         return

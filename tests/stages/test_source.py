@@ -38,6 +38,23 @@ def test_the_file_changes_when_the_source_does(pets):
     assert json.loads(first)["source"]["folder"]["path"] == str(pets)
 
 
+def test_changed_prompts_are_seen_and_leave_the_data_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grid").mkdir()
+    files = [tmp_path / "prompts.txt", tmp_path / "grid/1.txt"]
+    for path, named in zip(files, ("prompts.txt", "grid"), strict=True):
+        path.write_text("a cat\n", encoding="utf-8")
+        tiny.write(tmp_path, eval={"prompts": named})
+        data, first = run(), source.PROMPTS.read_bytes()
+        assert list(json.loads(first)) == ["eval.prompts"]
+        path.write_text("a dog\n", encoding="utf-8")
+        assert run() == data
+        assert source.PROMPTS.read_bytes() != first
+    tiny.write(tmp_path, eval={"prompts": "{a cat|a dog} here"})
+    run()
+    assert json.loads(source.PROMPTS.read_bytes()) == {}
+
+
 def test_recorded_data_that_are_away_count_as_unchanged(pets, caplog):
     first = run()
     pets.rename(pets.with_name("away"))
