@@ -60,7 +60,7 @@ def guidance(student_steps: int | None, weight: Any) -> None:
         raise SampleError(msg)
 
 
-def frames(count: int | None, shape: UViTConfig) -> None:
+def frames(count: Any, shape: UViTConfig) -> None:
     """Refuse a number of frames that the model cannot draw.
 
     Raises:

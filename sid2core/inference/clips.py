@@ -95,7 +95,10 @@ def _pictures(path: Path, windows: Windows, recipe: Recipe) -> list[NDArray[np.u
                 found.append(recipe.image(opened).image)
         return found
     if path.suffix == ".npy":
-        return [recipe.of_array(frame).image for frame in np.atleast_1d(np.load(path))[:frames]]
+        clip = np.load(path)
+        if not clip.ndim:
+            raise Unusable("a single number")
+        return [recipe.of_array(frame).image for frame in clip[:frames]]
     with path.open("rb") as opened:
         return [*decoding.clips(opened, recipe, windows)[0].image]
 
