@@ -12,7 +12,7 @@ from sid2core.diffusion import samplers
 from sid2core.diffusion.clipping import StaticClip
 from sid2core.diffusion.schedule import Cosine, CosineInterpolated, Schedule, ShiftedCosine
 from sid2core.errors import Sid2Error
-from sid2core.inference import requested
+from sid2core.inference import checks, requested
 from sid2core.inference.generator import Method
 from sid2core.inference.model import Trained
 from sid2core.inference.public import Model
@@ -50,7 +50,8 @@ class Exported:
         """The model with the choices of a request; what to draw is not read.
 
         Raises:
-            ExportError: guidance pushes away from another model, or a student is to be guided.
+            ExportError: guidance pushes away from another model.
+            SampleError: a student is to be guided.
             RequestError: as :meth:`Model.completed`.
         """
         if request.negative_model is not None:
@@ -58,9 +59,7 @@ class Exported:
             raise ExportError(
                 f"{msg}has one network: give --guidance G, which replaces the search's"
             )
-        if model.student_steps is not None and request.guidance:
-            msg = "--guidance: a student has learned its teacher's guidance; leave it out"
-            raise ExportError(msg)
+        checks.guidance(model.student_steps, request.guidance)
         request = model.completed(request)
         unknown = [name for name in model.condition.names if name not in _KINDS]
         if unknown:

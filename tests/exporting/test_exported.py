@@ -12,6 +12,7 @@ from sid2core.exporting.about import About
 from sid2core.exporting.check import Difference
 from sid2core.exporting.exported import ExportError
 from sid2core.inference import requested
+from sid2core.inference.checks import SampleError
 from sid2core.inference.public import load_model
 from tests.exporting import models
 
@@ -52,7 +53,7 @@ def test_a_student_draws_with_its_own_sampler(tmp_path):
     settings = models.exported(model).settings
     assert settings["sampler"] == {"name": "posterior", "eta": 0.5}
     assert settings["steps"] == 2
-    with pytest.raises(ExportError, match="a student has learned its teacher's guidance"):
+    with pytest.raises(SampleError, match="a student has learned its teacher's guidance"):
         models.exported(model, guidance=1.0)
 
 
