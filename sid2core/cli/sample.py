@@ -16,6 +16,7 @@ from sid2core.errors import Sid2Error, few
 
 if TYPE_CHECKING:  # slow to import
     from sid2core.evaluation.prompts import Prompt
+    from sid2core.inference.guidance_search import Setting
     from sid2core.inference.public import Model
     from sid2core.inference.request import Request
 
@@ -319,18 +320,24 @@ def _best() -> dict[str, Any]:
     """The best setting that the search found, of the model that it searched."""
     if not _BEST.is_file():
         return {"model": _TRAINED}
-    from sid2core.config.search import NULL, TRAINED, USUAL
-    from sid2core.inference.guidance_search import chosen, sampler_of
+    from sid2core.inference.guidance_search import chosen
 
-    best = chosen(json.loads(_BEST.read_text(encoding="utf-8"))).best
-    values: dict[str, Any] = {"model": _TRAINED, "guidance": best.weight, "steps": best.steps}
-    if best.sampler is not None:
-        values["sampler"] = sampler_of(best.sampler)
-    if best.average != USUAL:
-        values["ema"] = best.average
-    if best.weight and best.logsnr_min is not None and best.logsnr_max is not None:
-        values["interval"] = (best.logsnr_min, best.logsnr_max)
-    if best.weight and best.negative != NULL:
+    return values_of(chosen(json.loads(_BEST.read_text(encoding="utf-8"))).best)
+
+
+def values_of(found: Setting) -> dict[str, Any]:
+    """The values of a request for a setting of the search, of the model that it searched."""
+    from sid2core.config.search import NULL, TRAINED, USUAL
+    from sid2core.inference.guidance_search import sampler_of
+
+    values: dict[str, Any] = {"model": _TRAINED, "guidance": found.weight, "steps": found.steps}
+    if found.sampler is not None:
+        values["sampler"] = sampler_of(found.sampler)
+    if found.average != USUAL:
+        values["ema"] = found.average
+    if found.weight and found.logsnr_min is not None and found.logsnr_max is not None:
+        values["interval"] = (found.logsnr_min, found.logsnr_max)
+    if found.weight and found.negative != NULL:
         trained = f"artifacts/{TRAINED}"
-        values["negative_model"] = trained if best.negative == TRAINED else best.negative
+        values["negative_model"] = trained if found.negative == TRAINED else found.negative
     return values

@@ -9,6 +9,7 @@ import os
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sid2core.inference.public import Model
+    from sid2core.inference.request import Request
+    from sid2core.serving.models import Served
 
 TOKEN = "SID2_SERVE_TOKEN"
 _SHORTEST = 16
+_BASE = "base"
+"""The name of the model of this project, where none is named."""
 _CLIPS = 16
 """Clips of the eval split whose first frames can be continued."""
 
@@ -44,9 +49,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--given",
         type=Path,
-        action="append",
+        action="extend",
+        nargs="+",
         metavar="CLIP",
-        help="first frames to continue: a video, an animation, a .npy file, a folder of pictures",
+        help="first frames to continue: videos, animations, .npy files, folders of pictures",
     )
     for name, default in (("count", 64), ("steps", 256), ("pixels", 2**24)):
         parser.add_argument(
@@ -83,7 +89,10 @@ def run(options: argparse.Namespace) -> None:
             name: Served(model, limits, _first_frames(model, options.given))
             for name, model in models.items()
         }
-        start = _start(models, limits)
+        guided = None if options.models else _guided()
+        if guided is not None:
+            served[_BASE] = _searched(served[_BASE], guided)
+        start = _start(models, limits, guided)
         made = app.application(served, start, host=options.host, token=token)
         port = listening.getsockname()[1]
         host = f"[{options.host}]" if ":" in options.host else options.host
@@ -112,7 +121,7 @@ def _models(folders: Sequence[Path]) -> dict[str, Model]:
     from sid2core.inference.public import load_model
 
     if not folders:
-        named = {"base": Path("artifacts/train")}
+        named = {_BASE: Path("artifacts/train")}
         students = sorted(Path("artifacts/distill").glob("*/config.json"))
         named |= {path.parent.name: path.parent for path in students}
     else:
@@ -127,8 +136,32 @@ def _models(folders: Sequence[Path]) -> dict[str, Model]:
     return {printable(name): load_model(path) for name, path in named.items()}
 
 
-def _first_frames(model: Model, paths: Sequence[Path] | None) -> NDArray[np.uint8] | None:
-    """The first frames that a model can continue, [n, k, h, w, c]; None for other models.
+def _guided() -> Request | None:
+    """The best setting with guidance that the search found; None where none was searched."""
+    from sid2core.cli.sample import values_of
+    from sid2core.inference import guidance_search
+    from sid2core.inference.request import Request
+    from sid2core.pipeline import artifact
+
+    if not (artifact.ROOT / "guidance_search" / artifact.MANIFEST).exists():
+        return None
+    found = guidance_search.load(artifact.load("guidance_search")).guided
+    return Request.of(**values_of(found))
+
+
+def _searched(base: Served, guided: Request) -> Served:
+    """The base model with the average that the search chose, and its worse model, if it has one."""
+    from sid2core.inference import requested
+    from sid2core.inference.public import Model
+
+    found = requested.searched(base.model.trained, guided)
+    return replace(base, model=Model(found.model), worse=found.worse)
+
+
+def _first_frames(
+    model: Model, paths: Sequence[Path] | None
+) -> dict[str, NDArray[np.uint8]] | None:
+    """The first frames by name that a model can continue, each [k, h, w, c]; None for others.
 
     They are of ``paths``, or else of the eval split beside the model.
     """
@@ -142,19 +175,19 @@ def _first_frames(model: Model, paths: Sequence[Path] | None) -> NDArray[np.uint
     if kind is None:
         return None
     if paths:
-        return np.stack([clips.read(path, kind, model.trained.config) for path in paths])
+        settings = model.trained.config
+        return {printable(str(path)): clips.read(path, kind, settings) for path in paths}
     for root in model.trained.folder.absolute().parents[:2]:
         if (root / "prepare" / artifact.MANIFEST).exists():
             prepare = artifact.load("prepare", root=root)
             dataset = Dataset.open(prepare, "eval", clip_frames=model.trained.shape.frames)
-            return dataset.take(np.arange(min(_CLIPS, len(dataset))))[:, : kind.shape[0]]
+            taken = dataset.take(np.arange(min(_CLIPS, len(dataset))))[:, : kind.shape[0]]
+            return {f"eval clip {index}": frames for index, frames in enumerate(taken)}
     return None
 
 
-def _start(models: Mapping[str, Model], limits: Any) -> dict[str, Any]:
-    """What the page shows first: the guidance is what the search found, if there is one."""
-    from sid2core.inference import guidance_search
-    from sid2core.pipeline import artifact
+def _start(models: Mapping[str, Model], limits: Any, guided: Request | None) -> dict[str, Any]:
+    """What the page shows first: the guidance is that of ``guided``, if there is one."""
     from sid2core.serving.models import samplers
 
     bases = [name for name, model in models.items() if model.student_steps is None]
@@ -166,17 +199,16 @@ def _start(models: Mapping[str, Model], limits: Any) -> dict[str, Any]:
         "interval": False,
         "from": -3,
         "to": 5,
+        "autoguidance": False,
         "sampler": "ddpm",
         "steps": min(32, limits.steps),
         "seed": 0,
         "count": min(16, limits.count),
     }
-    if "base" in models and (artifact.ROOT / "guidance_search" / artifact.MANIFEST).exists():
-        found = guidance_search.load(artifact.load("guidance_search")).guided
-        if found.weight and found.negative == guidance_search.NULL:
-            start["guidance"] = found.weight
-        if found.logsnr_min is not None:
-            start |= {"interval": True, "from": found.logsnr_min, "to": found.logsnr_max}
+    if guided is not None:
+        start |= {"guidance": guided.guidance, "autoguidance": guided.negative_model is not None}
+    if guided is not None and guided.interval is not None:
+        start |= {"interval": True, "from": guided.interval[0], "to": guided.interval[1]}
     if bases:
         schedule = models[bases[0]].trained.schedule
         low, high = (round(float(schedule.logsnr(time))) for time in (1.0, 0.0))

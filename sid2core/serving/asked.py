@@ -38,7 +38,8 @@ class Limits:
 class Asked(Section):
     """One drawing; None is what the model has by itself.
 
-    ``given`` is the index of one of the server's clips.
+    ``given`` is the index of one of the server's clips. With ``autoguidance``, guidance pushes away
+    from the worse model that the server has.
     """
 
     count: Positive = 1
@@ -51,6 +52,7 @@ class Asked(Section):
     given: Annotated[int, Field(ge=0, le=LARGEST)] = 0
     guidance: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.0
     interval: Annotated[list[Finite], Field(min_length=2, max_length=2)] | None = None
+    autoguidance: bool = False
     sampler: Annotated[str, Field(max_length=100)] | None = None
     steps: Positive | None = None
 
@@ -66,6 +68,10 @@ def parse(values: Mapping[str, Any], limits: Limits, shape: tuple[int, ...]) -> 
     Raises:
         AskedError: a value is unknown, ill-typed, out of range or beyond a limit.
     """
+    most = len(Asked.model_fields)
+    if len(values) > most:  # explaining thousands of unknown ones would take seconds
+        msg = f"body: found {len(values)} settings; a drawing has at most {most}."
+        raise AskedError(msg)
     try:
         asked = Asked.model_validate(values)
     except ValidationError as error:

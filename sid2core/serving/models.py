@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +18,7 @@ from sid2core.config import SAMPLERS
 from sid2core.data.load.pixels import to_uint8
 from sid2core.diffusion.clipping import StaticClip
 from sid2core.diffusion.guidance import (
+    AutoGuidance,
     ConstantGuidance,
     Guidance,
     IntervalGuidance,
@@ -26,6 +28,7 @@ from sid2core.diffusion.guidance import (
 from sid2core.diffusion.samplers import Sampler
 from sid2core.inference import requested
 from sid2core.inference.generator import Method
+from sid2core.inference.negatives import WorseModel
 from sid2core.inference.public import Model
 from sid2core.inference.request import RequestError
 from sid2core.inference.stepwise import Stepwise
@@ -45,12 +48,15 @@ class Served:
     Attributes:
         model: the model.
         limits: of one drawing.
-        clips: first frames to choose from, [n, k, h, w, c], for a model that continues clips.
+        clips: first frames to choose from by name, each [k, h, w, c], for a model that continues
+            clips.
+        worse: the negative of autoguidance, if the client may use it.
     """
 
     model: Model
     limits: Limits = Limits()
-    clips: NDArray[np.uint8] | None = None
+    clips: Mapping[str, NDArray[np.uint8]] | None = None
+    worse: WorseModel | None = None
 
     def __post_init__(self) -> None:
         """Refuse a model whose conditions a client cannot give.
@@ -80,7 +86,8 @@ class Served:
             "classes": names,
             "student": steps,
             "text": self.model.condition.text is not None,
-            "given": 0 if self.clips is None else len(self.clips),
+            "given": [*(self.clips or ())],
+            "autoguidance": self.worse is not None,
         }
 
     def work(self, values: Mapping[str, Any]) -> Work:
@@ -122,12 +129,15 @@ class Served:
         keys = rng.keys(rng.key(seed, "sample"), place)
         padded = conditioning.taken(condition, place)
         other = None if negative is None else conditioning.taken(negative, place)
-        drawing = Stepwise(method, self.model.trained.params, len(place))
+        drawing = Stepwise(method, self.model.trained.params, len(place), self.worse)
         for x_hat in drawing.predictions(keys, padded, other):
             yield conditioning.whole(np.asarray(to_uint8(x_hat))[:count], condition)
 
     def _conditions(self, wanted: Asked) -> tuple[Condition, Condition | None]:
-        """The condition of the samples, and of what guidance pushes away from."""
+        """The condition of the samples, and of what guidance pushes away from.
+
+        Equal rows are views of one: drawings that wait take little memory.
+        """
         spec, count = self.model.condition, wanted.count
         for name, kind in (("label", spec.label), ("prompt", spec.text), ("negative", spec.text)):
             if getattr(wanted, name) is not None and kind is None:
@@ -135,9 +145,9 @@ class Served:
                 raise AskedError(msg)
         condition, negative = Condition(), None
         if spec.text is not None:
-            condition = self._prompts.conditions_of([wanted.prompt or ""] * count, spec)
+            condition = _repeated(self._prompts.conditions_of([wanted.prompt or ""], spec), count)
             if wanted.negative:
-                negative = self._prompts.conditions_of([wanted.negative] * count, spec)
+                negative = _repeated(self._prompts.conditions_of([wanted.negative], spec), count)
         if spec.label is not None and wanted.label is not None:
             index = spec.label.index(wanted.label)
             condition = condition._replace(label=np.full(count, index, np.int32))
@@ -147,47 +157,56 @@ class Served:
             if wanted.given >= len(self.clips):
                 msg = f"given: found {wanted.given}; expected 0 to {len(self.clips) - 1}."
                 raise AskedError(msg)
-            frames = np.broadcast_to(
-                self.clips[wanted.given], (count, *self.clips.shape[1:])
-            ).copy()
-            condition = condition._replace(given=Given(frames, np.ones(count, bool)))
+            frames = [*self.clips.values()][wanted.given]
+            given = Condition(given=Given(frames[None], np.ones(1, bool)))
+            condition = condition._replace(given=_repeated(given, count).given)
         return condition, negative
 
     def _method(self, wanted: Asked) -> Method:
         trained, steps = self.model.trained, self.model.student_steps
         if steps is None:
-            guidance = _guidance(wanted)
-            if guidance.weight and not self.model.condition:
-                msg = "guidance: the model is unconditional, so there is nothing to push away from."
-                raise AskedError(msg)
+            guidance = self._guidance(wanted)
             sampler = sampler_named(wanted.sampler or "ddpm")
             count = wanted.steps or _STEPS
             return trained.method(sampler, guidance, count, clip_x=StaticClip())
-        for name in ("guidance", "negative", "interval", "sampler", "steps"):
+        for name in ("guidance", "negative", "interval", "autoguidance", "sampler", "steps"):
             if getattr(wanted, name):
                 msg = f"{name}: a student of {steps} steps has its own; leave it out."
                 raise AskedError(msg)
         return trained.method(trained.student_sampler, NoGuidance(), steps, clip_x=StaticClip())
+
+    def _guidance(self, wanted: Asked) -> Guidance:
+        if wanted.guidance == 0.0:
+            for name in ("negative", "interval", "autoguidance"):
+                if getattr(wanted, name):
+                    msg = f"{name}: it has an effect with guidance only; raise guidance or leave "
+                    raise AskedError(f"{msg}it out.")
+            return NoGuidance()
+        low, high = wanted.interval or (None, None)
+        if wanted.autoguidance:
+            if self.worse is None:
+                msg = "autoguidance: the server has no worse model to push away from; leave it out."
+                raise AskedError(msg)
+            if wanted.negative:
+                msg = "negative: autoguidance pushes away from a model; leave one of the two out."
+                raise AskedError(msg)
+            return AutoGuidance(wanted.guidance, low, high)
+        if not self.model.condition:
+            msg = "guidance: the model is unconditional, so there is nothing to push away from."
+            raise AskedError(msg)
+        negative = Negative.PROMPT if wanted.negative else Negative.UNCONDITIONAL
+        if low is None or high is None:
+            return ConstantGuidance(wanted.guidance, negative)
+        return IntervalGuidance(wanted.guidance, low, high, negative)
 
     @functools.cached_property
     def _prompts(self) -> Prompts:
         return self.model.trained.prompts()
 
 
-def _guidance(wanted: Asked) -> Guidance:
-    if wanted.guidance == 0.0:
-        for name in ("negative", "interval"):
-            if getattr(wanted, name):
-                msg = (
-                    f"{name}: it has an effect with guidance only; raise guidance or leave it out."
-                )
-                raise AskedError(msg)
-        return NoGuidance()
-    negative = Negative.PROMPT if wanted.negative else Negative.UNCONDITIONAL
-    if wanted.interval is None:
-        return ConstantGuidance(wanted.guidance, negative)
-    low, high = wanted.interval
-    return IntervalGuidance(wanted.guidance, low, high, negative)
+def _repeated(condition: Condition, count: int) -> Condition:
+    """A condition of one row as views of ``count`` rows, on the host."""
+    return jax.tree.map(lambda one: np.broadcast_to(one, (count, *one.shape[1:])), condition)
 
 
 def samplers() -> list[str]:

@@ -17,6 +17,7 @@ START = {
         "interval": False,
         "from": -3,
         "to": 5,
+        "autoguidance": False,
         "sampler": "ddpm",
         "steps": 4,
         "seed": 0,
@@ -38,7 +39,7 @@ class Formula:
         self.go, self.begun, self.drawn = threading.Event(), [], []
         self.go.set()
         self._about = {"summary": "8 × 8", "classes": ["zero", "one"], "student": None}
-        self._about |= {"text": False, "given": 0} | about
+        self._about |= {"text": False, "given": [], "autoguidance": False} | about
 
     def about(self):
         return self._about

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import sid2core
 from sid2core.conditioning import ConditionError, ConditionSpec
 from sid2core.diffusion.guidance import IntervalGuidance
 from sid2core.inference import stepwise
+from sid2core.inference.negatives import WorseModel
 from sid2core.serving import models, pictures
 from sid2core.serving.asked import AskedError, Limits, parse
 from sid2core.serving.models import Served
@@ -28,7 +30,8 @@ def base(tmp_path_factory):
 def continues(folder, **extra):
     """A small model of clips, with two clips to continue."""
     frames = np.arange(32, dtype=np.uint8).reshape(2, 1, 4, 4, 1)
-    return Served(sid2core.load_model(continuing.saved(folder, **extra)), LIMITS, frames)
+    clips = dict(zip(("walk.gif", "eval clip 1"), frames, strict=True))
+    return Served(sid2core.load_model(continuing.saved(folder, **extra)), LIMITS, clips)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +75,22 @@ def test_every_sampler_draws_the_same_as_the_library(base, monkeypatch, sampler)
 
 
 @pytest.mark.slow
+def test_autoguidance_draws_what_the_library_draws(tmp_path, monkeypatch):
+    plain, folder = continues(tmp_path / "good"), continuing.saved(tmp_path / "worse", seed=1)
+    other = sid2core.load_model(folder).trained
+    served = replace(plain, worse=WorseModel(other.denoiser, other.params))
+    asked = {"count": 2, "seed": 5, "steps": 4, "guidance": 1.5, "interval": [-3.0, 3.0]}
+    found = drawn(monkeypatch, served, **asked, label=1, autoguidance=True)[0][-1]
+    without = drawn(monkeypatch, served, **asked, label=1)[0][-1]
+    np.save(tmp_path / "given.npy", served.clips["walk.gif"])
+    same = asked | {"interval": (-3.0, 3.0), "label": [1], "given": str(tmp_path / "given.npy")}
+    request = sid2core.Request.of(**same, negative_model=str(folder))
+    expected = served.model.draw(request).astype(int)
+    assert np.abs(found - expected).max() <= 1
+    assert np.abs(without - expected).max() > 1
+
+
+@pytest.mark.slow
 def test_other_steps_seeds_and_weights_compile_nothing(tmp_path):
     served = continues(tmp_path)
 
@@ -89,7 +108,7 @@ def test_other_steps_seeds_and_weights_compile_nothing(tmp_path):
 def test_a_clip_begins_with_the_chosen_frames(clips, monkeypatch):
     seen, _ = drawn(monkeypatch, clips, count=3, given=1, label=1)
     assert seen[-1].shape == (3, 3, 4, 4, 1)
-    assert (seen[-1][:, :1] == clips.clips[1]).all()
+    assert (seen[-1][:, :1] == clips.clips["eval clip 1"]).all()
 
 
 @pytest.mark.parametrize(
@@ -111,6 +130,11 @@ def test_a_clip_begins_with_the_chosen_frames(clips, monkeypatch):
         ({"interval": [0.0]}, "interval"),
         ({"prompt": "x" * 2001}, "prompt"),
         ({"folder": "/etc"}, "folder: unknown key"),
+        ({"\ud800": 1}, "expected a section"),
+        ({"prompt": "\ud800"}, "prompt"),
+        ({"label": "\ud800"}, "label"),
+        ({"k" * 60_000: 1}, "unknown key"),
+        ({str(number): 1 for number in range(8000)}, "body: found 8000 settings"),
         ({"sampler": {"name": "ddpm"}}, "sampler"),
     ],
 )
@@ -138,6 +162,17 @@ def test_what_a_model_cannot_draw_is_refused_before(base, asked, named):
         base.work(asked)
 
 
+def test_autoguidance_needs_a_worse_model_and_a_weight(base):
+    asked = {"guidance": 1.0, "autoguidance": True}
+    with refused(AskedError, "autoguidance: the server has no worse model"):
+        base.work(asked)
+    trained = base.model.trained
+    served = replace(base, worse=WorseModel(trained.denoiser, trained.params))
+    assert served.about()["autoguidance"]
+    with refused(AskedError, "autoguidance: it has an effect with guidance only"):
+        served.work({"autoguidance": True})
+
+
 @pytest.mark.parametrize("asked", [{"guidance": 1.0}, {"steps": 2}, {"sampler": "ddim"}])
 def test_a_student_has_its_own_settings(clips, asked):
     with refused(AskedError, next(iter(asked)), "a student of 1 steps has its own"):
@@ -157,10 +192,12 @@ def test_what_the_page_must_know(base, clips):
         "classes": ["cat", "dog", "house"],
         "student": None,
         "text": False,
-        "given": 0,
+        "given": [],
+        "autoguidance": False,
     }
     assert clips.about()["summary"] == "student of 1 step, 4 × 4, 2 frames"
     assert clips.about()["classes"] == ["0", "1"]
+    assert clips.about()["given"] == ["walk.gif", "eval clip 1"]
 
 
 def test_all_images_are_in_one_picture():

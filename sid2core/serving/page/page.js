@@ -19,6 +19,10 @@ function chosen() {
   return about.models.filter((model) => boxes.some((box) => box.value === model.name));
 }
 
+function autoguided(model) {
+  return model.autoguidance && field.autoguidance.checked;
+}
+
 function say(text) {
   clearTimeout(saying);
   saying = setTimeout(() => { said.textContent = text; }, 200);
@@ -51,12 +55,14 @@ function options(select, pairs) {
 function refresh() {
   const models = chosen();
   const labelled = models.find((model) => model.classes.length);
-  const given = models.find((model) => model.given);
+  const given = models.find((model) => model.given.length);
   const shown = {
     label: Boolean(labelled),
     prompt: models.some((model) => model.text),
     given: Boolean(given),
     base: models.some((model) => !model.student),
+    autoguidance: models.some((model) => model.autoguidance),
+    negative: models.some((model) => model.text && !model.student && !autoguided(model)),
   };
   for (const part of document.querySelectorAll("[data-for]")) part.hidden = !shown[part.dataset.for];
   if (labelled) {
@@ -64,8 +70,7 @@ function refresh() {
     options(field.label, [["", TURNS], ...names]);
   }
   if (given) {
-    const clips = Array.from({ length: given.given }, (_, index) => [String(index), `eval clip ${index}`]);
-    options(field.given, clips);
+    options(field.given, given.given.map((name, index) => [String(index), name]));
   }
   const from = Number(field.from.value), to = Number(field.to.value);
   const [low, high] = about.axis;
@@ -79,6 +84,7 @@ function refresh() {
 /* The address */
 
 const PLAIN = ["label", "prompt", "given", "guidance", "negative", "sampler", "steps", "seed", "count", "from", "to"];
+const CHECKS = ["interval", "autoguidance"];
 
 function read() {
   const query = new URLSearchParams(location.search);
@@ -96,7 +102,9 @@ function read() {
   for (const name of ["label", "given", "sampler"]) {
     if (field[name].selectedIndex < 0) field[name].selectedIndex = 0;
   }
-  field.interval.checked = query.has("interval") ? query.get("interval") === "1" : start.interval;
+  for (const name of CHECKS) {
+    field[name].checked = query.has(name) ? query.get(name) === "1" : start[name];
+  }
   refresh();
 }
 
@@ -108,7 +116,10 @@ function write() {
     const used = (!part || !part.hidden) && (!["from", "to"].includes(name) || field.interval.checked);
     if (used && field[name].value !== "") query.set(name, field[name].value);
   }
-  query.set("interval", field.interval.checked ? "1" : "0");
+  for (const name of CHECKS) {
+    const part = field[name].closest("[data-for]");
+    if (!part.hidden) query.set(name, field[name].checked ? "1" : "0");
+  }
   history.replaceState(null, "", `?${query}`);
 }
 
@@ -118,13 +129,14 @@ function request(model) {
   const asked = { model: model.name, count: Number(field.count.value), seed: Number(field.seed.value) };
   if (model.classes.length && field.label.value !== "") asked.label = Number(field.label.value);
   if (model.text) asked.prompt = field.prompt.value;
-  if (model.given) asked.given = Number(field.given.value);
+  if (model.given.length) asked.given = Number(field.given.value);
   if (model.student) return asked;
   asked.sampler = field.sampler.value;
   asked.steps = Number(field.steps.value);
   asked.guidance = Number(field.guidance.value);
   if (asked.guidance > 0) {
-    if (model.text && field.negative.value) asked.negative = field.negative.value;
+    if (autoguided(model)) asked.autoguidance = true;
+    else if (model.text && field.negative.value) asked.negative = field.negative.value;
     if (field.interval.checked) {
       asked.interval = [Number(field.from.value), Number(field.to.value)].sort((a, b) => a - b);
     }
