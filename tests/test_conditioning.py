@@ -310,7 +310,7 @@ ALLOWED = re.compile(
     | exporting/                                          # networks of other libraries
     | evaluation/sample_sets\.py                          # the parameter eval.labels
     | evaluation/clips/                                   # clips that people look at
-    | plan/tailored/captions\.py                          # the parameter data.unlabelled
+    | plan/tailored/(captions|preset_file)\.py            # the parameter data.unlabelled
     | __init__\.py
 )""",
     re.VERBOSE,

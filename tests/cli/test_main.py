@@ -5,6 +5,7 @@ import sys
 import tomllib
 from importlib import import_module
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,12 +132,13 @@ def test_a_misuse_prints_the_usage(arguments, capsys):
     assert capsys.readouterr().err.startswith("usage: sid2")
 
 
-def test_a_command_is_one_row(monkeypatch, capsys):
+def test_a_command_is_one_row_and_a_module(monkeypatch, capsys):
     def refuse(options):
         raise Sid2Error(f"{options.where} is too far")
 
-    row = main.Command("go", "Go.", lambda parser: parser.add_argument("where"), refuse)
-    monkeypatch.setattr(main, "COMMANDS", (*main.COMMANDS, row))
+    go = SimpleNamespace(arguments=lambda parser: parser.add_argument("where"), run=refuse)
+    monkeypatch.setitem(sys.modules, "sid2core.cli.go", go)
+    monkeypatch.setattr(main, "COMMANDS", {**main.COMMANDS, "go": "Go."})
     assert run(capsys, "go", "there") == (1, [], ["sid2: there is too far"])
 
 
