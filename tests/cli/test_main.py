@@ -5,7 +5,7 @@ import sys
 import tomllib
 from importlib import import_module
 from importlib.metadata import version
-from types import SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -136,7 +136,8 @@ def test_a_command_is_one_row_and_a_module(monkeypatch, capsys):
     def refuse(options):
         raise Sid2Error(f"{options.where} is too far")
 
-    go = SimpleNamespace(arguments=lambda parser: parser.add_argument("where"), run=refuse)
+    go = ModuleType("go")
+    vars(go).update(arguments=lambda parser: parser.add_argument("where"), run=refuse)
     monkeypatch.setitem(sys.modules, "sid2core.cli.go", go)
     monkeypatch.setattr(main, "COMMANDS", {**main.COMMANDS, "go": "Go."})
     assert run(capsys, "go", "there") == (1, [], ["sid2: there is too far"])
