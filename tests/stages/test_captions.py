@@ -62,7 +62,7 @@ def test_captions_pass_all_stages(tmp_path, monkeypatch, encoder):
         red, blue = (model.sample(2, prompt=f"a {one} square", steps=2) for one in ("red", "blue"))
         assert red.shape == (2, 8, 8, 3)
         assert (red != blue).any()
-    command = ["samples", "--prompt", "a red square", "--prompt", "<b>", "--count", "3"]
+    command = ["sample", "--prompt", "a red square", "<b>", "--count", "3"]
     assert main.main([*command, "--steps", "2", "--out", "drawn.parquet"]) == 0
     drawn = np.concatenate(list(image_sets.opened("drawn.parquet").chunks(4)))
     assert drawn.shape == (6, 8, 8, 3)
