@@ -111,7 +111,6 @@ def run(options: argparse.Namespace) -> None:
     with _traced(options.profile):
         parts = _drawn(model, completed)
     drawn_files.write(options.out, parts, completed, layout, names=model.class_names)
-    count = sum(map(len, parts))
     print(f"{options.out}: {count:,} samples of {requests[0].model}, {_setting(completed[0])}")
 
 
